@@ -1,0 +1,184 @@
+"""Cameras on an orbit, and the one page of conventions.
+
+World: right-handed, +y up; an object's front faces +z (as in glTF). The object's centre is the origin.
+Elevation: degrees above the horizon. Azimuth: degrees, counter-clockwise seen from above, 0 at +z, 90 at +x, periodic.
+Eye: `radius * (cos(el) sin(az), sin(el), cos(el) cos(az))`, looking at the origin. Lengths are scene units.
+Camera frame: OpenCV (x right, y down, z forward). Pixel (column, row) has its centre at (column + 0.5, row + 0.5).
+Angles are degrees in every public place, radians inside one function. Cameras live on the CPU.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cameras:
+    """A batch of B orbit cameras that share one image size.
+
+    `elevation`, `azimuth`, `fov_y` (vertical field of view) are in degrees, `radius` in scene units; all on the CPU.
+    """
+
+    elevation: Float[Tensor, " B"]
+    azimuth: Float[Tensor, " B"]
+    radius: Float[Tensor, " B"]
+    fov_y: Float[Tensor, " B"]
+    width: int
+    height: int
+
+    @classmethod
+    def orbit(
+        cls,
+        *,
+        elevation: float | list[float] | Tensor,
+        azimuth: float | list[float] | Tensor,
+        radius: float,
+        fov_y: float,
+        size: int,
+    ) -> "Cameras":
+        """Square cameras of `size` pixels from scalars or lists, broadcast against each other."""
+        elevations, azimuths = torch.broadcast_tensors(
+            torch.atleast_1d(torch.as_tensor(elevation, dtype=torch.float32)),
+            torch.atleast_1d(torch.as_tensor(azimuth, dtype=torch.float32)),
+        )
+        return cls(
+            elevation=elevations,
+            azimuth=azimuths,
+            radius=torch.full_like(elevations, radius),
+            fov_y=torch.full_like(elevations, fov_y),
+            width=size,
+            height=size,
+        )
+
+    def __len__(self) -> int:
+        return self.elevation.shape[0]
+
+    def __getitem__(self, index: int | slice) -> "Cameras":
+        chosen = slice(index, index + 1) if isinstance(index, int) else index
+        return Cameras(
+            elevation=self.elevation[chosen],
+            azimuth=self.azimuth[chosen],
+            radius=self.radius[chosen],
+            fov_y=self.fov_y[chosen],
+            width=self.width,
+            height=self.height,
+        )
+
+    @property
+    def eyes(self) -> Float[Tensor, "B 3"]:
+        """Camera centres in the world."""
+        elevation, azimuth = torch.deg2rad(self.elevation), torch.deg2rad(self.azimuth)
+        direction = torch.stack(
+            [elevation.cos() * azimuth.sin(), elevation.sin(), elevation.cos() * azimuth.cos()], dim=-1
+        )
+        return self.radius[:, None] * direction
+
+    @property
+    def c2w(self) -> Float[Tensor, "B 4 4"]:
+        """Camera to world. The columns are the axes right, down, forward and the eye.
+
+        The axes come from the angles, not from a cross product with "up", so that straight up and down are defined too.
+        """
+        elevation, azimuth = torch.deg2rad(self.elevation), torch.deg2rad(self.azimuth)
+        zero = torch.zeros_like(azimuth)
+        right = torch.stack([azimuth.cos(), zero, -azimuth.sin()], dim=-1)
+        down = torch.stack([elevation.sin() * azimuth.sin(), -elevation.cos(), elevation.sin() * azimuth.cos()], dim=-1)
+        eyes = self.eyes
+        forward = -eyes / self.radius[:, None]
+        matrices = torch.eye(4).repeat(len(self), 1, 1)
+        matrices[:, :3] = torch.stack([right, down, forward, eyes], dim=-1)
+        return matrices
+
+    @property
+    def viewmats(self) -> Float[Tensor, "B 4 4"]:
+        """World to camera, the inverse of `c2w`."""
+        c2w = self.c2w
+        rotation = c2w[:, :3, :3].transpose(1, 2)
+        matrices = torch.eye(4).repeat(len(self), 1, 1)
+        matrices[:, :3, :3] = rotation
+        matrices[:, :3, 3:] = -rotation @ c2w[:, :3, 3:]
+        return matrices
+
+    @property
+    def K(self) -> Float[Tensor, "B 3 3"]:  # noqa: N802  (the field's name for the intrinsics)
+        """Intrinsics in pixels: square pixels, principal point at the image's centre."""
+        focal = 0.5 * self.height / torch.tan(0.5 * torch.deg2rad(self.fov_y))
+        matrices = torch.eye(3).repeat(len(self), 1, 1)
+        matrices[:, 0, 0] = matrices[:, 1, 1] = focal
+        matrices[:, 0, 2], matrices[:, 1, 2] = 0.5 * self.width, 0.5 * self.height
+        return matrices
+
+    def rays(self) -> tuple[Float[Tensor, "B H W 3"], Float[Tensor, "B H W 3"]]:
+        """Origins and unit directions of the rays through the pixel centres."""
+        columns, rows = torch.arange(self.width) + 0.5, torch.arange(self.height) + 0.5
+        v, u = torch.meshgrid(rows, columns, indexing="ij")
+        intrinsics = self.K[:, None, None]
+        local = torch.stack(
+            [
+                (u - intrinsics[..., 0, 2]) / intrinsics[..., 0, 0],
+                (v - intrinsics[..., 1, 2]) / intrinsics[..., 1, 1],
+                torch.ones(len(self), self.height, self.width),
+            ],
+            dim=-1,
+        )
+        directions = torch.einsum("bij,bhwj->bhwi", self.c2w[:, :3, :3], local)
+        directions = directions / directions.norm(dim=-1, keepdim=True)
+        return self.eyes[:, None, None].expand_as(directions), directions
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraSamplerConfig:
+    """Where the random views of a stage lie."""
+
+    elevation: tuple[float, float] = (-10.0, 60.0)
+    """Range in degrees. Half of the draws are uniform in degrees, half uniform on the sphere
+    (threestudio 28d9d80, data/uncond.py)."""
+    azimuth: tuple[float, float] = (-180.0, 180.0)
+    """Range in degrees, relative to the reference view."""
+    radius: float = 1.5
+    """Distance to the origin in scene units."""
+    fov_y: float = 49.1
+    """Vertical field of view in degrees."""
+    batch_size: int = 1
+    """Views a step. The azimuth range is split into this many equal strata, one draw each."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"Expected a camera batch size of at least 1, but got {self.batch_size}.")
+        for name, (low, high) in {"elevation": self.elevation, "azimuth": self.azimuth}.items():
+            if low > high:
+                raise ValueError(f"Expected the {name} range in rising order, but got ({low}, {high}).")
+
+    def build(self) -> "CameraSampler":
+        """The sampler of this configuration."""
+        return CameraSampler(self)
+
+
+class CameraSampler:
+    """Draws random orbit cameras."""
+
+    def __init__(self, config: CameraSamplerConfig) -> None:
+        self.config = config
+
+    def sample(self, size: int, generator: torch.Generator) -> Cameras:
+        """One batch of square cameras of `size` pixels; every number comes from `generator` (on the CPU)."""
+        config, count = self.config, self.config.batch_size
+        low, high = config.elevation
+        uniform = torch.rand(count, generator=generator)
+        sines = math.sin(math.radians(low)), math.sin(math.radians(high))
+        on_sphere = torch.rad2deg(torch.asin(sines[0] + (sines[1] - sines[0]) * uniform))
+        in_degrees = low + (high - low) * uniform
+        elevation = in_degrees if torch.rand(1, generator=generator).item() < 0.5 else on_sphere
+        strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+        azimuth = config.azimuth[0] + (config.azimuth[1] - config.azimuth[0]) * strata
+        return Cameras(
+            elevation=elevation,
+            azimuth=azimuth,
+            radius=torch.full((count,), config.radius),
+            fov_y=torch.full((count,), config.fov_y),
+            width=size,
+            height=size,
+        )

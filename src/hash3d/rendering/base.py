@@ -1,0 +1,19 @@
+"""What a renderer returns."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Render:
+    """Images of B views.
+
+    `color` is composited on the background, in [0, 1] for colours in [0, 1]; `alpha` is the share of light that the
+    scene stops; `depth` is the alpha-weighted sum of the distances along the camera's z axis, in scene units.
+    """
+
+    color: Float[Tensor, "B H W 3"]
+    alpha: Float[Tensor, "B H W 1"]
+    depth: Float[Tensor, "B H W 1"]
