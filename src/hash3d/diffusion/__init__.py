@@ -1,0 +1,1 @@
+"""Diffusion models and their acceleration; nothing three-dimensional."""

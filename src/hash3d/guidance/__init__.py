@@ -1,0 +1,1 @@
+"""Score distillation: from a picture and its cameras to a loss."""

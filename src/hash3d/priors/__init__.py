@@ -1,0 +1,1 @@
+"""The embedded priors: their procedural world, their training and their evaluation."""

@@ -1,0 +1,1 @@
+"""Renderers: a scene and cameras to pictures."""

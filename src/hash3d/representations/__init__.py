@@ -1,0 +1,1 @@
+"""Parameters of 3D objects; no rendering."""

@@ -1,0 +1,1 @@
+"""Recipes, losses, the one loop, and the run folder."""

@@ -1,0 +1,88 @@
+"""Where a prior's parts come from: a folder on disk, a prior inside this package, or the hub. Never unpickled code.
+
+Only safetensors are read, and no code that a model folder carries is run.
+"""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ModelMixin
+
+EMBEDDED = ("mini-zero123",)
+"""Priors whose weights ship inside the package."""
+
+
+def embedded_folder(name: str) -> Path:
+    """The folder of an embedded prior."""
+    return Path(str(resources.files("hash3d"))) / "assets" / name
+
+
+def resolve_folder(name: str) -> Path:
+    """The local folder of a prior: an existing path wins, then an embedded name, then the hub.
+
+    Raises `FileNotFoundError` with one sentence if nothing is found.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise FileNotFoundError(f"Expected the prior {name!r} to be a diffusers folder, but it is a file.")
+    if name in EMBEDDED:
+        return embedded_folder(name)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise FileNotFoundError(
+            f"Expected the prior to be an existing folder, one of {', '.join(EMBEDDED)}, or a hub name (owner/model), "
+            f"but there is no folder {name!r}."
+        )
+    return _download(name)
+
+
+def _download(name: str) -> Path:
+    """Fetch the safetensors and configurations of a hub repository (honours HF_HUB_OFFLINE)."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+    except Exception as error:
+        raise FileNotFoundError(
+            f"Could not fetch the prior {name!r} from the hub ({type(error).__name__}). "
+            f"Pass --prior the path of a local folder, or one of {', '.join(EMBEDDED)}."
+        ) from error
+
+
+def load_part(model_class: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
+    """One part of a diffusers folder, for instance `unet`, in eval mode with frozen parameters.
+
+    Raises `ValueError` with one sentence that names the part if it is missing, or does not fit its configuration.
+    """
+    if not (folder / part / "config.json").is_file():
+        raise ValueError(f"Expected the prior {folder} to hold {part}/config.json, but it is missing.")
+    weights = sorted((folder / part).glob("*.safetensors"))
+    if not weights:
+        raise ValueError(f"Expected the prior {folder} to hold safetensors in {part}/, but there are none.")
+    variant = "fp16" if all(".fp16" in file.name for file in weights) else None
+    # diffusers' low_cpu_mem_usage would need accelerate, which the package does not require.
+    options = {"low_cpu_mem_usage": False} if issubclass(model_class, ModelMixin) else {}
+    try:
+        model, info = model_class.from_pretrained(
+            folder / part,
+            torch_dtype=dtype,
+            variant=variant,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"The prior's part {folder / part} does not load: {reason}") from error
+    faults = {kind: keys for kind in ("missing_keys", "mismatched_keys") if (keys := list(info.get(kind, ())))}
+    if faults:
+        kind, keys = next(iter(faults.items()))
+        raise ValueError(
+            f"The prior's part {folder / part} does not fit its configuration: {len(keys)} {kind.replace('_', ' ')}, "
+            f"for instance {keys[0]}."
+        )
+    return model.eval().requires_grad_(False)

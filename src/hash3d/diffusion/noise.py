@@ -1,0 +1,109 @@
+"""The noise schedule of a diffusion model: q(z_t | z_0), parametrisations, weights w(t), timestep ranges."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Weighting = Literal["sds", "sqrt", "uniform", "fantasia3d"]
+
+
+class NoiseSchedule:
+    """Cumulated alphas and the prediction type of a diffusers scheduler configuration.
+
+    `alphas_cumprod` is kept on the CPU in float32; timesteps are integers in [0, num_timesteps).
+    """
+
+    def __init__(
+        self,
+        *,
+        num_timesteps: int = 1000,
+        beta_start: float = 0.00085,
+        beta_end: float = 0.012,
+        beta_schedule: str = "scaled_linear",
+        prediction_type: str = "epsilon",
+    ) -> None:
+        if prediction_type not in ("epsilon", "v_prediction"):
+            raise ValueError(
+                f"Expected the prediction type epsilon or v_prediction, but the scheduler says {prediction_type!r}."
+            )
+        if beta_schedule == "scaled_linear":
+            betas = torch.linspace(beta_start**0.5, beta_end**0.5, num_timesteps, dtype=torch.float64) ** 2
+        elif beta_schedule == "linear":
+            betas = torch.linspace(beta_start, beta_end, num_timesteps, dtype=torch.float64)
+        else:
+            raise ValueError(f"Expected the beta schedule scaled_linear or linear, but got {beta_schedule!r}.")
+        self.num_timesteps = num_timesteps
+        self.prediction_type = prediction_type
+        self.alphas_cumprod: Float[Tensor, " T"] = torch.cumprod(1.0 - betas, dim=0).float()
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "NoiseSchedule":
+        """The schedule that a diffusers `scheduler_config.json` describes."""
+        return cls(
+            num_timesteps=config.get("num_train_timesteps", 1000),
+            beta_start=config.get("beta_start", 0.00085),
+            beta_end=config.get("beta_end", 0.012),
+            beta_schedule=config.get("beta_schedule", "scaled_linear"),
+            prediction_type=config.get("prediction_type", "epsilon"),
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> "NoiseSchedule":
+        """The schedule of a diffusers `scheduler/` folder."""
+        from diffusers import DDIMScheduler
+
+        return cls.from_config(dict(DDIMScheduler.load_config(folder)))
+
+    def coefficients(self, timesteps: Int[Tensor, " B"], like: Tensor) -> tuple[Tensor, Tensor]:
+        """sqrt(abar_t) and sqrt(1 - abar_t), each [B, 1, ..., 1] on the device and in the dtype of `like`."""
+        alphas_cumprod = self.alphas_cumprod[timesteps.cpu()].view(-1, *[1] * (like.ndim - 1))
+        signal, sigma = alphas_cumprod.sqrt(), (1.0 - alphas_cumprod).sqrt()
+        return signal.to(like), sigma.to(like)
+
+    def add_noise(
+        self, latents: Float[Tensor, "B C h w"], noise: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B C h w"]:
+        """z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) noise (Ho et al. 2020, eq. 4)."""
+        signal, sigma = self.coefficients(timesteps, latents)
+        return signal * latents + sigma * noise
+
+    def velocity(
+        self, latents: Float[Tensor, "B C h w"], noise: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B C h w"]:
+        """v = sqrt(abar_t) noise - sqrt(1 - abar_t) z_0 (Salimans and Ho 2022, section 4)."""
+        signal, sigma = self.coefficients(timesteps, latents)
+        return signal * noise - sigma * latents
+
+    def to_noise(
+        self, prediction: Float[Tensor, "B C h w"], noisy: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B C h w"]:
+        """The predicted noise: the prediction itself, or sqrt(abar_t) v + sqrt(1 - abar_t) z_t for a v-prediction."""
+        if self.prediction_type == "epsilon":
+            return prediction
+        signal, sigma = self.coefficients(timesteps, noisy)
+        return signal * prediction + sigma * noisy
+
+    def to_latents(
+        self, noise_pred: Float[Tensor, "B C h w"], noisy: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B C h w"]:
+        """The denoised latents z_0 = (z_t - sqrt(1 - abar_t) noise) / sqrt(abar_t)."""
+        signal, sigma = self.coefficients(timesteps, noisy)
+        return (noisy - sigma * noise_pred) / signal
+
+    def weights(self, timesteps: Int[Tensor, " B"], weighting: Weighting) -> Float[Tensor, " B"]:
+        """w(t) of the SDS gradient, on the CPU.
+
+        sds: 1 - abar_t (Poole et al. 2022); sqrt: 1 - sqrt(abar_t) (the released Hash3D's zero123_unified_guidance);
+        uniform: 1; fantasia3d: sqrt(abar_t) (1 - abar_t) (threestudio 28d9d80).
+        """
+        alphas_cumprod = self.alphas_cumprod[timesteps.cpu()]
+        if weighting == "sds":
+            return 1.0 - alphas_cumprod
+        if weighting == "sqrt":
+            return 1.0 - alphas_cumprod.sqrt()
+        if weighting == "fantasia3d":
+            return alphas_cumprod.sqrt() * (1.0 - alphas_cumprod)
+        return torch.ones_like(alphas_cumprod)

@@ -1,0 +1,316 @@
+"""Zero123 (Liu et al. 2023): a diffusion model of a view, given one image and a relative pose.
+
+The conventions are those of the diffusers folders `zero123-xl` and `stable-zero123`, and of our embedded prior, which
+has the same parts and two differences that its configuration states: the image encoder gives one token a patch instead
+of one a picture, and the pose also reaches the U-Net as a class embedding.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, ConfigMixin, DDIMScheduler, ModelMixin, UNet2DConditionModel
+from diffusers.configuration_utils import register_to_config
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from .loading import load_part
+from .noise import NoiseSchedule
+
+PoseVariant = Literal["xl", "stable"]
+NUM_POSE_FEATURES = 14
+
+
+def pose_numbers(
+    *,
+    elevation: Float[Tensor, " B"],
+    relative_azimuth: Float[Tensor, " B"],
+    relative_radius: Float[Tensor, " B"],
+    reference_elevation: float | Float[Tensor, " B"],
+    variant: PoseVariant,
+) -> Float[Tensor, "B 4"]:
+    """The four pose numbers in radians: [polar - polar_ref, sin(d azimuth), cos(d azimuth), fourth]; degrees in.
+
+    The polar angle is 90 - elevation. The fourth is the change of distance for `xl` (zero123, ldm/data/simple.py
+    get_T) and the reference view's polar angle for `stable` (threestudio 28d9d80, stable_zero123_guidance.py).
+    """
+    reference = torch.as_tensor(reference_elevation, dtype=elevation.dtype).expand_as(elevation)
+    azimuth = torch.deg2rad(relative_azimuth)
+    fourth = torch.deg2rad(90.0 - reference) if variant == "stable" else relative_radius
+    return torch.stack([torch.deg2rad(reference - elevation), azimuth.sin(), azimuth.cos(), fourth], dim=-1)
+
+
+def pose_features(pose: Float[Tensor, "B 4"]) -> Float[Tensor, "B 14"]:
+    """Smooth features of the pose numbers for the class embedding: four harmonics of the azimuth, both polar angles."""
+    azimuth = torch.atan2(pose[:, 1], pose[:, 2])
+    harmonics = azimuth[:, None] * torch.arange(1, 5, device=pose.device, dtype=pose.dtype)
+    polar = pose[:, [0, 3]]
+    return torch.cat([harmonics.sin(), harmonics.cos(), polar, polar.sin(), polar.cos()], dim=-1)
+
+
+class CLIPCameraProjection(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """The linear map of [image embedding, pose numbers] to the U-Net's cross-attention tokens.
+
+    `tokens`: "pooled", one token from the encoder's projected embedding, as in the published folders; or "patches",
+    one token for each patch of the encoder's last hidden state.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        embedding_dim: int = 768,
+        additional_embeddings: int = 4,
+        output_dim: int | None = None,
+        tokens: str = "pooled",
+        pose_variant: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.proj = nn.Linear(embedding_dim + additional_embeddings, output_dim or embedding_dim)
+
+    def forward(self, embeddings: Float[Tensor, "B T D"], pose: Float[Tensor, "B 4"]) -> Float[Tensor, "B T E"]:
+        """Every token gets the pose appended, then the linear map."""
+        poses = pose[:, None].expand(-1, embeddings.shape[1], -1).to(embeddings)
+        return self.proj(torch.cat([embeddings, poses], dim=-1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageCondition:
+    """What the model needs to know of B reference images."""
+
+    embeddings: Float[Tensor, "B T D"]
+    latents: Float[Tensor, "B 4 h w"]
+    """The posterior mode, not scaled: the convention of the Zero123 training."""
+
+    def expand(self, count: int) -> "ImageCondition":
+        """One reference image for `count` views."""
+        return ImageCondition(
+            embeddings=self.embeddings.expand(count, -1, -1), latents=self.latents.expand(count, -1, -1, -1)
+        )
+
+
+class Zero123Prior(nn.Module):
+    """The parts of a Zero123 folder. Images are [B, 3, S, S] in [-1, 1], latents [B, 4, h, w]."""
+
+    def __init__(
+        self,
+        *,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL,
+        image_encoder: Any,
+        camera_projection: CLIPCameraProjection,
+        schedule: NoiseSchedule,
+        pixel_mean: tuple[float, float, float],
+        pixel_std: tuple[float, float, float],
+        pose_variant: PoseVariant,
+    ) -> None:
+        super().__init__()
+        self.unet: Any = unet
+        self.vae: Any = vae
+        self.image_encoder: Any = image_encoder
+        self.camera_projection: Any = camera_projection
+        self.schedule, self.pose_variant = schedule, pose_variant
+        self.pixel_mean, self.pixel_std = pixel_mean, pixel_std
+        self._check()
+
+    def _check(self) -> None:
+        """The parts fit each other."""
+        expected = {
+            "unet in_channels": (self.unet.config.in_channels, 8),
+            "unet out_channels": (self.unet.config.out_channels, 4),
+            "vae latent_channels": (self.vae.config.latent_channels, 4),
+            "unet cross_attention_dim": (
+                self.unet.config.cross_attention_dim,
+                self.camera_projection.proj.out_features,
+            ),
+            "image encoder width plus four pose numbers": (
+                self.embedding_width + 4,
+                self.camera_projection.proj.in_features,
+            ),
+        }
+        for name, (got, wanted) in expected.items():
+            if got != wanted:
+                raise ValueError(f"The prior's parts do not make a Zero123: expected {name} {wanted}, but got {got}.")
+
+    @property
+    def embedding_width(self) -> int:
+        """Width of the image encoder's tokens that the camera projection reads."""
+        config = self.image_encoder.config
+        return int(config.hidden_size if self.uses_patches else config.projection_dim)
+
+    @property
+    def uses_patches(self) -> bool:
+        """Whether each patch of the reference image is a token."""
+        return bool(self.camera_projection.config.tokens == "patches")
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of a side of the images that the model was made for."""
+        return int(self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parts live."""
+        return torch.device(self.unet.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The parts' number type."""
+        return self.unet.dtype
+
+    def encode(
+        self, images: Float[Tensor, "B 3 S S"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "B 4 h w"]:
+        """Latents to add noise to: the posterior's mode, or a sample if a generator is given, times scaling_factor.
+
+        The generator lives on the CPU, so that a seed means the same on every device.
+        """
+        posterior = self.vae.encode(images.to(self.dtype)).latent_dist
+        latents = posterior.mode()
+        if generator is not None:
+            latents = latents + posterior.std * torch.randn(latents.shape, generator=generator).to(latents)
+        return latents * self.vae.config.scaling_factor
+
+    def decode(self, latents: Float[Tensor, "B 4 h w"]) -> Float[Tensor, "B 3 S S"]:
+        """Images of scaled latents."""
+        return self.vae.decode(latents.to(self.dtype) / self.vae.config.scaling_factor).sample
+
+    def condition(self, images: Float[Tensor, "B 3 S S"]) -> ImageCondition:
+        """Encode reference images on white."""
+        size = self.image_encoder.config.image_size
+        pixels = F.interpolate(images.float(), (size, size), mode="bicubic", antialias=True).clamp(-1, 1) * 0.5 + 0.5
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1).to(pixels) for values in (self.pixel_mean, self.pixel_std))
+        encoded = self.image_encoder(pixel_values=((pixels - mean) / std).to(self.dtype))
+        embeddings = encoded.last_hidden_state[:, 1:] if self.uses_patches else encoded.image_embeds[:, None]
+        return ImageCondition(embeddings=embeddings, latents=self.vae.encode(images.to(self.dtype)).latent_dist.mode())
+
+    def unet_inputs(
+        self,
+        noisy: Float[Tensor, "B 4 h w"],
+        timesteps: Int[Tensor, " B"],
+        condition: ImageCondition,
+        pose: Float[Tensor, "B 4"],
+        keep: Float[Tensor, " B"] | None = None,
+    ) -> dict[str, Any]:
+        """The keyword arguments of one conditional U-Net call.
+
+        `keep` is 0 for a view whose condition is dropped (zero tokens, zero image latents, zero class labels), else 1.
+        """
+        tokens = self.camera_projection(condition.embeddings, pose.to(condition.embeddings))
+        image_latents = condition.latents
+        inputs: dict[str, Any] = {"timestep": timesteps.to(noisy.device)}
+        features = pose_features(pose.float()).to(noisy) if self.unet.config.class_embed_type == "projection" else None
+        if keep is not None:
+            share = keep.to(noisy)
+            tokens, image_latents = tokens * share[:, None, None], image_latents * share[:, None, None, None]
+            features = None if features is None else features * share[:, None]
+        if features is not None:
+            inputs["class_labels"] = features
+        inputs["sample"] = torch.cat([noisy, image_latents.to(noisy)], dim=1)
+        inputs["encoder_hidden_states"] = tokens.to(noisy)
+        return inputs
+
+    def guided_inputs(
+        self,
+        noisy: Float[Tensor, "B 4 h w"],
+        timesteps: Int[Tensor, " B"],
+        condition: ImageCondition,
+        pose: Float[Tensor, "B 4"],
+    ) -> dict[str, Any]:
+        """The keyword arguments of the guidance pair: rows [conditional views, unconditional views]."""
+        count = noisy.shape[0]
+        twice = ImageCondition(
+            embeddings=torch.cat([condition.embeddings] * 2), latents=torch.cat([condition.latents] * 2)
+        )
+        keep = torch.cat([torch.ones(count), torch.zeros(count)])
+        return self.unet_inputs(torch.cat([noisy] * 2), torch.cat([timesteps] * 2), twice, torch.cat([pose] * 2), keep)
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        pose_variant: PoseVariant | None = None,
+    ) -> "Zero123Prior":
+        """Read a diffusers folder. `pose_variant` None: what the folder states, else "stable" if its name says so."""
+        from transformers import CLIPVisionModelWithProjection
+
+        camera_projection = load_part(CLIPCameraProjection, folder, "clip_camera_projection", dtype)
+        pixels = _pixel_statistics(folder)
+        variant = pose_variant or camera_projection.config.pose_variant
+        prior = cls(
+            unet=load_part(UNet2DConditionModel, folder, "unet", dtype),
+            vae=load_part(AutoencoderKL, folder, "vae", dtype),
+            image_encoder=load_part(CLIPVisionModelWithProjection, folder, "image_encoder", dtype),
+            camera_projection=camera_projection,
+            schedule=_load_schedule(folder),
+            pixel_mean=pixels["image_mean"],
+            pixel_std=pixels["image_std"],
+            pose_variant=variant or ("stable" if "stable" in folder.resolve().name.lower() else "xl"),
+        )
+        return prior.to(device).eval()
+
+    def save(self, folder: Path) -> None:
+        """Write the diffusers folder."""
+        self.unet.save_pretrained(folder / "unet")
+        self.vae.save_pretrained(folder / "vae")
+        self.image_encoder.save_pretrained(folder / "image_encoder")
+        self.camera_projection.save_pretrained(folder / "clip_camera_projection")
+        DDIMScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            clip_sample=False,
+            set_alpha_to_one=False,
+            steps_offset=1,
+            prediction_type=self.schedule.prediction_type,
+        ).save_pretrained(folder / "scheduler")
+        size = self.image_encoder.config.image_size
+        pixels = {
+            "image_processor_type": "CLIPImageProcessor",
+            "size": {"height": size, "width": size},
+            "image_mean": list(self.pixel_mean),
+            "image_std": list(self.pixel_std),
+        }
+        _write_json(folder / "feature_extractor" / "preprocessor_config.json", pixels)
+        _write_json(folder / "model_index.json", _MODEL_INDEX)
+
+
+_MODEL_INDEX = {
+    "_class_name": "Zero123Pipeline",
+    "clip_camera_projection": ["zero123", "CLIPCameraProjection"],
+    "feature_extractor": ["transformers", "CLIPImageProcessor"],
+    "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"Expected the prior to hold a readable {path}: {error}") from error
+
+
+def _pixel_statistics(folder: Path) -> dict[str, Any]:
+    """Mean and standard deviation of the image encoder's pixels."""
+    config = _read_json(folder / "feature_extractor" / "preprocessor_config.json")
+    for name in ("image_mean", "image_std"):
+        if len(config.get(name, ())) != 3:
+            raise ValueError(f"Expected three numbers {name} in {folder}/feature_extractor/preprocessor_config.json.")
+    return config
+
+
+def _load_schedule(folder: Path) -> NoiseSchedule:
+    return NoiseSchedule.from_config(_read_json(folder / "scheduler" / "scheduler_config.json"))
