@@ -1,0 +1,63 @@
+"""Gaussian splatting on CUDA: the only file that imports gsplat (Ye et al. 2024, version 1.5.3 read)."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hash3d.rendering.base import Render
+from hash3d.representations.gaussians import GaussianTensors
+
+if TYPE_CHECKING:
+    from hash3d.rendering.splat import SplatRendererConfig
+
+
+def render_gsplat(
+    splats: GaussianTensors,
+    viewmats: Float[Tensor, "B 4 4"],
+    intrinsics: Float[Tensor, "B 3 3"],
+    size: tuple[int, int],
+    background: Float[Tensor, "B 3"],
+    means2d_probe: Float[Tensor, "B N 2"],
+    config: "SplatRendererConfig",
+) -> Render:
+    """Images of `size` (width, height) by gsplat's classic mode, equal to the definition up to rounding.
+
+    gsplat projects inside, so the probe's values must be zero; its gradient is handed over by a hook on the centres,
+    and is there after `backward()` but not through `torch.autograd.grad`.
+    """
+    try:
+        from gsplat import rasterization
+    except ImportError as error:
+        raise ImportError("The splatting backend 'gsplat' is not installed. Run pip install 'hash3d[cuda]'.") from error
+    defaults = type(config)()
+    if (config.min_alpha, config.min_transmittance) != (defaults.min_alpha, defaults.min_transmittance):
+        raise ValueError("gsplat has min_alpha and min_transmittance built in. Leave them, or choose backend 'torch'.")
+    if len(splats) == 0:
+        color = background[:, None, None].expand(-1, size[1], size[0], 3)
+        return Render(color=color, alpha=torch.zeros_like(color[..., :1]), depth=torch.zeros_like(color[..., :1]))
+    image, alpha, info = rasterization(
+        splats.means,
+        splats.quats,
+        splats.scales,
+        splats.opacities,
+        splats.colors,
+        viewmats,
+        intrinsics,
+        *size,
+        near_plane=config.near,
+        eps2d=config.eps2d,
+        packed=False,
+        render_mode="RGB+D",
+        rasterize_mode="classic",
+        backgrounds=background,
+    )
+    if means2d_probe.requires_grad and info["means2d"].requires_grad:
+        info["means2d"].register_hook(lambda gradient: _accumulate(means2d_probe, gradient))
+    return Render(color=image[..., :3], alpha=alpha, depth=image[..., 3:])
+
+
+def _accumulate(probe: Float[Tensor, "B N 2"], gradient: Float[Tensor, "B N 2"]) -> None:
+    """Add to the gradient of a leaf, as autograd does."""
+    probe.grad = gradient.clone() if probe.grad is None else probe.grad + gradient

@@ -1,0 +1,184 @@
+"""The definition of Gaussian splatting in plain, differentiable PyTorch: specification, test oracle, fallback.
+
+Projection: Zwicker et al. (2001), "EWA Splatting", in the "classic" mode of gsplat 1.5.3. Compositing: Kerbl et al.
+(2023), front to back. Every Gaussian is evaluated at every pixel, so it is slow and simple; pixels go in blocks to
+bound memory.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from hash3d.rendering.base import Render
+from hash3d.representations.gaussians import GaussianTensors
+
+if TYPE_CHECKING:
+    from hash3d.rendering.splat import SplatRendererConfig
+
+MAX_ALPHA = 0.999
+"""Largest opacity of one Gaussian at one pixel (gsplat 1.5.3, RasterizeToPixels3DGSFwd.cu)."""
+JACOBIAN_MARGIN = 0.3
+"""Share of the half field of view beyond the image's edge at which the Jacobian's ray is clamped."""
+BLOCK_ELEMENTS = 4_000_000
+"""Gaussians times pixels evaluated at once."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """M visible Gaussians of one view, nearest first.
+
+    `indices` are rows of the scene; `means2d` are pixels (column, row); `conics` are the entries (xx, xy, yy) of the
+    inverse covariance in 1/pixel^2; `depths` are distances along the camera's z axis.
+    """
+
+    indices: Int[Tensor, " M"]
+    means2d: Float[Tensor, "M 2"]
+    conics: Float[Tensor, "M 3"]
+    depths: Float[Tensor, " M"]
+
+
+def render_torch(
+    splats: GaussianTensors,
+    viewmats: Float[Tensor, "B 4 4"],
+    intrinsics: Float[Tensor, "B 3 3"],
+    size: tuple[int, int],
+    background: Float[Tensor, "B 3"],
+    means2d_probe: Float[Tensor, "B N 2"],
+    config: "SplatRendererConfig",
+) -> Render:
+    """Images of `size` (width, height) by the definition, view by view."""
+    views = []
+    for viewmat, intrinsic, back, probe in zip(viewmats, intrinsics, background, means2d_probe, strict=True):
+        projection = project(splats, viewmat, intrinsic, size, config)
+        means2d = projection.means2d + probe[projection.indices]
+        values = torch.cat([splats.colors[projection.indices], projection.depths[:, None]], dim=-1)
+        opacities = splats.opacities[projection.indices]
+        views.append(_composite_blocks(means2d, projection.conics, opacities, values, back, size, config))
+    image = torch.stack(views)
+    return Render(color=image[..., :3], depth=image[..., 3:4], alpha=image[..., 4:])
+
+
+def rotation_matrices(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
+    """Rotation matrices of quaternions (w, x, y, z), normalised first."""
+    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
+    rows = [
+        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], dim=-1),
+        torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], dim=-1),
+        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], dim=-1),
+    ]
+    return torch.stack(rows, dim=-2)
+
+
+def project(
+    splats: GaussianTensors,
+    viewmat: Float[Tensor, "4 4"],
+    intrinsic: Float[Tensor, "3 3"],
+    size: tuple[int, int],
+    config: "SplatRendererConfig",
+) -> Projection:
+    """The Gaussians in front of the near plane as ellipses on the image, sorted by depth (ties keep their order)."""
+    rotation = viewmat[:3, :3]
+    means = splats.means @ rotation.T + viewmat[:3, 3]
+    indices = (means[:, 2] >= config.near).nonzero()[:, 0]
+    indices = indices[torch.argsort(means[indices, 2].detach(), stable=True)]
+    means = means[indices]
+    axes = rotation @ (rotation_matrices(splats.quats[indices]) * splats.scales[indices, None, :])
+    footprint = _jacobian(means, intrinsic, size) @ axes
+    covariance = footprint @ footprint.transpose(1, 2)
+    xx, xy, yy = covariance[:, 0, 0] + config.eps2d, covariance[:, 0, 1], covariance[:, 1, 1] + config.eps2d
+    determinant = xx * yy - xy * xy
+    conics = torch.stack([yy, -xy, xx], dim=-1) / determinant[:, None]
+    means2d = means[:, :2] / means[:, 2:] * intrinsic.diagonal()[:2] + intrinsic[:2, 2]
+    return Projection(indices=indices, means2d=means2d, conics=conics, depths=means[:, 2])
+
+
+def _jacobian(
+    means: Float[Tensor, "M 3"], intrinsic: Float[Tensor, "3 3"], size: tuple[int, int]
+) -> Float[Tensor, "M 2 3"]:
+    """Derivative of the pixel with respect to the camera-frame point (Zwicker et al. 2001, eq. 29).
+
+    Rays beyond the image by more than `JACOBIAN_MARGIN` half fields of view are clamped there, as gsplat does: the
+    approximation is wrong far off the axis and would smear such Gaussians over the image.
+    """
+    x, y, z = means.unbind(-1)
+    limits = jacobian_limits(intrinsic, size)
+    ray_x = (x / z).clamp(limits[0], limits[1])
+    ray_y = (y / z).clamp(limits[2], limits[3])
+    focal_x, focal_y, zero = intrinsic[0, 0], intrinsic[1, 1], torch.zeros_like(z)
+    rows = [
+        torch.stack([focal_x / z, zero, -focal_x * ray_x / z], dim=-1),
+        torch.stack([zero, focal_y / z, -focal_y * ray_y / z], dim=-1),
+    ]
+    return torch.stack(rows, dim=-2)
+
+
+def jacobian_limits(intrinsic: Float[Tensor, "3 3"], size: tuple[int, int]) -> list[float]:
+    """Least and greatest x / z, then least and greatest y / z, of the Jacobian's rays."""
+    limits = []
+    for axis in range(2):
+        focal, centre = float(intrinsic[axis, axis]), float(intrinsic[axis, 2])
+        margin = JACOBIAN_MARGIN * 0.5 * size[axis] / focal
+        limits += [-centre / focal - margin, (size[axis] - centre) / focal + margin]
+    return limits
+
+
+def _composite_blocks(
+    means2d: Float[Tensor, "M 2"],
+    conics: Float[Tensor, "M 3"],
+    opacities: Float[Tensor, " M"],
+    values: Float[Tensor, "M 4"],
+    background: Float[Tensor, " 3"],
+    size: tuple[int, int],
+    config: "SplatRendererConfig",
+) -> Float[Tensor, "H W 5"]:
+    """`composite` over all pixels in blocks, each recomputed in the backward pass."""
+    width, height = size
+    rows, columns = torch.meshgrid(
+        torch.arange(height, dtype=means2d.dtype, device=means2d.device) + 0.5,
+        torch.arange(width, dtype=means2d.dtype, device=means2d.device) + 0.5,
+        indexing="ij",
+    )
+    pixels = torch.stack([columns, rows], dim=-1).reshape(-1, 2)
+    arguments = (means2d, conics, opacities, values, background, config.min_alpha, config.min_transmittance)
+    blocks = pixels.split(max(1, BLOCK_ELEMENTS // max(1, len(means2d))))
+    if len(blocks) == 1:
+        return composite(pixels, *arguments).reshape(height, width, 5)
+    parts = [checkpoint(composite, block, *arguments, use_reentrant=False) for block in blocks]
+    return torch.cat(parts).reshape(height, width, 5)
+
+
+def composite(
+    pixels: Float[Tensor, "P 2"],
+    means2d: Float[Tensor, "M 2"],
+    conics: Float[Tensor, "M 3"],
+    opacities: Float[Tensor, " M"],
+    values: Float[Tensor, "M 4"],
+    background: Float[Tensor, " 3"],
+    min_alpha: float,
+    min_transmittance: float,
+) -> Float[Tensor, "P 5"]:
+    """Colour on the background, alpha-weighted depth and alpha at `pixels`, from Gaussians sorted front to back.
+
+    alpha_i = min(0.999, opacity_i exp(-0.5 d^T Q_i d)), nothing below `min_alpha`; a pixel ends before the Gaussian
+    that would bring its transmittance to `min_transmittance` or below (Kerbl et al. 2023, with gsplat's constants).
+    """
+    dx, dy = (pixels[:, None] - means2d[None]).unbind(-1)
+    power = 0.5 * (conics[:, 0] * dx * dx + conics[:, 2] * dy * dy) + conics[:, 1] * dx * dy
+    alphas = (opacities * torch.exp(-power)).clamp(max=MAX_ALPHA)
+    alphas = torch.where(_composited(alphas.detach(), min_alpha, min_transmittance), alphas, 0.0)
+    after = torch.cumprod(1.0 - alphas, dim=-1)
+    before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=-1)[:, : alphas.shape[1]]
+    remaining = after[:, -1:] if after.shape[1] else after.new_ones(len(pixels), 1)
+    image = (alphas * before) @ values
+    color = image[:, :3] + remaining * background
+    return torch.cat([color, image[:, 3:], 1.0 - remaining], dim=-1)
+
+
+def _composited(alphas: Float[Tensor, "P M"], min_alpha: float, min_transmittance: float) -> Bool[Tensor, "P M"]:
+    """Which Gaussians a pixel sums: not too faint, and before the pixel ends."""
+    enough = alphas >= min_alpha
+    return enough & (torch.cumprod(torch.where(enough, 1.0 - alphas, 1.0), dim=-1) > min_transmittance)

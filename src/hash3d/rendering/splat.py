@@ -1,0 +1,119 @@
+"""Gaussian splatting: a scene of Gaussians and cameras in, images out, by the backend that suits the device."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hash3d.cameras import Cameras
+from hash3d.rendering.base import Render
+from hash3d.representations.gaussians import GaussianTensors, Splats
+
+Backend = Literal["auto", "torch", "numba", "gsplat"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplatRendererConfig:
+    """Constants of the rasteriser; the defaults are those of gsplat 1.5.3 in its "classic" mode."""
+
+    near: float = 0.01
+    """Gaussians whose centre is closer than this along the camera's z axis (scene units) are left out."""
+    eps2d: float = 0.3
+    """Variance in pixels^2 added to each ellipse, so that none falls between the pixels."""
+    min_alpha: float = 1.0 / 255.0
+    """A Gaussian fainter than this at a pixel adds nothing there. gsplat has 1/255."""
+    min_transmittance: float = 1e-4
+    """A pixel ends before the Gaussian that would bring its transmittance to this or below. gsplat has 1e-4."""
+    backend: Backend = "auto"
+    """auto: numba on the CPU; on CUDA gsplat if it is installed, else torch. torch: the plain definition, slow."""
+
+    def build(self) -> "SplatRenderer":
+        """The renderer of this configuration."""
+        return SplatRenderer(self)
+
+
+class SplatRenderer:
+    """`render_gaussians` with its constants fixed."""
+
+    def __init__(self, config: SplatRendererConfig) -> None:
+        self.config = config
+
+    def __call__(
+        self,
+        scene: Splats | GaussianTensors,
+        cameras: Cameras,
+        background: Float[Tensor, "B 3"],
+        means2d_probe: Float[Tensor, "B N 2"] | None = None,
+    ) -> Render:
+        """See `render_gaussians`."""
+        return render_gaussians(scene, cameras, background, means2d_probe=means2d_probe, config=self.config)
+
+
+def render_gaussians(
+    scene: Splats | GaussianTensors,
+    cameras: Cameras,
+    background: Float[Tensor, "B 3"],
+    *,
+    means2d_probe: Float[Tensor, "B N 2"] | None = None,
+    config: SplatRendererConfig | None = None,
+) -> Render:
+    """Images of `scene` from `cameras` over one background colour a view, on the scene's device and in its dtype.
+
+    Differentiable in all five tensors of the scene and in `background`. Densification needs the gradient of the
+    projected centres: pass `screen_probe(scene, cameras)`, and after `backward()` its `grad` holds it, in 1/pixels.
+    """
+    config = config or SplatRendererConfig()
+    tensors = scene if isinstance(scene, GaussianTensors) else scene.gaussians()
+    like = tensors.means
+    if background.shape != (len(cameras), 3):
+        raise ValueError(
+            f"Expected one background colour for each of {len(cameras)} views, shape ({len(cameras)}, 3), but got "
+            f"{tuple(background.shape)}. Pass background.expand(len(cameras), 3)."
+        )
+    probe = like.new_zeros(len(cameras), len(tensors), 2) if means2d_probe is None else means2d_probe
+    arguments = (
+        tensors,
+        cameras.viewmats.to(like),
+        cameras.K.to(like),
+        (cameras.width, cameras.height),
+        background.to(like),
+        probe,
+        config,
+    )
+    match pick_backend(config.backend, like.device):
+        case "gsplat":
+            from hash3d.rendering._gsplat import render_gsplat
+
+            return render_gsplat(*arguments)
+        case "numba":
+            from hash3d.rendering._numba_splat import render_numba
+
+            return render_numba(*arguments)
+        case _:
+            from hash3d.rendering._torch_splat import render_torch
+
+            return render_torch(*arguments)
+
+
+def screen_probe(scene: Splats | GaussianTensors, cameras: Cameras) -> Float[Tensor, "B N 2"]:
+    """Zeros added to the projected centres (pixels): a leaf whose gradient is that of the centres."""
+    means = (scene if isinstance(scene, GaussianTensors) else scene.gaussians()).means
+    return torch.zeros(len(cameras), means.shape[0], 2, dtype=means.dtype, device=means.device, requires_grad=True)
+
+
+def pick_backend(backend: Backend, device: torch.device) -> Backend:
+    """The backend for tensors on `device`; an explicit choice that cannot run there is an error."""
+    if backend == "auto":
+        if device.type == "cpu":
+            return "numba"
+        return "gsplat" if device.type == "cuda" and find_spec("gsplat") is not None else "torch"
+    needed = {"numba": "cpu", "gsplat": "cuda"}.get(backend, device.type)
+    if device.type != needed:
+        raise ValueError(
+            f"The splatting backend {backend!r} needs tensors on {needed}, but the scene is on {device}. "
+            f"Move the scene, or choose the backend 'auto'."
+        )
+    return backend

@@ -1,0 +1,236 @@
+"""Adding Gaussians where the picture asks for them and removing the useless ones, the optimizer's state included.
+
+Kerbl et al. (2023), section 5 "Optimization with adaptive density control". Every edit goes through `replace_rows`:
+rows that stay keep their Adam moments, rows that are new start with zero moments.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from hash3d.representations.gaussians import PARAMETER_NAMES, Gaussians
+
+
+@dataclass(frozen=True, kw_only=True)
+class DensifyConfig:
+    """When Gaussians are added and removed, and which; the defaults are DreamGaussian's (69a3c70).
+
+    Numbers: configs/image_sai.yaml and gs_renderer.py there.
+    """
+
+    every: int = 100
+    """Steps between two rounds."""
+    start: int = 100
+    """First step at which a round may happen."""
+    stop: int = 1_000_000
+    """Last step at which a round may happen."""
+    grad_threshold: float = 0.01
+    """Least mean length of the gradient with respect to the centre on the screen, in units of half an image (a shift
+    from the centre to the edge is 1), for a Gaussian to be cloned or split. It scales with the loss: retune it with
+    the weights."""
+    split_scale: float = 0.04
+    """Gaussians whose longest axis exceeds this (scene units) are split, smaller ones cloned."""
+    prune_opacity: float = 0.01
+    """Gaussians below this opacity are removed."""
+    prune_scale: float | None = 0.4
+    """Gaussians whose longest axis exceeds this (scene units) are removed; None removes none."""
+    reset_every: int | None = None
+    """Steps between two resets of the opacities; None, as in all image-to-3D recipes, never resets."""
+    reset_opacity: float = 0.01
+    """Opacities above this are set to it at a reset."""
+    max_points: int | None = None
+    """Most Gaussians; None takes the Gaussians' own limit. Those with the largest gradients are added first."""
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or (self.reset_every is not None and self.reset_every < 1):
+            raise ValueError("Expected densification and opacity resets at least 1 step apart.")
+        if not 0.0 <= self.prune_opacity < 1.0 or not 0.0 < self.reset_opacity < 1.0:
+            raise ValueError("Expected prune_opacity and reset_opacity between 0 and 1.")
+
+    def is_due(self, step: int) -> bool:
+        """Whether a round happens after `step`."""
+        return self.start <= step <= self.stop and step % self.every == 0
+
+    def is_reset_due(self, step: int) -> bool:
+        """Whether the opacities are reset after `step`."""
+        return self.reset_every is not None and 0 < step <= self.stop and step % self.reset_every == 0
+
+    def build(self, count: int, generator: torch.Generator) -> "Densifier":
+        """The rules at work on `count` Gaussians; the positions of split ones come from `generator` (on the CPU)."""
+        return Densifier(self, count, generator)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DensifyReport:
+    """What one round did: numbers of Gaussians."""
+
+    cloned: int
+    split: int
+    pruned: int
+
+
+class ScreenGradients:
+    """Mean length of each Gaussian's gradient on the screen, over the views in which it had one."""
+
+    def __init__(self, count: int) -> None:
+        self.total = torch.zeros(count)
+        self.views = torch.zeros(count)
+
+    @torch.no_grad()
+    def add(self, gradient: Float[Tensor, "B N 2"], size: tuple[int, int]) -> None:
+        """Add B views of `size` (width, height); `gradient` is that of the centres, in 1/pixels.
+
+        It is turned to units of half an image, as the original's thresholds are. A Gaussian counts as seen in a view
+        if its gradient there is not zero.
+        """
+        half_image = gradient.new_tensor([0.5 * size[0], 0.5 * size[1]])
+        lengths = (gradient * half_image).norm(dim=-1)
+        self.total = self.total.to(lengths) + lengths.sum(dim=0)
+        self.views = self.views.to(lengths) + (lengths > 0).sum(dim=0)
+
+    def mean(self) -> Float[Tensor, " N"]:
+        """Mean length a view; 0 for Gaussians that were never seen."""
+        return self.total / self.views.clamp(min=1)
+
+
+class Densifier:
+    """`DensifyConfig` at work: gather gradients at each step, then call `after_step`."""
+
+    def __init__(self, config: DensifyConfig, count: int, generator: torch.Generator) -> None:
+        self.config = config
+        self.generator = generator
+        self.gradients = ScreenGradients(count)
+
+    def add(self, gradient: Float[Tensor, "B N 2"], size: tuple[int, int]) -> None:
+        """Take note of the gradient of `hash3d.rendering.splat.screen_probe` after one backward pass."""
+        self.gradients.add(gradient, size)
+
+    def after_step(self, step: int, gaussians: Gaussians, optimizer: torch.optim.Optimizer) -> DensifyReport | None:
+        """Clone, split and prune, or reset the opacities, if `step` is due. Returns None if no round happened."""
+        report = self.densify(gaussians, optimizer) if self.config.is_due(step) else None
+        if self.config.is_reset_due(step):
+            reset_opacities(gaussians, optimizer, self.config.reset_opacity)
+        return report
+
+    def densify(self, gaussians: Gaussians, optimizer: torch.optim.Optimizer) -> DensifyReport:
+        """One round: clone small and split large Gaussians with large gradients, then prune; gradients start anew."""
+        config, before = self.config, len(gaussians)
+        limit = gaussians.config.max_points if config.max_points is None else config.max_points
+        wanted = largest(self.gradients.mean(), config.grad_threshold, max(limit - before, 0))
+        large = gaussians.log_scales.detach().exp().amax(dim=-1) > config.split_scale
+        num_cloned = clone(gaussians, optimizer, wanted & ~large)
+        padding = large.new_zeros(num_cloned)
+        num_split = split(gaussians, optimizer, torch.cat([wanted & large, padding]), self.generator)
+        num_pruned = prune(gaussians, optimizer, useless(gaussians, config))
+        self.gradients = ScreenGradients(len(gaussians))
+        return DensifyReport(cloned=num_cloned, split=num_split, pruned=num_pruned)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs: gathered gradients and the generator."""
+        return {
+            "total": self.gradients.total.clone(),
+            "views": self.gradients.views.clone(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.gradients.total, self.gradients.views = state["total"].clone(), state["views"].clone()
+        self.generator.set_state(state["generator"])
+
+
+def largest(values: Float[Tensor, " N"], threshold: float, most: int) -> Bool[Tensor, " N"]:
+    """Which values are at least `threshold`, and among the `most` largest."""
+    chosen = torch.zeros_like(values, dtype=torch.bool)
+    chosen[values.argsort(descending=True, stable=True)[:most]] = True
+    return chosen & (values >= threshold)
+
+
+def useless(gaussians: Gaussians, config: DensifyConfig) -> Bool[Tensor, " N"]:
+    """Which Gaussians are too faint, too large or not finite."""
+    opacities = gaussians.opacity_logits.detach().sigmoid()
+    scales = gaussians.log_scales.detach().exp().amax(dim=-1)
+    finite = torch.isfinite(gaussians.means.detach()).all(dim=-1) & torch.isfinite(scales)
+    too_large = scales > (math.inf if config.prune_scale is None else config.prune_scale)
+    return (opacities < config.prune_opacity) | too_large | ~finite
+
+
+def clone(gaussians: Gaussians, optimizer: torch.optim.Optimizer, chosen: Bool[Tensor, " N"]) -> int:
+    """Append an exact copy of each chosen Gaussian; the optimizer drives the two apart. Returns how many."""
+    added = {name: getattr(gaussians, name).detach()[chosen] for name in PARAMETER_NAMES}
+    replace_rows(gaussians, optimizer, torch.arange(len(gaussians), device=chosen.device), added)
+    return int(chosen.sum())
+
+
+def split(
+    gaussians: Gaussians,
+    optimizer: torch.optim.Optimizer,
+    chosen: Bool[Tensor, " N"],
+    generator: torch.Generator,
+    parts: int = 2,
+) -> int:
+    """Replace each chosen Gaussian by `parts` drawn from it, 0.8 * `parts` times smaller. Returns how many."""
+    parents = {name: getattr(gaussians, name).detach()[chosen] for name in PARAMETER_NAMES}
+    added = {name: values.repeat(parts, *[1] * (values.ndim - 1)) for name, values in parents.items()}
+    noise = torch.randn(added["means"].shape, generator=generator).to(added["means"])
+    added["means"] = added["means"] + rotate(added["quats"], added["log_scales"].exp() * noise)
+    added["log_scales"] = added["log_scales"] - math.log(0.8 * parts)
+    replace_rows(gaussians, optimizer, (~chosen).nonzero()[:, 0], added)
+    return int(chosen.sum())
+
+
+def prune(gaussians: Gaussians, optimizer: torch.optim.Optimizer, chosen: Bool[Tensor, " N"]) -> int:
+    """Remove the chosen Gaussians. Returns how many."""
+    replace_rows(gaussians, optimizer, (~chosen).nonzero()[:, 0], {})
+    return int(chosen.sum())
+
+
+def reset_opacities(gaussians: Gaussians, optimizer: torch.optim.Optimizer, highest: float) -> None:
+    """Cut all opacities to `highest` and forget their Adam moments."""
+    logits = gaussians.opacity_logits
+    logits.data = logits.data.clamp(max=math.log(highest / (1.0 - highest)))
+    for key, value in optimizer.state.get(logits, {}).items():
+        if isinstance(value, Tensor) and value.shape == logits.shape:
+            optimizer.state[logits][key] = torch.zeros_like(value)
+
+
+def rotate(quats: Float[Tensor, "N 4"], vectors: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+    """Vectors turned by quaternions (w, x, y, z): v + 2 w (u x v) + 2 u x (u x v)."""
+    quats = torch.nn.functional.normalize(quats, dim=-1)
+    axis = quats[:, 1:]
+    crossed: Tensor = torch.linalg.cross(axis, vectors)
+    turned: Tensor = vectors + 2.0 * (quats[:, :1] * crossed + torch.linalg.cross(axis, crossed))
+    return turned
+
+
+def replace_rows(
+    gaussians: Gaussians, optimizer: torch.optim.Optimizer, kept: Int[Tensor, " K"], added: dict[str, Tensor]
+) -> None:
+    """Keep the rows `kept` of every parameter and append `added`; Adam's moments follow, zero for added rows.
+
+    The parameters become new objects without a gradient, in the optimizer too: autograd remembers a parameter's shape for
+    as long as a graph made with it is alive.
+    """
+    for name in PARAMETER_NAMES:
+        old = getattr(gaussians, name)
+        rows = old.detach()[kept]
+        new = nn.Parameter(torch.cat([rows, added[name]]) if added else rows)
+        state: dict[str, Any] = optimizer.state.pop(old, {})
+        if state:
+            optimizer.state[new] = {key: _follow(value, old, new, kept) for key, value in state.items()}
+        for group in optimizer.param_groups:
+            group["params"] = [new if parameter is old else parameter for parameter in group["params"]]
+        setattr(gaussians, name, new)
+
+
+def _follow(value: Any, old: nn.Parameter, new: nn.Parameter, kept: Int[Tensor, " K"]) -> Any:
+    """A value of Adam's state for the new rows: moments are per row, anything else (the step) stays."""
+    if not isinstance(value, Tensor) or value.shape != old.shape:
+        return value
+    moments = torch.zeros_like(new, requires_grad=False)
+    moments[: len(kept)] = value[kept]
+    return moments

@@ -1,0 +1,196 @@
+"""Gaussians in three dimensions: the parameters, their start and their learning rates.
+
+Kerbl et al. (2023), "3D Gaussian Splatting for Real-Time Radiance Field Rendering", with spherical harmonics of
+degree 0.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol, TypedDict
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+SH_DEGREE_0 = 0.28209479177387814
+"""The constant spherical harmonic, 1 / (2 sqrt(pi)): a colour is `0.5 + SH_DEGREE_0 * sh0`."""
+
+PARAMETER_NAMES = ("means", "sh0", "opacity_logits", "log_scales", "quats")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianTensors:
+    """N Gaussians ready to render, the same for every renderer.
+
+    `means` are world positions in scene units; `quats` are rotations (w, x, y, z) of any length but zero; `scales` are
+    standard deviations along the rotated axes in scene units; `opacities` are peak opacities in [0, 1]; `colors` are
+    RGB.
+    """
+
+    means: Float[Tensor, "N 3"]
+    quats: Float[Tensor, "N 4"]
+    scales: Float[Tensor, "N 3"]
+    opacities: Float[Tensor, " N"]
+    colors: Float[Tensor, "N 3"]
+
+    def __len__(self) -> int:
+        return self.means.shape[0]
+
+
+class Splats(Protocol):
+    """A scene made of Gaussians."""
+
+    def gaussians(self) -> GaussianTensors:
+        """The Gaussians of this scene, differentiable in its parameters."""
+        ...
+
+
+class ParameterGroup(TypedDict):
+    """One named group of an optimizer of `torch.optim`."""
+
+    name: str
+    params: list[nn.Parameter]
+    lr: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussiansConfig:
+    """Where Gaussians start and how fast they learn; the defaults are threestudio's Gaussian Zero-123.
+
+    Numbers: Gaussian Splatting extension of threestudio, configs/gaussian_splatting_zero123.yaml.
+    """
+
+    num_points: int = 4096
+    """Gaussians at the start."""
+    radius: float = 0.5
+    """Radius in scene units of the ball that the first Gaussians fill uniformly."""
+    opacity: float = 0.1
+    """Opacity of each Gaussian at the start (0.05 in threestudio, 0.1 in DreamGaussian)."""
+    means_lr: tuple[float, float] = (1e-3, 2e-5)
+    """Learning rate of the positions, first and last, in scene units a step; log-linear between
+    (DreamGaussian 69a3c70 uses 10 times as much)."""
+    means_lr_steps: int = 1000
+    """Step at which the positions reach their last learning rate."""
+    sh0_lr: float = 0.01
+    """Learning rate of the colour coefficients."""
+    opacity_lr: float = 0.05
+    """Learning rate of the opacities, before the sigmoid."""
+    scale_lr: float = 0.005
+    """Learning rate of the scales, before the exponential."""
+    quat_lr: float = 0.001
+    """Learning rate of the rotations (0.005 in DreamGaussian)."""
+    adam_eps: float = 1e-15
+    """Adam's epsilon. Gradients of single Gaussians are tiny, so Kerbl et al. (2023) use 1e-15; threestudio 1e-8."""
+    max_points: int = 500_000
+    """Densification stops adding at this many Gaussians."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_points <= self.max_points:
+            raise ValueError(f"Expected 1 <= num_points <= max_points ({self.max_points}), but got {self.num_points}.")
+        if not 0.0 < self.opacity < 1.0:
+            raise ValueError(f"Expected an initial opacity between 0 and 1, but got {self.opacity}.")
+        if self.radius <= 0.0 or min(self.means_lr) <= 0.0 or self.means_lr_steps < 1:
+            raise ValueError("Expected radius, means_lr and means_lr_steps above 0.")
+
+    def build(self, generator: torch.Generator) -> "Gaussians":
+        """Near-grey Gaussians, uniform in the ball; every number comes from `generator` (on the CPU)."""
+        points = points_in_ball(self.num_points, self.radius, generator)
+        colors = 0.5 + SH_DEGREE_0 * torch.rand(self.num_points, 3, generator=generator) / 255.0
+        return Gaussians(self, points, colors)
+
+
+class Gaussians(nn.Module):
+    """Trainable Gaussians.
+
+    The parameters are raw: `means` "N 3", `sh0` "N 3" (colour coefficients), `opacity_logits` "N" (before the sigmoid),
+    `log_scales` "N 3" (before exp), `quats` "N 4" (not normalised). N changes as Gaussians are added and removed
+    (`hash3d.representations.densify`), and a checkpoint brings its own N.
+    """
+
+    means: nn.Parameter
+    sh0: nn.Parameter
+    opacity_logits: nn.Parameter
+    log_scales: nn.Parameter
+    quats: nn.Parameter
+
+    def __init__(self, config: GaussiansConfig, points: Float[Tensor, "N 3"], colors: Float[Tensor, "N 3"]) -> None:
+        """Gaussians at `points` (scene units) with `colors` (RGB); the scales follow the distances between points."""
+        super().__init__()
+        self.config = config
+        count = points.shape[0]
+        logit = math.log(config.opacity / (1.0 - config.opacity))
+        self.means = nn.Parameter(points.clone())
+        self.sh0 = nn.Parameter((colors - 0.5) / SH_DEGREE_0)
+        self.opacity_logits = nn.Parameter(torch.full((count,), logit))
+        self.log_scales = nn.Parameter(neighbour_distances(points).log()[:, None].repeat(1, 3))
+        self.quats = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1))
+
+    def __len__(self) -> int:
+        return self.means.shape[0]
+
+    def gaussians(self) -> GaussianTensors:
+        """The activated Gaussians. Colours below 0 are cut to 0, as viewers of exported files do."""
+        return GaussianTensors(
+            means=self.means,
+            quats=self.quats,
+            scales=self.log_scales.exp(),
+            opacities=self.opacity_logits.sigmoid(),
+            colors=(0.5 + SH_DEGREE_0 * self.sh0).clamp(min=0.0),
+        )
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """One group a parameter, under the parameter's name, with its learning rate at step 0."""
+        rates = {
+            "means": self.learning_rate(0),
+            "sh0": self.config.sh0_lr,
+            "opacity_logits": self.config.opacity_lr,
+            "log_scales": self.config.scale_lr,
+            "quats": self.config.quat_lr,
+        }
+        return [{"name": name, "params": [getattr(self, name)], "lr": rates[name]} for name in PARAMETER_NAMES]
+
+    def build_optimizer(self) -> torch.optim.Adam:
+        """Adam over `parameter_groups()` with the configuration's epsilon."""
+        groups: list[dict[str, Any]] = [dict(group) for group in self.parameter_groups()]
+        return torch.optim.Adam(groups, eps=self.config.adam_eps)
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of the positions at `step`: log-linear, then constant."""
+        first, last = self.config.means_lr
+        share = min(step / self.config.means_lr_steps, 1.0)
+        return math.exp((1.0 - share) * math.log(first) + share * math.log(last))
+
+    def update_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Set the positions' learning rate for `step` in the group named "means"."""
+        for group in optimizer.param_groups:
+            if group.get("name") == "means":
+                group["lr"] = self.learning_rate(step)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Take the number of Gaussians from the checkpoint before its values are copied."""
+        for name in PARAMETER_NAMES:
+            stored, parameter = state_dict.get(prefix + name), getattr(self, name)
+            if isinstance(stored, Tensor) and stored.shape[1:] == parameter.shape[1:]:
+                parameter.data = parameter.data.new_empty(stored.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def points_in_ball(count: int, radius: float, generator: torch.Generator) -> Float[Tensor, "N 3"]:
+    """Points uniform in the volume of a ball around the origin: cube root of a uniform number times the radius."""
+    directions = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
+    return directions * radius * torch.rand(count, 1, generator=generator) ** (1.0 / 3.0)
+
+
+def neighbour_distances(points: Float[Tensor, "N 3"], num_neighbours: int = 3) -> Float[Tensor, " N"]:
+    """Root of the mean squared distance to the nearest neighbours (simple-knn of Kerbl et al. 2023), at least 3e-4.
+
+    The floor is sqrt(1e-7), the original's floor on the squared distance. A lone point gets 0.01.
+    """
+    count = min(num_neighbours, points.shape[0] - 1)
+    if count < 1:
+        return points.new_full((points.shape[0],), 0.01)
+    squared = [
+        torch.cdist(chunk, points).topk(count + 1, largest=False).values[:, 1:].square().mean(dim=-1)
+        for chunk in points.split(1024)
+    ]
+    return torch.cat(squared).clamp(min=1e-7).sqrt()
