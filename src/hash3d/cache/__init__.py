@@ -1,1 +1,19 @@
 """The method: the grid, the table, the aggregation, and when to reuse. Imports torch and nothing of ours."""
+
+from .config import PAPER, PRESETS, RELEASED, CacheConfig, DeepCacheConfig, Hash3DConfig
+from .feature_cache import FeatureCache
+from .grid import GridConfig, Key
+from .table import HashTable
+
+__all__ = [
+    "PAPER",
+    "PRESETS",
+    "RELEASED",
+    "CacheConfig",
+    "DeepCacheConfig",
+    "FeatureCache",
+    "GridConfig",
+    "Hash3DConfig",
+    "HashTable",
+    "Key",
+]

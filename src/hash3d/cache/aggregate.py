@@ -1,0 +1,34 @@
+"""How the entries that a lookup found become one feature."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .store import Entry, Found
+
+
+def softmax_weights(query: Float[Tensor, "*shape"], stored: Sequence[Float[Tensor, "*shape"]]) -> Float[Tensor, " N"]:
+    """softmax(-||query - stored_n||_2) over N noisy latents, in float32.
+
+    The released code's form (hash_table.py, "Sim", temperature 1); eq. 6 of arXiv 2404.06091v1 squares the distance,
+    which with thousands of dimensions is always a hard pick.
+    """
+    distances = torch.stack([(query.float() - latents.float()).norm() for latents in stored])
+    return torch.softmax(-distances, dim=0)
+
+
+def blend(weights: Float[Tensor, " N"], features: Sequence[Float[Tensor, "*shape"]]) -> Float[Tensor, "*shape"]:
+    """The weighted sum of N features, in their dtype. One feature is returned as it is, bit for bit."""
+    if len(features) == 1:
+        return features[0]
+    return torch.einsum("n,n...->...", weights.to(features[0].dtype), torch.stack(list(features)))
+
+
+def aggregated(latents: Float[Tensor, "C h w"], entries: list[Entry]) -> Found:
+    """Entries blended by softmax of minus the distance between noisy latents."""
+    with torch.no_grad():
+        weights = softmax_weights(latents, [entry.latents for entry in entries])
+        feature = blend(weights, [entry.feature for entry in entries])
+    return Found(feature=feature, entries=tuple(entries))

@@ -1,0 +1,129 @@
+"""The settings of a cache, and the presets."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .feature_cache import FeatureCache, Mode
+from .grid import RELEASED_GRID, GridConfig
+from .last_feature import LastFeature
+from .pool import Pool
+from .store import Store
+from .table import Aggregation, HashTable
+
+GIBIBYTE = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hash3DConfig:
+    """Hash3D (Yang and Wang, CVPR 2025, https://arxiv.org/abs/2404.06091).
+
+    Example: `cache = apply_hash3d(unet, Hash3DConfig(reuse_probability=0.5))`.
+    """
+
+    reuse_probability: float = 0.8
+    """Chance that a view looks for a stored feature (eta of the paper). More is faster; above it the share of hits
+    depends on the cells."""
+    cut: int | None = None
+    """The supplement's reuse layer i: the feature entering up layer i + 1 is kept. Larger is faster and less exact.
+    None: the last but one of the U-Net, which is i = 10 of the 12 of Stable Diffusion and Zero123."""
+    grid: GridConfig = field(default_factory=GridConfig)
+    """Cell sizes and the hash."""
+    queue_length: int = 3
+    """Entries a bucket; the oldest leaves."""
+    aggregation: Aggregation = "softmax"
+    """How a bucket's entries become one feature: blended by similarity of the noisy latents, or the nearest key's."""
+    verify: bool = True
+    """Use an entry only if its whole cell equals the query's. False: colliding cells are mixed up."""
+    store: Literal["table", "pool"] = "table"
+    """The hash table, or the supplement's pool of the last features without keys."""
+    pool_length: int = 1000
+    """Entries of the pool."""
+    mode: Mode = "feature"
+    """Keep the deep feature, or the predicted noise (then a hit runs no U-Net at all, at a loss of quality)."""
+    whole_batch: bool = False
+    """One coin a call, and one miss makes the whole batch run in full, as in the released code."""
+    max_bytes: int = 2 * GIBIBYTE
+    """Memory that the entries may hold; never exceeded, the oldest leave first."""
+    seed: int = 0
+    """Of the cache's own generator."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.reuse_probability <= 1.0:
+            raise ValueError(f"Expected reuse_probability to be between 0.0 and 1.0, but got {self.reuse_probability}.")
+        for name in ("queue_length", "pool_length", "max_bytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Expected {name} to be at least 1, but got {getattr(self, name)}.")
+
+    def build(self) -> FeatureCache:
+        """An empty cache of this configuration."""
+        return FeatureCache(
+            self._build_store(),
+            cut=self.cut,
+            mode=self.mode,
+            reuse_probability=self.reuse_probability,
+            whole_batch=self.whole_batch,
+            max_bytes=self.max_bytes,
+            seed=self.seed,
+        )
+
+    def _build_store(self) -> Store:
+        if self.store == "pool":
+            return Pool(length=self.pool_length, max_bytes=self.max_bytes)
+        return HashTable(
+            self.grid.build(),
+            queue_length=self.queue_length,
+            aggregation=self.aggregation,
+            verify=self.verify,
+            max_bytes=self.max_bytes,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepCacheConfig:
+    """DeepCache (Ma et al., CVPR 2024, https://arxiv.org/abs/2312.00858) on the same mechanism, as the baseline."""
+
+    interval: int = 4
+    """Every so many calls run in full; the others take the last feature, whatever the view."""
+    cut: int | None = None
+    """As in `Hash3DConfig`."""
+    max_bytes: int = 2 * GIBIBYTE
+    """Memory that the entries may hold."""
+
+    def __post_init__(self) -> None:
+        if self.interval < 1:
+            raise ValueError(f"Expected the DeepCache interval to be at least 1, but got {self.interval}.")
+
+    def build(self) -> FeatureCache:
+        """An empty cache of this configuration."""
+        return FeatureCache(
+            LastFeature(interval=self.interval, max_bytes=self.max_bytes),
+            cut=self.cut,
+            mode="feature",
+            reuse_probability=1.0,
+            whole_batch=False,
+            max_bytes=self.max_bytes,
+            seed=0,
+        )
+
+
+CacheConfig = Hash3DConfig | DeepCacheConfig
+
+PAPER = Hash3DConfig(
+    reuse_probability=0.1,
+    grid=GridConfig(
+        azimuth=20.0, elevation=20.0, radius=0.15, timestep=20.0, order=("azimuth", "elevation", "radius", "timestep")
+    ),
+)
+"""The text's order of fields, the middle one of its three cell sizes, queue 3, eta 0.1 (arXiv 2404.06091v1, sections
+4 and 5). The choice among three grids by running similarity (its adaptive grid) is not in this preset yet."""
+
+RELEASED = Hash3DConfig(reuse_probability=0.1, grid=RELEASED_GRID, verify=False, whole_batch=True)
+"""What the released code does (cc48922): fields in the wrong order, 200 buckets, unchecked collisions, one coin a call.
+A "hit" is the feature of a nearly random earlier view. For comparison."""
+
+PRESETS: dict[str, CacheConfig] = {
+    "default": Hash3DConfig(),
+    "paper": PAPER,
+    "released": RELEASED,
+    "deepcache": DeepCacheConfig(),
+}

@@ -1,0 +1,52 @@
+"""The store of DeepCache, the baseline."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from .grid import Key
+from .store import Entry, Found
+
+
+class LastFeature:
+    """DeepCache (Ma et al. 2024), uniform schedule: the last feature of this place in the batch, whatever the view.
+
+    Every `interval`-th call of a place finds nothing, so that it runs in full and stores anew.
+    """
+
+    def __init__(self, *, interval: int, max_bytes: int) -> None:
+        self.interval = interval
+        self.max_bytes = max_bytes
+        self._rows: dict[int, tuple[Entry, int]] = {}
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes held."""
+        return sum(entry.num_bytes for entry, _ in self._rows.values())
+
+    def lookup(self, key: Key, latents: Float[Tensor, "C h w"], row: int) -> Found | None:
+        """The row's feature, at most `interval - 1` times."""
+        if row not in self._rows:
+            return None
+        entry, uses = self._rows[row]
+        if uses + 1 >= self.interval:
+            return None
+        self._rows[row] = (entry, uses + 1)
+        return Found(feature=entry.feature, entries=(entry,))
+
+    def insert(self, entry: Entry, row: int) -> None:
+        """Replace the row's feature."""
+        self._rows.pop(row, None)
+        if self.num_bytes + entry.num_bytes <= self.max_bytes:
+            self._rows[row] = (entry, 0)
+
+    def entries(self) -> list[tuple[Entry, int, int]]:
+        """Everything held."""
+        return [(entry, row, uses) for row, (entry, uses) in self._rows.items()]
+
+    def restore(self, entry: Entry, row: int, uses: int) -> None:
+        """Take back one item of `entries()`."""
+        self._rows[row] = (entry, uses)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._rows.clear()

@@ -1,0 +1,113 @@
+"""Entries, and what every store of entries shares: an order of age and a byte budget that is never exceeded."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from .grid import Key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One view's feature: the S guidance branches together, and the noisy latents it was computed from."""
+
+    key: Key
+    latents: Float[Tensor, "C h w"]
+    feature: Float[Tensor, "S ..."]
+    step: int
+    """The guidance call at which it was stored."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that the entry's tensors hold."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in (self.latents, self.feature))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a lookup gave: one feature, and the entries it was made of."""
+
+    feature: Float[Tensor, "S ..."]
+    entries: tuple[Entry, ...]
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Where features are kept. `row` is the view's place in its batch."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes held, at most the budget."""
+
+    def lookup(self, key: Key, latents: Float[Tensor, "C h w"], row: int) -> Found | None:
+        """A feature for this view, or None."""
+
+    def insert(self, entry: Entry, row: int) -> None:
+        """Keep an entry."""
+
+    def entries(self) -> list[tuple[Entry, int, int]]:
+        """Everything held, oldest first: (entry, row, uses). Inserting it again, in order, gives the same store."""
+
+    def restore(self, entry: Entry, row: int, uses: int) -> None:
+        """Take back one item of `entries()`."""
+
+    def clear(self) -> None:
+        """Forget everything."""
+
+
+class BoundedEntries:
+    """Entries by number, oldest first, within `max_bytes`."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.num_bytes = 0
+        self._entries: OrderedDict[int, Entry] = OrderedDict()
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, number: int) -> Entry:
+        return self._entries[number]
+
+    def values(self) -> list[Entry]:
+        """All entries, oldest first."""
+        return list(self._entries.values())
+
+    def add(self, entry: Entry) -> list[Entry] | None:
+        """Add an entry; the oldest leave *before* it enters. Returns those that left.
+
+        An entry larger than the whole budget is not kept: None.
+        """
+        if entry.num_bytes > self.max_bytes:
+            return None
+        gone = []
+        while self.num_bytes + entry.num_bytes > self.max_bytes:
+            gone.append(self.remove_oldest())
+        self._entries[self._next] = entry
+        self._next += 1
+        self.num_bytes += entry.num_bytes
+        return gone
+
+    @property
+    def newest(self) -> int:
+        """The number of the entry added last."""
+        return self._next - 1
+
+    def remove(self, number: int) -> Entry:
+        """Forget one entry, and return it."""
+        entry = self._entries.pop(number)
+        self.num_bytes -= entry.num_bytes
+        return entry
+
+    def remove_oldest(self) -> Entry:
+        """Forget the oldest entry, and return it."""
+        return self.remove(next(iter(self._entries)))
+
+    def clear(self) -> None:
+        """Forget all entries."""
+        self._entries.clear()
+        self.num_bytes = 0

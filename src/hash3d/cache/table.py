@@ -1,0 +1,86 @@
+"""The hash table: a dictionary of buckets, each a bounded queue of entries."""
+
+from collections import deque
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from .aggregate import aggregated
+from .grid import Grid, Key
+from .store import BoundedEntries, Entry, Found
+
+Aggregation = Literal["softmax", "nearest_key"]
+
+
+class HashTable:
+    """Buckets of bounded queues (supplement, Listing 1).
+
+    With `verify`, an entry is used only if its whole integer cell equals the query's; without, every entry of the
+    bucket takes part, collisions included (the listing's bare behaviour).
+    """
+
+    def __init__(
+        self, grid: Grid, *, queue_length: int, aggregation: Aggregation, verify: bool, max_bytes: int
+    ) -> None:
+        self.grid = grid
+        self.queue_length, self.aggregation, self.verify = queue_length, aggregation, verify
+        self._entries = BoundedEntries(max_bytes)
+        self._buckets: dict[int, deque[int]] = {}
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes held."""
+        return self._entries.num_bytes
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def candidates(self, key: Key) -> list[Entry]:
+        """The entries that a lookup of `key` may use, oldest first."""
+        cell = self.grid.cell(key)
+        entries = [self._entries[number] for number in self._buckets.get(self.grid.bucket(cell), ())]
+        return [entry for entry in entries if not self.verify or self.grid.cell(entry.key) == cell]
+
+    def lookup(self, key: Key, latents: Float[Tensor, "C h w"], row: int) -> Found | None:
+        """The blend, or the nearest, of the entries in the key's cell; None if there is none."""
+        entries = self.candidates(key)
+        if not entries:
+            return None
+        if self.aggregation == "nearest_key":
+            nearest = min(reversed(entries), key=lambda entry: self.grid.distance(key, entry.key))
+            return Found(feature=nearest.feature, entries=(nearest,))
+        return aggregated(latents, entries)
+
+    def insert(self, entry: Entry, row: int) -> None:
+        """Append to the bucket's queue; the queue's and the budget's oldest leave."""
+        bucket = self.grid.bucket(self.grid.cell(entry.key))
+        queue = self._buckets.setdefault(bucket, deque())
+        if len(queue) == self.queue_length:
+            self._entries.remove(queue.popleft())
+        gone = self._entries.add(entry)
+        if gone is None:
+            return
+        for oldest in gone:
+            self._forget(oldest)
+        self._buckets.setdefault(bucket, deque()).append(self._entries.newest)
+
+    def _forget(self, oldest: Entry) -> None:
+        """Take an entry that the budget evicted out of its queue: the oldest of all heads its queue."""
+        bucket = self.grid.bucket(self.grid.cell(oldest.key))
+        self._buckets[bucket].popleft()
+        if not self._buckets[bucket]:
+            del self._buckets[bucket]
+
+    def entries(self) -> list[tuple[Entry, int, int]]:
+        """Everything held, oldest first."""
+        return [(entry, 0, 0) for entry in self._entries.values()]
+
+    def restore(self, entry: Entry, row: int, uses: int) -> None:
+        """Take back one item of `entries()`."""
+        self.insert(entry, row)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+        self._buckets.clear()

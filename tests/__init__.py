@@ -1,0 +1,3 @@
+"""The suite mirrors the package."""
+
+from . import typechecking as typechecking

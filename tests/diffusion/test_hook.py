@@ -1,0 +1,186 @@
+"""The hook on an unmodified U-Net."""
+
+import pytest
+import torch
+
+from hash3d import apply_hash3d, remove_hash3d
+from hash3d.cache import DeepCacheConfig, GridConfig, Hash3DConfig
+from tests.tiny_models import UNETS, tiny_unet, unet_inputs
+
+ALWAYS = Hash3DConfig(reuse_probability=1.0)
+
+
+def predict(unet, inputs):
+    with torch.no_grad():
+        return unet(**inputs).sample
+
+
+def count_calls(module):
+    calls = []
+    module.register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+def test_removal_leaves_the_unet_as_it_was():
+    unet = tiny_unet()
+    inputs = unet_inputs(unet)
+    expected = predict(unet, inputs)
+    state = {name: value.clone() for name, value in unet.state_dict().items()}
+    attributes = {name: set(module.__dict__) for name, module in unet.named_modules()}
+    cache = apply_hash3d(unet, ALWAYS)
+    for _ in range(2):
+        with cache.view(elevation=0, azimuth=0, radius=1, timestep=400):
+            predict(unet, inputs)
+    remove_hash3d(unet)
+    assert {name: set(module.__dict__) for name, module in unet.named_modules()} == attributes
+    assert all(torch.equal(value, state[name]) for name, value in unet.state_dict().items())
+    assert torch.equal(predict(unet, inputs), expected)
+    remove_hash3d(unet)
+
+
+def test_other_hooks_survive_removal():
+    from diffusers.hooks import HookRegistry, ModelHook
+
+    unet = tiny_unet()
+    HookRegistry.check_if_exists_or_initialize(unet).register_hook(ModelHook(), "another")
+    apply_hash3d(unet)
+    remove_hash3d(unet)
+    assert list(unet._diffusers_hook.hooks) == ["another"]
+
+
+def test_a_second_cache_is_refused():
+    unet = tiny_unet()
+    apply_hash3d(unet)
+    with pytest.raises(ValueError, match="remove_hash3d"):
+        apply_hash3d(unet)
+
+
+@pytest.mark.parametrize("name", list(UNETS))
+def test_a_hit_with_the_same_input_is_the_full_pass(name):
+    unet = tiny_unet(**UNETS[name])
+    inputs = unet_inputs(unet)
+    expected = predict(unet, inputs)
+    deep = count_calls(unet.mid_block.resnets[0])
+    cache = apply_hash3d(unet, ALWAYS)
+    for expected_passes in (1, 1):
+        with cache.view(elevation=10, azimuth=20, radius=1.5):
+            assert torch.equal(predict(unet, inputs), expected)
+        assert len(deep) == expected_passes
+    assert (cache.statistics.full, cache.statistics.shallow) == (1, 1)
+
+
+def test_outside_view_and_with_controlnet_residuals_the_unet_runs_in_full():
+    unet = tiny_unet()
+    inputs = unet_inputs(unet)
+    expected = predict(unet, inputs)
+    cache = apply_hash3d(unet, ALWAYS)
+    assert torch.equal(predict(unet, inputs), expected)
+    with cache.view(elevation=0, azimuth=0, radius=1):
+        predict(unet, {**inputs, "mid_block_additional_residual": torch.zeros(2, 32, 2, 2)})
+    assert cache.statistics.full == cache.statistics.lookups == 0
+
+
+def test_views_of_one_batch_are_split_and_put_back_in_order():
+    unet = tiny_unet()
+    inputs = unet_inputs(unet, views=3)
+    expected = predict(unet, inputs)
+    cache = apply_hash3d(unet, ALWAYS)
+    middle = {name: value[[1, 4]] for name, value in inputs.items()}
+    with cache.view(elevation=0, azimuth=100, radius=1):
+        predict(unet, middle)
+    batches = []
+    unet.mid_block.resnets[0].register_forward_pre_hook(lambda _, arguments: batches.append(arguments[0].shape[0]))
+    with cache.view(elevation=0, azimuth=[0, 100, 200], radius=1):
+        prediction = predict(unet, inputs)
+    assert batches == [4], "the two views that missed run in full, both branches, and the one that hit does not"
+    # Another batch size may choose another kernel: agreement to float32 rounding, not bit for bit.
+    torch.testing.assert_close(prediction, expected, rtol=1e-4, atol=1e-5)
+    assert (cache.statistics.full, cache.statistics.shallow) == (3, 1)
+
+
+def test_neighbours_share_a_feature_and_strangers_do_not():
+    unet = tiny_unet()
+    cache = apply_hash3d(unet, ALWAYS)
+    for azimuth in (5, 15, 25, 360 + 8):
+        with cache.view(elevation=0, azimuth=azimuth, radius=1):
+            predict(unet, unet_inputs(unet))
+    assert (cache.statistics.full, cache.statistics.shallow) == (2, 2)
+    assert cache.statistics.summary()["mean_gap"]["azimuth"] == pytest.approx((10 + 3) / 2)
+
+
+def test_noise_mode_runs_no_unet_on_a_hit():
+    unet = tiny_unet()
+    cache = apply_hash3d(unet, Hash3DConfig(reuse_probability=1.0, mode="noise"))
+    calls, inputs = count_calls(unet.conv_in), unet_inputs(unet)
+    outputs = []
+    for _ in range(2):
+        with cache.view(elevation=0, azimuth=0, radius=1):
+            outputs.append(predict(unet, inputs))
+    assert torch.equal(*outputs)
+    assert len(calls) == 1
+
+
+def test_deepcache_runs_every_nth_call_in_full_whatever_the_view():
+    unet = tiny_unet()
+    cache = apply_hash3d(unet, DeepCacheConfig(interval=3))
+    deep = count_calls(unet.mid_block.resnets[0])
+    pattern = []
+    for call in range(7):
+        with cache.view(elevation=0, azimuth=50 * call, radius=1):
+            predict(unet, unet_inputs(unet, seed=call))
+        pattern.append(len(deep))
+    assert pattern == [1, 1, 1, 2, 2, 2, 3]
+
+
+@pytest.mark.parametrize("change", ["dtype", "size", "scope", "branches"])
+def test_what_a_feature_depends_on_resets_the_cache(change):
+    unet = tiny_unet()
+    cache = apply_hash3d(unet, ALWAYS)
+    inputs = unet_inputs(unet)
+    with cache.view(elevation=0, azimuth=0, radius=1, scope="a cat"):
+        predict(unet, inputs)
+    scope = "a cat"
+    if change == "dtype":
+        unet.double()
+        inputs = {name: value.double() if value.is_floating_point() else value for name, value in inputs.items()}
+    elif change == "size":
+        inputs["sample"] = inputs["sample"][:, :, :8, :8]
+    elif change == "branches":
+        inputs = {name: value[:1] for name, value in inputs.items()}
+    else:
+        scope = "a dog"
+    with cache.view(elevation=0, azimuth=0, radius=1, scope=scope):
+        predict(unet, inputs)
+    assert (cache.statistics.full, cache.statistics.shallow) == (2, 0)
+
+
+def test_positional_call_and_tuple_output():
+    unet = tiny_unet()
+    inputs = unet_inputs(unet)
+    expected = predict(unet, inputs)
+    cache = apply_hash3d(unet, ALWAYS)
+    with torch.no_grad(), cache.view(elevation=0, azimuth=0, radius=1):
+        output = unet(inputs["sample"], 400, inputs["encoder_hidden_states"], return_dict=False)
+    assert isinstance(output, tuple)
+    assert torch.equal(output[0], expected)
+
+
+def test_batch_that_does_not_fit_the_views_is_refused():
+    unet = tiny_unet()
+    cache = apply_hash3d(unet, ALWAYS)
+    with cache.view(elevation=0, azimuth=[0, 1, 2], radius=1), pytest.raises(ValueError, match="multiple of the 3"):
+        predict(unet, unet_inputs(unet))
+
+
+def test_stored_features_are_copies():
+    unet = tiny_unet()
+    cache = apply_hash3d(unet, Hash3DConfig(reuse_probability=1.0, grid=GridConfig(azimuth=360)))
+    inputs = unet_inputs(unet)
+    with cache.view(elevation=0, azimuth=0, radius=1):
+        predict(unet, inputs)
+    held = sum(
+        tensor.untyped_storage().nbytes()
+        for entry, _, _ in cache.store.entries()
+        for tensor in (entry.latents, entry.feature)
+    )
+    assert held == cache.store.num_bytes

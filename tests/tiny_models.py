@@ -1,0 +1,108 @@
+"""Small models of the real classes, in the layouts of the published priors."""
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from hash3d.diffusion.noise import NoiseSchedule
+from hash3d.diffusion.zero123 import NUM_POSE_FEATURES, CLIPCameraProjection, Zero123Prior
+
+DOWN = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D")
+UP = ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D")
+
+
+def tiny_unet(**changes) -> UNet2DConditionModel:
+    """Stable Diffusion's structure (12 skips) with narrow layers."""
+    torch.manual_seed(0)
+    settings = dict(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(8, 16, 32, 32),
+        layers_per_block=2,
+        down_block_types=DOWN,
+        up_block_types=UP,
+        cross_attention_dim=12,
+        attention_head_dim=4,
+        norm_num_groups=4,
+    )
+    return UNet2DConditionModel(**{**settings, **changes}).eval()
+
+
+UNETS = {
+    "stable_diffusion_15": {},
+    "stable_diffusion_21": {"use_linear_projection": True, "attention_head_dim": (2, 4, 8, 8), "cross_attention_dim": 16},
+    "zero123": {"in_channels": 8},
+    "mini": {
+        "in_channels": 8,
+        "block_out_channels": (8, 16, 24),
+        "down_block_types": DOWN[:3],
+        "up_block_types": UP[1:],
+        "class_embed_type": "projection",
+        "projection_class_embeddings_input_dim": NUM_POSE_FEATURES,
+    },
+}
+
+
+def unet_inputs(unet: UNet2DConditionModel, views: int = 1, branches: int = 2, seed: int = 0) -> dict:
+    """Random inputs of a guidance call."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, size = views * branches, unet.config.sample_size
+    inputs = {
+        "sample": torch.randn(rows, unet.config.in_channels, size, size, generator=generator),
+        "timestep": torch.full((rows,), 400),
+        "encoder_hidden_states": torch.randn(rows, 5, unet.config.cross_attention_dim, generator=generator),
+    }
+    if unet.config.class_embed_type == "projection":
+        inputs["class_labels"] = torch.randn(rows, NUM_POSE_FEATURES, generator=generator)
+    return inputs
+
+
+def tiny_zero123(pose_variant: str = "stable", patches: bool = True) -> Zero123Prior:
+    """A Zero123 of 32x32 pixels in the layout of the embedded prior, or of the published folders."""
+    torch.manual_seed(1)
+    pose_class = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": NUM_POSE_FEATURES}
+    unet = tiny_unet(
+        sample_size=8,
+        in_channels=8,
+        block_out_channels=(8, 16),
+        down_block_types=DOWN[2:],
+        up_block_types=UP[:2],
+        **(pose_class if patches else {}),
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=32,
+        scaling_factor=0.5,
+    )
+    encoder = CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=16,
+            intermediate_size=32,
+            projection_dim=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=32,
+            patch_size=16,
+        )
+    )
+    projection = CLIPCameraProjection(
+        embedding_dim=16 if patches else 8,
+        output_dim=12,
+        tokens="patches" if patches else "pooled",
+        pose_variant=pose_variant if patches else None,
+    )
+    return Zero123Prior(
+        unet=unet,
+        vae=vae,
+        image_encoder=encoder,
+        camera_projection=projection,
+        schedule=NoiseSchedule(prediction_type="v_prediction" if patches else "epsilon"),
+        pixel_mean=(0.5, 0.5, 0.5),
+        pixel_std=(0.5, 0.5, 0.5),
+        pose_variant=pose_variant,
+    ).eval()
