@@ -1,0 +1,49 @@
+"""Score distillation sampling (Poole et al. 2022): the pure functions, and what every guidance returns."""
+
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hash3d.cameras import Cameras
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidanceOutput:
+    """What a guidance says of a batch of pictures."""
+
+    loss: Float[Tensor, ""]
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Guidance(Protocol):
+    """Judges pictures, and gives a loss whose gradient improves them."""
+
+    def __call__(self, image: Float[Tensor, "B H W 3"], cameras: Cameras, step: int) -> GuidanceOutput:
+        """The loss of B pictures in [0, 1] that `cameras` saw at `step`."""
+
+
+def classifier_free_guidance(
+    conditional: Float[Tensor, "B C h w"], unconditional: Float[Tensor, "B C h w"], scale: float
+) -> Float[Tensor, "B C h w"]:
+    """unconditional + scale (conditional - unconditional) (Ho and Salimans 2022, with 1 + w = scale)."""
+    return unconditional + scale * (conditional - unconditional)
+
+
+def sds_gradient(
+    noise_pred: Float[Tensor, "B C h w"], noise: Float[Tensor, "B C h w"], weights: Float[Tensor, " B"]
+) -> Float[Tensor, "B C h w"]:
+    """w(t) (noise_pred - noise), the gradient on the latents without the U-Net's Jacobian (Poole et al. 2022, eq. 3)."""
+    return weights.to(noise).view(-1, 1, 1, 1) * (noise_pred - noise)
+
+
+def sds_loss(latents: Float[Tensor, "B C h w"], gradient: Float[Tensor, "B C h w"]) -> Float[Tensor, ""]:
+    """A loss whose gradient on the latents is `gradient` / B: 0.5 sum (latents - stop(latents - gradient))^2 / B.
+
+    The form of threestudio 28d9d80, stable_diffusion_guidance.py. A gradient that is not a number counts as zero.
+    """
+    target = (latents - torch.nan_to_num(gradient)).detach()
+    return 0.5 * (latents.float() - target.float()).square().sum() / latents.shape[0]
