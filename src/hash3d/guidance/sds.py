@@ -36,7 +36,7 @@ def classifier_free_guidance(
 def sds_gradient(
     noise_pred: Float[Tensor, "B C h w"], noise: Float[Tensor, "B C h w"], weights: Float[Tensor, " B"]
 ) -> Float[Tensor, "B C h w"]:
-    """w(t) (noise_pred - noise), the gradient on the latents without the U-Net's Jacobian (Poole et al. 2022, eq. 3)."""
+    """w(t) (noise_pred - noise), on the latents, without the U-Net's Jacobian (Poole et al. 2022, eq. 3)."""
     return weights.to(noise).view(-1, 1, 1, 1) * (noise_pred - noise)
 
 

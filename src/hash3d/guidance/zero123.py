@@ -108,7 +108,8 @@ class Zero123Guidance:
         )
         with view:
             prediction = self.prior.unet(**inputs, return_dict=False)[0]
-        guided = classifier_free_guidance(*prediction.chunk(2), self.config.guidance_scale)
+        conditional, unconditional = prediction.chunk(2)
+        guided = classifier_free_guidance(conditional, unconditional, self.config.guidance_scale)
         return self.prior.schedule.to_noise(guided, noisy, timesteps)
 
     def pose(self, cameras: Cameras) -> Float[Tensor, "B 4"]:

@@ -1,0 +1,5 @@
+"""`python -m hash3d` is `hash3d`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,58 @@
+"""The command line. Exit codes: 0 done; 2 a user's mistake, told in one sentence; 130 interrupted, and resumable."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from rich.console import Console
+
+COMMANDS = {
+    "generate": "turn a picture into a 3D asset",
+    "evaluate": "compare a run with true views: PSNR, SSIM",
+    "export": "write a run's asset as PLY, MP4 or a contact sheet",
+    "systems": "list the systems",
+    "doctor": "say what this machine can run, and how fast",
+}
+USAGE = "hash3d COMMAND [OPTIONS]; hash3d COMMAND --help tells a command's options"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command, and leave with its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help", "help"):
+        _say_usage()
+        sys.exit(0 if given else 2)
+    name, *options = given
+    if name not in COMMANDS:
+        fail(f"Expected a command ({', '.join(COMMANDS)}), but got {name!r}. Try: hash3d --help")
+    command: Callable[[list[str]], int] = import_module(f"hash3d.cli.{name}").main
+    try:
+        sys.exit(command(options))
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("HASH3D_TRACEBACK"):
+            raise
+        fail(sentence(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def sentence(error: Exception) -> str:
+    """An error as one sentence; what the operating system said gets its path."""
+    if isinstance(error, OSError) and error.strerror:
+        place = f" {error.filename}" if error.filename else ""
+        return f"Could not read or write{place}: {error.strerror}. Check the path, its permissions and the free space."
+    return str(error)
+
+
+def fail(message: str) -> None:
+    """Say what is wrong on stderr, and leave with 2."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"hash3d: {message}", markup=False)
+    sys.exit(2)
+
+
+def _say_usage() -> None:
+    console = Console(highlight=False)
+    console.print(USAGE, markup=False)
+    for name, meaning in COMMANDS.items():
+        console.print(f"  {name:10} {meaning}", markup=False)

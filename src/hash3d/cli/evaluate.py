@@ -1,0 +1,59 @@
+"""`hash3d evaluate DIR --truth FOLDER`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from hash3d.export.points import read_ply
+from hash3d.export.truth import read_truth
+from hash3d.export.turntable import render_each
+from hash3d.files import write_text
+from hash3d.metrics import psnr, silhouette_iou, ssim
+from hash3d.rendering.splat import render_gaussians
+from hash3d.training.outputs import views_on_white
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Compare a run with true views: PSNR and SSIM on white, silhouette IoU; mean over the views."""
+
+    folder: tyro.conf.Positional[Path]
+    """The run folder."""
+    truth: Path
+    """A folder with views.json and its pictures."""
+
+
+def main(arguments: list[str]) -> int:
+    """Print and keep the figures. Returns the exit code."""
+    options = tyro.cli(Evaluate, prog="hash3d evaluate", args=arguments)
+    figures = evaluate(options.folder, options.truth)
+    write_text(options.folder / "evaluation.json", json.dumps(figures, indent=2) + "\n")
+    table = Table("view", "PSNR", "SSIM", "IoU", box=None)
+    for row in figures["views"]:
+        table.add_row(row["file"], f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", f"{row['iou']:.3f}")
+    mean = figures["mean"]
+    table.add_row("mean", f"{mean['psnr']:.2f}", f"{mean['ssim']:.3f}", f"{mean['iou']:.3f}")
+    Console(highlight=False).print(table)
+    return 0
+
+
+def evaluate(folder: Path, truth: Path) -> dict:  # type: ignore[type-arg]
+    """PSNR, SSIM and IoU of each true view, and their means."""
+    if not (folder / "model.ply").is_file():
+        raise ValueError(f"Expected a finished run in {folder}, but it has no model.ply. Run hash3d generate first.")
+    scene, views = read_ply(folder / "model.ply"), read_truth(truth)
+    pictures = render_each(views_on_white(scene, torch.device("cpu")), views.cameras)
+    rows = []
+    for index, (name, picture) in enumerate(zip(views.names, pictures, strict=True)):
+        camera = views.cameras[index]
+        alpha = render_gaussians(scene, camera, torch.ones(1, 3)).alpha[0]
+        target = views.color_on_white[index]
+        figures = {"psnr": psnr(picture, target), "ssim": ssim(picture, target)}
+        rows.append({"file": name, **figures, "iou": silhouette_iou(alpha, views.alpha[index])})
+    mean = {name: sum(row[name] for row in rows) / len(rows) for name in ("psnr", "ssim", "iou")}
+    return {"views": rows, "mean": mean}

@@ -1,0 +1,59 @@
+"""`hash3d export DIR --format ...`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+from rich.console import Console
+
+from hash3d.export.points import read_ply, write_gsplat_ply, write_ply
+from hash3d.export.turntable import orbit, render_each, save_picture, tile, write_video
+from hash3d.representations.gaussians import GaussianTensors
+from hash3d.training.outputs import turntable, views_on_white
+from hash3d.training.recipe import Recipe
+from hash3d.training.run_folder import RunFolder
+
+Format = Literal["ply", "gsplat", "mp4", "sheet"]
+FILES = {"ply": "splats.ply", "gsplat": "splats_gsplat.ply", "mp4": "turntable.mp4", "sheet": "sheet.png"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a run's asset for other programs."""
+
+    folder: tyro.conf.Positional[Path]
+    """The run folder."""
+    format: Format
+    """ply: splats in the layout of the Inria viewer; gsplat: that of gsplat's exporter; mp4: a turntable; sheet: 16
+    views as one picture."""
+    out: Path | None = None
+    """The file to write; by default one in the run folder."""
+
+
+def main(arguments: list[str]) -> int:
+    """Write the file. Returns the exit code."""
+    options = tyro.cli(Export, prog="hash3d export", args=arguments)
+    recipe = RunFolder(options.folder).read_recipe()
+    if not (options.folder / "model.ply").is_file():
+        raise ValueError(f"Expected a finished run in {options.folder}, but it has no model.ply.")
+    out = options.out or options.folder / FILES[options.format]
+    write(options.format, read_ply(options.folder / "model.ply"), recipe, out)
+    Console(highlight=False, soft_wrap=True).print(str(out), markup=False)
+    return 0
+
+
+def write(format: Format, scene: GaussianTensors, recipe: Recipe, out: Path) -> None:
+    """Write one file of the asset."""
+    render = views_on_white(scene, torch.device("cpu"))
+    camera = recipe.stage.cameras
+    if format == "ply":
+        write_ply(scene, out)
+    elif format == "gsplat":
+        write_gsplat_ply(scene, out)
+    elif format == "mp4":
+        write_video(turntable(render, recipe), out)
+    else:
+        rows = [orbit(8, elevation, camera.radius, camera.fov_y, 256) for elevation in (0.0, 30.0)]
+        save_picture(tile([view for row in rows for view in render_each(render, row)], columns=8), out)

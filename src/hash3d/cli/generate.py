@@ -1,0 +1,134 @@
+"""`hash3d generate SYSTEM`."""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+from hash3d.cache import PRESETS, CacheConfig, Hash3DConfig
+from hash3d.systems import SYSTEMS, zero123_gs
+from hash3d.training.recipe import Recipe
+from hash3d.training.run import Run
+from hash3d.training.run_folder import RunFolder
+
+from .progress import ProgressLine, report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate:
+    """Turn a picture into a 3D asset."""
+
+    system: tyro.conf.Positional[str]
+    """The system; `hash3d systems` lists them."""
+    image: Path | None = None
+    """A picture of one thing, with an alpha channel or on a plain background."""
+    prompt: str | None = None
+    """What to make, for the systems that start from text."""
+    out: Path | None = None
+    """The run folder; by default a new folder in outputs/."""
+    prior: str = "mini-zero123"
+    """A diffusers folder, an embedded prior, or a hub name. A local path wins."""
+    scale: Literal["mini", "supplement", "released"] | None = None
+    """The recipe's settings: by default mini for an embedded prior, else the supplement's."""
+    seed: int = 0
+    """Makes cameras, noise, initialisation and the cache's draws."""
+    steps: int | None = None
+    """Optimisation steps; by default the recipe's."""
+    elevation: float = 5.0
+    """Degrees above the horizon from which the picture was taken."""
+    framing: Literal["auto", "keep", "recentre"] = "auto"
+    """Whether the picture is brought to the prior's framing."""
+    device: Literal["cpu", "cuda"] | None = None
+    """Where to run; by default the GPU if there is one."""
+    no_cache: bool = False
+    """Run the whole U-Net at every step."""
+    preset: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(PRESETS) + "}")] = "default"
+    """The cache's settings to start from; --cache.FIELD changes single ones."""
+    cache: tyro.conf.AvoidSubcommands[CacheConfig] = dataclasses.field(default_factory=Hash3DConfig)
+    """Feature reuse."""
+    resume: bool = False
+    """Go on with the run in --out from its last checkpoint."""
+    checkpoint_every: int = 50
+    """Steps between two checkpoints."""
+
+
+def main(arguments: list[str]) -> int:
+    """Parse, run, report. Returns the exit code."""
+    options = parse(arguments)
+    path = options.out or new_folder(options)
+    recipe = resumed_recipe(options, path) if options.resume else build_recipe(options)
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("Expected a CUDA device for --device cuda, but torch sees none. Pass --device cpu.")
+    with ProgressLine(recipe) as progress:
+        run = Run(recipe, path, device=device, resume=options.resume, progress=progress)
+        summary = run.execute()
+    report(path, summary)
+    return 0 if summary["completed"] else 130
+
+
+def parse(arguments: list[str]) -> Generate:
+    """The options; the preset is read first, because it gives the cache's defaults."""
+    preset = "default"
+    for position, argument in enumerate(arguments):
+        if argument == "--preset" and position + 1 < len(arguments):
+            preset = arguments[position + 1]
+        elif argument.startswith("--preset="):
+            preset = argument.removeprefix("--preset=")
+    if preset not in PRESETS:
+        raise ValueError(f"Expected --preset to be one of {', '.join(PRESETS)}, but got {preset!r}.")
+    default = Generate(system=tyro.MISSING, cache=PRESETS[preset])
+    return tyro.cli(
+        Generate,
+        prog="hash3d generate",
+        args=arguments,
+        default=default,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def build_recipe(options: Generate) -> Recipe:
+    """The recipe that the options describe. Raises `ValueError` with one sentence for a mistake."""
+    known = {system.name: system for system in SYSTEMS}
+    if options.system not in known:
+        raise ValueError(f"Expected a system ({', '.join(known)}), but got {options.system!r}.")
+    if not known[options.system].available:
+        ready = ", ".join(name for name, system in known.items() if system.available)
+        raise ValueError(f"Expected a system that runs already ({ready}), but {options.system} is not built yet.")
+    if options.prompt is not None:
+        raise ValueError(f"Expected no --prompt: {options.system} starts from a picture. Pass --image PATH.")
+    if options.image is None:
+        raise ValueError(f"{options.system} needs a reference picture, but there is none. Pass --image PATH.")
+    if options.checkpoint_every < 1:
+        raise ValueError(f"Expected --checkpoint-every to be at least 1, but got {options.checkpoint_every}.")
+    recipe = zero123_gs.recipe(
+        image=options.image,
+        prior=options.prior,
+        cache=None if options.no_cache else options.cache,
+        scale=options.scale,
+        steps=options.steps,
+        seed=options.seed,
+        elevation=options.elevation,
+        framing=options.framing,
+    )
+    return dataclasses.replace(recipe, checkpoint_every=options.checkpoint_every)
+
+
+def resumed_recipe(options: Generate, path: Path) -> Recipe:
+    """The run's own recipe, or the options' if an image is given: then the two must agree."""
+    if options.out is None:
+        raise ValueError("Expected --out with --resume: the folder of the run to go on with.")
+    if options.image is not None:
+        return build_recipe(options)
+    return RunFolder(path).read_recipe()
+
+
+def new_folder(options: Generate) -> Path:
+    """A folder that does not exist yet: outputs/SYSTEM-PICTURE, or with a number behind it."""
+    name = f"{os.path.basename(options.system)}-{options.image.stem if options.image else 'run'}"
+    candidates = (Path("outputs") / (name if number == 1 else f"{name}-{number}") for number in range(1, 10_000))
+    return next(path for path in candidates if not path.exists())

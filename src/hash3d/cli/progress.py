@@ -1,0 +1,63 @@
+"""What a person sees while a run goes on, and at its end."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from hash3d.training.recipe import Recipe
+from hash3d.training.trainer import Metrics, Trainer
+
+PLAIN_EVERY = 50
+"""Steps between two lines where there is no terminal."""
+
+
+class ProgressLine:
+    """A bar with the time left and the live reuse share; plain lines where there is no terminal."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.steps = recipe.stage.steps
+        self.console = Console(stderr=True, highlight=False)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._task = self._bar.add_task(recipe.system, total=self.steps, state="loading")
+
+    def __enter__(self) -> "ProgressLine":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, trainer: Trainer, metrics: Metrics) -> None:
+        """Show the step that was just done."""
+        state = f"loss {metrics['loss']:.3f}, {int(metrics['gaussians'])} Gaussians"
+        if trainer.cache:
+            state += f", reuse {metrics['reuse_share']:.0%}"
+        self._bar.update(self._task, completed=trainer.step_count, state=state)
+        if not self.console.is_terminal and trainer.step_count % PLAIN_EVERY == 0:
+            self.console.print(f"step {trainer.step_count}/{self.steps}: {state}", markup=False)
+
+
+def report(path: Path, summary: dict[str, Any]) -> None:
+    """Where the results are, and what the cache did."""
+    console = Console(highlight=False, soft_wrap=True)
+    seconds, unet = summary["seconds"], summary["unet"]
+    state = "done" if summary["completed"] else "interrupted; --resume goes on"
+    console.print(
+        f"{summary['system']}: {state} after {summary['steps']} steps, {seconds['total']:.0f} s "
+        f"(U-Net {seconds['unet']:.0f} s, {unet['reuse_share']:.0%} of its passes reused)",
+        markup=False,
+    )
+    for label, name in (("asset", "model.ply"), ("picture", "preview.png"), ("video", "turntable.mp4")):
+        console.print(f"  {label:8} {path / name}", markup=False)

@@ -1,0 +1,63 @@
+"""Pictures of an asset: a row of views, a contact sheet, a turntable video."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from hash3d.cameras import Cameras
+from hash3d.files import replacing
+
+RenderViews = Callable[[Cameras], Float[Tensor, "B H W 3"]]
+"""Renders cameras on white, in [0, 1]."""
+
+FRAMES_PER_SECOND = 24
+
+
+def to_bytes(image: Float[Tensor, "*B H W C"]) -> UInt8[np.ndarray, "*B H W C"]:
+    """Pictures in [0, 1] as 8-bit numbers."""
+    return (image.detach().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu().numpy()
+
+
+def save_picture(image: Float[Tensor, "H W C"], path: Path) -> None:
+    """Write a PNG, whole or not at all."""
+    with replacing(path) as temporary:
+        Image.fromarray(to_bytes(image)).save(temporary, format="PNG")
+
+
+def orbit(count: int, elevation: float, radius: float, fov_y: float, size: int) -> Cameras:
+    """`count` cameras all round, the first at azimuth 0."""
+    azimuths = torch.arange(count) * (360.0 / count)
+    return Cameras.orbit(elevation=elevation, azimuth=azimuths, radius=radius, fov_y=fov_y, size=size)
+
+
+def tile(pictures: list[Float[Tensor, "H W 3"]], columns: int) -> Float[Tensor, "H2 W2 3"]:
+    """Pictures of one size side by side, in rows of `columns`; the last row is filled with white."""
+    blank = torch.ones_like(pictures[0])
+    padded = pictures + [blank] * (-len(pictures) % columns)
+    rows = [torch.cat(padded[start : start + columns], dim=1) for start in range(0, len(padded), columns)]
+    return torch.cat(rows, dim=0)
+
+
+def render_each(render: RenderViews, cameras: Cameras) -> list[Float[Tensor, "H W 3"]]:
+    """One picture a camera, one after the other, so that memory stays that of one."""
+    with torch.no_grad():
+        return [render(cameras[index])[0].clamp(0.0, 1.0).cpu() for index in range(len(cameras))]
+
+
+def write_video(frames: list[Float[Tensor, "H W 3"]], path: Path) -> None:
+    """Write an MP4 (H.264, yuv420p: plays everywhere). Sides must be even."""
+    import av
+
+    height, width = frames[0].shape[:2]
+    with replacing(path) as temporary, av.open(str(temporary), mode="w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options={"crf": "18"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(to_bytes(frame)), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))

@@ -1,0 +1,57 @@
+"""What a run leaves behind: the asset, a picture, a video."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from hash3d.cameras import Cameras
+from hash3d.export.points import write_ply
+from hash3d.export.turntable import RenderViews, orbit, render_each, save_picture, tile, write_video
+from hash3d.pictures import FramedPicture
+from hash3d.rendering.splat import render_gaussians
+from hash3d.representations.gaussians import GaussianTensors, Splats
+
+from .recipe import Recipe
+
+PREVIEW_SIZE = 192
+PREVIEW_VIEWS = 8
+VIDEO_SIZE = 256
+VIDEO_FRAMES = 72
+
+
+def views_on_white(scene: Splats | GaussianTensors, device: torch.device) -> RenderViews:
+    """A function that renders cameras on white."""
+
+    def render(cameras: Cameras) -> Float[Tensor, "B H W 3"]:
+        return render_gaussians(scene, cameras, torch.ones(len(cameras), 3, device=device)).color
+
+    return render
+
+
+def preview(render: RenderViews, recipe: Recipe, picture: FramedPicture) -> Float[Tensor, "H W 3"]:
+    """The input and a row of views all round, from the input's elevation."""
+    config = recipe.stage.cameras
+    cameras = orbit(PREVIEW_VIEWS, recipe.reference_elevation, config.radius, config.fov_y, PREVIEW_SIZE)
+    color = picture.color_on_white.permute(2, 0, 1)[None]
+    shown = F.interpolate(color, (PREVIEW_SIZE, PREVIEW_SIZE), mode="area")[0].permute(1, 2, 0)
+    return tile([shown, *render_each(render, cameras)], columns=PREVIEW_VIEWS + 1)
+
+
+def turntable(render: RenderViews, recipe: Recipe) -> list[Float[Tensor, "H W 3"]]:
+    """The frames of one turn, from the input's elevation."""
+    config = recipe.stage.cameras
+    return render_each(render, orbit(VIDEO_FRAMES, recipe.reference_elevation, config.radius, config.fov_y, VIDEO_SIZE))
+
+
+def write_outputs(
+    folder: Path, scene: Splats, recipe: Recipe, picture: FramedPicture, device: torch.device
+) -> list[str]:
+    """Write model.ply, preview.png and turntable.mp4. Returns their names."""
+    render = views_on_white(scene, device)
+    write_ply(scene, folder / "model.ply")
+    save_picture(preview(render, recipe, picture), folder / "preview.png")
+    write_video(turntable(render, recipe), folder / "turntable.mp4")
+    return ["model.ply", "preview.png", "turntable.mp4"]
