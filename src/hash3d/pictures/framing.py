@@ -55,7 +55,7 @@ def frame_picture(picture: Float[Tensor, "H W 4"], size: int, framing: Framing =
     framed = torch.from_numpy(_cut_out(premultiplied(rgba), corner, side, size))
     color, alpha = framed[..., :3], framed[..., 3:]
     scale = size / side
-    shift = (-scale * corner[0], -scale * corner[1])
+    shift = (0.0 - scale * corner[0], 0.0 - scale * corner[1])
     return FramedPicture(color_on_white=color + (1.0 - alpha), alpha=alpha, scale=scale, shift=shift)
 
 
@@ -89,4 +89,5 @@ def _cut_out(pixels: Pixels, corner: tuple[float, float], side: float, size: int
     left, top = corner[0] + margin, corner[1] + margin
     square = resized(padded, (size, size), (left, top, left + side, top + side), Image.Resampling.BICUBIC)
     alpha = square[..., 3:].clip(0.0, 1.0)
-    return np.concatenate([square[..., :3].clip(0.0, alpha), alpha], axis=-1)
+    color = square[..., :3] * (alpha / np.maximum(square[..., 3:], 1e-6))  # Where alpha overshoots, so do the colours.
+    return np.concatenate([color.clip(0.0, alpha), alpha], axis=-1)

@@ -16,7 +16,7 @@ from .background import without_background
 MAX_PIXELS = 200_000_000
 MAX_SIDE = 1024
 MIN_SIDE = 16
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM", "TGA")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "TGA")
 """What is opened. Not every format of Pillow: some of them start other programs."""
 
 
@@ -53,11 +53,9 @@ def _read(path: Path) -> Pixels:
             known = "PNG, JPEG, WebP, BMP, GIF or TIFF"
             raise PictureError(f"Expected a picture ({known}), but {path} is none that can be read.") from error
         with image:
-            _check_size(image.size, path)
+            _check_header(image, path)
             try:
                 return _upright(_reduced(image), image.getexif().get(0x0112, 1))
-            except PictureError:
-                raise
             except Exception as error:
                 raise PictureError(
                     f"Expected a whole picture, but {path} is damaged or cut off ({error}). Get it anew."
@@ -75,9 +73,12 @@ def _pillow_limit_lifted() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _check_size(size: tuple[int, int], path: Path) -> None:
-    width, height = size
-    if min(size) < MIN_SIDE:
+def _check_header(image: Image.Image, path: Path) -> None:
+    """What is known before decoding."""
+    width, height = image.size
+    if image.mode == "F":
+        raise PictureError(f"Expected whole numbers, but {path} holds floating-point ones. Save it with 8 or 16 bits.")
+    if min(width, height) < MIN_SIDE:
         raise PictureError(
             f"Expected a picture of at least {MIN_SIDE} pixels a side, but {path} has {width}x{height}. "
             f"Pass a larger one."
@@ -122,8 +123,6 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
 
 def _as_floats(image: Image.Image) -> Pixels:
     """[H, W, 4] in [0, 1] of any mode of Pillow: 16 bits of grey are kept, colours have 8."""
-    if image.mode == "F":
-        raise PictureError("Expected 8 or 16 bits a channel, but the picture holds floating-point numbers. Convert it.")
     if not image.mode.startswith("I"):
         return np.asarray(image.convert("RGBA"), dtype=np.float32) / 255.0
     values = np.asarray(image).astype(np.float32)

@@ -1,0 +1,105 @@
+"""A disc drawn at a known place lands at the known radius and centre."""
+
+import math
+
+import pytest
+import torch
+
+from hash3d.pictures import PictureError, frame_picture
+from hash3d.pictures.framing import KEPT_RADII, OUTER_RADIUS
+from tests.pictures.drawing import RED, disc
+
+BOUNDING_SPHERE = math.tan(math.asin(0.5 / 1.5)) / math.tan(math.radians(49.1 / 2))
+
+
+def picture_of(size, centre, radius, **options):
+    return torch.from_numpy(disc(size, centre, radius, **options)).float() / 255
+
+
+def place(alpha):
+    """Centre (column, row) and radius of a disc, from its first and second moments."""
+    weights = alpha[..., 0].double()
+    rows, columns = (torch.arange(length).double() + 0.5 for length in weights.shape)
+    total = weights.sum()
+    column, row = (weights.sum(0) * columns).sum() / total, (weights.sum(1) * rows).sum() / total
+    return column.item(), row.item(), math.sqrt(total.item() / math.pi)
+
+
+def test_the_docstring_s_radius():
+    assert pytest.approx(0.774, abs=5e-4) == BOUNDING_SPHERE
+    assert OUTER_RADIUS < BOUNDING_SPHERE < KEPT_RADII[1]
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+@pytest.mark.parametrize(("centre", "radius"), [((40, 90), 20), ((100, 100), 60), ((20, 20), 20), ((128, 128), 120)])
+def test_recentred(size, centre, radius):
+    framed = frame_picture(picture_of(256, centre, radius), size, "recentre")
+    column, row, landed = place(framed.alpha)
+    assert abs(column - size / 2) < 0.02 * size / 2
+    assert abs(row - size / 2) < 0.02 * size / 2
+    assert landed == pytest.approx(OUTER_RADIUS * size / 2, rel=0.03)
+    assert landed == pytest.approx(framed.scale * radius, rel=0.01)
+    assert (framed.scale * centre[0] + framed.shift[0], framed.scale * centre[1] + framed.shift[1]) == pytest.approx(
+        (column, row), abs=0.5
+    )
+
+
+@pytest.mark.parametrize("around", [(0, 0, 0), (0, 255, 0)])
+@pytest.mark.parametrize("size", [48, 200, 600])
+def test_no_fringes(size, around):
+    """Where the disc covers a share a of a pixel, that pixel on white is a red + (1 - a) white, exactly."""
+    framed = frame_picture(picture_of(256, (90, 120), 50, around=around), size, "recentre")
+    red = torch.tensor(RED) / 255
+    torch.testing.assert_close(
+        framed.color_on_white, framed.alpha * red + 1 - framed.alpha, rtol=0, atol=1e-5, check_dtype=False
+    )
+    assert 0 <= framed.alpha.min() <= framed.alpha.max() <= 1
+
+
+def test_kept_is_bit_for_bit():
+    picture = picture_of(128, (64, 64), 40)
+    framed = frame_picture(picture, 128, "keep")
+    assert torch.equal(framed.alpha, picture[..., 3:])
+    assert (framed.scale, framed.shift) == (1.0, (0.0, 0.0))
+
+
+def test_kept_oblong_pictures_are_padded():
+    picture = picture_of(128, (64, 64), 30)[20:108]
+    framed = frame_picture(picture, 64, "keep")
+    assert place(framed.alpha) == pytest.approx((32, 32, 15), abs=0.1)
+    assert framed.shift == (0.0, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("centre", "radius", "kept"),
+    [
+        ((64, 64), 40, True),
+        ((64, 64), 22, False),  # Too small.
+        ((64, 64), 55, False),  # Too large.
+        ((70, 64), 40, True),
+        ((74, 64), 35, False),  # Off centre.
+    ],
+)
+def test_auto(centre, radius, kept):
+    picture = picture_of(128, centre, radius)
+    auto = frame_picture(picture, 128)
+    other = frame_picture(picture, 128, "keep" if kept else "recentre")
+    assert torch.equal(auto.color_on_white, other.color_on_white)
+    assert (auto.scale == 1) == kept
+
+
+def test_auto_recentres_an_oblong_picture():
+    picture = picture_of(128, (64, 64), 40)[4:]
+    assert frame_picture(picture, 128).scale != 1
+
+
+def test_specks_do_not_count():
+    picture = picture_of(128, (50, 60), 20)
+    speckled = picture.clone()
+    speckled[120:122, 120:122] = 1
+    assert frame_picture(speckled, 64, "recentre").scale == frame_picture(picture, 64, "recentre").scale
+
+
+def test_an_empty_picture_is_refused():
+    with pytest.raises(PictureError, match="no pixel is more than half opaque"):
+        frame_picture(torch.zeros(32, 32, 4), 32)

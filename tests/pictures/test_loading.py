@@ -1,0 +1,199 @@
+"""Files of every kind to pixels, and the sentence for each file that is no picture."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from hash3d.pictures import PictureError, load_picture
+from hash3d.pictures.loading import FORMATS, MAX_PIXELS
+from tests.pictures.drawing import RED, composite, disc, write
+
+
+def header_only_png(path, width, height):
+    """A PNG whose header promises more than the file holds."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+    return path
+
+
+def test_rgba_is_read_as_it_is(tmp_path):
+    pixels = disc(64, (30, 34), 20)
+    picture = load_picture(write(tmp_path / "disc.png", pixels))
+    seen = torch.from_numpy(pixels).float() / 255
+    assert torch.equal(picture[..., 3], seen[..., 3])
+    shown = seen[..., 3] > 0
+    torch.testing.assert_close(picture[shown], seen[shown], rtol=0, atol=1e-6)
+
+
+BAD = {
+    "missing": lambda folder: folder / "missing.png",
+    "folder": lambda folder: folder,
+    "text": lambda folder: (folder / "text.png").write_text("hello") and folder / "text.png",
+    "empty": lambda folder: (folder / "empty.png").touch() or folder / "empty.png",
+    "truncated": lambda folder: truncated(folder / "cut.png"),
+    "one pixel": lambda folder: write(folder / "one.png", np.full((1, 1, 4), 255, dtype=np.uint8)),
+    "transparent": lambda folder: write(folder / "clear.png", np.zeros((64, 64, 4), dtype=np.uint8)),
+    "huge": lambda folder: header_only_png(folder / "huge.png", 20_000, 20_000),
+    "float": lambda folder: write(folder / "float.tiff", np.zeros((64, 64), dtype=np.float32)),
+}
+MESSAGES = {
+    "missing": "there is no file",
+    "folder": "is a folder",
+    "text": "none that can be read",
+    "empty": "none that can be read",
+    "truncated": "damaged or cut off",
+    "one pixel": "at least 16 pixels a side, but .* has 1x1",
+    "transparent": "no pixel of it is more than half opaque",
+    "huge": "at most 200 megapixels, but .* has 20000x20000",
+    "float": "floating-point",
+}
+
+
+def truncated(path):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 4), dtype=np.uint8)
+    write(path, noise)
+    path.write_bytes(path.read_bytes()[:2000])
+    return path
+
+
+@pytest.mark.parametrize("kind", list(BAD))
+def test_a_bad_file_gets_one_sentence(kind, tmp_path):
+    path = BAD[kind](tmp_path)
+    with pytest.raises(PictureError, match=MESSAGES[kind]) as caught:
+        load_picture(path)
+    message = str(caught.value)
+    assert message.startswith("Expected ")
+    assert ", but " in message
+    assert "\n" not in message
+    assert path.name in message
+
+
+def test_pillows_own_limit_is_left_as_it_was(tmp_path):
+    before = Image.MAX_IMAGE_PIXELS
+    load_picture(write(tmp_path / "disc.png", disc(32, (16, 16), 10)))
+    with pytest.raises(PictureError):
+        load_picture(tmp_path)
+    assert before == Image.MAX_IMAGE_PIXELS
+    assert MAX_PIXELS >= 10_000 * 10_000
+
+
+def test_all_formats_are_known_to_pillow():
+    Image.init()
+    assert set(FORMATS) <= set(Image.OPEN)
+
+
+def test_sixteen_bit_grey_keeps_its_values(tmp_path):
+    values = np.full((32, 32), 65535, dtype=np.uint16)
+    values[8:24, 8:24] = np.arange(256).reshape(16, 16) * 100 + 7
+    picture = load_picture(write(tmp_path / "grey.png", values))
+    expected = torch.from_numpy(values[10:22, 10:22].astype(np.float32)) / 65535
+    for channel in range(3):
+        torch.testing.assert_close(picture[10:22, 10:22, channel], expected)
+    assert picture[0, 0, 3] == 0
+    assert picture[16, 16, 3] == 1
+
+
+def test_sixteen_bit_colours(tmp_path):
+    """Written by hand, since Pillow writes none: colour type 6 (RGBA), 16 bits."""
+    rows = np.zeros((32, 32, 4), dtype=">u2")
+    rows[8:24, 8:24] = (60_000, 30_000, 0, 65_535)
+    path = header_only_png(tmp_path / "deep.png", 32, 32)
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 32, 32, 16, 6, 0, 0, 0)
+    data = b"".join(b"\0" + row.tobytes() for row in rows)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    )
+    picture = load_picture(path)
+    torch.testing.assert_close(
+        picture[16, 16], torch.tensor([60_000, 30_000, 0, 65_535]) / 65_535, rtol=0, atol=1 / 255
+    )
+    assert picture[0, 0, 3] == 0
+
+
+@pytest.mark.parametrize("kind", ["palette", "palette with transparency", "grey and alpha", "rgb with a colour key"])
+def test_other_kinds_of_png(kind, tmp_path):
+    path = tmp_path / "picture.png"
+    inside = np.zeros((64, 64), dtype=np.uint8)
+    inside[16:48, 16:48] = 1
+    color = (100, 100, 100) if kind == "grey and alpha" else (200, 40, 80)
+    if kind.startswith("palette"):
+        image = Image.fromarray(inside, mode="P")
+        image.putpalette([255, 255, 255, *color])
+        image.save(path, **({"transparency": 0} if "transparency" in kind else {}))
+    elif kind == "grey and alpha":
+        write(path, np.stack([inside * 100, inside * 255], axis=-1))
+    else:
+        Image.fromarray(inside[..., None] * np.array(color, dtype=np.uint8)).save(path, transparency=(0, 0, 0))
+    picture = load_picture(path)
+    assert torch.equal(picture[..., 3] > 0.5, torch.from_numpy(inside) == 1)
+    torch.testing.assert_close(picture[32, 32, :3], torch.tensor(color) / 255)
+
+
+def test_cmyk_jpeg(tmp_path):
+    picture = Image.fromarray(composite(disc(64, (32, 32), 20), (255, 255, 255))).convert("CMYK")
+    picture.save(tmp_path / "print.jpg", quality=95)
+    loaded = load_picture(tmp_path / "print.jpg")
+    torch.testing.assert_close(loaded[32, 32, :3], torch.tensor(RED) / 255, rtol=0, atol=0.03)
+    assert loaded[2, 2, 3] == 0
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(orientation, tmp_path):
+    pixels = disc(64, (20, 30), 12)
+    pixels[:, 40:44] = (0, 255, 0, 255)
+    image = Image.fromarray(pixels).crop((0, 0, 64, 48))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as saved:
+        upright = np.asarray(ImageOps.exif_transpose(saved))
+    loaded = load_picture(tmp_path / "turned.png")
+    assert loaded.shape == upright.shape
+    assert torch.equal(loaded[..., 3], torch.from_numpy(upright[..., 3].copy()).float() / 255)
+
+
+def test_large_pictures_are_reduced_by_area(tmp_path):
+    """A factor of two: each pixel is the premultiplied mean of four."""
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 255, (1024, 2048, 4), dtype=np.uint8)
+    picture = load_picture(write(tmp_path / "large.png", pixels, compress_level=1)).double()
+    assert picture.shape == (512, 1024, 4)
+    seen = torch.from_numpy(pixels).double() / 255
+    seen[..., :3] *= seen[..., 3:]
+    mean = seen.unflatten(0, (512, 2)).unflatten(2, (1024, 2)).mean(dim=(1, 3))
+    torch.testing.assert_close(picture[..., 3], mean[..., 3], rtol=0, atol=1e-6)
+    torch.testing.assert_close(picture[..., :3] * picture[..., 3:], mean[..., :3], rtol=0, atol=1e-6)
+
+
+def test_a_reduced_disc_stays_pure_where_it_was(tmp_path):
+    """3,000 pixels to 1,024, which is no whole factor; the black around the disc is transparent."""
+    picture = load_picture(write(tmp_path / "large.png", disc(3000, (1200, 1500), 600), compress_level=1))
+    share = 1024 / 3000
+    rows, columns = torch.nonzero(picture[..., 3] > 0.5, as_tuple=True)
+    assert abs((columns.float().mean() + 0.5) - 1200 * share) < 0.1
+    assert abs((rows.float().mean() + 0.5) - 1500 * share) < 0.1
+    assert abs(picture[..., 3].sum() / (torch.pi * (600.0 * share) ** 2) - 1) < 1e-3
+    seen = picture[picture[..., 3] > 0.01]
+    torch.testing.assert_close(seen[:, :3], (torch.tensor(RED) / 255).expand(len(seen), 3), rtol=0, atol=1e-4)
+
+
+def test_ten_thousand_pixels_a_side(tmp_path):
+    """Black and white, so that the file is written fast; what is tested is the limit and the strips."""
+    image = Image.new("L", (10_000, 10_000), 255)
+    image.paste(0, (3_000, 3_000, 7_000, 7_000))
+    image.save(tmp_path / "huge.png", compress_level=1)
+    picture = load_picture(tmp_path / "huge.png")
+    assert picture.shape == (1024, 1024, 4)
+    assert abs(picture[..., 3].mean() - 0.16) < 2e-3
