@@ -21,8 +21,11 @@ from hash3d.rendering._torch_splat import MAX_ALPHA
 Array = np.ndarray[Any, Any]
 
 TILE_WIDTH, TILE_HEIGHT = 16, 16
+TILE_PIXELS = TILE_WIDTH * TILE_HEIGHT
 FAST = {"contract", "nsz", "arcp"}
 """Allows fused multiply-adds; keeps NaN, infinity and the order of sums."""
+FAST_SUMS = FAST | {"reassoc"}
+"""Lets a sum over pixels run in vector lanes."""
 GOLDEN = 0.6180339887498949
 
 
@@ -92,103 +95,109 @@ def _stride(count: int) -> int:
     return step
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _pixel_centres(like: Array) -> Array:
+    """Columns and rows of a tile's pixel centres, from its corner, as one run of pixels a line: "2 P"."""
+    centres = np.empty((2, TILE_PIXELS), like.dtype)
+    for pixel in range(TILE_PIXELS):
+        centres[0, pixel] = pixel % TILE_WIDTH + 0.5
+        centres[1, pixel] = pixel // TILE_WIDTH + 0.5
+    return centres
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
 def _all_ended(transmittance: Array) -> bool:
     """Whether no pixel of the tile is still open; an ended pixel has the sign of its transmittance flipped."""
-    largest = transmittance[0, 0]
-    for row in range(TILE_HEIGHT):
-        for lane in range(TILE_WIDTH):
-            largest = max(largest, transmittance[row, lane])
-    return bool(largest <= 0)
+    num_open = 0
+    for pixel in range(TILE_PIXELS):
+        num_open += transmittance[pixel] > 0
+    return num_open == 0
 
 
-@njit(parallel=True, fastmath=FAST, cache=True)  # type: ignore[untyped-decorator]
+@njit(parallel=True, fastmath=FAST, error_model="numpy", cache=True)  # type: ignore[untyped-decorator]
 def blend(
     splats: Array, boxes: Array, rows: Array, starts: Array, background: Array, limits: Array, image: Array
 ) -> None:
     """Fill `image` "H W 5". `limits` are the least alpha and the least transmittance."""
     height, width = image.shape[0], image.shape[1]
-    tiles_x = -(-width // TILE_WIDTH)
-    count = starts.shape[0] - 1
-    step = _stride(count)
+    tiles_x, count = -(-width // TILE_WIDTH), starts.shape[0] - 1
+    step, centres = _stride(count), _pixel_centres(splats)
     for k in prange(count):
         tile = (k * step) % count
         left, top = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
-        state = np.zeros((5, TILE_HEIGHT, TILE_WIDTH), splats.dtype)
-        state[4] = splats.dtype.type(1)
+        state = np.zeros((5, TILE_PIXELS), splats.dtype)
+        state[4] = 1
         for place in range(starts[tile], starts[tile + 1]):
             n = rows[place]
             first, last = max(boxes[n, 2] - top, 0), min(boxes[n, 3] - top, TILE_HEIGHT)
-            _blend_one(splats[n], left, top, first, last, limits, state)
-            if place % 8 == 0 and _all_ended(state[4]):
+            _blend_one(splats[n], left, top, first * TILE_WIDTH, last * TILE_WIDTH, limits, centres, state)
+            if place % 8 == 7 and _all_ended(state[4]):
                 break
         for row in range(min(TILE_HEIGHT, height - top)):
-            for lane in range(min(TILE_WIDTH, width - left)):
-                remaining = abs(state[4, row, lane])
+            for column in range(min(TILE_WIDTH, width - left)):
+                pixel, target = row * TILE_WIDTH + column, image[top + row, left + column]
+                remaining = abs(state[4, pixel])
                 for channel in range(3):
-                    image[top + row, left + lane, channel] = state[channel, row, lane] + remaining * background[channel]
-                image[top + row, left + lane, 3] = state[3, row, lane]
-                image[top + row, left + lane, 4] = splats.dtype.type(1) - remaining
+                    target[channel] = state[channel, pixel] + remaining * background[channel]
+                target[3], target[4] = state[3, pixel], 1 - remaining
 
 
-@njit(fastmath=FAST, cache=True)  # type: ignore[untyped-decorator]
-def _blend_one(splat: Array, left: int, top: int, first: int, last: int, limits: Array, state: Array) -> None:
-    """Add one Gaussian to rows `first` to `last` of a tile: `state` is red, green, blue, depth, transmittance."""
+@njit(fastmath=FAST, error_model="numpy", cache=True)  # type: ignore[untyped-decorator]
+def _blend_one(
+    splat: Array, left: int, top: int, first: int, last: int, limits: Array, centres: Array, state: Array
+) -> None:
+    """Add one Gaussian to pixels `first` to `last` of a tile: `state` is red, green, blue, depth, transmittance."""
     real = splat.dtype.type
-    half, one, zero, most = real(0.5), real(1), real(0), real(MAX_ALPHA)
+    one, zero, most = real(1), real(0), real(MAX_ALPHA)
     min_alpha, min_transmittance = limits[0], limits[1]
-    column, line, xx, xy, yy, opacity = splat[0], splat[1], splat[2], splat[3], splat[4], splat[5]
+    column, row, opacity = splat[0] - real(left), splat[1] - real(top), splat[5]
+    xx, xy, yy = real(0.5) * splat[2], splat[3], real(0.5) * splat[4]
     red, green, blue, depth = splat[6], splat[7], splat[8], splat[9]
-    offset = real(left) + half - column
-    for row in range(first, last):
-        dy = real(top + row) + half - line
-        slope, level = xy * dy, half * yy * dy * dy
-        for lane in range(TILE_WIDTH):
-            dx = real(lane) + offset
-            alpha = min(opacity * _exp_negative((half * xx * dx + slope) * dx + level), most)
-            before = state[4, row, lane]
-            after = before * (one - alpha)
-            seen = (alpha >= min_alpha) & (before > zero)
-            kept = seen & (after > min_transmittance)
-            weight = alpha * before if kept else zero
-            state[4, row, lane] = after if kept else (-before if seen else before)
-            state[0, row, lane] += weight * red
-            state[1, row, lane] += weight * green
-            state[2, row, lane] += weight * blue
-            state[3, row, lane] += weight * depth
+    columns, lines, transmittances = centres[0][first:last], centres[1][first:last], state[4][first:last]
+    reds, greens, blues, depths = state[0][first:last], state[1][first:last], state[2][first:last], state[3][first:last]
+    for pixel in range(last - first):
+        dx, dy = columns[pixel] - column, lines[pixel] - row
+        alpha = min(opacity * _exp_negative((xx * dx + xy * dy) * dx + yy * dy * dy), most)
+        before = transmittances[pixel]
+        after = before * (one - alpha)
+        seen = (alpha >= min_alpha) & (before > zero)
+        kept = seen & (after > min_transmittance)
+        weight = alpha * before if kept else zero
+        transmittances[pixel] = after if kept else (-before if seen else before)
+        reds[pixel] += weight * red
+        greens[pixel] += weight * green
+        blues[pixel] += weight * blue
+        depths[pixel] += weight * depth
 
 
-@njit(parallel=True, fastmath=FAST, cache=True)  # type: ignore[untyped-decorator]
+@njit(parallel=True, fastmath=FAST, error_model="numpy", cache=True)  # type: ignore[untyped-decorator]
 def blend_backward(
     splats: Array, boxes: Array, rows: Array, starts: Array, limits: Array, image: Array, grad_image: Array
 ) -> Array:
     """Gradient "N 10" with respect to `splats`, given that of the image; the same for any number of threads."""
     height, width = image.shape[0], image.shape[1]
-    tiles_x = -(-width // TILE_WIDTH)
-    count = starts.shape[0] - 1
-    step = _stride(count)
+    tiles_x, count = -(-width // TILE_WIDTH), starts.shape[0] - 1
+    step, centres = _stride(count), _pixel_centres(splats)
     parts = np.zeros((rows.shape[0], 10), splats.dtype)
     for k in prange(count):
         tile = (k * step) % count
         left, top = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
-        state = np.zeros((6, TILE_HEIGHT, TILE_WIDTH), splats.dtype)
-        state[4] = splats.dtype.type(1)
+        state = np.zeros((6, TILE_PIXELS), splats.dtype)
+        state[4] = 1
         for row in range(min(TILE_HEIGHT, height - top)):
-            for lane in range(min(TILE_WIDTH, width - left)):
-                pixel, grad = image[top + row, left + lane], grad_image[top + row, left + lane]
-                received = (pixel[4] - splats.dtype.type(1)) * grad[4]
+            for column in range(min(TILE_WIDTH, width - left)):
+                pixel = row * TILE_WIDTH + column
+                value, grad = image[top + row, left + column], grad_image[top + row, left + column]
+                state[5, pixel] = (value[4] - 1) * grad[4]
                 for channel in range(4):
-                    state[channel, row, lane] = grad[channel]
-                    received += pixel[channel] * grad[channel]
-                state[5, row, lane] = received
-        lanes = np.empty((7, TILE_WIDTH), splats.dtype)
+                    state[channel, pixel] = grad[channel]
+                    state[5, pixel] += value[channel] * grad[channel]
         for place in range(starts[tile], starts[tile + 1]):
             n = rows[place]
             first, last = max(boxes[n, 2] - top, 0), min(boxes[n, 3] - top, TILE_HEIGHT)
-            lanes[:] = splats.dtype.type(0)
-            _walk_back_one(splats[n], left, top, first, last, limits, state, lanes)
-            _sum_lanes(splats[n], left, lanes, parts[place])
-            if place % 8 == 0 and _all_ended(state[4]):
+            first, last = first * TILE_WIDTH, last * TILE_WIDTH
+            _walk_back_one(splats[n], left, top, first, last, limits, centres, state, parts[place])
+            if place % 8 == 7 and _all_ended(state[4]):
                 break
     grads = np.zeros(splats.shape, splats.dtype)
     for place in range(rows.shape[0]):
@@ -197,68 +206,47 @@ def blend_backward(
     return grads
 
 
-@njit(fastmath=FAST, cache=True)  # type: ignore[untyped-decorator]
+@njit(fastmath=FAST_SUMS, error_model="numpy", cache=True)  # type: ignore[untyped-decorator]
 def _walk_back_one(
-    splat: Array, left: int, top: int, first: int, last: int, limits: Array, state: Array, lanes: Array
+    splat: Array, left: int, top: int, first: int, last: int, limits: Array, centres: Array, state: Array, part: Array
 ) -> None:
-    """Gradients of one Gaussian in a tile, a column a lane.
+    """Fill `part`, the gradient of one Gaussian's ten numbers over pixels `first` to `last` of a tile.
 
-    `state` holds the pixels' gradients (red, green, blue, depth), the transmittance and the light still to come,
-    weighted by those gradients. `lanes` gathers d(power) times 1, dy, dy^2 and the gradients of red, green, blue,
-    depth.
+    `state` is the pixels' gradients (red, green, blue, depth), the transmittance, and the light still to come from
+    behind weighted by those gradients. The sums named by_ are of the power's gradient times 1, dx, dy and their
+    products.
     """
     real = splat.dtype.type
-    half, one, zero, most = real(0.5), real(1), real(0), real(MAX_ALPHA)
+    one, zero, most = real(1), real(0), real(MAX_ALPHA)
     min_alpha, min_transmittance = limits[0], limits[1]
-    column, line, xx, xy, yy, opacity = splat[0], splat[1], splat[2], splat[3], splat[4], splat[5]
+    column, row, opacity = splat[0] - real(left), splat[1] - real(top), splat[5]
+    xx, xy, yy = real(0.5) * splat[2], splat[3], real(0.5) * splat[4]
     red, green, blue, depth = splat[6], splat[7], splat[8], splat[9]
-    offset = real(left) + half - column
-    for row in range(first, last):
-        dy = real(top + row) + half - line
-        slope, level = xy * dy, half * yy * dy * dy
-        for lane in range(TILE_WIDTH):
-            dx = real(lane) + offset
-            raw = opacity * _exp_negative((half * xx * dx + slope) * dx + level)
-            alpha = min(raw, most)
-            before = state[4, row, lane]
-            after = before * (one - alpha)
-            seen = (alpha >= min_alpha) & (before > zero)
-            kept = seen & (after > min_transmittance)
-            weight = alpha * before if kept else zero
-            state[4, row, lane] = after if kept else (-before if seen else before)
-            grad_red, grad_green = state[0, row, lane], state[1, row, lane]
-            grad_blue, grad_depth = state[2, row, lane], state[3, row, lane]
-            value = red * grad_red + green * grad_green + blue * grad_blue + depth * grad_depth
-            behind = state[5, row, lane] - weight * value
-            state[5, row, lane] = behind
-            grad_alpha = before * value - behind / (one - alpha)
-            grad_power = -grad_alpha * raw if kept & (raw <= most) else zero
-            lanes[0, lane] += grad_power
-            lanes[1, lane] += grad_power * dy
-            lanes[2, lane] += grad_power * dy * dy
-            lanes[3, lane] += weight * grad_red
-            lanes[4, lane] += weight * grad_green
-            lanes[5, lane] += weight * grad_blue
-            lanes[6, lane] += weight * grad_depth
-
-
-@njit(fastmath=FAST, cache=True)  # type: ignore[untyped-decorator]
-def _sum_lanes(splat: Array, left: int, lanes: Array, part: Array) -> None:
-    """From sums a column to the gradient of one Gaussian's ten numbers, `part`."""
-    real = splat.dtype.type
-    half = real(0.5)
-    total, by_x, by_y, by_xx, by_xy, by_yy = real(0), real(0), real(0), real(0), real(0), real(0)
-    for lane in range(TILE_WIDTH):
-        dx = real(left + lane) + half - splat[0]
-        total += lanes[0, lane]
-        by_x += lanes[0, lane] * dx
-        by_xx += lanes[0, lane] * dx * dx
-        by_y += lanes[1, lane]
-        by_xy += lanes[1, lane] * dx
-        by_yy += lanes[2, lane]
-        for channel in range(4):
-            part[6 + channel] += lanes[3 + channel, lane]
-    part[0] = -(splat[2] * by_x + splat[3] * by_y)
-    part[1] = -(splat[3] * by_x + splat[4] * by_y)
-    part[2], part[3], part[4] = half * by_xx, by_xy, half * by_yy
-    part[5] = -total / splat[5]
+    by_1, by_x, by_y, by_xx, by_xy, by_yy = zero, zero, zero, zero, zero, zero
+    sum_red, sum_green, sum_blue, sum_depth = zero, zero, zero, zero
+    columns, lines, transmittances = centres[0][first:last], centres[1][first:last], state[4][first:last]
+    grad_reds, grad_greens, grad_blues = state[0][first:last], state[1][first:last], state[2][first:last]
+    grad_depths, behinds = state[3][first:last], state[5][first:last]
+    for pixel in range(last - first):
+        dx, dy = columns[pixel] - column, lines[pixel] - row
+        raw = opacity * _exp_negative((xx * dx + xy * dy) * dx + yy * dy * dy)
+        alpha = min(raw, most)
+        before = transmittances[pixel]
+        after = before * (one - alpha)
+        seen = (alpha >= min_alpha) & (before > zero)
+        kept = seen & (after > min_transmittance)
+        weight = alpha * before if kept else zero
+        transmittances[pixel] = after if kept else (-before if seen else before)
+        grad_red, grad_green, grad_blue, grad_depth = grad_reds[pixel], grad_greens[pixel], grad_blues[pixel],
+        grad_depths[pixel] value = red * grad_red + green * grad_green + blue * grad_blue + depth * grad_depth
+        behind = behinds[pixel] - weight * value
+        behinds[pixel] = behind
+        power = (behind / (one - alpha) - before * value) * raw if kept & (raw <= most) else zero
+        power_x, power_y = power * dx, power * dy
+        by_1, by_x, by_y = by_1 + power, by_x + power_x, by_y + power_y
+        by_xx, by_xy, by_yy = by_xx + power_x * dx, by_xy + power_x * dy, by_yy + power_y * dy
+        sum_red, sum_green = sum_red + weight * grad_red, sum_green + weight * grad_green
+        sum_blue, sum_depth = sum_blue + weight * grad_blue, sum_depth + weight * grad_depth
+    part[0], part[1] = -(splat[2] * by_x + xy * by_y), -(xy * by_x + splat[4] * by_y)
+    part[2], part[3], part[4], part[5] = real(0.5) * by_xx, by_xy, real(0.5) * by_yy, -by_1 / opacity
+    part[6], part[7], part[8], part[9] = sum_red, sum_green, sum_blue, sum_depth

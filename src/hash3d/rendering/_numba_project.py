@@ -59,7 +59,7 @@ def _jacobian(x: float, y: float, z: float, focal: Any, limits: Array) -> Any:
     return focal[0] / z, -focal[0] * ray_x / z, focal[1] / z, -focal[1] * ray_y / z
 
 
-@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(parallel=True, error_model="numpy", cache=True)  # type: ignore[untyped-decorator]
 def project_gaussians(
     means: Array,
     quats: Array,
@@ -114,7 +114,7 @@ def project_gaussians(
     return splats, boxes
 
 
-@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(parallel=True, error_model="numpy", cache=True)  # type: ignore[untyped-decorator]
 def project_backward(
     means: Array,
     quats: Array,

@@ -212,8 +212,8 @@ def replace_rows(
 ) -> None:
     """Keep the rows `kept` of every parameter and append `added`; Adam's moments follow, zero for added rows.
 
-    The parameters become new objects without a gradient, in the optimizer too: autograd remembers a parameter's shape for
-    as long as a graph made with it is alive.
+    The parameters become new objects without a gradient, in the optimizer too: autograd remembers a parameter's shape
+    for as long as a graph made with it is alive.
     """
     for name in PARAMETER_NAMES:
         old = getattr(gaussians, name)
