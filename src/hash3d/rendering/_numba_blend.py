@@ -237,8 +237,9 @@ def _walk_back_one(
         kept = seen & (after > min_transmittance)
         weight = alpha * before if kept else zero
         transmittances[pixel] = after if kept else (-before if seen else before)
-        grad_red, grad_green, grad_blue, grad_depth = grad_reds[pixel], grad_greens[pixel], grad_blues[pixel],
-        grad_depths[pixel] value = red * grad_red + green * grad_green + blue * grad_blue + depth * grad_depth
+        grad_red, grad_green = grad_reds[pixel], grad_greens[pixel]
+        grad_blue, grad_depth = grad_blues[pixel], grad_depths[pixel]
+        value = red * grad_red + green * grad_green + blue * grad_blue + depth * grad_depth
         behind = behinds[pixel] - weight * value
         behinds[pixel] = behind
         power = (behind / (one - alpha) - before * value) * raw if kept & (raw <= most) else zero

@@ -6,7 +6,7 @@ degree 0.
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -37,6 +37,7 @@ class GaussianTensors:
         return self.means.shape[0]
 
 
+@runtime_checkable
 class Splats(Protocol):
     """A scene made of Gaussians."""
 
