@@ -25,7 +25,7 @@ def without_background(rgba: Pixels, path: Path) -> Pixels:
 
 def _without_plain_background(rgba: Pixels) -> Pixels | None:
     """Make transparent what has the border's colour and is connected to the border; None if that makes no sense."""
-    from scipy import ndimage  # type: ignore[import-untyped]
+    from scipy import ndimage
 
     color = rgba[..., :3]
     width = max(1, round(0.02 * min(color.shape[:2])))
