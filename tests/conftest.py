@@ -1,5 +1,53 @@
-"""Settings of the whole suite."""
+"""Settings and fixtures of the whole suite: a run small enough for a test."""
 
+import dataclasses
+
+import numpy as np
+import pytest
 import torch
+from PIL import Image
+
+from hash3d.cache import GridConfig, Hash3DConfig
+from hash3d.schedules import constant
+from hash3d.systems import zero123_gs
+from tests.tiny_models import tiny_zero123
 
 torch.set_num_threads(1)  # Tiny models: a second thread costs more than it gives.
+
+
+@pytest.fixture(scope="session")
+def prior_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prior")
+    tiny_zero123().save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def picture_file(tmp_path_factory):
+    rows, columns = np.mgrid[:64, :64] + 0.5
+    disc = ((rows - 32) ** 2 + (columns - 32) ** 2 < 20**2) * 255
+    rgba = np.stack([disc, rows * 4, columns * 0 + 40, disc], axis=-1).astype(np.uint8)
+    path = tmp_path_factory.mktemp("picture") / "disc.png"
+    Image.fromarray(rgba).save(path)
+    return path
+
+
+@pytest.fixture
+def tiny_recipe(prior_folder, picture_file):
+    """12 steps of 32x32 pixels, with a cache that often hits and a densification round."""
+    grid = GridConfig(azimuth=90, elevation=90, timestep=500)
+    recipe = zero123_gs.recipe(
+        image=picture_file,
+        prior=str(prior_folder),
+        cache=Hash3DConfig(reuse_probability=0.7, grid=grid),
+        scale="mini",
+        steps=12,
+    )
+    stage = dataclasses.replace(
+        recipe.stage,
+        size=constant(32),
+        reference_size=constant(32),
+        representation=dataclasses.replace(recipe.stage.representation, num_points=40),
+        densify=dataclasses.replace(recipe.stage.densify, every=5, start=5, stop=100, grad_threshold=1e-9),
+    )
+    return dataclasses.replace(recipe, stage=stage, checkpoint_every=4)

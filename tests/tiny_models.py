@@ -14,24 +14,28 @@ UP = ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock
 def tiny_unet(**changes) -> UNet2DConditionModel:
     """Stable Diffusion's structure (12 skips) with narrow layers."""
     torch.manual_seed(0)
-    settings = dict(
-        sample_size=16,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(8, 16, 32, 32),
-        layers_per_block=2,
-        down_block_types=DOWN,
-        up_block_types=UP,
-        cross_attention_dim=12,
-        attention_head_dim=4,
-        norm_num_groups=4,
-    )
+    settings = {
+        "sample_size": 16,
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": (8, 16, 32, 32),
+        "layers_per_block": 2,
+        "down_block_types": DOWN,
+        "up_block_types": UP,
+        "cross_attention_dim": 12,
+        "attention_head_dim": 4,
+        "norm_num_groups": 4,
+    }
     return UNet2DConditionModel(**{**settings, **changes}).eval()
 
 
 UNETS = {
     "stable_diffusion_15": {},
-    "stable_diffusion_21": {"use_linear_projection": True, "attention_head_dim": (2, 4, 8, 8), "cross_attention_dim": 16},
+    "stable_diffusion_21": {
+        "use_linear_projection": True,
+        "attention_head_dim": (2, 4, 8, 8),
+        "cross_attention_dim": 16,
+    },
     "zero123": {"in_channels": 8},
     "mini": {
         "in_channels": 8,

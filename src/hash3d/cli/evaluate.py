@@ -9,13 +9,12 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from hash3d.export.points import read_ply
-from hash3d.export.truth import read_truth
+from hash3d.export.truth import load_truth
 from hash3d.export.turntable import render_each
 from hash3d.files import write_text
 from hash3d.metrics import psnr, silhouette_iou, ssim
 from hash3d.rendering.splat import render_gaussians
-from hash3d.training.outputs import views_on_white
+from hash3d.training.outputs import load_scene, views_on_white
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,27 +32,39 @@ def main(arguments: list[str]) -> int:
     options = tyro.cli(Evaluate, prog="hash3d evaluate", args=arguments)
     figures = evaluate(options.folder, options.truth)
     write_text(options.folder / "evaluation.json", json.dumps(figures, indent=2) + "\n")
-    table = Table("view", "PSNR", "SSIM", "IoU", box=None)
+    table = Table("azimuth", "elevation", "PSNR", "SSIM", "IoU", box=None)
     for row in figures["views"]:
-        table.add_row(row["file"], f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", f"{row['iou']:.3f}")
+        table.add_row(
+            f"{row['azimuth']:.1f}",
+            f"{row['elevation']:.0f}",
+            f"{row['psnr']:.2f}",
+            f"{row['ssim']:.3f}",
+            f"{row['iou']:.3f}",
+        )
     mean = figures["mean"]
-    table.add_row("mean", f"{mean['psnr']:.2f}", f"{mean['ssim']:.3f}", f"{mean['iou']:.3f}")
+    table.add_row("mean", "", f"{mean['psnr']:.2f}", f"{mean['ssim']:.3f}", f"{mean['iou']:.3f}")
     Console(highlight=False).print(table)
     return 0
 
 
 def evaluate(folder: Path, truth: Path) -> dict:  # type: ignore[type-arg]
     """PSNR, SSIM and IoU of each true view, and their means."""
-    if not (folder / "model.ply").is_file():
-        raise ValueError(f"Expected a finished run in {folder}, but it has no model.ply. Run hash3d generate first.")
-    scene, views = read_ply(folder / "model.ply"), read_truth(truth)
+    scene, views = load_scene(folder), load_truth(truth)
     pictures = render_each(views_on_white(scene, torch.device("cpu")), views.cameras)
     rows = []
-    for index, (name, picture) in enumerate(zip(views.names, pictures, strict=True)):
+    for index, picture in enumerate(pictures):
         camera = views.cameras[index]
-        alpha = render_gaussians(scene, camera, torch.ones(1, 3)).alpha[0]
-        target = views.color_on_white[index]
+        with torch.no_grad():
+            alpha = render_gaussians(scene, camera, torch.ones(1, 3)).alpha[0]
+        target = views.images[index]
         figures = {"psnr": psnr(picture, target), "ssim": ssim(picture, target)}
-        rows.append({"file": name, **figures, "iou": silhouette_iou(alpha, views.alpha[index])})
+        rows.append(
+            {
+                "azimuth": float(camera.azimuth),
+                "elevation": float(camera.elevation),
+                **figures,
+                "iou": silhouette_iou(alpha, views.alpha[index]),
+            }
+        )
     mean = {name: sum(row[name] for row in rows) / len(rows) for name in ("psnr", "ssim", "iou")}
     return {"views": rows, "mean": mean}

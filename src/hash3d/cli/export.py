@@ -8,10 +8,10 @@ import torch
 import tyro
 from rich.console import Console
 
-from hash3d.export.points import read_ply, write_gsplat_ply, write_ply
+from hash3d.export.points import write_ply
 from hash3d.export.turntable import orbit, render_each, save_picture, tile, write_video
-from hash3d.representations.gaussians import GaussianTensors
-from hash3d.training.outputs import turntable, views_on_white
+from hash3d.representations.gaussians import Gaussians
+from hash3d.training.outputs import load_scene, turntable, views_on_white
 from hash3d.training.recipe import Recipe
 from hash3d.training.run_folder import RunFolder
 
@@ -36,22 +36,18 @@ def main(arguments: list[str]) -> int:
     """Write the file. Returns the exit code."""
     options = tyro.cli(Export, prog="hash3d export", args=arguments)
     recipe = RunFolder(options.folder).read_recipe()
-    if not (options.folder / "model.ply").is_file():
-        raise ValueError(f"Expected a finished run in {options.folder}, but it has no model.ply.")
     out = options.out or options.folder / FILES[options.format]
-    write(options.format, read_ply(options.folder / "model.ply"), recipe, out)
+    write(options.format, load_scene(options.folder), recipe, out)
     Console(highlight=False, soft_wrap=True).print(str(out), markup=False)
     return 0
 
 
-def write(format: Format, scene: GaussianTensors, recipe: Recipe, out: Path) -> None:
+def write(format: Format, scene: Gaussians, recipe: Recipe, out: Path) -> None:
     """Write one file of the asset."""
     render = views_on_white(scene, torch.device("cpu"))
     camera = recipe.stage.cameras
-    if format == "ply":
-        write_ply(scene, out)
-    elif format == "gsplat":
-        write_gsplat_ply(scene, out)
+    if format in ("ply", "gsplat"):
+        write_ply(out, scene, "inria" if format == "ply" else "gsplat")
     elif format == "mp4":
         write_video(turntable(render, recipe), out)
     else:

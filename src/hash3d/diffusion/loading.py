@@ -3,6 +3,8 @@
 Only safetensors are read, and no code that a model folder carries is run.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -66,15 +68,16 @@ def load_part(model_class: Any, folder: Path, part: str, dtype: torch.dtype) -> 
     # diffusers' low_cpu_mem_usage would need accelerate, which the package does not require.
     options = {"low_cpu_mem_usage": False} if issubclass(model_class, ModelMixin) else {}
     try:
-        model, info = model_class.from_pretrained(
-            folder / part,
-            torch_dtype=dtype,
-            variant=variant,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            **options,
-        )
+        with _without_progress_bars():
+            model, info = model_class.from_pretrained(
+                folder / part,
+                torch_dtype=dtype,
+                variant=variant,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                **options,
+            )
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"The prior's part {folder / part} does not load: {reason}") from error
@@ -86,3 +89,17 @@ def load_part(model_class: Any, folder: Path, part: str, dtype: torch.dtype) -> 
             f"for instance {keys[0]}."
         )
     return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Transformers draws a bar for each part that it loads; a run has a line of its own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

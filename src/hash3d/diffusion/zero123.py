@@ -177,14 +177,22 @@ class Zero123Prior(nn.Module):
         """Images of scaled latents."""
         return self.vae.decode(latents.to(self.dtype) / self.vae.config.scaling_factor).sample
 
-    def condition(self, images: Float[Tensor, "B 3 S S"]) -> ImageCondition:
-        """Encode reference images on white."""
+    def embed(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B T D"]:
+        """The image encoder's tokens of reference images on white."""
         size = self.image_encoder.config.image_size
-        pixels = F.interpolate(images.float(), (size, size), mode="bicubic", antialias=True).clamp(-1, 1) * 0.5 + 0.5
+        pixels = images.float()
+        if images.shape[-1] != size:
+            pixels = F.interpolate(pixels, (size, size), mode="bicubic", antialias=True).clamp(-1, 1)
+        pixels = pixels * 0.5 + 0.5
         mean, std = (torch.tensor(values).view(1, 3, 1, 1).to(pixels) for values in (self.pixel_mean, self.pixel_std))
         encoded = self.image_encoder(pixel_values=((pixels - mean) / std).to(self.dtype))
-        embeddings = encoded.last_hidden_state[:, 1:] if self.uses_patches else encoded.image_embeds[:, None]
-        return ImageCondition(embeddings=embeddings, latents=self.vae.encode(images.to(self.dtype)).latent_dist.mode())
+        tokens: Tensor = encoded.last_hidden_state[:, 1:] if self.uses_patches else encoded.image_embeds[:, None]
+        return tokens
+
+    def condition(self, images: Float[Tensor, "B 3 S S"]) -> ImageCondition:
+        """Encode reference images on white."""
+        latents = self.vae.encode(images.to(self.dtype)).latent_dist.mode()
+        return ImageCondition(embeddings=self.embed(images), latents=latents)
 
     def unet_inputs(
         self,
@@ -248,8 +256,8 @@ class Zero123Prior(nn.Module):
             image_encoder=load_part(CLIPVisionModelWithProjection, folder, "image_encoder", dtype),
             camera_projection=camera_projection,
             schedule=_load_schedule(folder),
-            pixel_mean=pixels["image_mean"],
-            pixel_std=pixels["image_std"],
+            pixel_mean=tuple(pixels["image_mean"]),
+            pixel_std=tuple(pixels["image_std"]),
             pose_variant=variant or ("stable" if "stable" in folder.resolve().name.lower() else "xl"),
         )
         return prior.to(device).eval()

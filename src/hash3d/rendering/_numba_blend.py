@@ -9,23 +9,17 @@ A projected Gaussian is one row of ten numbers: column and row of the centre (pi
 (1/pixel^2), opacity, red, green, blue, depth. A pixel is five: red, green, blue, depth, alpha.
 """
 
+import inspect
 import math
 from typing import Any
 
 import numpy as np
-from numba import njit, prange, types
-from numba.extending import overload, register_jitable
 
+from hash3d.rendering._numba_kernel import FAST, FAST_SUMS, Array, kernel, kernel_overload, prange, types
 from hash3d.rendering._torch_splat import MAX_ALPHA
-
-Array = np.ndarray[Any, Any]
 
 TILE_WIDTH, TILE_HEIGHT = 16, 16
 TILE_PIXELS = TILE_WIDTH * TILE_HEIGHT
-FAST = {"contract", "nsz", "arcp"}
-"""Allows fused multiply-adds; keeps NaN, infinity and the order of sums."""
-FAST_SUMS = FAST | {"reassoc"}
-"""Lets a sum over pixels run in vector lanes."""
 GOLDEN = 0.6180339887498949
 
 
@@ -34,7 +28,10 @@ def _exp_negative(x: Any) -> Any:
     return np.exp(-x)
 
 
-@overload(_exp_negative, jit_options={"fastmath": FAST})  # type: ignore[untyped-decorator]
+_exp_negative = inspect.unwrap(_exp_negative)
+
+
+@kernel_overload(_exp_negative, FAST)
 def _compile_exp_negative(x: Any) -> Any:
     """In float32 the Taylor series of exp(-x / 16) of degree 6, to the power 16: relative error below 2e-6 for x < 6.
 
@@ -58,10 +55,10 @@ def _compile_exp_negative(x: Any) -> Any:
         eighth = fourth * fourth
         return eighth * eighth
 
-    return exp_negative if x == types.float32 else library
+    return inspect.unwrap(exp_negative if x == types.float32 else library)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@kernel()
 def bin_gaussians(order: Array, boxes: Array, width: int, height: int) -> tuple[Array, Array]:
     """Lists of Gaussians a tile, front to back: row numbers, and where each list begins.
 
@@ -86,7 +83,7 @@ def bin_gaussians(order: Array, boxes: Array, width: int, height: int) -> tuple[
     return rows, starts
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@kernel()
 def _stride(count: int) -> int:
     """A step coprime with `count`, near its golden section: tiles k * step are spread evenly over the threads."""
     step = max(1, int(GOLDEN * count))
@@ -95,7 +92,7 @@ def _stride(count: int) -> int:
     return step
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@kernel()
 def _pixel_centres(like: Array) -> Array:
     """Columns and rows of a tile's pixel centres, from its corner, as one run of pixels a line: "2 P"."""
     centres = np.empty((2, TILE_PIXELS), like.dtype)
@@ -105,7 +102,7 @@ def _pixel_centres(like: Array) -> Array:
     return centres
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@kernel()
 def _all_ended(transmittance: Array) -> bool:
     """Whether no pixel of the tile is still open; an ended pixel has the sign of its transmittance flipped."""
     num_open = 0
@@ -114,7 +111,7 @@ def _all_ended(transmittance: Array) -> bool:
     return num_open == 0
 
 
-@njit(parallel=True, fastmath=FAST, error_model="numpy", cache=True)  # type: ignore[untyped-decorator]
+@kernel(parallel=True, fastmath=FAST)
 def blend(
     splats: Array, boxes: Array, rows: Array, starts: Array, background: Array, limits: Array, image: Array
 ) -> None:
@@ -142,7 +139,7 @@ def blend(
                 target[3], target[4] = state[3, pixel], 1 - remaining
 
 
-@njit(fastmath=FAST, error_model="numpy", cache=True)  # type: ignore[untyped-decorator]
+@kernel(fastmath=FAST)
 def _blend_one(
     splat: Array, left: int, top: int, first: int, last: int, limits: Array, centres: Array, state: Array
 ) -> None:
@@ -170,7 +167,7 @@ def _blend_one(
         depths[pixel] += weight * depth
 
 
-@njit(parallel=True, fastmath=FAST, error_model="numpy", cache=True)  # type: ignore[untyped-decorator]
+@kernel(parallel=True, fastmath=FAST)
 def blend_backward(
     splats: Array, boxes: Array, rows: Array, starts: Array, limits: Array, image: Array, grad_image: Array
 ) -> Array:
@@ -206,7 +203,7 @@ def blend_backward(
     return grads
 
 
-@njit(fastmath=FAST_SUMS, error_model="numpy", cache=True)  # type: ignore[untyped-decorator]
+@kernel(fastmath=FAST_SUMS)
 def _walk_back_one(
     splat: Array, left: int, top: int, first: int, last: int, limits: Array, centres: Array, state: Array, part: Array
 ) -> None:

@@ -9,10 +9,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
-from numba.extending import register_jitable
 
-from hash3d.rendering._numba_blend import Array
+from hash3d.rendering._numba_kernel import Array, kernel, prange
 
 BLOCK = 128
 """Gaussians a thread takes at a time, with one set of scratch arrays."""
@@ -20,7 +18,7 @@ SLACK = 1e-3
 """Pixels added to an ellipse's box against rounding; the exact test is the least alpha."""
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@kernel()
 def _rotate(quat: Array, rotation: Array) -> Any:
     """Fill the rotation matrix of a quaternion; returns it normalised (w, x, y, z), and its length."""
     w, x, y, z = float(quat[0]), float(quat[1]), float(quat[2]), float(quat[3])
@@ -32,7 +30,7 @@ def _rotate(quat: Array, rotation: Array) -> Any:
     return w, x, y, z, length
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@kernel()
 def _to_camera(mean: Array, view: Array) -> Any:
     """A world point in the camera's frame."""
     x = view[0, 0] * mean[0] + view[0, 1] * mean[1] + view[0, 2] * mean[2] + view[0, 3]
@@ -41,7 +39,7 @@ def _to_camera(mean: Array, view: Array) -> Any:
     return x, y, z
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@kernel()
 def _project_axes(axes: Array, scale: Array, view: Array, jacobian: Any, in_camera: Array, footprint: Array) -> None:
     """Fill the principal axes in the camera's frame "3 3" and their footprints "3 2", an axis a row."""
     j_xx, j_xz, j_yy, j_yz = jacobian
@@ -52,14 +50,14 @@ def _project_axes(axes: Array, scale: Array, view: Array, jacobian: Any, in_came
         footprint[k, 1] = j_yy * in_camera[k, 1] + j_yz * in_camera[k, 2]
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@kernel()
 def _jacobian(x: float, y: float, z: float, focal: Any, limits: Array) -> Any:
     """Entries xx, xz, yy, yz of the pixel's derivative, the ray clamped to `limits` (see `jacobian_limits`)."""
     ray_x, ray_y = min(max(x / z, limits[0]), limits[1]), min(max(y / z, limits[2]), limits[3])
     return focal[0] / z, -focal[0] * ray_x / z, focal[1] / z, -focal[1] * ray_y / z
 
 
-@njit(parallel=True, error_model="numpy", cache=True)  # type: ignore[untyped-decorator]
+@kernel(parallel=True)
 def project_gaussians(
     means: Array,
     quats: Array,
@@ -114,7 +112,7 @@ def project_gaussians(
     return splats, boxes
 
 
-@njit(parallel=True, error_model="numpy", cache=True)  # type: ignore[untyped-decorator]
+@kernel(parallel=True)
 def project_backward(
     means: Array,
     quats: Array,
@@ -147,7 +145,7 @@ def project_backward(
             _centre_backward((x, y, z), focal, limits, view, grad_splats[n], grad_jacobian, grads[0][n])
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@kernel()
 def _covariance_gradient(splat: Array, grad: Array) -> Any:
     """Twice the symmetric gradient -Q G Q of the covariance, from that of its inverse Q: entries xx, xy, yy."""
     xx, xy, yy = float(splat[2]), float(splat[3]), float(splat[4])
@@ -161,7 +159,7 @@ def _covariance_gradient(splat: Array, grad: Array) -> Any:
     )
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@kernel()
 def _axes_backward(
     axes: Array,
     scale: Array,
@@ -193,7 +191,7 @@ def _axes_backward(
     return g_xx, g_xz, g_yy, g_yz
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@kernel()
 def _rotate_backward(quat: Any, grad: Array, grad_quat: Array) -> None:
     """Add the gradient of the quaternion, from that of its matrix; its length has none."""
     w, x, y, z, length = quat
@@ -209,7 +207,7 @@ def _rotate_backward(quat: Any, grad: Array, grad_quat: Array) -> None:
     grad_quat[3] += (g_z - radial * z) / length
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@kernel()
 def _centre_backward(
     centre: Any, focal: Any, limits: Array, view: Array, grad: Array, grad_jacobian: Any, grad_mean: Array
 ) -> None:

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hash3d.rendering._numba_blend import Array, bin_gaussians, blend, blend_backward
+from hash3d.rendering._numba_blend import bin_gaussians, blend, blend_backward
+from hash3d.rendering._numba_kernel import Array, use_torch_threads
 from hash3d.rendering._numba_project import project_backward, project_gaussians
 from hash3d.rendering._torch_splat import jacobian_limits
 from hash3d.rendering.base import Render
@@ -28,7 +28,7 @@ def render_numba(
     config: "SplatRendererConfig",
 ) -> Render:
     """Images of `size` (width, height), equal to the definition up to rounding, on as many threads as torch uses."""
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    use_torch_threads()
     scene = (splats.means, splats.quats, splats.scales, splats.opacities, splats.colors)
     cameras = [
         (_array(view), _array(intrinsic), np.array(jacobian_limits(intrinsic, size)))

@@ -8,27 +8,39 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.export.points import write_ply
+from hash3d.export.points import read_ply, write_ply
 from hash3d.export.turntable import RenderViews, orbit, render_each, save_picture, tile, write_video
 from hash3d.pictures import FramedPicture
 from hash3d.rendering.splat import render_gaussians
-from hash3d.representations.gaussians import GaussianTensors, Splats
+from hash3d.representations.gaussians import Gaussians, GaussiansConfig
 
 from .recipe import Recipe
 
+MODEL = "model.ply"
 PREVIEW_SIZE = 192
 PREVIEW_VIEWS = 8
 VIDEO_SIZE = 256
 VIDEO_FRAMES = 72
 
 
-def views_on_white(scene: Splats | GaussianTensors, device: torch.device) -> RenderViews:
+def views_on_white(scene: Gaussians, device: torch.device) -> RenderViews:
     """A function that renders cameras on white."""
 
     def render(cameras: Cameras) -> Float[Tensor, "B H W 3"]:
         return render_gaussians(scene, cameras, torch.ones(len(cameras), 3, device=device)).color
 
     return render
+
+
+def load_scene(folder: Path) -> Gaussians:
+    """The splats of a finished run. Raises `ValueError` if there are none."""
+    path = folder / MODEL
+    if not path.is_file():
+        raise ValueError(f"Expected a finished run in {folder}, but it has no {MODEL}. Run hash3d generate first.")
+    raw = read_ply(path)
+    scene = Gaussians(GaussiansConfig(), raw["means"], torch.full_like(raw["means"], 0.5))
+    scene.load_state_dict(raw)
+    return scene
 
 
 def preview(render: RenderViews, recipe: Recipe, picture: FramedPicture) -> Float[Tensor, "H W 3"]:
@@ -47,11 +59,11 @@ def turntable(render: RenderViews, recipe: Recipe) -> list[Float[Tensor, "H W 3"
 
 
 def write_outputs(
-    folder: Path, scene: Splats, recipe: Recipe, picture: FramedPicture, device: torch.device
+    folder: Path, scene: Gaussians, recipe: Recipe, picture: FramedPicture, device: torch.device
 ) -> list[str]:
     """Write model.ply, preview.png and turntable.mp4. Returns their names."""
     render = views_on_white(scene, device)
-    write_ply(scene, folder / "model.ply")
+    write_ply(folder / MODEL, scene)
     save_picture(preview(render, recipe, picture), folder / "preview.png")
     write_video(turntable(render, recipe), folder / "turntable.mp4")
-    return ["model.ply", "preview.png", "turntable.mp4"]
+    return [MODEL, "preview.png", "turntable.mp4"]

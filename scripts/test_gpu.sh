@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# The tests that need a CUDA device. CI has none: run this by hand, and commit docs/benchmarks/test_gpu.md.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+result=$(python3 -m pytest -m gpu -rA -p no:cacheprovider 2>&1 | tee /dev/stderr | grep -E '^(PASSED|FAILED|ERROR|SKIPPED)|passed|failed')
+mkdir -p docs/benchmarks
+{
+  echo "# Tests on a GPU"
+  echo
+  echo "\`scripts/test_gpu.sh\`, commit ${COMMIT:-$(git rev-parse --short HEAD)}, $(python3 -c 'import torch; print(torch.cuda.get_device_name(), "torch", torch.__version__)'), $(date -I)."
+  echo
+  echo '```'
+  echo "$result"
+  echo '```'
+} > docs/benchmarks/test_gpu.md

@@ -1,0 +1,194 @@
+"""The command line: what works, and every mistake answered by one sentence and exit code 2."""
+
+import json
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hash3d.cli import COMMANDS, main
+
+
+@pytest.fixture
+def hash3d(capsys):
+    """Run a command; returns exit code, stdout, stderr."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as exit_:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return exit_.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def generate(hash3d, prior_folder, picture_file, tmp_path):
+    """A short run with the tiny prior; keyword `image` or `prior` None leaves the option away."""
+
+    def run(*extra, image=picture_file, prior=prior_folder, out=tmp_path / "run"):
+        given = {"--image": image, "--prior": prior, "--out": out}
+        options = [part for name, value in given.items() if value is not None for part in (name, value)]
+        return hash3d("generate", "zero123_gs", *options, "--scale", "mini", "--steps", 2, *extra)
+
+    return run
+
+
+def assert_refused(result, pattern):
+    """Exit code 2, one sentence, no traceback."""
+    code, _, err = result
+    assert code == 2
+    assert re.search(pattern, err), err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_generate_evaluate_export(generate, hash3d, tmp_path):
+    code, out, _ = generate("--cache.reuse-probability", "0.5")
+    assert code == 0
+    for name in ("model.ply", "preview.png", "turntable.mp4"):
+        assert str(tmp_path / "run" / name) in out
+        assert (tmp_path / "run" / name).stat().st_size > 0
+    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert recipe["cache"]["reuse_probability"] == 0.5
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    views = [{"file": f"{n}.png", "elevation_deg": 0, "azimuth_deg": 90.0 * n} for n in range(2)]
+    for view in views:
+        Image.new("RGBA", (64, 64), (200, 30, 30, 255)).save(truth / view["file"])
+    camera = {"distance": 1.5, "fov_y_deg": 49.1, "object_radius": 0.5, "size": 64}
+    (truth / "views.json").write_text(json.dumps({**camera, "views": views}))
+    code, out, _ = hash3d("evaluate", tmp_path / "run", "--truth", truth)
+    assert code == 0
+    assert "PSNR" in out
+    mean = json.loads((tmp_path / "run" / "evaluation.json").read_text())["mean"]
+    assert set(mean) == {"psnr", "ssim", "iou"}
+    for format in ("ply", "gsplat", "mp4", "sheet"):
+        code, out, _ = hash3d("export", tmp_path / "run", "--format", format)
+        assert code == 0
+        assert os.path.getsize(out.strip()) > 0
+
+
+@pytest.mark.parametrize(("options", "kind"), [(["--no-cache"], None), (["--preset", "paper"], "Hash3DConfig")])
+def test_cache_options(generate, tmp_path, options, kind):
+    assert generate(*options)[0] == 0
+    cache = json.loads((tmp_path / "run" / "recipe.json").read_text())["cache"]
+    assert (cache and cache["type"]) == kind
+
+
+def test_deepcache_preset_has_its_own_options(generate, tmp_path):
+    assert generate("--preset", "deepcache", "--cache.interval", "2")[0] == 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["unet"]["shallow"] == 1
+
+
+def test_systems_lists_nine(hash3d):
+    code, out, _ = hash3d("systems")
+    assert code == 0
+    assert len(out.strip().splitlines()) == 10
+
+
+def test_usage(hash3d):
+    assert hash3d("--help")[0] == 0
+    code, out, _ = hash3d()
+    assert code == 2
+    assert all(name in out for name in COMMANDS)
+    assert_refused(hash3d("generte"), "Expected a command .* but got 'generte'")
+
+
+def bad_pictures(folder):
+    """File name to the words of the answer."""
+    (folder / "text.png").write_text("this is no picture")
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "whole.png")
+    (folder / "truncated.png").write_bytes((folder / "whole.png").read_bytes()[:4000])
+    Image.new("RGBA", (1, 1), (255, 0, 0, 255)).save(folder / "one_pixel.png")
+    Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(folder / "transparent.png")
+    return {
+        "missing.png": "missing.png",
+        "text.png": "picture",
+        "truncated.png": "truncated|cut off|incomplete|whole",
+        "one_pixel.png": "1 ?x ?1",
+        "transparent.png": "transparent",
+        "whole.png": r"hash3d\[rembg\]",
+    }
+
+
+def test_bad_pictures(generate, tmp_path):
+    for name, words in bad_pictures(tmp_path).items():
+        assert_refused(generate(image=tmp_path / name), words)
+        assert not (tmp_path / "run").exists(), "nothing is left behind by a mistake"
+
+
+def test_unusual_pictures_work(generate, tmp_path):
+    grey = np.zeros((64, 64), dtype=np.uint16)
+    grey[16:48, 16:48] = 40000
+    Image.fromarray(grey).save(tmp_path / "sixteen_bit.png")
+    palette = Image.new("P", (64, 64), 0)
+    palette.putpalette([255, 255, 255, 200, 0, 0])
+    palette.paste(1, (16, 16, 48, 48))
+    palette.save(tmp_path / "palette.png", transparency=0)
+    for name in ("sixteen_bit.png", "palette.png"):
+        assert generate(image=tmp_path / name, out=tmp_path / name.split(".")[0])[0] == 0
+
+
+def test_mistaken_options(generate, hash3d, tmp_path):
+    assert_refused(generate("--steps", "-3"), "at least 1 step, but got -3")
+    assert_refused(generate("--preset", "fast"), "--preset to be one of .* but got 'fast'")
+    assert_refused(generate("--elevation", "100"), "between -90 and 90")
+    assert_refused(generate("--prompt", "a cat"), "--image")
+    assert_refused(generate(image=None), "--image PATH")
+    assert_refused(generate("--resume", out=None), "--out")
+    assert_refused(hash3d("generate", "zero124_gs"), "Expected a system")
+    assert_refused(hash3d("generate", "dreamfusion", "--prompt", "a cat"), "not built yet")
+    assert_refused(hash3d("evaluate", tmp_path / "nothing", "--truth", tmp_path), "no model.ply")
+    assert_refused(hash3d("export", tmp_path / "nothing", "--format", "ply"), "no recipe.json")
+    code, _, err = generate("--reuse", "0.5")
+    assert code == 2
+    assert "Traceback" not in err
+
+
+def test_mistaken_folders(generate, tmp_path):
+    assert generate()[0] == 0
+    assert_refused(generate(), "holds one. Pass --resume")
+    assert_refused(generate("--seed", "3", "--resume"), "seed: 3 against 0")
+    (tmp_path / "file").write_text("")
+    assert_refused(generate(out=tmp_path / "file" / "run"), "Could not read or write")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_folder(generate, tmp_path):
+    tmp_path.chmod(0o500)
+    assert_refused(generate(), "Permission denied")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_full_disk(generate, tmp_path, monkeypatch):
+    """Every byte goes to a device that is always full."""
+    from hash3d.training import run_folder
+
+    def write_to_full_device(path, text):
+        with open("/dev/full", "w") as device:
+            device.write(text)
+
+    monkeypatch.setattr(run_folder, "write_text", write_to_full_device)
+    assert_refused(generate(), "No space left on device")
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "image_encoder", "clip_camera_projection", "scheduler"])
+def test_prior_with_a_missing_part(generate, prior_folder, tmp_path, part):
+    shutil.copytree(prior_folder, tmp_path / "prior")
+    shutil.rmtree(tmp_path / "prior" / part)
+    assert_refused(generate(prior=tmp_path / "prior"), part)
+    assert not (tmp_path / "run").exists()
+
+
+def test_prior_with_a_wrong_shaped_part(generate, prior_folder, tmp_path):
+    shutil.copytree(prior_folder, tmp_path / "prior")
+    config = tmp_path / "prior" / "unet" / "config.json"
+    config.write_text(config.read_text().replace('"in_channels": 8', '"in_channels": 4'))
+    assert_refused(generate(prior=tmp_path / "prior"), "unet")
+    assert_refused(generate(prior=tmp_path / "no_such_prior"), "no folder")
+    assert_refused(generate(prior=tmp_path / "prior" / "model_index.json"), "it is a file")

@@ -1,0 +1,79 @@
+"""The loop."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from hash3d.cache import Hash3DConfig
+from hash3d.diffusion.hook import remove_hash3d
+from hash3d.diffusion.zero123 import Zero123Prior
+from hash3d.pictures import frame_picture, load_picture
+from hash3d.schedules import ramp
+from hash3d.training.trainer import Trainer, size_at
+
+
+@pytest.fixture(scope="module")
+def prior(prior_folder):
+    return Zero123Prior.load(prior_folder)
+
+
+def make_trainer(recipe, prior):
+    remove_hash3d(prior.unet)
+    return Trainer(recipe, prior, frame_picture(load_picture(recipe.image), 32, "keep"))
+
+
+def losses(trainer, steps):
+    return [trainer.step()["loss"] for _ in range(steps)]
+
+
+def test_a_seed_makes_the_series(tiny_recipe, prior):
+    first, again = (losses(make_trainer(tiny_recipe, prior), 6) for _ in range(2))
+    other = losses(make_trainer(dataclasses.replace(tiny_recipe, seed=1), prior), 6)
+    assert first == again
+    assert first != other
+
+
+def test_reuse_probability_zero_is_no_cache(tiny_recipe, prior):
+    without = losses(make_trainer(dataclasses.replace(tiny_recipe, cache=None), prior), 8)
+    zero = dataclasses.replace(tiny_recipe, cache=Hash3DConfig(reuse_probability=0.0))
+    assert losses(make_trainer(zero, prior), 8) == without
+
+
+def test_the_cache_changes_no_camera_and_no_noise(tiny_recipe, prior):
+    """On/off runs are paired: after the same steps the generators stand at the same place."""
+    on, off = make_trainer(tiny_recipe, prior), None
+    losses(on, 8)
+    assert on.cache.statistics.hits > 0, "the test means nothing without hits"
+    off = make_trainer(dataclasses.replace(tiny_recipe, cache=None), prior)
+    losses(off, 8)
+    for name in ("cameras", "noise"):
+        assert torch.equal(on.generators[name].get_state(), off.generators[name].get_state())
+
+
+def test_state_round_trip_continues_the_series(tiny_recipe, prior, tmp_path):
+    """Through the disk, over a densification round, with a filled cache."""
+    whole = make_trainer(tiny_recipe, prior)
+    expected = losses(whole, 12)
+    part = make_trainer(tiny_recipe, prior)
+    losses(part, 7)
+    torch.save(part.state_dict(), tmp_path / "state.pt")
+    resumed = make_trainer(tiny_recipe, prior)
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert losses(resumed, 5) == expected[7:]
+    assert resumed.cache.statistics == whole.cache.statistics
+    assert len(resumed.scene) == len(whole.scene) > 40
+
+
+def test_guidance_weight_zero_fits_the_reference_view(tiny_recipe, prior):
+    """Without guidance the loss is the reference view's alone, and falls."""
+    stage = tiny_recipe.stage
+    weights = dataclasses.replace(stage.losses, guidance=ramp((0, 0.0)))
+    recipe = dataclasses.replace(tiny_recipe, stage=dataclasses.replace(stage, losses=weights))
+    series = losses(make_trainer(recipe, prior), 100)
+    assert series[-1] < 0.5 * series[0]
+
+
+def test_sizes_jump():
+    schedule = ramp((0, 128), (200, 256), (300, 512))
+    assert [size_at(schedule, step) for step in (0, 199, 200, 299, 300, 999)] == [128, 128, 256, 256, 512, 512]
