@@ -24,8 +24,8 @@ FAST_SUMS = FAST | {"reassoc"}
 def kernel(*, parallel: bool = False, fastmath: set[str] | None = None) -> Callable[[Function], Function]:
     """Compile a function at its first call and keep the machine code on disk.
 
-    Wrappers that check types in tests are taken off first. Division by zero gives infinity, as in numpy: raising would keep
-    loops from becoming vector instructions.
+    Wrappers that check types in tests are taken off first. Division by zero gives infinity, as in numpy: raising would
+    keep loops from becoming vector instructions.
     """
 
     def compiled(function: Function) -> Function:

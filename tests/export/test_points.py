@@ -1,0 +1,74 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from hash3d.export.points import LAYOUTS, read_ply, write_ply
+from hash3d.representations.gaussians import PARAMETER_NAMES, Gaussians, GaussiansConfig
+
+
+@pytest.fixture
+def gaussians() -> Gaussians:
+    generator = torch.Generator().manual_seed(0)
+    scene = GaussiansConfig(num_points=17).build(generator)
+    for name in PARAMETER_NAMES:
+        parameter = getattr(scene, name)
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    return scene
+
+
+@pytest.mark.parametrize("layout", ["inria", "gsplat"])
+def test_a_file_reopened_equals_the_parameters_exactly(layout, gaussians, tmp_path):
+    found = read_ply(write_ply(tmp_path / "scene.ply", gaussians, layout))
+    for name in PARAMETER_NAMES:
+        assert torch.equal(found[name], getattr(gaussians, name).detach()), name
+
+
+def test_the_inria_header_and_bytes_are_as_its_viewers_expect(gaussians, tmp_path):
+    content = write_ply(tmp_path / "scene.ply", gaussians, "inria").read_bytes()
+    head, body = content.split(b"end_header\n")
+    names = re.findall(r"property float (\S+)\n", head.decode())
+    assert head.startswith(b"ply\nformat binary_little_endian 1.0\nelement vertex 17\n")
+    expected = "x y z nx ny nz f_dc_0 f_dc_1 f_dc_2 opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3"
+    assert names == expected.split()
+    table = np.frombuffer(body, "<f4").reshape(17, len(names))
+    assert (table[:, 3:6] == 0).all()
+    np.testing.assert_array_equal(table[:, 9], gaussians.opacity_logits.detach().numpy())
+
+
+def test_the_gsplat_layout_has_no_normals():
+    assert LAYOUTS["gsplat"] == tuple(name for name in LAYOUTS["inria"] if name not in ("nx", "ny", "nz"))
+
+
+def test_rows_that_are_not_finite_are_left_out(gaussians, tmp_path):
+    gaussians.means.data[3, 1] = float("nan")
+    assert len(read_ply(write_ply(tmp_path / "scene.ply", gaussians))["means"]) == 16
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(gaussians, tmp_path, monkeypatch):
+    path = write_ply(tmp_path / "scene.ply", gaussians)
+    before = path.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError("full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="full"):
+        write_ply(path, gaussians, "gsplat")
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["scene.ply"]
+
+
+@pytest.mark.parametrize("content", [b"", b"ply\nformat ascii 1.0\nend_header\n", b"\x00\xff" * 40])
+def test_other_files_are_refused(content, tmp_path):
+    (tmp_path / "other.ply").write_bytes(content)
+    with pytest.raises(ValueError, match="Expected a little-endian binary PLY"):
+        read_ply(tmp_path / "other.ply")
+
+
+def test_a_truncated_file_is_refused(gaussians, tmp_path):
+    path = write_ply(tmp_path / "scene.ply", gaussians)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="bytes of Gaussians"):
+        read_ply(path)
