@@ -30,6 +30,8 @@ class Pool:
 
     def insert(self, entry: Entry, row: int) -> None:
         """Append; the oldest leaves a full pool."""
+        if not self._entries.fits(entry):
+            return
         if len(self._entries) == self.length:
             self._entries.remove_oldest()
         self._entries.add(entry)

@@ -77,13 +77,12 @@ class BoundedEntries:
         """All entries, oldest first."""
         return list(self._entries.values())
 
-    def add(self, entry: Entry) -> list[Entry] | None:
-        """Add an entry; the oldest leave *before* it enters. Returns those that left.
+    def fits(self, entry: Entry) -> bool:
+        """Whether the whole budget could hold the entry. One that it cannot is not kept, and pushes nothing out."""
+        return entry.num_bytes <= self.max_bytes
 
-        An entry larger than the whole budget is not kept: None.
-        """
-        if entry.num_bytes > self.max_bytes:
-            return None
+    def add(self, entry: Entry) -> list[Entry]:
+        """Add an entry that fits; the oldest leave *before* it enters. Returns those that left."""
         gone = []
         while self.num_bytes + entry.num_bytes > self.max_bytes:
             gone.append(self.remove_oldest())

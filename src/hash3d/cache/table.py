@@ -54,14 +54,12 @@ class HashTable:
 
     def insert(self, entry: Entry, row: int) -> None:
         """Append to the bucket's queue; the queue's and the budget's oldest leave."""
-        bucket = self.grid.bucket(self.grid.cell(entry.key))
-        queue = self._buckets.setdefault(bucket, deque())
-        if len(queue) == self.queue_length:
-            self._entries.remove(queue.popleft())
-        gone = self._entries.add(entry)
-        if gone is None:
+        if not self._entries.fits(entry):
             return
-        for oldest in gone:
+        bucket = self.grid.bucket(self.grid.cell(entry.key))
+        if len(queue := self._buckets.get(bucket, deque())) == self.queue_length:
+            self._entries.remove(queue.popleft())
+        for oldest in self._entries.add(entry):
             self._forget(oldest)
         self._buckets.setdefault(bucket, deque()).append(self._entries.newest)
 
