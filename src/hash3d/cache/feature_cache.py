@@ -65,14 +65,14 @@ class FeatureCache:
         """
         if self._places is not None:
             raise RuntimeError("Expected one view at a time, but cache.view was entered inside another cache.view.")
-        if scope != self._scope and self._scope is not _UNKNOWN:
-            self.reset()
-        self._scope = scope
         places = {"elevation": numbers(elevation), "azimuth": numbers(azimuth), "radius": numbers(radius)}
         count = max(len(values) for values in places.values())
         spread = {name: _spread(name, values, count) for name, values in places.items()}
+        timesteps = None if timestep is None else _spread("timestep", numbers(timestep), count)
+        if scope != self._scope and self._scope is not _UNKNOWN:
+            self.reset()
+        self._scope, self._timesteps = scope, timesteps
         self._places = [{name: spread[name][row] for name in spread} for row in range(count)]
-        self._timesteps = None if timestep is None else _spread("timestep", numbers(timestep), count)
         try:
             yield
         finally:

@@ -1,0 +1,191 @@
+"""When a feature is reused, the account of it, and going on after a stop."""
+
+import random
+
+import pytest
+import torch
+
+from hash3d.cache import DeepCacheConfig, Hash3DConfig
+from tests.cache.entries import key
+
+
+def call(cache, keys, feature=None):
+    """One guidance call as the hook makes it; returns which views hit."""
+    latents = torch.zeros(len(keys), 1, 1, 1)
+    found = cache.lookup(keys, latents)
+    missed = [row for row, item in enumerate(found) if item is None]
+    if missed:
+        cache.insert(keys, missed, latents, torch.full((2, len(missed), 3), float(feature or cache.step)))
+    return [item is not None for item in found]
+
+
+def random_calls(cache, count, seed, views=2):
+    draw = random.Random(seed)
+    keys = [
+        [key(azimuth=draw.uniform(0, 90), timestep=draw.uniform(0, 200)) for _ in range(views)] for _ in range(count)
+    ]
+    return [call(cache, item) for item in keys]
+
+
+def test_it_draws_from_its_own_generator(monkeypatch):
+    def draw():
+        raise AssertionError("the global generator was asked")
+
+    monkeypatch.setattr(random, "random", draw)  # Its state cannot be compared: the type checker draws from it too.
+    before = torch.get_rng_state()
+    random_calls(Hash3DConfig(reuse_probability=0.5).build(), 20, seed=0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_seed_decides():
+    runs = [random_calls(Hash3DConfig(reuse_probability=0.5, seed=seed).build(), 30, seed=0) for seed in (0, 0, 1)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_probability_zero_never_hits():
+    cache = Hash3DConfig(reuse_probability=0.0).build()
+    assert not any(hit for hits in random_calls(cache, 50, seed=0) for hit in hits)
+    assert (cache.statistics.lookups, cache.statistics.hits, cache.statistics.full) == (0, 0, 100)
+    assert cache.statistics.reuse_share == 0
+
+
+def test_the_share_of_lookups_is_the_probability():
+    cache = Hash3DConfig(reuse_probability=0.3).build()
+    random_calls(cache, 1000, seed=0)
+    assert cache.statistics.lookups / 2000 == pytest.approx(0.3, abs=0.04)
+
+
+def test_probability_one_hits_at_every_return():
+    cache = Hash3DConfig(reuse_probability=1.0).build()
+    assert [call(cache, [key()])[0] for _ in range(4)] == [False, True, True, True]
+
+
+def test_statistics_by_hand():
+    """Two full passes in one cell, 4 apart in azimuth and 1 in age; then a hit that is made of both."""
+    cache = Hash3DConfig(reuse_probability=1.0).build()
+    first, second, third = key(azimuth=2), key(azimuth=6), key(azimuth=10, elevation=5, timestep=50)
+    cache.step = 1
+    cache.insert([first], [0], torch.zeros(1, 1, 1, 1), torch.zeros(2, 1, 3))
+    cache.step = 2
+    cache.insert([second], [0], torch.zeros(1, 1, 1, 1), torch.ones(2, 1, 3))
+    assert call(cache, [third, key(azimuth=200)]) == [True, False]
+    summary = cache.summary()
+    assert (summary["lookups"], summary["hits"]) == (2, 1)
+    assert summary["mean_gap"] == {"elevation": 5, "azimuth": (8 + 4) / 2, "radius": 0, "timestep": 50}
+    assert summary["mean_age_steps"] == (2 + 1) / 2
+    size = 4 * (1 + 6)
+    assert summary["bytes"] == summary["peak_bytes"] == 3 * size
+    assert summary["bytes_limit"] == 2**31
+    assert cache.statistics.reuse_share == 0.5
+
+
+def test_a_hit_is_the_blend_of_equally_far_latents():
+    cache = Hash3DConfig(reuse_probability=1.0).build()
+    for value in (1.0, 4.0):
+        cache.insert([key()], [0], torch.zeros(1, 1, 1, 1), torch.full((2, 1, 3), value))
+    found = cache.lookup([key()], torch.zeros(1, 1, 1, 1))[0]
+    assert torch.equal(found.feature, torch.full((2, 3), 2.5))
+
+
+def test_whole_batch_one_miss_makes_all_run_in_full():
+    cache = Hash3DConfig(reuse_probability=1.0, whole_batch=True).build()
+    call(cache, [key(), key(azimuth=100)])
+    assert call(cache, [key(), key(azimuth=200)]) == [False, False]
+    assert call(cache, [key(), key(azimuth=200)]) == [True, True]
+
+
+def test_whole_batch_tosses_one_coin_a_call():
+    cache = Hash3DConfig(reuse_probability=0.5, whole_batch=True).build()
+    hits = [call(cache, [key(), key()]) for _ in range(60)]
+    assert {tuple(item) for item in hits} == {(True, True), (False, False)}
+
+
+def test_insert_copies():
+    cache = Hash3DConfig(reuse_probability=1.0).build()
+    features, latents = torch.ones(2, 1, 3), torch.zeros(1, 1, 1, 1)
+    cache.insert([key()], [0], latents, features)
+    features.zero_()
+    latents.fill_(9)
+    entry, _, _ = cache.store.entries()[0]
+    assert entry.feature.mean() == 1
+    assert entry.latents.mean() == 0
+
+
+CONFIGS = {
+    "table": Hash3DConfig(reuse_probability=0.6, seed=3),
+    "pool": Hash3DConfig(reuse_probability=0.6, store="pool", pool_length=5),
+    "tight": Hash3DConfig(reuse_probability=0.6, max_bytes=100),
+    "deepcache": DeepCacheConfig(interval=3),
+}
+
+
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_a_resumed_cache_goes_on_identically(name, tmp_path):
+    cache, resumed = CONFIGS[name].build(), CONFIGS[name].build()
+    random_calls(cache, 30, seed=1)
+    torch.save(cache.state_dict(), tmp_path / "cache.pt")
+    resumed.load_state_dict(torch.load(tmp_path / "cache.pt", weights_only=True))
+    assert random_calls(resumed, 30, seed=2) == random_calls(cache, 30, seed=2)
+    assert resumed.summary() == cache.summary()
+    assert resumed.step == cache.step == 60
+    for (one, *places), (other, *other_places) in zip(cache.store.entries(), resumed.store.entries(), strict=True):
+        assert (one.key, one.step, places) == (other.key, other.step, other_places)
+        assert torch.equal(one.feature, other.feature)
+
+
+def test_views_name_the_keys():
+    cache = Hash3DConfig().build()
+    assert (cache.in_view, cache.num_views) == (False, 0)
+    with cache.view(elevation=[1, 2], azimuth=torch.tensor([3.0, 4.0]), radius=1.5, timestep=torch.tensor(7)):
+        assert (cache.in_view, cache.num_views) == (True, 2)
+        assert cache.keys(999) == [key(1, 3, 1.5, 7), key(2, 4, 1.5, 7)]
+    assert not cache.in_view
+
+
+@pytest.mark.parametrize("timestep", [300, torch.tensor(300), torch.tensor([300]), [300, 300, 300, 300]])
+def test_without_a_timestep_the_call_s_own_is_taken(timestep):
+    """The U-Net is called with one for all, or one for each row of each branch."""
+    cache = Hash3DConfig().build()
+    with cache.view(elevation=0, azimuth=[10, 20], radius=1):
+        assert cache.keys(timestep) == [key(0, 10, 1, 300), key(0, 20, 1, 300)]
+
+
+def test_views_do_not_nest():
+    cache = Hash3DConfig().build()
+    with cache.view(elevation=0, azimuth=0, radius=1):
+        with pytest.raises(RuntimeError, match="entered inside another"), cache.view(elevation=0, azimuth=0, radius=1):
+            pass
+        assert cache.in_view
+
+
+def test_an_error_inside_closes_the_view():
+    cache = Hash3DConfig().build()
+    with pytest.raises(ZeroDivisionError), cache.view(elevation=0, azimuth=0, radius=1):
+        raise ZeroDivisionError
+    assert not cache.in_view
+
+
+@pytest.mark.parametrize("wrong", ["elevation", "radius", "timestep"])
+def test_counts_that_do_not_fit_are_refused_and_leave_no_view_open(wrong):
+    cache = Hash3DConfig().build()
+    numbers = {"elevation": 0, "azimuth": [0, 1, 2], "radius": 1, "timestep": 5} | {wrong: [1, 2]}
+    with pytest.raises(ValueError, match=f"Expected 1 or 3 values of {wrong}, .* but got 2"), cache.view(**numbers):
+        pass
+    with cache.view(elevation=0, azimuth=0, radius=1):
+        assert cache.num_views == 1
+
+
+def test_keys_need_a_view():
+    with pytest.raises(RuntimeError, match=r"open cache\.view block"):
+        Hash3DConfig().build().keys(5)
+
+
+def test_a_new_scope_or_signature_starts_anew():
+    cache = Hash3DConfig(reuse_probability=1.0).build()
+    for scope, held in (("cat", 1), ("cat", 2), ("dog", 1), (None, 1)):
+        with cache.view(elevation=0, azimuth=0, radius=1, scope=scope):
+            cache.match("float32")
+            cache.insert([key()], [0], torch.zeros(1, 1, 1, 1), torch.zeros(2, 1, 3))
+        assert len(cache.store.entries()) == held
+    cache.match("float16")
+    assert cache.store.entries() == []
