@@ -77,7 +77,8 @@ def measure(prior: Path, picture: Path, cache, steps: int, device: str) -> dict:
         torch.cuda.reset_peak_memory_stats()
     run = Run(recipe, folder / "run", device=device)
     started = run.total_seconds
-    summary = run.execute()
+    run.train()
+    summary = run.summary([])
     summary["seconds"]["loading"] = started
     shutil.rmtree(folder)
     return summary

@@ -16,6 +16,8 @@ from hash3d.metrics import psnr, silhouette_iou, ssim
 from hash3d.rendering.splat import render_gaussians
 from hash3d.training.outputs import load_scene, views_on_white
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
@@ -47,15 +49,15 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def evaluate(folder: Path, truth: Path) -> dict:  # type: ignore[type-arg]
+def evaluate(folder: Path, truth: Path, device: torch.device = CPU) -> dict:  # type: ignore[type-arg]
     """PSNR, SSIM and IoU of each true view, and their means."""
-    scene, views = load_scene(folder), load_truth(truth)
-    pictures = render_each(views_on_white(scene, torch.device("cpu")), views.cameras)
+    scene, views = load_scene(folder).to(device), load_truth(truth)
+    pictures = render_each(views_on_white(scene, device), views.cameras)
     rows = []
     for index, picture in enumerate(pictures):
         camera = views.cameras[index]
         with torch.no_grad():
-            alpha = render_gaussians(scene, camera, torch.ones(1, 3)).alpha[0]
+            alpha = render_gaussians(scene, camera, torch.ones(1, 3, device=device)).alpha[0].cpu()
         target = views.images[index]
         figures = {"psnr": psnr(picture, target), "ssim": ssim(picture, target)}
         rows.append(

@@ -83,6 +83,14 @@ class Run:
 
     def execute(self) -> dict[str, Any]:
         """Run to the end, or to an interruption; then export. Returns the summary."""
+        self.train()
+        outputs = write_outputs(self.folder.path, self.trainer.scene, self.recipe, self.picture, self.device)
+        summary = self.summary(outputs)
+        self.folder.write_summary(summary)
+        return summary
+
+    def train(self) -> None:
+        """All steps that are left, or those before an interruption, with their checkpoints."""
         with stop_requests() as stopped:
             while not self.completed and not stopped():
                 metrics = self.trainer.step()
@@ -93,11 +101,7 @@ class Run:
                     self.save_checkpoint()
             if not self.completed:
                 self.save_checkpoint()
-        outputs = write_outputs(self.folder.path, self.trainer.scene, self.recipe, self.picture, self.device)
         remove_hash3d(self.trainer.prior.unet)
-        summary = self.summary(outputs)
-        self.folder.write_summary(summary)
-        return summary
 
     @property
     def total_seconds(self) -> float:
