@@ -116,27 +116,42 @@ def blend(
     splats: Array, boxes: Array, rows: Array, starts: Array, background: Array, limits: Array, image: Array
 ) -> None:
     """Fill `image` "H W 5". `limits` are the least alpha and the least transmittance."""
-    height, width = image.shape[0], image.shape[1]
-    tiles_x, count = -(-width // TILE_WIDTH), starts.shape[0] - 1
+    tiles_x, count = -(-image.shape[1] // TILE_WIDTH), starts.shape[0] - 1
     step, centres = _stride(count), _pixel_centres(splats)
     for k in prange(count):
         tile = (k * step) % count
         left, top = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
-        state = np.zeros((5, TILE_PIXELS), splats.dtype)
-        state[4] = 1
-        for place in range(starts[tile], starts[tile + 1]):
-            n = rows[place]
-            first, last = max(boxes[n, 2] - top, 0), min(boxes[n, 3] - top, TILE_HEIGHT)
-            _blend_one(splats[n], left, top, first * TILE_WIDTH, last * TILE_WIDTH, limits, centres, state)
-            if place % 8 == 7 and _all_ended(state[4]):
-                break
-        for row in range(min(TILE_HEIGHT, height - top)):
-            for column in range(min(TILE_WIDTH, width - left)):
-                pixel, target = row * TILE_WIDTH + column, image[top + row, left + column]
-                remaining = abs(state[4, pixel])
-                for channel in range(3):
-                    target[channel] = state[channel, pixel] + remaining * background[channel]
-                target[3], target[4] = state[3, pixel], 1 - remaining
+        mine = rows[starts[tile] : starts[tile + 1]]
+        _blend_tile(splats, boxes, mine, left, top, background, limits, centres, image)
+
+
+@kernel(fastmath=FAST)
+def _blend_tile(
+    splats: Array,
+    boxes: Array,
+    rows: Array,
+    left: int,
+    top: int,
+    background: Array,
+    limits: Array,
+    centres: Array,
+    image: Array,
+) -> None:
+    """Fill the tile at column `left` and row `top` of `image` from the Gaussians `rows`."""
+    state = np.zeros((5, TILE_PIXELS), splats.dtype)
+    state[4] = 1
+    for place, n in enumerate(rows):
+        first, last = max(boxes[n, 2] - top, 0), min(boxes[n, 3] - top, TILE_HEIGHT)
+        _blend_one(splats[n], left, top, first * TILE_WIDTH, last * TILE_WIDTH, limits, centres, state)
+        if place % 8 == 7 and _all_ended(state[4]):
+            break
+    for row in range(min(TILE_HEIGHT, image.shape[0] - top)):
+        for column in range(min(TILE_WIDTH, image.shape[1] - left)):
+            pixel, target = row * TILE_WIDTH + column, image[top + row, left + column]
+            remaining = abs(state[4, pixel])
+            for channel in range(3):
+                target[channel] = state[channel, pixel] + remaining * background[channel]
+            target[3], target[4] = state[3, pixel], 1 - remaining
 
 
 @kernel(fastmath=FAST)
@@ -172,35 +187,57 @@ def blend_backward(
     splats: Array, boxes: Array, rows: Array, starts: Array, limits: Array, image: Array, grad_image: Array
 ) -> Array:
     """Gradient "N 10" with respect to `splats`, given that of the image; the same for any number of threads."""
-    height, width = image.shape[0], image.shape[1]
-    tiles_x, count = -(-width // TILE_WIDTH), starts.shape[0] - 1
+    tiles_x, count = -(-image.shape[1] // TILE_WIDTH), starts.shape[0] - 1
     step, centres = _stride(count), _pixel_centres(splats)
     parts = np.zeros((rows.shape[0], 10), splats.dtype)
     for k in prange(count):
         tile = (k * step) % count
         left, top = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
-        state = np.zeros((6, TILE_PIXELS), splats.dtype)
-        state[4] = 1
-        for row in range(min(TILE_HEIGHT, height - top)):
-            for column in range(min(TILE_WIDTH, width - left)):
-                pixel = row * TILE_WIDTH + column
-                value, grad = image[top + row, left + column], grad_image[top + row, left + column]
-                state[5, pixel] = (value[4] - 1) * grad[4]
-                for channel in range(4):
-                    state[channel, pixel] = grad[channel]
-                    state[5, pixel] += value[channel] * grad[channel]
-        for place in range(starts[tile], starts[tile + 1]):
-            n = rows[place]
-            first, last = max(boxes[n, 2] - top, 0), min(boxes[n, 3] - top, TILE_HEIGHT)
-            first, last = first * TILE_WIDTH, last * TILE_WIDTH
-            _walk_back_one(splats[n], left, top, first, last, limits, centres, state, parts[place])
-            if place % 8 == 7 and _all_ended(state[4]):
-                break
+        begin, end = starts[tile], starts[tile + 1]
+        _walk_back_tile(splats, boxes, rows[begin:end], left, top, limits, centres, image, grad_image, parts[begin:end])
+    return _sum_parts(splats, rows, parts)
+
+
+@kernel()
+def _sum_parts(splats: Array, rows: Array, parts: Array) -> Array:
+    """Sum the gradients of each Gaussian over its tiles, in the tiles' order."""
     grads = np.zeros(splats.shape, splats.dtype)
-    for place in range(rows.shape[0]):
+    for place, n in enumerate(rows):
         for column in range(10):
-            grads[rows[place], column] += parts[place, column]
+            grads[n, column] += parts[place, column]
     return grads
+
+
+@kernel(fastmath=FAST)
+def _walk_back_tile(
+    splats: Array,
+    boxes: Array,
+    rows: Array,
+    left: int,
+    top: int,
+    limits: Array,
+    centres: Array,
+    image: Array,
+    grad_image: Array,
+    parts: Array,
+) -> None:
+    """Fill `parts`, the gradients of the Gaussians `rows` over the tile at column `left` and row `top`."""
+    state = np.zeros((6, TILE_PIXELS), splats.dtype)
+    state[4] = 1
+    for row in range(min(TILE_HEIGHT, image.shape[0] - top)):
+        for column in range(min(TILE_WIDTH, image.shape[1] - left)):
+            pixel = row * TILE_WIDTH + column
+            value, grad = image[top + row, left + column], grad_image[top + row, left + column]
+            state[5, pixel] = (value[4] - 1) * grad[4]
+            for channel in range(4):
+                state[channel, pixel] = grad[channel]
+                state[5, pixel] += value[channel] * grad[channel]
+    for place, n in enumerate(rows):
+        first, last = max(boxes[n, 2] - top, 0), min(boxes[n, 3] - top, TILE_HEIGHT)
+        first, last = first * TILE_WIDTH, last * TILE_WIDTH
+        _walk_back_one(splats[n], left, top, first, last, limits, centres, state, parts[place])
+        if place % 8 == 7 and _all_ended(state[4]):
+            break
 
 
 @kernel(fastmath=FAST_SUMS)
