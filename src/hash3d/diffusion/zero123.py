@@ -306,16 +306,20 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ValueError(f"Expected the prior to hold a readable {path}: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"Expected {path} to hold names and values, but it holds a {type(value).__name__}.")
+    return value
 
 
 def _pixel_statistics(folder: Path) -> dict[str, Any]:
     """Mean and standard deviation of the image encoder's pixels."""
     config = _read_json(folder / "feature_extractor" / "preprocessor_config.json")
     for name in ("image_mean", "image_std"):
-        if len(config.get(name, ())) != 3:
+        values = config.get(name)
+        if not (isinstance(values, list) and len(values) == 3):
             raise ValueError(f"Expected three numbers {name} in {folder}/feature_extractor/preprocessor_config.json.")
     return config
 
