@@ -1,0 +1,100 @@
+"""The noise schedule's mathematics."""
+
+import json
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from hash3d.diffusion.noise import NoiseSchedule
+
+GENERATOR = torch.Generator().manual_seed(0)
+TIMESTEPS = torch.tensor([0, 20, 500, 980, 999])
+CONFIGS = {
+    "stable_diffusion": {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"},
+    "ddpm": {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"},
+}
+
+
+def normal(count=5, size=8):
+    return torch.randn(count, 4, size, size, generator=GENERATOR)
+
+
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_alphas_are_those_of_diffusers(name):
+    schedule, reference = NoiseSchedule(**CONFIGS[name]), DDPMScheduler(**CONFIGS[name])
+    # Ours are cumulated in float64, theirs in float32.
+    torch.testing.assert_close(schedule.alphas_cumprod, reference.alphas_cumprod, rtol=1e-5, atol=0)
+    latents, noise = normal(), normal()
+    torch.testing.assert_close(
+        schedule.add_noise(latents, noise, TIMESTEPS),
+        reference.add_noise(latents, noise, TIMESTEPS),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+    torch.testing.assert_close(
+        schedule.velocity(latents, noise, TIMESTEPS),
+        reference.get_velocity(latents, noise, TIMESTEPS),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+
+
+def test_variance_is_preserved():
+    signal, sigma = NoiseSchedule().coefficients(torch.arange(1000), torch.zeros(1000, 1))
+    torch.testing.assert_close(signal**2 + sigma**2, torch.ones(1000, 1))
+    assert (signal.diff(dim=0) < 0).all()
+    noisy = NoiseSchedule().add_noise(normal(5, 64), normal(5, 64), TIMESTEPS)
+    assert noisy.var(dim=(1, 2, 3)).tolist() == pytest.approx([1] * 5, abs=0.05)
+
+
+def test_velocity_gives_noise_and_latents_back():
+    """In float64: at t = 999 the latents are divided by sqrt(abar) = 0.07."""
+    schedule = NoiseSchedule(prediction_type="v_prediction")
+    latents, noise = normal().double(), normal().double()
+    schedule.alphas_cumprod = schedule.alphas_cumprod.double()
+    noisy = schedule.add_noise(latents, noise, TIMESTEPS)
+    found = schedule.to_noise(schedule.velocity(latents, noise, TIMESTEPS), noisy, TIMESTEPS)
+    torch.testing.assert_close(found, noise)
+    torch.testing.assert_close(schedule.to_latents(found, noisy, TIMESTEPS), latents)
+
+
+def test_an_epsilon_prediction_is_the_noise():
+    prediction = normal()
+    assert NoiseSchedule().to_noise(prediction, normal(), TIMESTEPS) is prediction
+
+
+def test_coefficients_follow_the_latents_dtype():
+    signal, sigma = NoiseSchedule().coefficients(TIMESTEPS, normal().half())
+    assert signal.dtype == sigma.dtype == torch.float16
+    assert signal.shape == (5, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("weighting", "value"), [("sds", 0.75), ("sqrt", 0.5), ("uniform", 1.0), ("fantasia3d", 0.5 * 0.75)]
+)
+def test_weights_where_abar_is_a_quarter(weighting, value):
+    schedule = NoiseSchedule()
+    schedule.alphas_cumprod = torch.tensor([0.25])
+    assert schedule.weights(torch.tensor([0, 0]), weighting).tolist() == [value, value]
+
+
+def test_a_scheduler_folder(tmp_path):
+    DDPMScheduler(**CONFIGS["ddpm"], prediction_type="v_prediction").save_pretrained(tmp_path)
+    schedule = NoiseSchedule.load(tmp_path)
+    assert schedule.prediction_type == "v_prediction"
+    assert torch.equal(schedule.alphas_cumprod, NoiseSchedule(**CONFIGS["ddpm"]).alphas_cumprod)
+    described = json.loads((tmp_path / "scheduler_config.json").read_text())
+    assert torch.equal(NoiseSchedule.from_config(described).alphas_cumprod, schedule.alphas_cumprod)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"prediction_type": "sample"}, "epsilon or v_prediction, but the scheduler says 'sample'"),
+        ({"beta_schedule": "cosine"}, "scaled_linear or linear, but got 'cosine'"),
+    ],
+)
+def test_refusals(settings, message):
+    with pytest.raises(ValueError, match=message):
+        NoiseSchedule(**settings)

@@ -1,0 +1,156 @@
+"""The conventions of Zero123, and its folder."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from hash3d.diffusion.zero123 import Zero123Prior, pose_features, pose_numbers
+from tests.tiny_models import tiny_zero123
+
+LAYOUTS = {"patches": True, "pooled": False}
+
+
+def reference(count=1, seed=0):
+    return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def poses(variant="stable", azimuths=(30.0, -90.0)):
+    return pose_numbers(
+        elevation=torch.tensor([40.0] * len(azimuths)),
+        relative_azimuth=torch.tensor(azimuths),
+        relative_radius=torch.tensor([0.3] * len(azimuths)),
+        reference_elevation=10.0,
+        variant=variant,
+    )
+
+
+def predict(prior, count=2):
+    generator = torch.Generator().manual_seed(5)
+    noisy = torch.randn(count, 4, 8, 8, generator=generator)
+    inputs = prior.guided_inputs(
+        noisy, torch.full((count,), 300), prior.condition(reference()).expand(count), poses(prior.pose_variant)
+    )
+    with torch.no_grad():
+        return prior.unet(**inputs).sample, inputs, noisy
+
+
+@pytest.mark.parametrize(("variant", "fourth"), [("xl", 0.3), ("stable", math.radians(80))])
+def test_pose_numbers_by_hand(variant, fourth):
+    """Polar angles 50 and 80: a step of -30. Stable's fourth number is the polar angle of the reference view."""
+    expected = [
+        [math.radians(-30), math.sin(math.radians(30)), math.cos(math.radians(30)), fourth],
+        [math.radians(-30), -1, 0, fourth],
+    ]
+    torch.testing.assert_close(poses(variant), torch.tensor(expected))
+
+
+def test_the_reference_elevation_may_be_one_for_each():
+    angles = {"elevation": torch.zeros(2), "relative_azimuth": torch.zeros(2), "relative_radius": torch.zeros(2)}
+    found = pose_numbers(**angles, reference_elevation=torch.tensor([0.0, 30.0]), variant="stable")
+    torch.testing.assert_close(found[:, 0], torch.deg2rad(torch.tensor([0.0, 30.0])))
+    torch.testing.assert_close(found[:, 3], torch.deg2rad(torch.tensor([90.0, 60.0])))
+
+
+def test_pose_features_by_hand_and_periodic():
+    found = pose_features(poses())
+    azimuth, polar, fourth = math.radians(30), math.radians(-30), math.radians(80)
+    expected = [math.sin(n * azimuth) for n in (1, 2, 3, 4)] + [math.cos(n * azimuth) for n in (1, 2, 3, 4)]
+    expected += [polar, fourth, math.sin(polar), math.sin(fourth), math.cos(polar), math.cos(fourth)]
+    assert found[0].tolist() == pytest.approx(expected, abs=1e-6)
+    torch.testing.assert_close(
+        pose_features(poses(azimuths=(-180.0, 350.0))), pose_features(poses(azimuths=(180.0, -10.0))), rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_image_latents_are_the_unscaled_mode(layout):
+    prior = tiny_zero123(patches=LAYOUTS[layout])
+    assert prior.vae.config.scaling_factor == 0.5
+    with torch.no_grad():
+        condition = prior.condition(reference())
+        mode = prior.vae.encode(reference()).latent_dist.mode()
+        assert torch.equal(condition.latents, mode)
+        assert torch.equal(prior.encode(reference()), mode * 0.5), "latents to add noise to are scaled"
+        again = [prior.encode(reference(), torch.Generator().manual_seed(3)) for _ in range(2)]
+    assert torch.equal(*again)
+    assert not torch.equal(again[0], mode * 0.5)
+    assert condition.embeddings.shape == ((1, 4, 16) if LAYOUTS[layout] else (1, 1, 8))
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_rows_of_the_guidance_pair(layout):
+    prior = tiny_zero123(patches=LAYOUTS[layout])
+    _, inputs, noisy = predict(prior)
+    sample, tokens = inputs["sample"], inputs["encoder_hidden_states"]
+    assert torch.equal(sample[:, :4], torch.cat([noisy, noisy]))
+    assert torch.equal(sample[:2, 4:], prior.condition(reference()).latents.expand(2, -1, -1, -1))
+    assert not sample[2:, 4:].any()
+    assert not tokens[2:].any()
+    assert tokens[:2].abs().sum() > 0
+    if LAYOUTS[layout]:
+        torch.testing.assert_close(inputs["class_labels"][:2], pose_features(poses()))
+        assert not inputs["class_labels"][2:].any()
+    else:
+        assert "class_labels" not in inputs
+
+
+def test_tokens_are_the_linear_map_of_embedding_and_pose():
+    prior = tiny_zero123(patches=False, pose_variant="xl")
+    with torch.no_grad():
+        embedding = prior.condition(reference()).embeddings
+        _, inputs, _ = predict(prior)
+        appended = torch.cat([embedding[0, 0], poses("xl")[0]])
+        expected = prior.camera_projection.proj.weight @ appended + prior.camera_projection.proj.bias
+    torch.testing.assert_close(inputs["encoder_hidden_states"][0, 0], expected)
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_save_and_load_bit_for_bit(layout, tmp_path):
+    prior = tiny_zero123(patches=LAYOUTS[layout], pose_variant="stable")
+    prior.save(tmp_path / "stable-tiny")
+    loaded = Zero123Prior.load(tmp_path / "stable-tiny")
+    assert loaded.pose_variant == prior.pose_variant
+    assert loaded.schedule.prediction_type == prior.schedule.prediction_type
+    assert torch.equal(loaded.schedule.alphas_cumprod, prior.schedule.alphas_cumprod)
+    assert (loaded.pixel_mean, loaded.pixel_std) == (prior.pixel_mean, prior.pixel_std)
+    state = prior.state_dict()
+    assert set(loaded.state_dict()) == set(state)
+    assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
+    assert torch.equal(predict(loaded)[0], predict(prior)[0])
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+@pytest.mark.parametrize(("folder", "variant"), [("stable-zero123", "stable"), ("zero123-xl", "xl")])
+def test_the_published_layout(folder, variant, tmp_path):
+    """Its camera projection says nothing of tokens or variants: pooled, and the folder's name tells."""
+    tiny_zero123(patches=False).save(tmp_path / folder)
+    path = tmp_path / folder / "clip_camera_projection" / "config.json"
+    config = json.loads(path.read_text())
+    published = {name: config[name] for name in ("_class_name", "additional_embeddings", "embedding_dim", "output_dim")}
+    path.write_text(json.dumps(published))
+    prior = Zero123Prior.load(tmp_path / folder)
+    assert prior.pose_variant == variant
+    assert not prior.uses_patches
+    assert Zero123Prior.load(tmp_path / folder, pose_variant="xl").pose_variant == "xl"
+
+
+def test_half_precision(tmp_path):
+    tiny_zero123().save(tmp_path)
+    prior = Zero123Prior.load(tmp_path, dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in prior.parameters()} == {torch.bfloat16}
+    assert prior.condition(reference()).latents.dtype == torch.bfloat16
+
+
+def test_parts_that_do_not_fit_are_refused():
+    prior, narrow, grey = tiny_zero123(), tiny_zero123(), tiny_zero123()
+    parts = {"unet": prior.unet, "vae": prior.vae, "image_encoder": prior.image_encoder, "schedule": prior.schedule}
+    parts |= {"pixel_mean": prior.pixel_mean, "pixel_std": prior.pixel_std, "pose_variant": "xl"}
+    parts["camera_projection"] = prior.camera_projection
+    narrow.camera_projection.proj = torch.nn.Linear(12, 12)
+    with pytest.raises(ValueError, match="expected image encoder width plus four pose numbers 12, but got 20"):
+        Zero123Prior(**{**parts, "camera_projection": narrow.camera_projection})
+    grey.unet.register_to_config(in_channels=4)
+    with pytest.raises(ValueError, match="do not make a Zero123: expected unet in_channels 8, but got 4"):
+        Zero123Prior(**{**parts, "unet": grey.unet})
