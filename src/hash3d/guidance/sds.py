@@ -43,7 +43,9 @@ def sds_gradient(
 def sds_loss(latents: Float[Tensor, "B C h w"], gradient: Float[Tensor, "B C h w"]) -> Float[Tensor, ""]:
     """A loss whose gradient on the latents is `gradient` / B: 0.5 sum (latents - stop(latents - gradient))^2 / B.
 
-    The form of threestudio 28d9d80, stable_diffusion_guidance.py. A gradient that is not a number counts as zero.
+    The form of threestudio 28d9d80, stable_diffusion_guidance.py. A gradient that is not finite counts as zero.
+    In float32, since half-precision latents lie farther apart than a small gradient is long.
     """
-    target = (latents - torch.nan_to_num(gradient)).detach()
-    return 0.5 * (latents.float() - target.float()).square().sum() / latents.shape[0]
+    finite = torch.nan_to_num(gradient.float(), nan=0.0, posinf=0.0, neginf=0.0)
+    target = (latents.float() - finite).detach()
+    return 0.5 * (latents.float() - target).square().sum() / latents.shape[0]
