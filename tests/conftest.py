@@ -10,6 +10,7 @@ from PIL import Image
 from hash3d.cache import GridConfig, Hash3DConfig
 from hash3d.schedules import constant
 from hash3d.systems import zero123_gs
+from hash3d.training import outputs
 from tests.tiny_models import tiny_zero123
 
 torch.set_num_threads(1)  # Tiny models: a second thread costs more than it gives.
@@ -51,3 +52,10 @@ def tiny_recipe(prior_folder, picture_file):
         densify=dataclasses.replace(recipe.stage.densify, every=5, start=5, stop=100, grad_threshold=1e-9),
     )
     return dataclasses.replace(recipe, stage=stage, checkpoint_every=4)
+
+
+@pytest.fixture(autouse=True)
+def small_outputs(monkeypatch):
+    """Few and small pictures: what is tested of them is that they are there and can be opened."""
+    for name, value in {"VIDEO_FRAMES": 4, "VIDEO_SIZE": 64, "PREVIEW_SIZE": 32, "SHEET_SIZE": 32}.items():
+        monkeypatch.setattr(outputs, name, value)

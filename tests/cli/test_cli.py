@@ -60,9 +60,10 @@ def test_generate_evaluate_export(generate, hash3d, tmp_path):
     for view in views:
         Image.new("RGBA", (64, 64), (200, 30, 30, 255)).save(truth / view["file"])
     camera = {"distance": 1.5, "fov_y_deg": 49.1, "object_radius": 0.5, "size": 64}
-    (truth / "views.json").write_text(json.dumps({**camera, "views": views}))
-    code, out, _ = hash3d("evaluate", tmp_path / "run", "--truth", truth)
-    assert code == 0
+    described = {**camera, "input": {"file": "0.png", "elevation_deg": 5, "azimuth_deg": 0}, "views": views}
+    (truth / "views.json").write_text(json.dumps(described))
+    code, out, err = hash3d("evaluate", tmp_path / "run", "--truth", truth)
+    assert code == 0, err
     assert "PSNR" in out
     mean = json.loads((tmp_path / "run" / "evaluation.json").read_text())["mean"]
     assert set(mean) == {"psnr", "ssim", "iou"}

@@ -9,9 +9,9 @@ import tyro
 from rich.console import Console
 
 from hash3d.export.points import write_ply
-from hash3d.export.turntable import orbit, render_each, save_picture, tile, write_video
+from hash3d.export.turntable import save_picture, write_video
 from hash3d.representations.gaussians import Gaussians
-from hash3d.training.outputs import load_scene, turntable, views_on_white
+from hash3d.training.outputs import contact_sheet, load_scene, turntable, views_on_white
 from hash3d.training.recipe import Recipe
 from hash3d.training.run_folder import RunFolder
 
@@ -45,11 +45,9 @@ def main(arguments: list[str]) -> int:
 def write(format: Format, scene: Gaussians, recipe: Recipe, out: Path) -> None:
     """Write one file of the asset."""
     render = views_on_white(scene, torch.device("cpu"))
-    camera = recipe.stage.cameras
     if format in ("ply", "gsplat"):
         write_ply(out, scene, "inria" if format == "ply" else "gsplat")
     elif format == "mp4":
         write_video(turntable(render, recipe), out)
     else:
-        rows = [orbit(8, elevation, camera.radius, camera.fov_y, 256) for elevation in (0.0, 30.0)]
-        save_picture(tile([view for row in rows for view in render_each(render, row)], columns=8), out)
+        save_picture(contact_sheet(render, recipe), out)

@@ -22,7 +22,7 @@ from .progress import ProgressLine, report
 class Generate:
     """Turn a picture into a 3D asset."""
 
-    system: tyro.conf.Positional[str]
+    system: tyro.conf.Positional[str] = ""
     """The system; `hash3d systems` lists them."""
     image: Path | None = None
     """A picture of one thing, with an alpha channel or on a plain background."""
@@ -81,7 +81,7 @@ def parse(arguments: list[str]) -> Generate:
             preset = argument.removeprefix("--preset=")
     if preset not in PRESETS:
         raise ValueError(f"Expected --preset to be one of {', '.join(PRESETS)}, but got {preset!r}.")
-    default = Generate(system=tyro.MISSING, cache=PRESETS[preset])
+    default = Generate(cache=PRESETS[preset])
     return tyro.cli(
         Generate,
         prog="hash3d generate",

@@ -19,6 +19,7 @@ from .recipe import Recipe
 MODEL = "model.ply"
 PREVIEW_SIZE = 192
 PREVIEW_VIEWS = 8
+SHEET_SIZE = 256
 VIDEO_SIZE = 256
 VIDEO_FRAMES = 72
 
@@ -50,6 +51,13 @@ def preview(render: RenderViews, recipe: Recipe, picture: FramedPicture) -> Floa
     color = picture.color_on_white.permute(2, 0, 1)[None]
     shown = F.interpolate(color, (PREVIEW_SIZE, PREVIEW_SIZE), mode="area")[0].permute(1, 2, 0)
     return tile([shown, *render_each(render, cameras)], columns=PREVIEW_VIEWS + 1)
+
+
+def contact_sheet(render: RenderViews, recipe: Recipe) -> Float[Tensor, "H W 3"]:
+    """Two rows of eight views, from the horizon and from 30 degrees above."""
+    config = recipe.stage.cameras
+    rows = [orbit(8, elevation, config.radius, config.fov_y, SHEET_SIZE) for elevation in (0.0, 30.0)]
+    return tile([view for row in rows for view in render_each(render, row)], columns=8)
 
 
 def turntable(render: RenderViews, recipe: Recipe) -> list[Float[Tensor, "H W 3"]]:
