@@ -1,0 +1,90 @@
+"""The examples run, and reuse."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+COMMANDS = {
+    "01_stable_diffusion_unet.py": ["--random", "--views", "6"],
+    "02_your_own_sds_loop.py": ["--steps", "20"],
+}
+
+
+def run(name, arguments, monkeypatch, capsys):
+    """What a script printed."""
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with torch.random.fork_rng(devices=[]):
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_every_example_is_run_here():
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_an_example_runs_and_reuses(name, monkeypatch, capsys):
+    output = run(name, COMMANDS[name], monkeypatch, capsys)
+    assert int(re.search(r"(\d+)% of the calls reused", output).group(1)) > 0
+    assert " s" in output
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_an_example_says_how_it_is_used(name):
+    lines = (EXAMPLES / name).read_text().splitlines()
+    assert re.fullmatch(r'"""[A-Z].*\.|"""[A-Z].*: .*\.', lines[0])
+    assert f"    python examples/{name}" in "\n".join(lines)
+
+
+def test_the_own_loop_is_short_and_marks_two_lines():
+    text = (EXAMPLES / "02_your_own_sds_loop.py").read_text()
+    assert text.count("<-- The") == 2
+    assert len(text.splitlines()) < 60
+
+
+def test_a_pipeline_s_folder(tmp_path, monkeypatch, capsys):
+    """A whole StableDiffusionPipeline, small and random, with a vocabulary of letters."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from tests.tiny_models import tiny_unet
+
+    text = CLIPTextConfig(
+        vocab_size=100,
+        hidden_size=12,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=77,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    StableDiffusionPipeline(
+        vae=AutoencoderKL(block_out_channels=(8,), norm_num_groups=4),
+        text_encoder=CLIPTextModel(text),
+        tokenizer=letters_tokenizer(tmp_path),
+        unet=tiny_unet(),
+        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(tmp_path / "pipeline")
+    arguments = ["--model", str(tmp_path / "pipeline"), "--views", "6"]
+    assert "% of the calls reused" in run("01_stable_diffusion_unet.py", arguments, monkeypatch, capsys)
+
+
+def letters_tokenizer(folder):
+    import json
+
+    from transformers import CLIPTokenizer
+
+    letters = [letter + ending for ending in ("", "</w>") for letter in "abcdefghijklmnopqrstuvwxyz"]
+    vocabulary = {"<|startoftext|>": 0, "<|endoftext|>": 1} | {token: n + 2 for n, token in enumerate(letters)}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77)
