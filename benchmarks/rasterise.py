@@ -4,7 +4,7 @@ Usage: python benchmarks/rasterise.py [--write docs/benchmarks/rasterise.md] [--
 
 Two scenes, both in a ball of radius 0.5 seen from 1.5 at 49.1 degrees: "start", as `GaussiansConfig` begins (round,
 opacity 0.1), and "trained", long ellipsoids of mostly high opacity. Two clocks, because the machine may be shared: the
-processor time on one thread (median), which other work hardly touches, and the time on the wall with all threads (least).
+processor time on one thread (median), which other work hardly touches, and the wall time with all threads (least).
 The first call compiles the kernels and is not timed. Single precision, one view.
 """
 
@@ -110,8 +110,8 @@ def main() -> None:
             f"- Commit: {commit.stdout.strip()}; date: {datetime.date.today()}\n"
             f"- Hardware: {torch.get_num_threads()} CPU cores ({platform.machine()}), shared with other work\n"
             f"- Versions: torch {torch.__version__}, numba {numba.__version__}, Python {platform.python_version()}\n"
-            f"- One thread: processor time, median of {arguments.repeats} calls after one warm-up. Wall: all cores, least "
-            f"of {arguments.repeats}, on a machine busy with other work. The definition: 2 calls, small cases only.\n"
+            f"- One thread: processor time, median of {arguments.repeats} calls after one warm-up. Wall: all cores, "
+            f"least of {arguments.repeats}, on a busy machine. The definition: 2 calls, small cases only.\n"
             "- Milliseconds, float32, one view.\n\n"
             f"{found}\n\n"
             "The first call of each kernel compiles it (about 20 seconds in all) and keeps the result on disk.\n"
