@@ -86,3 +86,10 @@ def test_an_opaque_alpha_channel_counts_as_none(tmp_path):
     pixels = composite(disc(64, (32, 32), 20), (255, 255, 255))
     opaque = np.concatenate([pixels, np.full((64, 64, 1), 255, dtype=np.uint8)], axis=-1)
     assert load_picture(write(tmp_path / "opaque.png", opaque))[0, 0, 3] == 0
+
+
+def test_a_calm_background_gives_nothing_of_a_similar_object_away(tmp_path):
+    """The object differs by 0.05, which in a noisy background would be background."""
+    truth = disc(128, (64, 64), 40, color=(190, 190, 190))
+    picture = load_picture(write(tmp_path / "grey.png", composite(truth, (203, 203, 203))))
+    assert ((picture[..., 3] > 0.5) == torch.from_numpy(truth[..., 3] > 127)).float().mean() > 0.99

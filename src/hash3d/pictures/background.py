@@ -11,6 +11,9 @@ PLAIN_TOLERANCE = 0.08
 PLAIN_SHARE = 0.9
 """A background is plain if this share of the border's pixels differs from their median by at most the tolerance in
 each channel. The border is 2 % of the shorter side wide."""
+LEAST_TOLERANCE = 0.03
+"""What counts as background is at most twice as far from the median as that share, plus this: a background without
+noise gives nothing of a similar object away."""
 EDGE = 2
 """Pixels in from the background that may be a mixture of object and background."""
 
@@ -32,9 +35,11 @@ def _without_plain_background(rgba: Pixels) -> Pixels | None:
     border = np.ones(color.shape[:2], dtype=bool)
     border[width:-width, width:-width] = False
     background = np.median(color[border], axis=0)
-    alike = np.abs(color - background).max(axis=-1) <= PLAIN_TOLERANCE
-    if alike[border].mean() < PLAIN_SHARE:
+    distance = np.abs(color - background).max(axis=-1)
+    spread = float(np.quantile(distance[border], PLAIN_SHARE))
+    if spread > PLAIN_TOLERANCE:
         return None
+    alike = distance <= min(PLAIN_TOLERANCE, LEAST_TOLERANCE + 2.0 * spread)
     pieces, _ = ndimage.label(alike)
     outside = alike & np.isin(pieces, np.unique(pieces[border]))
     mask = without_specks(~outside)
