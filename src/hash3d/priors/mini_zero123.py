@@ -16,44 +16,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hash3d.diffusion.noise import NoiseSchedule
-from hash3d.diffusion.zero123 import (
-    NUM_POSE_FEATURES,
-    CLIPCameraProjection,
-    ImageCondition,
-    Zero123Prior,
-    pose_numbers,
-)
+from hash3d.diffusion.zero123 import ImageCondition, Zero123Prior, pose_numbers
 from hash3d.priors import parallel
-from hash3d.priors.autoencoder import build_autoencoder, reconstruction_psnr, to_images, train_autoencoder
+from hash3d.priors.architecture import Architecture, build_prior
+from hash3d.priors.autoencoder import reconstruction_psnr, to_images, train_autoencoder
 from hash3d.priors.pool import Pairs, ViewPool, random_views
 from hash3d.priors.world.catalogue import HELD_OUT
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """Sizes of the model."""
-
-    size: int = 128
-    autoencoder_channels: tuple[int, ...] = (16, 48, 80)
-    unet_channels: tuple[int, ...] = (96, 128, 160)
-    unet_layers: int = 2
-    cross_width: int = 128
-    encoder_width: int = 128
-    encoder_layers: int = 3
-    patch: int = 16
-
-
-TOY = Architecture(
-    size=32, autoencoder_channels=(8, 8, 8), unet_channels=(16, 16), unet_layers=1, cross_width=16, encoder_width=16,
-    encoder_layers=1,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,51 +69,6 @@ class TrainConfig:
     max_steps: int = 10_000_000
     """Ends earlier, for tests."""
     architecture: Architecture = Architecture()
-
-
-def build_prior(shape: Architecture) -> Zero123Prior:
-    """The untrained model."""
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-
-    levels = len(shape.unet_channels)
-    unet = UNet2DConditionModel(
-        sample_size=shape.size // 2 ** (len(shape.autoencoder_channels) - 1),
-        in_channels=8,
-        out_channels=4,
-        block_out_channels=shape.unet_channels,
-        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * (levels - 1),
-        up_block_types=("CrossAttnUpBlock2D",) * (levels - 1) + ("UpBlock2D",),
-        layers_per_block=shape.unet_layers,
-        cross_attention_dim=shape.cross_width,
-        attention_head_dim=4,
-        norm_num_groups=16,
-        class_embed_type="projection",
-        projection_class_embeddings_input_dim=NUM_POSE_FEATURES,
-    )
-    encoder = CLIPVisionModelWithProjection(
-        CLIPVisionConfig(
-            hidden_size=shape.encoder_width,
-            intermediate_size=3 * shape.encoder_width,
-            num_hidden_layers=shape.encoder_layers,
-            num_attention_heads=4,
-            image_size=shape.size,
-            patch_size=shape.patch,
-            projection_dim=16,
-        )
-    )
-    projection = CLIPCameraProjection(
-        embedding_dim=shape.encoder_width, output_dim=shape.cross_width, tokens="patches", pose_variant="stable"
-    )
-    return Zero123Prior(
-        unet=unet,
-        vae=build_autoencoder(shape.autoencoder_channels, shape.size),
-        image_encoder=encoder,
-        camera_projection=projection,
-        schedule=NoiseSchedule(prediction_type="v_prediction"),
-        pixel_mean=(0.5, 0.5, 0.5),
-        pixel_std=(0.5, 0.5, 0.5),
-        pose_variant="stable",
-    )
 
 
 def draw_timesteps(count: int, generator: torch.Generator) -> Tensor:
@@ -209,9 +138,9 @@ class Training:
         self.prior = Zero123Prior.load(config.resume) if config.resume else build_prior(config.architecture)
         if config.autoencoder:
             self.prior.vae = AutoencoderKL.from_pretrained(config.autoencoder)
-        self.prior.to(self.device)
+        self.prior.requires_grad_(True).to(self.device)
         if self.device.type == "cuda":
-            self.prior.to(memory_format=torch.channels_last)
+            self.prior.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         parallel.synchronise(self.prior)
         self.generator = torch.Generator().manual_seed(config.seed * 1000 + self.rank)
         self.noise = torch.Generator(self.device).manual_seed(config.seed * 1000 + self.rank)
@@ -233,7 +162,7 @@ class Training:
         config, size = self.config, self.config.architecture.size
         held_out = next(random_views(min(64, config.num_objects), size, 1, self.device, first=HELD_OUT, num_objects=1))
         if not (config.resume or config.autoencoder):
-            batch = max(8, config.batch_size // 2)
+            batch = max(2, config.batch_size // 2)
             views = random_views(
                 batch,
                 size,

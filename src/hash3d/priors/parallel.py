@@ -9,7 +9,7 @@ from torch import nn
 
 
 def start() -> tuple[int, int, torch.device]:
-    """This process's rank, the count of processes, and its device; joins the group when started by `torchrun`."""
+    """Rank of this process, the count of processes, and its device; joins the group when started by `torchrun`."""
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if not torch.cuda.is_available():
         return 0, 1, torch.device("cpu")

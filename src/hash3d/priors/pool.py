@@ -36,7 +36,7 @@ class Pairs:
 def random_views(
     count: int, size: int, seed: int, device: torch.device, first: int = 0, num_objects: int = 65_536
 ) -> Iterator[UInt8[Tensor, "B H W 4"]]:
-    """Endless batches of `count` views, each of another of `num_objects` objects; the first batch holds the first objects."""
+    """Endless batches of `count` views, each of another of `num_objects` objects, in order."""
     generator = torch.Generator().manual_seed(seed)
     table = Table(device, num_objects=max(num_objects, count), first=first)
     while True:

@@ -1,4 +1,4 @@
-"""The procedural world that the embedded priors are trained on: objects, textures, signed distances, a sphere tracer."""
+"""The procedural world that the embedded priors learn from: objects, textures, distances, a sphere tracer."""
 
 from hash3d.priors.world.catalogue import draw_objects
 from hash3d.priors.world.objects import Objects

@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 """The world's sphere tracer as one Triton kernel: the same formulas as `sdf`, `textures` and `render`, same parameters.
 
 Each program traces a square of TILE x TILE pixels of one view, one ray per pixel and supersample after the other.
@@ -113,7 +114,7 @@ def _distance(rows, count, x, y, z, ROW: tl.constexpr):
         if kind > 0.0:
             lx, ly, lz = _local(row, x, y, z)
             each = _part(row, kind, lx, ly, lz)
-            total, share = _combine(row, total, each)
+            total, _share = _combine(row, total, each)
     return total
 
 

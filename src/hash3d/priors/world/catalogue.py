@@ -49,8 +49,8 @@ def kinds_of(identities: Int[Tensor, " N"], seed: int = 0) -> Int[Tensor, " N"]:
 def draw_objects(identities: Int[Tensor, " N"], seed: int = 0) -> Objects:
     """Object `identities[i]` of world `seed`, for each i; the same on every device and in every batch.
 
-    Bounding spheres have radii of 0.35 to 0.49 about the origin, most near the upper end. 84 % stand upright, the rest lie
-    or lean; every object is turned about y by any angle.
+    Bounding spheres about the origin have radii of 0.35 to 0.49, most near the upper end. 84 % stand upright, the rest
+    lie or lean; every object is turned about y by any angle.
     """
     kinds = kinds_of(identities, seed)
     draws = Draws(identities, seed + 1)

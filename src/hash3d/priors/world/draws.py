@@ -1,4 +1,4 @@
-"""Random numbers that depend on (seed, object, slot) alone, so that object 17 is the same on every device and in every batch."""
+"""Random numbers of (seed, object, slot) alone: object 17 is the same on every device and in every batch."""
 
 import math
 

@@ -1,6 +1,7 @@
-"""Household shapes: each function assembles one kind of thing for all of its draws. Units are arbitrary: the world rescales."""
+"""Household shapes: each function assembles one kind of thing for all of its draws. The world rescales."""
 
 import torch
+
 from hash3d.priors.world import textures
 from hash3d.priors.world.draws import Draws
 from hash3d.priors.world.materials import material, plain

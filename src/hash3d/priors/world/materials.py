@@ -90,7 +90,7 @@ def tint(draws: Draws) -> Float[Tensor, "N 4"]:
 
 
 def light(draws: Draws) -> Float[Tensor, "N 6"]:
-    """Light at the camera, `0.6 + 0.4 |n.v|`, for 60 %; other ambient shares, fixed lights and highlights for the rest."""
+    """Light at the camera, `0.6 + 0.4 |n.v|`, for 60 %; the rest has other shares, lights, highlights."""
     usual = draws.flag(0.6)
     ambient = torch.where(usual, torch.full_like(usual, 0.6, dtype=torch.float32), draws.uniform(0.5, 0.9))
     none = torch.zeros_like(ambient)

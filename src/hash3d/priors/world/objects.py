@@ -1,8 +1,8 @@
-"""Objects of the procedural world as a struct of tensors: up to PARTS primitives each, combined one after the other.
+"""Objects of the procedural world as a struct of tensors: up to PARTS primitives each, one after the other.
 
-Frame: y up, front +z, as in `hash3d.cameras`. A part's local point is `rotation^T (point - centre)`. Lengths are scene units.
-Kinds: a COLUMN is a rounded rectangle in x and z, swept along y while it tapers and bulges (box, cylinder, cone, pyramid,
-capsule, barrel); an ELLIPSOID; a RING is a tube along a rounded rectangle in x and y (torus, cup handle).
+Frame: y up, front +z, as in `hash3d.cameras`. A part's local point is `rotation^T (point - centre)`. Lengths are scene
+units. Kinds: a COLUMN is a rounded rectangle in x and z, swept along y while it tapers and bulges (box, cylinder, cone,
+pyramid, capsule, barrel); an ELLIPSOID; a RING is a tube along a rounded rectangle in x and y (torus, cup handle).
 """
 
 import dataclasses
@@ -124,7 +124,7 @@ class Objects:
         )
 
     def normalised(self, radius: Float[Tensor, " N"]) -> "Objects":
-        """Centred (middle of the bounding box) and scaled to a bounding sphere of the given radius about the origin."""
+        """Centred (middle of the bounding box) and scaled to a bounding sphere of the given radius."""
         points = self.outline()
         solid = ((self.kind != NONE) & (self.operation == UNION))[:, :, None, None]
         low = torch.where(solid, points, torch.inf).amin((1, 2))
@@ -174,9 +174,9 @@ class Assembly:
         operation: int | Tensor = UNION,
         present: Tensor | bool = True,
     ) -> None:
-        """One part: `size` and `corner` include the rounding here; a RING's rounding is the radius of its tube.
+        """One part. `size` and `corner` include the rounding; a RING's rounding is the radius of its tube.
 
-        `corner` is a fraction of the smaller half size (1: a circle). `present` is false where an object lacks the part.
+        `corner` is a fraction of the smaller half size (1: a circle); `present` is false where an object lacks it.
         """
         kinds = torch.as_tensor(kind, device=self.device).expand(self.count)
         half, radius = self._vector(size, 3), self._scalar(rounding)

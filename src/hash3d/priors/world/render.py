@@ -65,14 +65,15 @@ def _trace(one: Objects, camera: Cameras) -> Float[Tensor, "1 H W 4"]:
     pixels[..., 3] = 0.0
     if bool(hit.any()):
         points = (eyes + depth[..., None] * directions)[hit][None]
-        pixels[hit] = torch.cat([shade(one, points, -directions[hit][None]), torch.ones(1, points.shape[1], 1)], -1)[0]
+        pixels[hit, :3] = shade(one, points, -directions[hit][None])[0]
+        pixels[hit, 3] = 1.0
     return pixels.reshape(1, camera.height, camera.width, 4)
 
 
 def shade(
     objects: Objects, points: Float[Tensor, "V M 3"], towards_eye: Float[Tensor, "V M 3"]
 ) -> Float[Tensor, "V M 3"]:
-    """Albedo times (ambient + the rest of light at the camera or fixed), plus a highlight (Blinn-Phong, exponent 24)."""
+    """Albedo times (ambient + the rest of light at the camera or fixed), plus a Blinn-Phong highlight (exponent 24)."""
     normals = sdf.normal(objects, points)
     ambient, share, x, y, z, specular = (each[:, None] for each in objects.light.unbind(-1))
     lamp = torch.stack([x, y, z], dim=-1).expand_as(points)

@@ -1,7 +1,7 @@
 """Signed distances of the procedural world, in PyTorch: the definition that the Triton kernel must equal.
 
-Formulas after Inigo Quilez, "Distance functions" (iquilezles.org/articles/distfunctions): rounded boxes, the approximate
-ellipsoid, polynomial smooth union and subtraction. Tapered columns are bounds, hence the tracer's step factor.
+Formulas after Inigo Quilez, "Distance functions" (iquilezles.org/articles/distfunctions): rounded boxes, the
+approximate ellipsoid, polynomial smooth union and subtraction. Tapered columns are bounds: hence a step factor below 1.
 """
 
 import torch
@@ -97,4 +97,5 @@ def normal(objects: Objects, points: Float[Tensor, "V M 3"], step: float = 1e-3)
     total = torch.zeros_like(points)
     for corner in corners:
         total = total + corner * distance(objects, points + step * corner)[..., None]
-    return total / total.norm(dim=-1, keepdim=True).clamp(min=1e-9)
+    unit: Tensor = total / total.norm(dim=-1, keepdim=True).clamp(min=1e-9)
+    return unit

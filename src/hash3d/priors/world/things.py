@@ -87,7 +87,7 @@ def stapler(draws: Draws, shape: Assembly) -> None:
 
 
 def bar(draws: Draws, shape: Assembly) -> None:
-    """Soap, pills, remote controls, phones, books: one flat rounded thing, sometimes with a waist, sometimes with buttons."""
+    """Soap, pills, remote controls, phones, books: a flat rounded thing, some with a waist or buttons."""
     u = draws.uniform
     deep, flat = u(0.3, 0.9), u(0.12, 0.5)
     body = material(draws)

@@ -1,0 +1,74 @@
+"""Sizes and parts of `mini-zero123`."""
+
+from dataclasses import dataclass
+
+from diffusers import UNet2DConditionModel
+
+from hash3d.diffusion.noise import NoiseSchedule
+from hash3d.diffusion.zero123 import NUM_POSE_FEATURES, CLIPCameraProjection, Zero123Prior
+from hash3d.priors.autoencoder import build_autoencoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Sizes of the model."""
+
+    size: int = 128
+    autoencoder_channels: tuple[int, ...] = (16, 48, 80)
+    unet_channels: tuple[int, ...] = (96, 128, 160)
+    unet_layers: int = 2
+    cross_width: int = 128
+    encoder_width: int = 128
+    encoder_layers: int = 3
+    patch: int = 16
+
+
+TOY = Architecture(
+    size=32, autoencoder_channels=(8, 8, 8), unet_channels=(16, 16), unet_layers=1, cross_width=16, encoder_width=16,
+    encoder_layers=1,
+)  # fmt: skip
+
+
+def build_prior(shape: Architecture) -> Zero123Prior:
+    """The untrained model."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    levels = len(shape.unet_channels)
+    unet = UNet2DConditionModel(
+        sample_size=shape.size // 2 ** (len(shape.autoencoder_channels) - 1),
+        in_channels=8,
+        out_channels=4,
+        block_out_channels=shape.unet_channels,
+        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * (levels - 1),
+        up_block_types=("CrossAttnUpBlock2D",) * (levels - 1) + ("UpBlock2D",),
+        layers_per_block=shape.unet_layers,
+        cross_attention_dim=shape.cross_width,
+        attention_head_dim=4,
+        norm_num_groups=16,
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=NUM_POSE_FEATURES,
+    )
+    encoder = CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=shape.encoder_width,
+            intermediate_size=3 * shape.encoder_width,
+            num_hidden_layers=shape.encoder_layers,
+            num_attention_heads=4,
+            image_size=shape.size,
+            patch_size=shape.patch,
+            projection_dim=16,
+        )
+    )
+    projection = CLIPCameraProjection(
+        embedding_dim=shape.encoder_width, output_dim=shape.cross_width, tokens="patches", pose_variant="stable"
+    )
+    return Zero123Prior(
+        unet=unet,
+        vae=build_autoencoder(shape.autoencoder_channels, shape.size),
+        image_encoder=encoder,
+        camera_projection=projection,
+        schedule=NoiseSchedule(prediction_type="v_prediction"),
+        pixel_mean=(0.5, 0.5, 0.5),
+        pixel_std=(0.5, 0.5, 0.5),
+        pose_variant="stable",
+    )

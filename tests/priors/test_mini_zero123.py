@@ -1,0 +1,77 @@
+import dataclasses
+import itertools
+import json
+
+import torch
+
+from hash3d.diffusion.zero123 import Zero123Prior
+from hash3d.priors import architecture, autoencoder, mini_zero123
+from hash3d.priors.evaluate import overlap, pose_towards, psnr, silhouette
+from hash3d.priors.sampling import sample_views
+
+
+def test_toy_training_writes_a_prior_that_loads_and_samples(tmp_path):
+    toy = architecture.TOY
+    autoencoder.build_autoencoder(toy.autoencoder_channels, toy.size).save_pretrained(tmp_path / "vae")
+    config = mini_zero123.TrainConfig(
+        out=tmp_path, autoencoder=tmp_path / "vae", seconds=600, batch_size=4, num_objects=1, reserve=0,
+        refresh_every=1000, max_steps=30, learning_rate=5e-2, architecture=toy,
+    )  # fmt: skip
+    folder = mini_zero123.train(config)
+    prior = Zero123Prior.load(folder)
+    rows = [json.loads(line) for line in (tmp_path / "training.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses[-1] < losses[0]
+    again = dataclasses.replace(config, out=tmp_path / "again", resume=folder, max_steps=1)
+    assert (mini_zero123.train(again) / "model_index.json").is_file()
+    assert prior.pose_variant == "stable"
+    assert prior.uses_patches
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    poses = pose_towards(prior, torch.tensor([0.0, 90.0]), torch.tensor([15.0, 15.0]))
+    assert sample_views(prior, images, poses, num_steps=2).shape == (2, 3, 32, 32)
+
+
+def test_the_autoencoder_learns():
+    torch.manual_seed(0)
+    model = autoencoder.build_autoencoder((8, 8, 8), 32)
+    views = torch.zeros(4, 32, 32, 4, dtype=torch.uint8)
+    views[:, 8:24, 8:24] = 200
+    before = float(autoencoder.autoencoder_loss(model, views).detach())
+    rows = []
+    autoencoder.train_autoencoder(model, itertools.repeat(views), 600, rows.append, max_steps=40)
+    assert rows[-1]["autoencoder_loss"] < 0.8 * before
+
+
+def test_timesteps_favour_the_middle():
+    timesteps = mini_zero123.draw_timesteps(20_000, torch.Generator().manual_seed(0))
+    assert timesteps.min() >= 0
+    assert timesteps.max() < 1000
+    assert ((timesteps >= 400) & (timesteps < 980)).float().mean() > 0.85
+
+
+def test_the_average_swaps_there_and_back():
+    module = torch.nn.Linear(2, 2)
+    average = mini_zero123.Average(module)
+    before = module.weight.detach().clone()
+    with torch.no_grad():
+        module.weight += 1
+    average.swap(module)
+    assert torch.equal(module.weight, before)
+    average.swap(module)
+    assert torch.equal(module.weight, before + 1)
+
+
+def test_the_autoencoders_scaled_latents_have_unit_deviation():
+    model = autoencoder.build_autoencoder((8, 8, 8), 32)
+    views = torch.randint(0, 255, (4, 32, 32, 4), dtype=torch.uint8)
+    autoencoder.set_scaling_factor(model, views)
+    latents = model.encode(autoencoder.to_images(views)).latent_dist.mode().detach() * model.config.scaling_factor
+    assert abs(float(latents.std()) - 1) < 1e-3
+
+
+def test_scores():
+    white, gray = torch.ones(1, 3, 8, 8), torch.ones(1, 3, 8, 8)
+    gray[..., :4] = 0.0
+    assert float(psnr(white, white)) == 60.0
+    assert silhouette(gray).float().mean() == 0.5
+    assert float(overlap(gray, gray)) == 1.0
