@@ -6,6 +6,7 @@ import torch
 
 from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.priors import architecture, autoencoder, mini_zero123
+from hash3d.priors.average import Average
 from hash3d.priors.evaluate import overlap, pose_towards, psnr, silhouette
 from hash3d.priors.sampling import sample_views
 
@@ -51,7 +52,7 @@ def test_timesteps_favour_the_middle():
 
 def test_the_average_swaps_there_and_back():
     module = torch.nn.Linear(2, 2)
-    average = mini_zero123.Average(module)
+    average = Average(module)
     before = module.weight.detach().clone()
     with torch.no_grad():
         module.weight += 1

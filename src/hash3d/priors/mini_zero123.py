@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from hash3d.diffusion.zero123 import ImageCondition, Zero123Prior, pose_numbers
 from hash3d.priors import parallel
 from hash3d.priors.architecture import Architecture, build_prior
 from hash3d.priors.autoencoder import reconstruction_psnr, to_images, train_autoencoder
+from hash3d.priors.average import Average
 from hash3d.priors.pool import Pairs, ViewPool, random_views
 from hash3d.priors.world.catalogue import HELD_OUT
 
@@ -68,7 +69,7 @@ class TrainConfig:
     """Compile the U-Net and the image encoder (CUDA)."""
     max_steps: int = 10_000_000
     """Ends earlier, for tests."""
-    architecture: Architecture = Architecture()
+    architecture: Architecture = field(default_factory=Architecture)
 
 
 def draw_timesteps(count: int, generator: torch.Generator) -> Tensor:
@@ -102,27 +103,6 @@ def denoising_loss(
         )
         prediction = prior.unet(**prior.unet_inputs(noisy, timesteps, condition, pose, keep)).sample
     return F.mse_loss(prediction.float(), target, reduction="none").mean((1, 2, 3))
-
-
-class Average:
-    """An exponential moving average of a module's parameters."""
-
-    def __init__(self, module: nn.Module, decay: float = 0.9985) -> None:
-        self.decay, self.steps = decay, 0
-        self.values = [parameter.detach().clone() for parameter in module.parameters()]
-
-    def update(self, module: nn.Module) -> None:
-        """Takes a step towards the parameters; the first steps are larger."""
-        self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(self.values, [parameter.detach() for parameter in module.parameters()], 1 - decay)
-
-    def swap(self, module: nn.Module) -> None:
-        """Exchanges the average and the parameters; twice changes nothing."""
-        for value, parameter in zip(self.values, module.parameters(), strict=True):
-            kept = parameter.data.clone()
-            parameter.data.copy_(value)
-            value.copy_(kept)
 
 
 class Training:
