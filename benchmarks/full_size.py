@@ -7,6 +7,7 @@ Random weights make no picture, but every tensor has its real shape, so that tim
 
 import argparse
 import datetime
+import gc
 import json
 import shutil
 import tempfile
@@ -73,7 +74,9 @@ def measure(prior: Path, picture: Path, cache, steps: int, device: str) -> dict:
     """The summary of one run."""
     recipe = zero123_gs.recipe(image=picture, prior=str(prior), cache=cache, steps=steps)
     folder = Path(tempfile.mkdtemp())
+    gc.collect()  # The hook and its U-Net refer to each other, so the run before is freed here.
     if device == "cuda":
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     run = Run(recipe, folder / "run", device=device)
     started = run.total_seconds
@@ -107,10 +110,9 @@ def main() -> None:
     if not (options.folder / "unet").exists():
         build_prior(options.folder)
     measure(options.folder, picture, None, 5, options.device)  # Warm-up: kernels are built and chosen.
-    rows, summaries = [], {}
+    rows = []
     for name, cache in CASES.items():
-        summaries[name] = measure(options.folder, picture, cache, options.steps, options.device)
-        rows.append(row(name, summaries[name]))
+        rows.append(row(name, measure(options.folder, picture, cache, options.steps, options.device)))
         print(rows[-1], flush=True)
     hardware = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
     command = f"python benchmarks/full_size.py --steps {options.steps}"
@@ -129,7 +131,6 @@ def main() -> None:
     ]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text("\n".join(page) + "\n")
-    options.out.with_suffix(".json").write_text(json.dumps(summaries, indent=2) + "\n")
 
 
 if __name__ == "__main__":
