@@ -23,11 +23,12 @@ from PIL import Image, ImageDraw
 from hash3d.cache import PRESETS
 from hash3d.cameras import Cameras
 from hash3d.cli.evaluate import evaluate
+from hash3d.export.points import write_ply
 from hash3d.export.truth import load_truth
 from hash3d.export.turntable import render_each, tile, to_bytes
 from hash3d.pictures import frame_picture, load_picture
 from hash3d.systems import zero123_gs
-from hash3d.training.outputs import load_scene, views_on_white
+from hash3d.training.outputs import MODEL, load_scene, views_on_white
 from hash3d.training.run import Run
 
 SHOWN_AZIMUTHS = (45.0, 90.0, 180.0, 270.0)
@@ -99,7 +100,10 @@ def run_case(case: Case) -> dict:
     recipe = zero123_gs.recipe(
         image=case.image, prior="mini-zero123", cache=cache, seed=case.seed, elevation=case.elevation
     )
-    summary = Run(recipe, case.folder, device=case.device, resume=True).execute()
+    run = Run(recipe, case.folder, device=case.device, resume=True)
+    run.train()
+    write_ply(case.folder / MODEL, run.trainer.scene)
+    summary = run.summary([MODEL])
     figures = evaluate(case.folder, case.truth, torch.device(case.device))["mean"] if case.truth else {}
     row = {"object": case.name, "preset": case.preset, "commit": case.commit, **figures}
     row |= {"reuse_share": summary["unet"]["reuse_share"], "seconds": summary["seconds"]}

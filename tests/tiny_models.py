@@ -5,7 +5,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from hash3d.diffusion.noise import NoiseSchedule
-from hash3d.diffusion.zero123 import NUM_POSE_FEATURES, CLIPCameraProjection, Zero123Prior
+from hash3d.diffusion.pose import NUM_POSE_FEATURES
+from hash3d.diffusion.zero123 import CLIPCameraProjection, Zero123Prior
 
 DOWN = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D")
 UP = ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D")

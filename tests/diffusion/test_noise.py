@@ -1,7 +1,5 @@
 """The noise schedule's mathematics."""
 
-import json
-
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -84,8 +82,16 @@ def test_a_scheduler_folder(tmp_path):
     schedule = NoiseSchedule.load(tmp_path)
     assert schedule.prediction_type == "v_prediction"
     assert torch.equal(schedule.alphas_cumprod, NoiseSchedule(**CONFIGS["ddpm"]).alphas_cumprod)
-    described = json.loads((tmp_path / "scheduler_config.json").read_text())
-    assert torch.equal(NoiseSchedule.from_config(described).alphas_cumprod, schedule.alphas_cumprod)
+    schedule.save(tmp_path / "again")
+    again = NoiseSchedule.load(tmp_path / "again")
+    assert again.config == schedule.config
+    assert torch.equal(again.alphas_cumprod, schedule.alphas_cumprod)
+
+
+def test_a_malformed_scheduler_is_refused_by_name(tmp_path):
+    (tmp_path / "scheduler_config.json").write_text('{"num_train_timesteps": "x"}')
+    with pytest.raises(ValueError, match=r"scheduler_config\.json cannot be used"):
+        NoiseSchedule.load(tmp_path)
 
 
 @pytest.mark.parametrize(

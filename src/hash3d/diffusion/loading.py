@@ -3,6 +3,7 @@
 Only safetensors are read, and no code that a model folder carries is run.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -103,3 +104,20 @@ def _without_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object on disk. Raises `ValueError` with one sentence that names the file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"Expected the prior to hold a readable {path}: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"Expected {path} to hold names and values, but it holds a {type(value).__name__}.")
+    return value
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON object, and the folder it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,11 +1,14 @@
 """The noise schedule of a diffusion model: q(z_t | z_0), parametrisations, weights w(t), timestep ranges."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
+from diffusers import DDIMScheduler
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from .loading import read_json
 
 Weighting = Literal["sds", "sqrt", "uniform", "fantasia3d"]
 
@@ -37,25 +40,30 @@ class NoiseSchedule:
             raise ValueError(f"Expected the beta schedule scaled_linear or linear, but got {beta_schedule!r}.")
         self.num_timesteps = num_timesteps
         self.prediction_type = prediction_type
+        self.config = {
+            "num_train_timesteps": num_timesteps,
+            "beta_start": beta_start,
+            "beta_end": beta_end,
+            "beta_schedule": beta_schedule,
+            "prediction_type": prediction_type,
+        }
         self.alphas_cumprod: Float[Tensor, " T"] = torch.cumprod(1.0 - betas, dim=0).float()
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "NoiseSchedule":
-        """The schedule that a diffusers `scheduler_config.json` describes."""
-        return cls(
-            num_timesteps=config.get("num_train_timesteps", 1000),
-            beta_start=config.get("beta_start", 0.00085),
-            beta_end=config.get("beta_end", 0.012),
-            beta_schedule=config.get("beta_schedule", "scaled_linear"),
-            prediction_type=config.get("prediction_type", "epsilon"),
-        )
-
-    @classmethod
     def load(cls, folder: Path) -> "NoiseSchedule":
-        """The schedule of a diffusers `scheduler/` folder."""
-        from diffusers import DDIMScheduler
+        """The schedule of a diffusers `scheduler/` folder. Raises `ValueError` if it cannot be read."""
+        path = folder / "scheduler_config.json"
+        config = read_json(path)
+        names = {"num_train_timesteps": "num_timesteps"}
+        known = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
+        try:
+            return cls(**{names.get(name, name): config[name] for name in known if name in config})
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"The noise schedule in {path} cannot be used: {error}") from error
 
-        return cls.from_config(dict(DDIMScheduler.load_config(folder)))
+    def save(self, folder: Path) -> None:
+        """Write a diffusers `scheduler/` folder."""
+        DDIMScheduler(**self.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1).save_pretrained(folder)
 
     def coefficients(self, timesteps: Int[Tensor, " B"], like: Tensor) -> tuple[Tensor, Tensor]:
         """sqrt(abar_t) and sqrt(1 - abar_t), each [B, 1, ..., 1] on the device and in the dtype of `like`."""

@@ -5,50 +5,20 @@ has the same parts and two differences that its configuration states: the image 
 of one a picture, and the pose also reaches the U-Net as a class embedding.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, ConfigMixin, DDIMScheduler, ModelMixin, UNet2DConditionModel
+from diffusers import AutoencoderKL, ConfigMixin, ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .loading import load_part
+from .loading import load_part, read_json, write_json
 from .noise import NoiseSchedule
-
-PoseVariant = Literal["xl", "stable"]
-NUM_POSE_FEATURES = 14
-
-
-def pose_numbers(
-    *,
-    elevation: Float[Tensor, " B"],
-    relative_azimuth: Float[Tensor, " B"],
-    relative_radius: Float[Tensor, " B"],
-    reference_elevation: float | Float[Tensor, " B"],
-    variant: PoseVariant,
-) -> Float[Tensor, "B 4"]:
-    """The four pose numbers in radians: [polar - polar_ref, sin(d azimuth), cos(d azimuth), fourth]; degrees in.
-
-    The polar angle is 90 - elevation. The fourth is the change of distance for `xl` (zero123, ldm/data/simple.py
-    get_T) and the reference view's polar angle for `stable` (threestudio 28d9d80, stable_zero123_guidance.py).
-    """
-    reference = torch.as_tensor(reference_elevation, dtype=elevation.dtype).expand_as(elevation)
-    azimuth = torch.deg2rad(relative_azimuth)
-    fourth = torch.deg2rad(90.0 - reference) if variant == "stable" else relative_radius
-    return torch.stack([torch.deg2rad(reference - elevation), azimuth.sin(), azimuth.cos(), fourth], dim=-1)
-
-
-def pose_features(pose: Float[Tensor, "B 4"]) -> Float[Tensor, "B 14"]:
-    """Smooth features of the pose numbers for the class embedding: four harmonics of the azimuth, both polar angles."""
-    azimuth = torch.atan2(pose[:, 1], pose[:, 2])
-    harmonics = azimuth[:, None] * torch.arange(1, 5, device=pose.device, dtype=pose.dtype)
-    polar = pose[:, [0, 3]]
-    return torch.cat([harmonics.sin(), harmonics.cos(), polar, polar.sin(), polar.cos()], dim=-1)
+from .pose import PoseVariant, pose_features
 
 
 class CLIPCameraProjection(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -248,16 +218,16 @@ class Zero123Prior(nn.Module):
         from transformers import CLIPVisionModelWithProjection
 
         camera_projection = load_part(CLIPCameraProjection, folder, "clip_camera_projection", dtype)
-        pixels = _pixel_statistics(folder)
+        pixels = read_json(folder / "feature_extractor" / "preprocessor_config.json")
         variant = pose_variant or camera_projection.config.pose_variant
         prior = cls(
             unet=load_part(UNet2DConditionModel, folder, "unet", dtype),
             vae=load_part(AutoencoderKL, folder, "vae", dtype),
             image_encoder=load_part(CLIPVisionModelWithProjection, folder, "image_encoder", dtype),
             camera_projection=camera_projection,
-            schedule=_load_schedule(folder),
-            pixel_mean=tuple(pixels["image_mean"]),
-            pixel_std=tuple(pixels["image_std"]),
+            schedule=NoiseSchedule.load(folder / "scheduler"),
+            pixel_mean=_three_numbers(pixels, "image_mean", folder),
+            pixel_std=_three_numbers(pixels, "image_std", folder),
             pose_variant=variant or ("stable" if "stable" in folder.resolve().name.lower() else "xl"),
         )
         return prior.to(device).eval()
@@ -268,15 +238,7 @@ class Zero123Prior(nn.Module):
         self.vae.save_pretrained(folder / "vae")
         self.image_encoder.save_pretrained(folder / "image_encoder")
         self.camera_projection.save_pretrained(folder / "clip_camera_projection")
-        DDIMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-            prediction_type=self.schedule.prediction_type,
-        ).save_pretrained(folder / "scheduler")
+        self.schedule.save(folder / "scheduler")
         size = self.image_encoder.config.image_size
         pixels = {
             "image_processor_type": "CLIPImageProcessor",
@@ -284,8 +246,8 @@ class Zero123Prior(nn.Module):
             "image_mean": list(self.pixel_mean),
             "image_std": list(self.pixel_std),
         }
-        _write_json(folder / "feature_extractor" / "preprocessor_config.json", pixels)
-        _write_json(folder / "model_index.json", _MODEL_INDEX)
+        write_json(folder / "feature_extractor" / "preprocessor_config.json", pixels)
+        write_json(folder / "model_index.json", _MODEL_INDEX)
 
 
 _MODEL_INDEX = {
@@ -299,30 +261,10 @@ _MODEL_INDEX = {
 }
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2) + "\n")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"Expected the prior to hold a readable {path}: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"Expected {path} to hold names and values, but it holds a {type(value).__name__}.")
-    return value
-
-
-def _pixel_statistics(folder: Path) -> dict[str, Any]:
-    """Mean and standard deviation of the image encoder's pixels."""
-    config = _read_json(folder / "feature_extractor" / "preprocessor_config.json")
-    for name in ("image_mean", "image_std"):
-        values = config.get(name)
-        if not (isinstance(values, list) and len(values) == 3):
-            raise ValueError(f"Expected three numbers {name} in {folder}/feature_extractor/preprocessor_config.json.")
-    return config
-
-
-def _load_schedule(folder: Path) -> NoiseSchedule:
-    return NoiseSchedule.from_config(_read_json(folder / "scheduler" / "scheduler_config.json"))
+def _three_numbers(config: dict[str, Any], name: str, folder: Path) -> tuple[float, float, float]:
+    """One of the pixel statistics of a feature extractor."""
+    values = config.get(name)
+    if not (isinstance(values, list) and len(values) == 3 and all(isinstance(value, float | int) for value in values)):
+        raise ValueError(f"Expected three numbers {name} in {folder}/feature_extractor/preprocessor_config.json.")
+    red, green, blue = values
+    return float(red), float(green), float(blue)

@@ -11,7 +11,8 @@ from torch import Tensor
 from hash3d.cache import FeatureCache
 from hash3d.cameras import Cameras
 from hash3d.diffusion.noise import Weighting
-from hash3d.diffusion.zero123 import ImageCondition, Zero123Prior, pose_numbers
+from hash3d.diffusion.pose import pose_numbers
+from hash3d.diffusion.zero123 import ImageCondition, Zero123Prior
 from hash3d.schedules import Schedule, ramp
 from hash3d.stopwatch import Stopwatch
 

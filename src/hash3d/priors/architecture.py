@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from diffusers import UNet2DConditionModel
 
 from hash3d.diffusion.noise import NoiseSchedule
-from hash3d.diffusion.zero123 import NUM_POSE_FEATURES, CLIPCameraProjection, Zero123Prior
+from hash3d.diffusion.pose import NUM_POSE_FEATURES
+from hash3d.diffusion.zero123 import CLIPCameraProjection, Zero123Prior
 from hash3d.priors.autoencoder import build_autoencoder
 
 

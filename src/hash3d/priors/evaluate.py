@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from hash3d.diffusion.zero123 import Zero123Prior, pose_numbers
+from hash3d.diffusion.pose import pose_numbers
+from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.priors.autoencoder import to_images
 from hash3d.priors.pool import orbit
 from hash3d.priors.sampling import sample_views

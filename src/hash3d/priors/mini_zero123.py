@@ -20,7 +20,8 @@ from diffusers import AutoencoderKL
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hash3d.diffusion.zero123 import ImageCondition, Zero123Prior, pose_numbers
+from hash3d.diffusion.pose import pose_numbers
+from hash3d.diffusion.zero123 import ImageCondition, Zero123Prior
 from hash3d.priors import parallel
 from hash3d.priors.architecture import Architecture, build_prior
 from hash3d.priors.autoencoder import reconstruction_psnr, to_images, train_autoencoder

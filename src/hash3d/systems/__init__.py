@@ -29,7 +29,7 @@ SYSTEMS = (
         prior="mini-zero123, Stable-Zero123, Zero123-XL",
         representation="Gaussians",
         stages="1",
-        steps="600 mini, 1,000 full",
+        steps="300 mini, 1,000 full",
         available=True,
     ),
     _planned("zero123_nerf", "image", "Stable-Zero123", "hash-grid NeRF", "1", "1,000"),

@@ -21,6 +21,7 @@ from hash3d.schedules import constant, ramp
 from hash3d.training.recipe import LossWeights, Recipe, Stage
 
 NAME = "zero123_gs"
+MINI_STEPS = 300
 
 
 def supplement() -> Stage:
@@ -51,7 +52,7 @@ def released() -> Stage:
     )
 
 
-def mini(steps: int = 600) -> Stage:
+def mini(steps: int = MINI_STEPS) -> Stage:
     """The embedded prior on a CPU; every schedule stretches with `steps`."""
     return Stage(
         steps=steps,
@@ -59,7 +60,7 @@ def mini(steps: int = 600) -> Stage:
         size=constant(128),
         reference_size=constant(128),
         representation=GaussiansConfig(
-            num_points=3000, radius=0.4, means_lr=(5e-3, 2e-4), means_lr_steps=max(steps, 1)
+            num_points=3000, radius=0.4, means_lr=(5e-3, 2e-4), means_lr_steps=steps, sh0_lr=0.03
         ),
         densify=DensifyConfig(
             every=100, start=100, stop=steps - 100, prune_opacity=0.01, prune_scale=0.3, max_points=6000
@@ -67,8 +68,8 @@ def mini(steps: int = 600) -> Stage:
         renderer=SplatRendererConfig(),
         guidance=Zero123GuidanceConfig(
             guidance_scale=3.0,
-            min_timestep=ramp((0.1 * steps, 0.7), (0.7 * steps, 0.1)),
-            max_timestep=ramp((0.1 * steps, 0.98), (0.7 * steps, 0.5)),
+            min_timestep=constant(0.02),
+            max_timestep=ramp((0.3 * steps, 0.98), (0.9 * steps, 0.6)),
         ),
         losses=LossWeights(guidance=constant(0.1), color=constant(1000.0), mask=constant(100.0)),
     )
@@ -95,7 +96,7 @@ def recipe(
     if steps is not None and steps < 1:
         raise ValueError(f"Expected at least 1 step, but got {steps}. Pass --steps with a positive number.")
     chosen = scale or ("mini" if prior in EMBEDDED else "supplement")
-    stage = mini(steps or 600) if chosen == "mini" else full(chosen, steps)
+    stage = mini(steps or MINI_STEPS) if chosen == "mini" else full(chosen, steps)
     return Recipe(
         system=NAME,
         prior=prior,
