@@ -157,6 +157,7 @@ def test_mistaken_folders(generate, tmp_path):
     assert_refused(generate("--seed", "3", "--resume"), "seed: 3 against 0")
     (tmp_path / "file").write_text("")
     assert_refused(generate(out=tmp_path / "file" / "run"), "Could not read or write")
+    assert_refused(generate(out="/proc/hash3d"), "Could not read or write")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import signal
+import threading
 import time
 
 import pytest
@@ -73,6 +74,15 @@ def test_interrupt_exports_and_resumes(finished, tiny_recipe, tmp_path):
     assert Run(tiny_recipe, path, resume=True).execute()["completed"]
     assert series(path) == series(finished)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_run_in_another_thread_leaves_signals_alone(tiny_recipe, tmp_path):
+    run, before = Run(tiny_recipe, tmp_path / "run"), signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=run.train)
+    thread.start()
+    thread.join()
+    assert run.completed
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_resume_before_the_first_checkpoint_starts_again(finished, tiny_recipe, tmp_path):

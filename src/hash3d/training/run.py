@@ -4,6 +4,7 @@ import platform
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -167,8 +168,14 @@ def peak_memory(device: torch.device) -> int:
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl+C or SIGTERM into a question answered between two steps; a second one stops at once."""
+    """Turn the first Ctrl+C or SIGTERM into a question answered between two steps; a second one stops at once.
+
+    Signals reach the main thread alone; in another one nothing is ever requested.
+    """
     requested: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
 
     def note(number: int, _: Any) -> None:
         requested.append(number)
