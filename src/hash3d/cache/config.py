@@ -42,6 +42,9 @@ class Hash3DConfig:
     """Keep the deep feature, or the predicted noise (then a hit runs no U-Net at all, at a loss of quality)."""
     whole_batch: bool = False
     """One coin a call, and one miss makes the whole batch run in full, as in the released code."""
+    max_age: int | None = 50
+    """Guidance calls after which an entry is forgotten; None never. The scene changes while it is optimised: in a short
+    run, features of the first fog spoil what comes later."""
     max_bytes: int = 2 * GIBIBYTE
     """Memory that the entries may hold; never exceeded, the oldest leave first."""
     seed: int = 0
@@ -50,8 +53,8 @@ class Hash3DConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.reuse_probability <= 1.0:
             raise ValueError(f"Expected reuse_probability to be between 0.0 and 1.0, but got {self.reuse_probability}.")
-        for name in ("queue_length", "pool_length", "max_bytes"):
-            if getattr(self, name) < 1:
+        for name in ("queue_length", "pool_length", "max_age", "max_bytes"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"Expected {name} to be at least 1, but got {getattr(self, name)}.")
 
     def build(self) -> FeatureCache:
@@ -62,6 +65,7 @@ class Hash3DConfig:
             mode=self.mode,
             reuse_probability=self.reuse_probability,
             whole_batch=self.whole_batch,
+            max_age=self.max_age,
             max_bytes=self.max_bytes,
             seed=self.seed,
         )
@@ -101,6 +105,7 @@ class DeepCacheConfig:
             mode="feature",
             reuse_probability=1.0,
             whole_batch=False,
+            max_age=None,
             max_bytes=self.max_bytes,
             seed=0,
         )
@@ -113,11 +118,12 @@ PAPER = Hash3DConfig(
     grid=GridConfig(
         azimuth=20.0, elevation=20.0, radius=0.15, timestep=20.0, order=("azimuth", "elevation", "radius", "timestep")
     ),
+    max_age=None,
 )
 """The text's order of fields, the middle one of its three cell sizes, queue 3, eta 0.1 (arXiv 2404.06091v1, sections
 4 and 5). The choice among three grids by running similarity (its adaptive grid) is not in this preset yet."""
 
-RELEASED = Hash3DConfig(reuse_probability=0.1, grid=RELEASED_GRID, verify=False, whole_batch=True)
+RELEASED = Hash3DConfig(reuse_probability=0.1, grid=RELEASED_GRID, verify=False, whole_batch=True, max_age=None)
 """What the released code does (cc48922): fields in the wrong order, 200 buckets, unchecked collisions, one coin a call.
 A "hit" is the feature of a nearly random earlier view. For comparison."""
 

@@ -33,13 +33,14 @@ class FeatureCache:
         mode: Mode,
         reuse_probability: float,
         whole_batch: bool,
+        max_age: int | None,
         max_bytes: int,
         seed: int,
     ) -> None:
         self.store = store
         self.cut, self.mode = cut, mode
         self.reuse_probability, self.whole_batch = reuse_probability, whole_batch
-        self.max_bytes = max_bytes
+        self.max_age, self.max_bytes = max_age, max_bytes
         self.statistics = CacheStatistics()
         self.step = 0
         self._random = random.Random(seed)
@@ -107,6 +108,8 @@ class FeatureCache:
     def lookup(self, keys: Sequence[Key], latents: Float[Tensor, "B C h w"]) -> list[Found | None]:
         """For each view what an earlier pass left, or None: then a full pass is due. One call is one step."""
         self.step += 1
+        if self.max_age is not None:
+            self.store.expire(self.step - self.max_age)
         coins = [self._random.random() for _ in (keys[:1] if self.whole_batch else keys)]
         tries = [coin < self.reuse_probability for coin in coins] * (len(keys) if self.whole_batch else 1)
         found = [self.store.lookup(key, latents[row], row) if tries[row] else None for row, key in enumerate(keys)]

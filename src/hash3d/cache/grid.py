@@ -37,7 +37,7 @@ class GridConfig:
     """Cell sizes and the hash."""
 
     elevation: float = 30.0
-    """Cell size in degrees. Larger cells hit more often, with features of views further off; the paper tries 10 to 30."""
+    """Cell size in degrees. Larger cells hit more often, with features of views further off; the paper has 10 to 30."""
     azimuth: float = 30.0
     """Cell size in degrees. A feature ages fast with the azimuth: 20 degrees cost about a quarter of its similarity."""
     radius: float = 0.1

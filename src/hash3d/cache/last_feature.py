@@ -39,6 +39,10 @@ class LastFeature:
         if self.num_bytes + entry.num_bytes <= self.max_bytes:
             self._rows[row] = (entry, 0)
 
+    def expire(self, first_step: int) -> None:
+        """Forget every entry stored before `first_step`."""
+        self._rows = {row: item for row, item in self._rows.items() if item[0].step >= first_step}
+
     def entries(self) -> list[tuple[Entry, int, int]]:
         """Everything held."""
         return [(entry, row, uses) for row, (entry, uses) in self._rows.items()]

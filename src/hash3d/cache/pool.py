@@ -36,6 +36,10 @@ class Pool:
             self._entries.remove_oldest()
         self._entries.add(entry)
 
+    def expire(self, first_step: int) -> None:
+        """Forget every entry stored before `first_step`."""
+        self._entries.expire(first_step)
+
     def entries(self) -> list[tuple[Entry, int, int]]:
         """Everything held, oldest first."""
         return [(entry, 0, 0) for entry in self._entries.values()]

@@ -54,6 +54,9 @@ class Store(Protocol):
     def restore(self, entry: Entry, row: int, uses: int) -> None:
         """Take back one item of `entries()`."""
 
+    def expire(self, first_step: int) -> None:
+        """Forget every entry stored before `first_step`."""
+
     def clear(self) -> None:
         """Forget everything."""
 
@@ -105,6 +108,13 @@ class BoundedEntries:
     def remove_oldest(self) -> Entry:
         """Forget the oldest entry, and return it."""
         return self.remove(next(iter(self._entries)))
+
+    def expire(self, first_step: int) -> list[Entry]:
+        """Forget the entries stored before `first_step`, and return them, oldest first."""
+        gone = []
+        while self._entries and next(iter(self._entries.values())).step < first_step:
+            gone.append(self.remove_oldest())
+        return gone
 
     def clear(self) -> None:
         """Forget all entries."""

@@ -70,6 +70,11 @@ class HashTable:
         if not self._buckets[bucket]:
             del self._buckets[bucket]
 
+    def expire(self, first_step: int) -> None:
+        """Forget every entry stored before `first_step`."""
+        for entry in self._entries.expire(first_step):
+            self._forget(entry)
+
     def entries(self) -> list[tuple[Entry, int, int]]:
         """Everything held, oldest first."""
         return [(entry, 0, 0) for entry in self._entries.values()]
