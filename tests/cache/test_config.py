@@ -18,6 +18,7 @@ from hash3d.cache.pool import Pool
         ({"queue_length": 0}, "Expected queue_length to be at least 1, but got 0."),
         ({"pool_length": 0}, "Expected pool_length to be at least 1, but got 0."),
         ({"max_bytes": 0}, "Expected max_bytes to be at least 1, but got 0."),
+        ({"max_age": 0}, "Expected max_age to be at least 1, but got 0."),
     ],
 )
 def test_refusals(settings, message):

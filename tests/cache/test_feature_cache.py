@@ -189,3 +189,12 @@ def test_a_new_scope_or_signature_starts_anew():
         assert len(cache.store.entries()) == held
     cache.match("float16")
     assert cache.store.entries() == []
+
+
+@pytest.mark.parametrize("config", [Hash3DConfig, lambda **settings: Hash3DConfig(store="pool", **settings)])
+def test_an_entry_serves_for_max_age_calls(config):
+    """Stored at call 1, found at calls 2 to 1 + max_age, gone at the next, which stores anew."""
+    cache = config(reuse_probability=1.0, max_age=3).build()
+    hits = [call(cache, [key()])[0] for _ in range(10)]
+    assert hits == [False, True, True, True, False, True, True, True, False, True]
+    assert cache.statistics.summary()["mean_age_steps"] == pytest.approx((1 + 2 + 3 + 1 + 2 + 3 + 1) / 7)

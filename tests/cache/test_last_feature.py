@@ -46,3 +46,11 @@ def test_a_restored_store_goes_on_counting():
     copy.clear()
     assert copy.num_bytes == 0
     assert copy.lookup(key(), LATENTS, 0) is None
+
+
+def test_expiry():
+    store = LastFeature(interval=100, max_bytes=1000)
+    for step, row in ((0, 0), (5, 1)):
+        store.insert(entry(step), row)
+    store.expire(5)
+    assert [item.step for item, _, _ in store.entries()] == [5]

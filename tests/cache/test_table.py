@@ -19,11 +19,13 @@ SHAPES = {
     "queue_length": st.integers(1, 4),
     "verify": st.booleans(),
     "max_bytes": st.integers(10, 300),
+    "max_age": st.integers(1, 60),
 }
 
 
 def build(num_buckets=2**31 - 1, queue_length=3, verify=True, max_bytes=10**6, aggregation="softmax", **cells):
-    grid = GridConfig(num_buckets=num_buckets, **cells).build()
+    sizes = {"elevation": 20.0, "azimuth": 20.0, "radius": 0.1, "timestep": 100.0, **cells}
+    grid = GridConfig(num_buckets=num_buckets, **sizes).build()
     return HashTable(grid, queue_length=queue_length, aggregation=aggregation, verify=verify, max_bytes=max_bytes)
 
 
@@ -51,6 +53,9 @@ class Model:
             del self.places[0]
         self.places.append((new, cell))
 
+    def expire(self, first_step):
+        self.places = [place for place in self.places if place[0].step >= first_step]
+
     def candidates(self, query):
         cell = self.grid.cell(query)
         return [held for held, place in self.queue(cell) if not self.verify or place == cell]
@@ -62,11 +67,13 @@ def steps(entries):
 
 @settings(max_examples=150, deadline=None)
 @given(OPERATIONS, *SHAPES.values())
-def test_the_table_is_the_model(operations, num_buckets, queue_length, verify, max_bytes):
+def test_the_table_is_the_model(operations, num_buckets, queue_length, verify, max_bytes, max_age):
     table = build(num_buckets=num_buckets, queue_length=queue_length, verify=verify, max_bytes=max_bytes)
     model = Model(table)
     for step, (azimuth, time, numbers) in enumerate(operations):
         place = key(azimuth=20 * azimuth + step % 20, timestep=100 * time + step)
+        table.expire(step - max_age)
+        model.expire(step - max_age)
         assert steps(table.candidates(place)) == steps(model.candidates(place))
         new = entry(step, numbers, place=place)
         table.insert(new, 0)
