@@ -5,23 +5,15 @@ from torch import Tensor
 
 from .aggregate import aggregated
 from .grid import Key
-from .store import BoundedEntries, Entry, Found
+from .store import BoundedStore, Entry, Found
 
 
-class Pool:
+class Pool(BoundedStore):
     """The supplement's "without key hashing": a plain queue of the last features, searched by latents alone (B.1)."""
 
     def __init__(self, *, length: int, max_bytes: int) -> None:
+        super().__init__(max_bytes)
         self.length = length
-        self._entries = BoundedEntries(max_bytes)
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes held."""
-        return self._entries.num_bytes
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
     def lookup(self, key: Key, latents: Float[Tensor, "C h w"], row: int) -> Found | None:
         """The blend of all entries by similarity of the latents; None if the pool is empty."""
@@ -35,19 +27,3 @@ class Pool:
         if len(self._entries) == self.length:
             self._entries.remove_oldest()
         self._entries.add(entry)
-
-    def expire(self, first_step: int) -> None:
-        """Forget every entry stored before `first_step`."""
-        self._entries.expire(first_step)
-
-    def entries(self) -> list[tuple[Entry, int, int]]:
-        """Everything held, oldest first."""
-        return [(entry, 0, 0) for entry in self._entries.values()]
-
-    def restore(self, entry: Entry, row: int, uses: int) -> None:
-        """Take back one item of `entries()`."""
-        self.insert(entry, row)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._entries.clear()

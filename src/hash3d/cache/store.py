@@ -120,3 +120,38 @@ class BoundedEntries:
         """Forget all entries."""
         self._entries.clear()
         self.num_bytes = 0
+
+
+class BoundedStore:
+    """What the table and the pool share: entries by age within `max_bytes`."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._entries = BoundedEntries(max_bytes)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes held."""
+        return self._entries.num_bytes
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def insert(self, entry: Entry, row: int) -> None:
+        """Keep an entry."""
+        raise NotImplementedError
+
+    def entries(self) -> list[tuple[Entry, int, int]]:
+        """Everything held, oldest first."""
+        return [(entry, 0, 0) for entry in self._entries.values()]
+
+    def restore(self, entry: Entry, row: int, uses: int) -> None:
+        """Take back one item of `entries()`."""
+        self.insert(entry, row)
+
+    def expire(self, first_step: int) -> None:
+        """Forget every entry stored before `first_step`."""
+        self._entries.expire(first_step)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()

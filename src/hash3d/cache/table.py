@@ -8,12 +8,12 @@ from torch import Tensor
 
 from .aggregate import aggregated
 from .grid import Grid, Key
-from .store import BoundedEntries, Entry, Found
+from .store import BoundedStore, Entry, Found
 
 Aggregation = Literal["softmax", "nearest_key"]
 
 
-class HashTable:
+class HashTable(BoundedStore):
     """Buckets of bounded queues (supplement, Listing 1).
 
     With `verify`, an entry is used only if its whole integer cell equals the query's; without, every entry of the
@@ -23,18 +23,10 @@ class HashTable:
     def __init__(
         self, grid: Grid, *, queue_length: int, aggregation: Aggregation, verify: bool, max_bytes: int
     ) -> None:
+        super().__init__(max_bytes)
         self.grid = grid
         self.queue_length, self.aggregation, self.verify = queue_length, aggregation, verify
-        self._entries = BoundedEntries(max_bytes)
         self._buckets: dict[int, deque[int]] = {}
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes held."""
-        return self._entries.num_bytes
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
     def candidates(self, key: Key) -> list[Entry]:
         """The entries that a lookup of `key` may use, oldest first."""
@@ -75,15 +67,7 @@ class HashTable:
         for entry in self._entries.expire(first_step):
             self._forget(entry)
 
-    def entries(self) -> list[tuple[Entry, int, int]]:
-        """Everything held, oldest first."""
-        return [(entry, 0, 0) for entry in self._entries.values()]
-
-    def restore(self, entry: Entry, row: int, uses: int) -> None:
-        """Take back one item of `entries()`."""
-        self.insert(entry, row)
-
     def clear(self) -> None:
         """Forget everything."""
-        self._entries.clear()
+        super().clear()
         self._buckets.clear()
