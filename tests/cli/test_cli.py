@@ -1,5 +1,6 @@
 """The command line: what works, and every mistake answered by one sentence and exit code 2."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -89,6 +90,13 @@ def test_systems_lists_nine(hash3d):
     code, out, _ = hash3d("systems")
     assert code == 0
     assert len(out.strip().splitlines()) == 10
+
+
+def test_doctor_names_the_extras_and_the_prior(hash3d):
+    code, out, _ = hash3d("doctor")
+    assert code == 0
+    assert "mini-zero123" in out
+    assert "hash3d[rembg]" in out or "rembg" in importlib.metadata.packages_distributions()
 
 
 def test_usage(hash3d):

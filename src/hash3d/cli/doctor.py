@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import torch
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from hash3d.cameras import Cameras
@@ -29,7 +30,7 @@ def main(arguments: list[str]) -> int:
     tyro.cli(Doctor, prog="hash3d doctor", args=arguments)
     table = Table("part", "state", box=None)
     for name, state in [*machine(), *packages(), *speeds()]:
-        table.add_row(name, state)
+        table.add_row(name, escape(state))
     Console(highlight=False).print(table)
     return 0
 
