@@ -26,7 +26,7 @@ class Doctor:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the findings. Returns 0 if the embedded prior runs, else 2."""
+    """Print the findings. Returns the exit code; a prior that does not load is an error of its own."""
     tyro.cli(Doctor, prog="hash3d doctor", args=arguments)
     table = Table("part", "state", box=None)
     for name, state in [*machine(), *packages(), *speeds()]:

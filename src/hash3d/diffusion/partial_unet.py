@@ -40,6 +40,7 @@ class PartialUNet:
         if not 0 <= self.cut < self.num_cuts:
             raise ValueError(f"Expected the cut to be 0 to {self.num_cuts - 1} for this U-Net, but got {cut}.")
         self.skip = self.num_cuts - 1 - self.cut
+        self._skip_channels = int(down_layers[self.skip][1])
         block, index = up_layers[self.cut]
         self._entry: nn.Module = block.resnets[index]
         self._stand_ins = self._choose_stand_ins(down_layers, block, index)
@@ -78,11 +79,6 @@ class PartialUNet:
     def _feature_channels(self, concatenated: Tensor) -> int:
         """Channels of the feature in the tensor [feature, skip] that enters the up layer."""
         return concatenated.shape[1] - self._skip_channels
-
-    @property
-    def _skip_channels(self) -> int:
-        """Channels of skip s: what conv_in, or the down layer s, gives."""
-        return int(_down_layers(self.unet)[self.skip][1])
 
     def _choose_stand_ins(
         self, down_layers: list[tuple[nn.Module, int]], entry_block: nn.Module, entry_index: int

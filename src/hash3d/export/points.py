@@ -4,8 +4,6 @@ Both are little-endian binary with one float32 a property and the raw parameters
 before the exponential, rotations (w, x, y, z), colours as spherical harmonics of degree 0.
 """
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hash3d.files import replacing
 from hash3d.representations.gaussians import PARAMETER_NAMES, Gaussians
 
 PlyLayout = Literal["inria", "gsplat"]
@@ -51,8 +50,11 @@ def write_ply(path: Path, gaussians: Gaussians, layout: PlyLayout = "inria") -> 
     table = table[np.isfinite(table).all(axis=-1)]
     properties = "".join(f"property float {name}\n" for name in names)
     header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(table)}\n{properties}end_header\n"
-    _write_atomically(Path(path), header.encode("ascii") + np.ascontiguousarray(table).tobytes())
-    return Path(path)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(header.encode("ascii") + np.ascontiguousarray(table).tobytes())
+    return path
 
 
 def read_ply(path: Path) -> dict[str, Tensor]:
@@ -85,24 +87,3 @@ def _read_table(lines: list[str], body: bytes, path: Path) -> dict[str, NDArray[
         raise ValueError(f"Expected {4 * count * len(names)} bytes of Gaussians in {path}, but got {len(body)}.")
     table = np.frombuffer(body, dtype="<f4").reshape(count, len(names))
     return {name: table[:, column].astype(np.float32) for column, name in enumerate(names)}
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write under a temporary name beside `path`, then rename, so that no reader ever sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    """The permissions that new files go without; it can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
