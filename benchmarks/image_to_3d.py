@@ -3,9 +3,11 @@
 Usage:
     python benchmarks/image_to_3d.py --objects path/to/scanned --runs outputs/scanned --page docs/benchmarks/scanned
     python benchmarks/image_to_3d.py --objects path/to/pictures --runs outputs/pictures --page docs/benchmarks/pictures
+    python benchmarks/image_to_3d.py ... --priors path/to/before path/to/after --presets off --device cuda --workers 16
 
 An object is a folder with input.png, views.json and true views, or a picture. Runs that are there already are kept, so
-the command can be stopped and repeated. The runs of one object differ in the cache alone: same seed, same cameras.
+the command can be stopped and repeated. The runs of one object differ in the cache (or the prior) alone: same seed,
+same cameras. On several GPUs the workers share them evenly.
 """
 
 import argparse
@@ -42,7 +44,9 @@ class Case:
     name: str
     image: Path
     truth: Path | None
+    variant: str
     preset: str
+    prior: str
     folder: Path
     device: str
     seed: int
@@ -70,6 +74,25 @@ COLUMNS = (
 )
 
 
+def find_variants(options: argparse.Namespace) -> dict[str, tuple[str, str]]:
+    """What is compared: every prior with every preset, by name."""
+    if len(options.priors) == 1:
+        return {preset: (options.priors[0], preset) for preset in options.presets}
+    return {
+        " ".join([Path(prior).name, preset][: len(options.presets)]): (prior, preset)
+        for prior in options.priors
+        for preset in options.presets
+    }
+
+
+def pick_device(name: str) -> str:
+    """One of the GPUs for each worker, evenly; other devices as they are."""
+    if name != "cuda":
+        return name
+    number = multiprocessing.current_process()._identity[0] - 1
+    return f"cuda:{number % torch.cuda.device_count()}"
+
+
 def find_cases(options: argparse.Namespace) -> list[Case]:
     """Every object with every preset."""
     cases = []
@@ -79,11 +102,11 @@ def find_cases(options: argparse.Namespace) -> list[Case]:
         if image.suffix != ".png" or not image.exists():
             continue
         elevation = load_truth(truth).reference_elevation if truth else options.elevation
-        for preset in options.presets:
-            folder = options.runs / f"{path.stem}-{preset}"
+        for variant, (prior, preset) in find_variants(options).items():
+            folder = options.runs / f"{path.stem}-{variant.replace(' ', '-')}"
             cases.append(
                 Case(
-                    path.stem, image, truth, preset, folder, options.device, options.seed, elevation,
+                    path.stem, image, truth, variant, preset, prior, folder, options.device, options.seed, elevation,
                     options.threads, options.commit,
                 )
             )  # fmt: skip
@@ -98,37 +121,38 @@ def run_case(case: Case) -> dict:
         return json.loads(result.read_text())
     cache = None if case.preset == "off" else PRESETS[case.preset]
     recipe = zero123_gs.recipe(
-        image=case.image, prior="mini-zero123", cache=cache, seed=case.seed, elevation=case.elevation
+        image=case.image, prior=case.prior, scale="mini", cache=cache, seed=case.seed, elevation=case.elevation
     )
-    run = Run(recipe, case.folder, device=case.device, resume=True)
+    device = pick_device(case.device)
+    run = Run(recipe, case.folder, device=device, resume=True)
     run.train()
     write_ply(case.folder / MODEL, run.trainer.scene)
     summary = run.summary([MODEL])
-    figures = evaluate(case.folder, case.truth, torch.device(case.device))["mean"] if case.truth else {}
-    row = {"object": case.name, "preset": case.preset, "commit": case.commit, **figures}
+    figures = evaluate(case.folder, case.truth, torch.device(device))["mean"] if case.truth else {}
+    row = {"object": case.name, "variant": case.variant, "commit": case.commit, **figures}
     row |= {"reuse_share": summary["unet"]["reuse_share"], "seconds": summary["seconds"]}
     result.write_text(json.dumps(row) + "\n")
     print(json.dumps(row), flush=True)
     return row
 
 
-def table(rows: list[dict], presets: list[str]) -> list[str]:
-    """A line an object, then the means, then the paired differences to the first preset with their standard errors."""
+def table(rows: list[dict], variants: list[str]) -> list[str]:
+    """A line an object, then the means, then the paired differences to the first variant with their standard errors."""
     columns = [column for column in COLUMNS if column.value(rows[0]) is not None]
-    heads = [f"{column.name} {preset}" for column in columns for preset in presets]
-    by = {(row["object"], row["preset"]): row for row in rows}
+    heads = [f"{column.name} {variant}" for column in columns for variant in variants]
+    by = {(row["object"], row["variant"]): row for row in rows}
     names = sorted({row["object"] for row in rows})
-    cells = [[column.value(by[name, preset]) for column in columns for preset in presets] for name in names]
+    cells = [[column.value(by[name, variant]) for column in columns for variant in variants] for name in names]
     formats = [column.format for column in columns for _ in presets]
     lines = [f"| object | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
     for name, values in [*zip(names, cells, strict=True), ("**mean**", np.mean(cells, axis=0))]:
         lines.append(f"| {name} | " + " | ".join(map(format, values, formats)) + " |")
     lines.append("")
     for column in columns[:3]:
-        for preset in presets[1:]:
-            gaps = [column.value(by[name, preset]) - column.value(by[name, presets[0]]) for name in names]
+        for variant in variants[1:]:
+            gaps = [column.value(by[name, variant]) - column.value(by[name, variants[0]]) for name in names]
             error = np.std(gaps, ddof=1) / len(gaps) ** 0.5
-            lines.append(f"- {column.name}, {preset} minus {presets[0]}, paired: {np.mean(gaps):+.3f} +- {error:.3f}")
+            lines.append(f"- {column.name}, {variant} minus {variants[0]}, paired: {np.mean(gaps):+.3f} +- {error:.3f}")
     return lines
 
 
@@ -150,7 +174,7 @@ def picture_row(name: str, cases: list[Case]) -> list[torch.Tensor]:
     return cells
 
 
-def page_picture(cases: list[Case], presets: list[str]) -> Image.Image:
+def page_picture(cases: list[Case], variants: list[str]) -> Image.Image:
     """All objects, one row each, under a line of headings."""
     names = sorted({case.name for case in cases})
     rows = [picture_row(name, [case for case in cases if case.name == name]) for name in names]
@@ -159,7 +183,7 @@ def page_picture(cases: list[Case], presets: list[str]) -> Image.Image:
     page = Image.new("RGB", (body.width, body.height + 16), "white")
     page.paste(body, (0, 16))
     draw = ImageDraw.Draw(page)
-    groups = ["input", *(["truth"] if cases[0].truth else []), *presets]
+    groups = ["input", *(["truth"] if cases[0].truth else []), *variants]
     for number, group in enumerate(groups):
         column = 0 if number == 0 else 1 + (number - 1) * len(SHOWN_AZIMUTHS)
         draw.text((column * CELL + 4, 2), group, fill="black")
@@ -173,6 +197,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--page", type=Path, required=True, help="without ending: .md and .jpg are written")
     parser.add_argument("--presets", nargs="+", default=["off", "default"])
+    parser.add_argument("--priors", nargs="+", default=["mini-zero123"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -184,8 +209,9 @@ def main() -> None:
     cases = find_cases(options)
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
         rows = pool.map(run_case, cases, chunksize=1)
-    page_picture(cases, options.presets).save(options.page.with_suffix(".jpg"), quality=88)
+    page_picture(cases, list(find_variants(options))).save(options.page.with_suffix(".jpg"), quality=88)
     command = f"python benchmarks/image_to_3d.py --objects {options.objects.name} --presets {' '.join(options.presets)}"
+    command += f" --priors {' '.join(Path(prior).name for prior in options.priors)}" if len(options.priors) > 1 else ""
     lines = [
         f"# Image to 3D: {options.objects.name}",
         "",
@@ -195,7 +221,7 @@ def main() -> None:
         f"![Input, views at azimuths {', '.join(f'{azimuth:.0f}' for azimuth in SHOWN_AZIMUTHS)} degrees]"
         f"({options.page.name}.jpg)",
         "",
-        *table(rows, options.presets),
+        *table(rows, list(find_variants(options))),
     ]
     options.page.with_suffix(".md").write_text("\n".join(lines) + "\n")
 

@@ -165,20 +165,23 @@ class CameraSampler:
 
     def sample(self, size: int, generator: torch.Generator) -> Cameras:
         """One batch of square cameras of `size` pixels; every number comes from `generator` (on the CPU)."""
-        config, count = self.config, self.config.batch_size
+        elevation, azimuth = self.angles(1, generator)
+        return self.cameras(elevation[0], azimuth[0], size)
+
+    def angles(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "N B"], Float[Tensor, "N B"]]:
+        """Elevations and azimuths of `count` independent batches, in degrees."""
+        config, views = self.config, self.config.batch_size
         low, high = config.elevation
-        uniform = torch.rand(count, generator=generator)
+        uniform = torch.rand(count, views, generator=generator)
         sines = math.sin(math.radians(low)), math.sin(math.radians(high))
         on_sphere = torch.rad2deg(torch.asin(sines[0] + (sines[1] - sines[0]) * uniform))
         in_degrees = low + (high - low) * uniform
-        elevation = in_degrees if torch.rand(1, generator=generator).item() < 0.5 else on_sphere
-        strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+        elevation = torch.where(torch.rand(count, 1, generator=generator) < 0.5, in_degrees, on_sphere)
+        strata = (torch.arange(views) + torch.rand(count, views, generator=generator)) / views
         azimuth = config.azimuth[0] + (config.azimuth[1] - config.azimuth[0]) * strata
-        return Cameras(
-            elevation=elevation,
-            azimuth=azimuth,
-            radius=torch.full((count,), config.radius),
-            fov_y=torch.full((count,), config.fov_y),
-            width=size,
-            height=size,
-        )
+        return elevation, azimuth
+
+    def cameras(self, elevation: Float[Tensor, " B"], azimuth: Float[Tensor, " B"], size: int) -> Cameras:
+        """Square cameras of `size` pixels at the sampler's distance and field of view."""
+        config = self.config
+        return Cameras.orbit(elevation=elevation, azimuth=azimuth, radius=config.radius, fov_y=config.fov_y, size=size)

@@ -8,6 +8,7 @@ from hash3d.cameras import Cameras, CameraSamplerConfig
 from hash3d.guidance.sds import Guidance
 from hash3d.guidance.zero123 import Zero123Guidance, Zero123GuidanceConfig
 from hash3d.schedules import constant
+from hash3d.training.draws import DrawOrderConfig
 from tests.tiny_models import tiny_zero123
 
 
@@ -26,14 +27,15 @@ def guidance_of(prior, cache=None, seed=0, **settings):
 
 def series(guidance, steps=6, views=1, size=32):
     """Losses and image gradients of a run that optimises one image for all views."""
-    cameras = CameraSamplerConfig(batch_size=views).build()
+    draws = DrawOrderConfig().build(CameraSamplerConfig(batch_size=views).build())
     generator = torch.Generator().manual_seed(1)
     image = torch.full((size, size, 3), 0.5, requires_grad=True)
     optimizer = torch.optim.Adam([image], lr=0.05)
     losses, gradients = [], []
     for step in range(steps):
         optimizer.zero_grad()
-        output = guidance(image.expand(views, -1, -1, -1), cameras.sample(size, generator), step)
+        cameras, timesteps = draws.next(size, 500, 980, generator)
+        output = guidance(image.expand(views, -1, -1, -1), cameras, timesteps)
         output.loss.backward()
         optimizer.step()
         losses.append(output.loss.item())
@@ -55,18 +57,18 @@ def test_without_reuse_the_losses_are_those_without_a_hook(patches, views):
     assert series(guidance_of(prior), views=views)[0] == expected
 
 
-def test_with_reuse_the_draws_stay_the_same():
-    """Only the predictions differ: the timesteps, which the guidance's generator draws after the noise, do not."""
+def test_with_reuse_the_noise_stays_the_same():
+    """Only the predictions differ: after the same calls the generators stand at the same place."""
     prior = tiny_zero123()
     cameras = Cameras.orbit(elevation=0, azimuth=0, radius=1.5, fov_y=49.1, size=32)
     plain = guidance_of(prior)
     cache = apply_hash3d(prior.unet, Hash3DConfig(reuse_probability=1.0))
     reusing = guidance_of(prior, cache)
     image = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(2))
-    timesteps = [
-        [guidance(image, cameras, step).metrics["timestep"] for step in range(8)] for guidance in (plain, reusing)
-    ]
-    assert timesteps[0] == timesteps[1]
+    for guidance in (plain, reusing):
+        for _ in range(8):
+            guidance(image, cameras, torch.tensor([500]))
+    assert torch.equal(plain.generator.get_state(), reusing.generator.get_state())
     assert cache.statistics.hits > 0
 
 
@@ -83,7 +85,7 @@ def test_the_gradient_reaches_every_picture_of_any_size(size, views):
     assert isinstance(guidance, Guidance)
     image = torch.rand(views, size, size, 3, generator=torch.Generator().manual_seed(3)).requires_grad_()
     cameras = CameraSamplerConfig(batch_size=views).build().sample(size, torch.Generator().manual_seed(4))
-    output = guidance(image, cameras, 0)
+    output = guidance(image, cameras, torch.full((views,), 500))
     output.loss.backward()
     assert output.loss.shape == ()
     assert torch.isfinite(image.grad).all()
@@ -96,14 +98,12 @@ def test_the_loss_is_sds_by_hand():
     settings = {"sample_latents": False, "guidance_scale": 5.0, "weighting": "sqrt"}
     image = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(3))
     cameras = Cameras.orbit(elevation=40, azimuth=75, radius=1.7, fov_y=49.1, size=32)
-    guidance = guidance_of(prior, **settings, min_timestep=constant(0.4), max_timestep=constant(0.4))
-    loss = guidance(image, cameras, 0).loss
+    guidance = guidance_of(prior, **settings)
+    timestep = torch.tensor([400])
+    loss = guidance(image, cameras, timestep).loss
     with torch.no_grad():
         latents = prior.encode(image.permute(0, 3, 1, 2) * 2 - 1)
-        generator = torch.Generator().manual_seed(0)
-        torch.randint(400, 401, (1,), generator=generator)
-        noise = torch.randn(latents.shape, generator=generator)
-        timestep = torch.tensor([400])
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
         noisy = prior.schedule.add_noise(latents, noise, timestep)
         inputs = prior.guided_inputs(noisy, timestep, guidance.condition, guidance.pose(cameras))
         conditional, unconditional = prior.unet(**inputs).sample.chunk(2)
@@ -123,19 +123,10 @@ def test_poses_are_relative_to_the_reference():
 @pytest.mark.parametrize(
     ("step", "low", "high"), [(0, 700, 980), (50, 700, 980), (125, 500, 890), (200, 300, 800), (5000, 300, 800)]
 )
-def test_timesteps_fill_the_range_of_the_step(step, low, high):
-    config, generator = Zero123GuidanceConfig(), torch.Generator().manual_seed(0)
-    drawn = torch.cat([config.timesteps(step, 1, 1000, generator) for _ in range(3000)])
-    assert low <= drawn.min() <= low + 3
-    assert high - 3 <= drawn.max() <= high
+def test_the_range_of_timesteps(step, low, high):
+    assert Zero123GuidanceConfig().timestep_range(step, 1000) == (low, high)
 
 
 def test_timesteps_never_leave_the_model():
     config = Zero123GuidanceConfig(min_timestep=constant(1.0), max_timestep=constant(0.5))
-    assert config.timesteps(0, 2, 1000, torch.Generator()).tolist() == [999, 999]
-
-
-def test_shared_or_one_for_each():
-    generator = torch.Generator().manual_seed(0)
-    assert len(set(Zero123GuidanceConfig().timesteps(0, 8, 1000, generator).tolist())) == 1
-    assert len(set(Zero123GuidanceConfig(shared_timestep=False).timesteps(0, 8, 1000, generator).tolist())) > 1
+    assert config.timestep_range(0, 1000) == (999, 999)

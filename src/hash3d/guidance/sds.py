@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from hash3d.cameras import Cameras
@@ -22,8 +22,10 @@ class GuidanceOutput:
 class Guidance(Protocol):
     """Judges pictures, and gives a loss whose gradient improves them."""
 
-    def __call__(self, image: Float[Tensor, "B H W 3"], cameras: Cameras, step: int) -> GuidanceOutput:
-        """The loss of B pictures in [0, 1] that `cameras` saw at `step`."""
+    def __call__(
+        self, image: Float[Tensor, "B H W 3"], cameras: Cameras, timesteps: Int[Tensor, " B"]
+    ) -> GuidanceOutput:
+        """The loss of B pictures in [0, 1] that `cameras` saw, with noise of the given timesteps."""
 
 
 def classifier_free_guidance(

@@ -36,12 +36,10 @@ class Zero123GuidanceConfig:
     sample_latents: bool = True
     """Draw the latents from the encoder's posterior, or take its mode."""
 
-    def timesteps(self, step: int, count: int, num_timesteps: int, generator: torch.Generator) -> Int[Tensor, " B"]:
-        """Uniform draws from the step's range, both ends included."""
-        low = int(num_timesteps * self.min_timestep(step))
-        high = max(int(num_timesteps * self.max_timestep(step)), low)
-        drawn = torch.randint(low, high + 1, (1 if self.shared_timestep else count,), generator=generator)
-        return drawn.clamp(0, num_timesteps - 1).expand(count)
+    def timestep_range(self, step: int, num_timesteps: int) -> tuple[int, int]:
+        """The lowest and highest timestep of a step, both included."""
+        low, high = (int(num_timesteps * bound(step)) for bound in (self.min_timestep, self.max_timestep))
+        return min(low, num_timesteps - 1), min(max(low, high), num_timesteps - 1)
 
 
 class Zero123Guidance:
@@ -52,7 +50,7 @@ class Zero123Guidance:
         reference: the reference image on white, [3, S, S] in [-1, 1] with S the prior's size.
         reference_elevation: degrees; azimuths of the cameras count from the reference view.
         reference_radius: distance of the reference camera in scene units.
-        generator: draws timesteps and noise, on the CPU.
+        generator: draws the noise, on the CPU.
         cache: of the prior's U-Net, or None.
     """
 
@@ -74,11 +72,12 @@ class Zero123Guidance:
         with torch.no_grad():
             self.condition: ImageCondition = prior.condition(reference[None].to(prior.device))
 
-    def __call__(self, image: Float[Tensor, "B H W 3"], cameras: Cameras, step: int) -> GuidanceOutput:
+    def __call__(
+        self, image: Float[Tensor, "B H W 3"], cameras: Cameras, timesteps: Int[Tensor, " B"]
+    ) -> GuidanceOutput:
         """The SDS loss of B pictures on white in [0, 1]; its gradient flows through the encoder, not the U-Net."""
         with self.stopwatch.part("encode"):
             latents = self.encode(image)
-        timesteps = self.config.timesteps(step, len(cameras), self.prior.schedule.num_timesteps, self.generator)
         noise = torch.randn(latents.shape, generator=self.generator).to(latents)
         with torch.no_grad(), self.stopwatch.part("unet"):
             noisy = self.prior.schedule.add_noise(latents.detach(), noise, timesteps)

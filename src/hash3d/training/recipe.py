@@ -12,6 +12,8 @@ from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import Schedule, constant
 
+from .draws import DrawOrderConfig
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
@@ -39,6 +41,8 @@ class Stage:
     """Optimisation steps."""
     cameras: CameraSamplerConfig
     """Where the random views lie."""
+    draws: DrawOrderConfig = field(default_factory=DrawOrderConfig)
+    """In which order cameras and timesteps are drawn."""
     size: Schedule
     """Pixels a side of the random view over the steps; the value of the last knot passed is rounded down."""
     reference_size: Schedule

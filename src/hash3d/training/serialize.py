@@ -12,6 +12,7 @@ from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import Schedule
 
+from .draws import DrawOrderConfig
 from .recipe import LossWeights, Recipe, Stage
 
 _TYPES = {
@@ -20,6 +21,7 @@ _TYPES = {
         CameraSamplerConfig,
         DeepCacheConfig,
         DensifyConfig,
+        DrawOrderConfig,
         GaussiansConfig,
         GridConfig,
         Hash3DConfig,

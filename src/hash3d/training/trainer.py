@@ -27,8 +27,8 @@ Metrics = dict[str, float]
 class Trainer:
     """Optimises the representation of a recipe, one `step()` at a time.
 
-    One seed makes four generators (cameras, noise, initialisation and densification, cache), so that switching the
-    cache on or off changes no camera and no noise.
+    One seed makes three generators (cameras and timesteps, noise, initialisation and densification), and the cache has
+    one of its own, so that switching the cache on or off changes no camera and no noise.
 
     Args:
         recipe: what to run.
@@ -52,7 +52,7 @@ class Trainer:
     def _build(self) -> None:
         """Make the stage's parts."""
         stage = self.stage
-        self.cameras = stage.cameras.build()
+        self.draws = stage.draws.build(stage.cameras.build())
         self.renderer = stage.renderer.build()
         self.scene = stage.representation.build(self.generators["initialisation"]).to(self.device)
         self.optimizer = self.scene.build_optimizer()
@@ -80,12 +80,16 @@ class Trainer:
         """One optimisation step. Returns its losses and counts."""
         step = self.step_count
         self.scene.update_learning_rate(self.optimizer, step)
-        cameras = self.cameras.sample(size_at(self.stage.size, step), self.generators["cameras"])
+        low, high = self.stage.guidance.timestep_range(step, self.prior.schedule.num_timesteps)
+        cameras, timesteps = self.draws.next(
+            size_at(self.stage.size, step), low, high, self.generators["cameras"],
+            shared_timestep=self.stage.guidance.shared_timestep,
+        )  # fmt: skip
         with self.stopwatch.part("render"):
             probe = screen_probe(self.scene, cameras)
             random_view = self.renderer(self.scene, cameras, self.white(len(cameras)), probe)
             reference_view = self.render_reference(size_at(self.stage.reference_size, step))
-        guided = self.guidance(random_view.color, cameras, step)
+        guided = self.guidance(random_view.color, cameras, timesteps)
         losses = {"guidance": guided.loss, **self._losses(random_view, reference_view)}
         weighted = {name: getattr(self.stage.losses, name)(step) * loss for name, loss in losses.items()}
         total = torch.stack(list(weighted.values())).sum()
@@ -150,6 +154,7 @@ class Trainer:
             "step": self.step_count,
             "scene": self.scene.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "draws": self.draws.state_dict(),
             "densifier": self.densifier.state_dict() if self.densifier else None,
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
             "cache": self.cache.state_dict() if self.cache else None,
@@ -164,6 +169,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name].cpu())
+        self.draws.load_state_dict(state["draws"])
         if self.densifier:
             self.densifier.load_state_dict(state["densifier"])
         if self.cache:
