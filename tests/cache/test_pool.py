@@ -7,7 +7,7 @@ from tests.cache.entries import LATENTS, entry, key
 
 
 def held(pool):
-    return [item.step for item, _, _ in pool.entries()]
+    return [item.step for item in pool.entries()]
 
 
 def test_an_empty_pool_finds_nothing():
@@ -45,9 +45,9 @@ def test_clearing_and_restoring():
     pool = Pool(length=2, max_bytes=1000)
     pool.insert(entry(1), 0)
     pool.insert(entry(2), 0)
-    items = pool.entries()
+    state = pool.state_dict()
     pool.clear()
     assert (len(pool), pool.num_bytes) == (0, 0)
-    for item in items:
-        pool.restore(*item)
-    assert pool.entries() == items
+    pool.load_state_dict(state)
+    assert pool.state_dict() == state
+    assert len(pool) == 2

@@ -78,7 +78,7 @@ def test_the_table_is_the_model(operations, num_buckets, queue_length, verify, m
         new = entry(step, numbers, place=place)
         table.insert(new, 0)
         model.insert(new)
-        assert [item.step for item, _, _ in table.entries()] == steps(model.held)
+        assert [item.step for item in table.entries()] == steps(model.held)
         assert table.num_bytes == sum(held.num_bytes for held in model.held) <= max_bytes
         assert len(table) == len(model.held)
         assert all(0 < len(queue) <= queue_length for queue in table._buckets.values())
@@ -117,7 +117,7 @@ def test_the_oldest_of_all_leaves_a_full_budget():
     for step in range(5):
         table.insert(entry(step, place=key(azimuth=20 * step)), 0)
         assert table.num_bytes <= 60
-    assert [item.step for item, _, _ in table.entries()] == [2, 3, 4]
+    assert [item.step for item in table.entries()] == [2, 3, 4]
 
 
 def test_an_entry_beyond_the_budget_pushes_nothing_out():
@@ -155,9 +155,9 @@ def test_clearing_and_restoring():
     table = build()
     for step in range(3):
         table.insert(entry(step, place=key(azimuth=20 * step)), 0)
-    held = table.entries()
+    state = table.state_dict()
     table.clear()
     assert (len(table), table.num_bytes, table.candidates(key())) == (0, 0, [])
-    for item, row, uses in held:
-        table.restore(item, row, uses)
-    assert table.entries() == held
+    table.load_state_dict(state)
+    assert table.state_dict() == state
+    assert len(table) == 3

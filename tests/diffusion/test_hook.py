@@ -180,7 +180,7 @@ def test_stored_features_are_copies():
         predict(unet, inputs)
     held = sum(
         tensor.untyped_storage().nbytes()
-        for entry, _, _ in cache.store.entries()
+        for entry in cache.store.entries()
         for tensor in (entry.latents, entry.feature)
     )
     assert held == cache.store.num_bytes

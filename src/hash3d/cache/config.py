@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .adaptive import AdaptiveTable
 from .feature_cache import FeatureCache, Mode
 from .grid import RELEASED_GRID, GridConfig
 from .last_feature import LastFeature
@@ -28,6 +29,11 @@ class Hash3DConfig:
     None: the last but one of the U-Net, which is i = 10 of the 12 of Stable Diffusion and Zero123."""
     grid: GridConfig = field(default_factory=GridConfig)
     """Cell sizes and the hash."""
+    other_grids: tuple[GridConfig, ...] = ()
+    """Further grids, from fine to coarse, in tables beside the first: then the cell that has served best decides (the
+    paper's adaptive grid, `AdaptiveTable`)."""
+    gamma: float = 0.9
+    """Memory of the running similarity by which one of several grids is chosen; the papers give no value."""
     queue_length: int = 3
     """Entries a bucket; the oldest leaves."""
     aggregation: Aggregation = "softmax"
@@ -53,6 +59,8 @@ class Hash3DConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.reuse_probability <= 1.0:
             raise ValueError(f"Expected reuse_probability to be between 0.0 and 1.0, but got {self.reuse_probability}.")
+        if not 0.0 <= self.gamma < 1.0:
+            raise ValueError(f"Expected gamma to be at least 0.0 and less than 1.0, but got {self.gamma}.")
         for name in ("queue_length", "pool_length", "max_age", "max_bytes"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"Expected {name} to be at least 1, but got {getattr(self, name)}.")
@@ -73,13 +81,18 @@ class Hash3DConfig:
     def _build_store(self) -> Store:
         if self.store == "pool":
             return Pool(length=self.pool_length, max_bytes=self.max_bytes)
-        return HashTable(
-            self.grid.build(),
-            queue_length=self.queue_length,
-            aggregation=self.aggregation,
-            verify=self.verify,
-            max_bytes=self.max_bytes,
-        )
+        grids = (self.grid, *self.other_grids)
+        tables = [
+            HashTable(
+                grid.build(),
+                queue_length=self.queue_length,
+                aggregation=self.aggregation,
+                verify=self.verify,
+                max_bytes=self.max_bytes // len(grids),
+            )
+            for grid in grids
+        ]
+        return AdaptiveTable(tables, gamma=self.gamma) if self.other_grids else tables[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,15 +126,16 @@ class DeepCacheConfig:
 
 CacheConfig = Hash3DConfig | DeepCacheConfig
 
-PAPER = Hash3DConfig(
-    reuse_probability=0.1,
-    grid=GridConfig(
-        azimuth=20.0, elevation=20.0, radius=0.15, timestep=20.0, order=("azimuth", "elevation", "radius", "timestep")
-    ),
-    max_age=None,
-)
-"""The text's order of fields, the middle one of its three cell sizes, queue 3, eta 0.1 (arXiv 2404.06091v1, sections
-4 and 5). The choice among three grids by running similarity (its adaptive grid) is not in this preset yet."""
+_PAPER_GRIDS = tuple(
+    GridConfig(
+        azimuth=angle, elevation=angle, radius=radius, timestep=angle,
+        order=("azimuth", "elevation", "radius", "timestep"),
+    )
+    for angle, radius in ((10.0, 0.1), (20.0, 0.15), (30.0, 0.2))
+)  # fmt: skip
+
+PAPER = Hash3DConfig(reuse_probability=0.1, grid=_PAPER_GRIDS[0], other_grids=_PAPER_GRIDS[1:], max_age=None)
+"""The text's order of fields, its three cell sizes, queue 3, eta 0.1 (arXiv 2404.06091v1, sections 4 and 5)."""
 
 RELEASED = Hash3DConfig(reuse_probability=0.1, grid=RELEASED_GRID, verify=False, whole_batch=True, max_age=None)
 """What the released code does (cc48922): fields in the wrong order, 200 buckets, unchecked collisions, one coin a call.

@@ -3,13 +3,12 @@
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
-from .grid import FIELDS, Key
+from .grid import Key
 from .statistics import CacheStatistics
 from .store import Entry, Found, Store
 
@@ -146,14 +145,9 @@ class FeatureCache:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs to go on as if it had not stopped: tensors and plain values."""
-        entries = [
-            {**asdict(entry.key), "latents": entry.latents, "feature": entry.feature, "step": entry.step}
-            | {"row": row, "uses": uses}
-            for entry, row, uses in self.store.entries()
-        ]
         version, internal, gauss = self._random.getstate()
         return {
-            "entries": entries,
+            "store": self.store.state_dict(),
             "step": self.step,
             "random": [version, list(internal), gauss],
             "statistics": self.statistics.state_dict(),
@@ -163,10 +157,7 @@ class FeatureCache:
         """Take over a saved state; the next call says which scope and signature it belongs to."""
         self.reset()
         self._scope = self._signature = _UNKNOWN
-        for item in state["entries"]:
-            key = Key(**{name: item[name] for name in FIELDS})
-            entry = Entry(key=key, latents=item["latents"], feature=item["feature"], step=item["step"])
-            self.store.restore(entry, item["row"], item["uses"])
+        self.store.load_state_dict(state["store"])
         version, internal, gauss = state["random"]
         self._random.setstate((version, tuple(internal), gauss))
         self.step = state["step"]

@@ -1,5 +1,7 @@
 """The store of DeepCache, the baseline."""
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -43,13 +45,17 @@ class LastFeature:
         """Forget every entry stored before `first_step`."""
         self._rows = {row: item for row, item in self._rows.items() if item[0].step >= first_step}
 
-    def entries(self) -> list[tuple[Entry, int, int]]:
+    def entries(self) -> list[Entry]:
         """Everything held."""
-        return [(entry, row, uses) for row, (entry, uses) in self._rows.items()]
+        return [entry for entry, _ in self._rows.values()]
 
-    def restore(self, entry: Entry, row: int, uses: int) -> None:
-        """Take back one item of `entries()`."""
-        self._rows[row] = (entry, uses)
+    def state_dict(self) -> dict[str, Any]:
+        """The entries with their places and uses."""
+        return {"rows": [entry.state_dict() | {"row": row, "uses": uses} for row, (entry, uses) in self._rows.items()]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Hold what was saved."""
+        self._rows = {item["row"]: (Entry.from_state_dict(item), item["uses"]) for item in state["rows"]}
 
     def clear(self) -> None:
         """Forget everything."""

@@ -1,13 +1,13 @@
 """Entries, and what every store of entries shares: an order of age and a byte budget that is never exceeded."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
-from .grid import Key
+from .grid import FIELDS, Key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,16 @@ class Entry:
     def num_bytes(self) -> int:
         """Bytes that the entry's tensors hold."""
         return sum(tensor.numel() * tensor.element_size() for tensor in (self.latents, self.feature))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+        return {**asdict(self.key), "latents": self.latents, "feature": self.feature, "step": self.step}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> "Entry":
+        """The inverse of `state_dict`."""
+        key = Key(**{name: state[name] for name in FIELDS})
+        return cls(key=key, latents=state["latents"], feature=state["feature"], step=state["step"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +58,14 @@ class Store(Protocol):
     def insert(self, entry: Entry, row: int) -> None:
         """Keep an entry."""
 
-    def entries(self) -> list[tuple[Entry, int, int]]:
-        """Everything held, oldest first: (entry, row, uses). Inserting it again, in order, gives the same store."""
+    def entries(self) -> list[Entry]:
+        """Everything held, oldest first."""
 
-    def restore(self, entry: Entry, row: int, uses: int) -> None:
-        """Take back one item of `entries()`."""
+    def state_dict(self) -> dict[str, Any]:
+        """All that the store holds: tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Hold what was saved, and nothing else."""
 
     def expire(self, first_step: int) -> None:
         """Forget every entry stored before `first_step`."""
@@ -140,13 +153,19 @@ class BoundedStore:
         """Keep an entry."""
         raise NotImplementedError
 
-    def entries(self) -> list[tuple[Entry, int, int]]:
+    def entries(self) -> list[Entry]:
         """Everything held, oldest first."""
-        return [(entry, 0, 0) for entry in self._entries.values()]
+        return self._entries.values()
 
-    def restore(self, entry: Entry, row: int, uses: int) -> None:
-        """Take back one item of `entries()`."""
-        self.insert(entry, row)
+    def state_dict(self) -> dict[str, Any]:
+        """The entries, oldest first."""
+        return {"entries": [entry.state_dict() for entry in self.entries()]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Hold what was saved: inserting it in order gives the same store."""
+        self.clear()
+        for item in state["entries"]:
+            self.insert(Entry.from_state_dict(item), 0)
 
     def expire(self, first_step: int) -> None:
         """Forget every entry stored before `first_step`."""
