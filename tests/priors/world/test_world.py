@@ -5,9 +5,10 @@ import torch
 
 from hash3d.cameras import Cameras
 from hash3d.priors.world import draw_objects, sdf
+from hash3d.priors.world.assembly import Assembly
 from hash3d.priors.world.draws import Draws
 from hash3d.priors.world.materials import plain
-from hash3d.priors.world.objects import COLUMN, ELLIPSOID, Assembly, Objects
+from hash3d.priors.world.objects import COLUMN, ELLIPSOID, Objects
 from hash3d.priors.world.render import render, render_torch
 
 
@@ -17,8 +18,8 @@ def camera(azimuth, size=32, elevation=0.0):
 
 def one_part(kind, size, centre, **options) -> Objects:
     draws = Draws(torch.tensor([3]), seed=0)
-    shape = Assembly(1, torch.device("cpu"))
-    shape.add(kind, plain(draws, torch.tensor([[0.8, 0.1, 0.1]])), size=size, centre=centre, **options)
+    shape = Assembly(1, torch.device("cpu"), torch.zeros(1, dtype=torch.long))
+    shape.add(kind, "body", plain(draws, torch.tensor([[0.8, 0.1, 0.1]])), size, centre, **options)
     return shape.objects(torch.zeros(1, 4), torch.tensor([[0.6, 0.0, 0.0, 1.0, 0.0, 0.0]]))
 
 
@@ -26,7 +27,19 @@ def test_an_object_depends_on_its_number_and_the_seed_alone():
     many = draw_objects(torch.arange(64))
     few = draw_objects(torch.tensor([41, 7]))
     other = draw_objects(torch.tensor([41, 7]), seed=1)
-    for name in ("kind", "centre", "size", "colors", "numbers", "light"):
+    for name in (
+        "kind",
+        "centre",
+        "size",
+        "colors",
+        "numbers",
+        "light",
+        "profile",
+        "noun",
+        "role",
+        "relation",
+        "other",
+    ):
         assert torch.equal(getattr(many, name)[[41, 7]], getattr(few, name))
     assert not torch.equal(few.centre, other.centre)
 
@@ -61,9 +74,9 @@ def test_an_object_at_positive_x(azimuth, column):
 
 
 def test_subtraction_leaves_a_hole():
-    draws, shape = Draws(torch.tensor([3]), seed=0), Assembly(1, torch.device("cpu"))
-    shape.add(ELLIPSOID, plain(draws), size=0.4)
-    shape.add(COLUMN, plain(draws), size=(0.1, 1.0, 0.1), corner=1.0, operation=1)
+    draws, shape = Draws(torch.tensor([3]), seed=0), Assembly(1, torch.device("cpu"), torch.zeros(1, dtype=torch.long))
+    shape.add(ELLIPSOID, "body", plain(draws), 0.4)
+    shape.add(COLUMN, "", plain(draws), (0.1, 1.0, 0.1), corner=1.0, operation=1)
     objects = shape.objects(torch.zeros(1, 4), torch.zeros(1, 6))
     inside = sdf.distance(objects, torch.tensor([[[0.0, 0.0, 0.0], [0.2, 0.0, 0.0]]]))[0]
     assert inside[0] > 0 > inside[1]
@@ -77,9 +90,11 @@ def test_shading_is_that_of_the_evaluation_set():
 
 @pytest.mark.gpu
 def test_the_kernel_equals_the_definition():
-    objects = draw_objects(torch.arange(24))
+    objects = draw_objects(torch.arange(72))
+    assert set(objects.kind.unique().tolist()) == {0, 1, 2, 3, 4, 5}
+    assert len(objects.pattern.unique()) == 14
     cameras = Cameras.orbit(
-        elevation=torch.linspace(-20, 75, 24), azimuth=torch.arange(24) * 15.0, radius=1.5, fov_y=49.1, size=64
+        elevation=torch.linspace(-20, 75, 72), azimuth=torch.arange(72) * 15.0, radius=1.5, fov_y=49.1, size=64
     )
     expected = render_torch(objects, cameras, samples=1).int()
     found = render(objects.to("cuda"), cameras, samples=1).cpu().int()

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
-"""The world's objects inside the Triton kernel: the same formulas as `sdf`, `textures` and `render`, same parameters.
+"""The world's objects inside the Triton kernel: the same formulas as `sdf` and `render`, same parameters.
 
 The loops over parts read the objects' numbers as scalars, so a part's kind is a branch and not a mask.
 """
@@ -11,15 +11,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.priors.world import sdf
+from hash3d.priors.world._triton_textures import _shares
 from hash3d.priors.world.objects import NONE, PARTS, Objects
 
-ROW = 40
+ROW = 46
 """Numbers of a part."""
 HEAD = 12
 """Numbers of an object: tint (4), light (6), count of parts, padding."""
 
 
-def pack(objects: Objects) -> tuple[Float[Tensor, "N P 40"], Float[Tensor, "N 12"]]:
+def pack(objects: Objects) -> tuple[Float[Tensor, "N P 46"], Float[Tensor, "N 12"]]:
     """The objects as two tables of floats."""
     count = len(objects)
     parts = torch.cat(
@@ -33,6 +34,7 @@ def pack(objects: Objects) -> tuple[Float[Tensor, "N P 40"], Float[Tensor, "N 12
             objects.colors.reshape(count, PARTS, 9),
             objects.axis,
             objects.numbers,
+            objects.profile,
         ],
         dim=-1,
     )
@@ -64,6 +66,70 @@ def _local(row, x, y, z):
 
 
 @triton.jit
+def _knot(radius, gap):
+    gap = tl.abs(gap)
+    near = (1.5 * gap - 2.5) * gap * gap + 1.0
+    far = ((-0.5 * gap + 2.5) * gap - 4.0) * gap + 2.0
+    return radius * tl.where(gap < 1.0, near, tl.where(gap < 2.0, far, 0.0))
+
+
+@triton.jit
+def _lathe(row, x, y, z):
+    half_x = tl.maximum(tl.load(row + 15), 1e-4)
+    half_y = tl.maximum(tl.load(row + 16), 1e-4)
+    half_z = tl.maximum(tl.load(row + 17), 1e-4)
+    place = 2.5 * tl.minimum(tl.maximum(y / half_y, -1.0), 1.0) + 2.5
+    r0 = tl.load(row + 40)
+    r1 = tl.load(row + 41)
+    r4 = tl.load(row + 44)
+    r5 = tl.load(row + 45)
+    radius = _knot(2.0 * r0 - r1, place + 1.0) + _knot(r0, place) + _knot(r1, place - 1.0)
+    radius += _knot(tl.load(row + 42), place - 2.0) + _knot(tl.load(row + 43), place - 3.0)
+    radius += _knot(r4, place - 4.0) + _knot(r5, place - 5.0) + _knot(2.0 * r5 - r4, place - 6.0)
+    oval = z * half_x / half_z
+    rounding = tl.load(row + 21)
+    side = tl.sqrt(x * x + oval * oval + 1e-12) - half_x * tl.maximum(radius, 0.0)
+    side = tl.load(row + 22) * (side - rounding) + rounding
+    return _rectangle(side, tl.abs(y) - half_y, 0.0) - rounding
+
+
+@triton.jit
+def _angle_from_up(x, y):
+    wide = tl.abs(x)
+    height = tl.abs(y)
+    ratio = tl.minimum(wide, height) / tl.maximum(tl.maximum(wide, height), 1e-9)
+    square = ratio * ratio
+    angle = ((-0.0464964749 * square + 0.15931422) * square - 0.327622764) * square * ratio + ratio
+    angle = tl.where(wide > height, 1.5707964 - angle, angle)
+    return tl.where(y < 0.0, 3.1415927 - angle, angle)
+
+
+@triton.jit
+def _star(row, x, y, z):
+    half_x = tl.maximum(tl.load(row + 15), 1e-4)
+    half_y = tl.maximum(tl.load(row + 16), 1e-4)
+    half_z = tl.maximum(tl.load(row + 17), 1e-4)
+    sector = tl.load(row + 40)
+    v = y * half_x / half_y
+    angle = _angle_from_up(x, v) / (2.0 * tl.maximum(sector, 1e-3))
+    angle = 2.0 * sector * tl.abs(angle - tl.floor(angle + 0.5))
+    length = tl.sqrt(x * x + v * v + 1e-12)
+    to_x = length * tl.cos(angle) - half_x
+    to_y = length * tl.sin(angle)
+    side_x = half_x * (tl.load(row + 41) - 1.0)
+    side_y = half_x * tl.load(row + 42)
+    share = (to_x * side_x + to_y * side_y) / (side_x * side_x + side_y * side_y + 1e-12)
+    share = tl.minimum(tl.maximum(share, 0.0), 1.0)
+    gap_x = to_x - share * side_x
+    gap_y = to_y - share * side_y
+    gap = tl.sqrt(gap_x * gap_x + gap_y * gap_y + 1e-12)
+    rounding = tl.load(row + 21)
+    flat = tl.where(side_x * to_y - side_y * to_x > 0.0, 0.0 - gap, gap)
+    flat = tl.load(row + 22) * (flat - rounding) + rounding
+    return _rectangle(flat, tl.abs(z) - half_z, 0.0) - rounding
+
+
+@triton.jit
 def _part(row, kind, x, y, z):
     half_x = tl.load(row + 15)
     half_y = tl.load(row + 16)
@@ -75,7 +141,8 @@ def _part(row, kind, x, y, z):
         height = tl.minimum(tl.maximum(y / tl.maximum(half_y, 1e-4), -1.0), 1.0)
         profile = 1.0 + tl.load(row + 19) * height + tl.load(row + 20) * (1.0 - height * height)
         side = _rectangle(tl.abs(x) - profile * half_x, tl.abs(z) - profile * half_z, profile * corner)
-        distance = _rectangle(tl.load(row + 22) * side, tl.abs(y) - half_y, 0.0) - rounding
+        side = tl.load(row + 22) * (side - rounding) + rounding
+        distance = _rectangle(side, tl.abs(y) - half_y, 0.0) - rounding
     elif kind == 2.0:
         ux = x / half_x
         uy = y / half_y
@@ -85,6 +152,10 @@ def _part(row, kind, x, y, z):
         uy = uy / half_y
         uz = uz / half_z
         distance = k0 * (k0 - 1.0) / tl.sqrt(ux * ux + uy * uy + uz * uz + 1e-12)
+    elif kind == 4.0:
+        distance = _lathe(row, x, y, z)
+    elif kind == 5.0:
+        distance = _star(row, x, y, z)
     else:
         across = _rectangle(tl.abs(x) - half_x, tl.abs(y) - half_y, corner)
         distance = tl.sqrt(across * across + z * z + 1e-12) - rounding
@@ -112,55 +183,6 @@ def _distance(rows, count, x, y, z, ROW: tl.constexpr):
             each = _part(row, kind, lx, ly, lz)
             total, _share = _combine(row, total, each)
     return total
-
-
-@triton.jit
-def _shares(row, x, y, z):
-    """Shares of the second and third colour (textures.py)."""
-    pattern = tl.load(row + 23)
-    n0 = tl.load(row + 36)
-    n1 = tl.load(row + 37)
-    n2 = tl.load(row + 38)
-    n3 = tl.load(row + 39)
-    along = x * tl.load(row + 33) + y * tl.load(row + 34) + z * tl.load(row + 35)
-    second = x * 0.0
-    third = x * 0.0
-    if pattern == 1.0:
-        second = tl.sin(n0 * along + n1) * n2 + 0.5 + n3
-    elif pattern == 2.0:
-        second = tl.sin(n0 * x + n1) * tl.sin(n0 * y + n1) * tl.sin(n0 * z + n1) * n2 * 4.0 + 0.5
-    elif pattern == 3.0:
-        second = 0.5 + 0.5 * n0 * along + n1
-    elif pattern == 4.0:
-        warped = tl.sin(n0 * along + n1 + 2.0 * tl.sin(0.7 * n0 * y + n3))
-        second = warped * tl.sin(1.3 * n0 * z + 2.0 * n1 + 1.5 * tl.sin(0.9 * n0 * x + n3)) * n2 + 0.5
-    elif pattern == 5.0:
-        inside = (tl.abs(x) < n0) & (tl.abs(y - n1) < n2) & (z > 0.0)
-        second = tl.where(inside, 1.0, 0.0)
-        lines = n3 * (y - n1)
-        text = (tl.sin(lines) > 0.25) & (tl.sin(1.7 * n3 * x + 3.0 * tl.floor(lines / 6.2832)) > -0.35)
-        third = tl.where(inside & text, 1.0, 0.0)
-    elif pattern == 6.0:
-        cx = n0 * x + n1
-        cy = n0 * y + n1
-        cz = n0 * z + n1
-        cx = cx - tl.floor(cx) - 0.5
-        cy = cy - tl.floor(cy) - 0.5
-        cz = cz - tl.floor(cz) - 0.5
-        second = tl.where(cx * cx + cy * cy + cz * cz < n2 * n2, 1.0, 0.0)
-    elif pattern == 7.0:
-        second = tl.where(tl.abs(along - n0) < n1, 1.0, 0.0)
-        third = tl.where(tl.abs(along - n0) < n2, 1.0, 0.0)
-    elif pattern == 8.0:
-        second = tl.where(along > n0, 1.0, 0.0)
-    elif pattern == 9.0:
-        bx = x / 0.6
-        by = (y - n3) / 0.5
-        second = tl.where((bx * bx + by * by < 1.0) & (z > 0.0), 1.0, 0.0)
-        ex = tl.abs(x) - n0
-        ey = y - n1
-        third = tl.where((ex * ex + ey * ey < n2 * n2) & (z > 0.0), 1.0, 0.0)
-    return tl.minimum(tl.maximum(second, 0.0), 1.0), third
 
 
 @triton.jit

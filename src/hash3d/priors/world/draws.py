@@ -1,12 +1,17 @@
 """Random numbers of (seed, object, slot) alone: object 17 is the same on every device and in every batch."""
 
+import functools
+import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 _MASK = 0xFFFFFFFF
+BLOCK = 32
+"""Numbers of a stream that are made at once."""
 
 
 def _mix(keys: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
@@ -16,6 +21,12 @@ def _mix(keys: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
     return keys ^ (keys >> 16)
 
 
+@functools.cache
+def constant(values: tuple[object, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A small tensor of numbers, made once a device; not to be written to."""
+    return torch.tensor(values, device=device, dtype=dtype)
+
+
 class Draws:
     """A stream of draws for each of N objects; each call takes the next slots of every stream."""
 
@@ -23,7 +34,7 @@ class Draws:
         self.identities, self.seed = identities, seed
         start = _mix(torch.tensor(seed & _MASK, device=identities.device))
         self._keys = _mix(_mix(identities.long() & _MASK) ^ start)
-        self._slot = 0
+        self._slot, self._numbers = 0, torch.empty(len(self), 0, device=self.device)
 
     def __len__(self) -> int:
         return self.identities.shape[0]
@@ -40,20 +51,27 @@ class Draws:
     def uniform(self, low: float = 0.0, high: float = 1.0, *shape: int) -> Float[Tensor, "N ..."]:
         """Uniform in [low, high), of shape [N, *shape]."""
         count = math.prod(shape)
-        slots = torch.arange(self._slot, self._slot + count, device=self.device) * 0x9E3779B9
         self._slot += count
-        bits = _mix((self._keys[:, None] + slots) & _MASK) >> 8
-        return low + (high - low) * (bits.float() / 2**24).reshape(len(self), *shape)
+        while self._numbers.shape[1] < self._slot:
+            slots = torch.arange(BLOCK, device=self.device) + self._numbers.shape[1]
+            bits = _mix((self._keys[:, None] + slots * 0x9E3779B9) & _MASK) >> 8
+            self._numbers = torch.cat([self._numbers, bits.float() / 2**24], dim=1)
+        return low + (high - low) * self._numbers[:, self._slot - count : self._slot].reshape(len(self), *shape)
 
     def flag(self, probability: float) -> Bool[Tensor, " N"]:
         """True with the given probability."""
         return self.uniform() < probability
 
-    def choice(self, weights: list[float]) -> Int[Tensor, " N"]:
+    def choice(self, weights: Sequence[float]) -> Int[Tensor, " N"]:
         """An index, drawn with the given weights."""
-        edges = torch.tensor(weights, device=self.device).cumsum(0)
-        index: Tensor = torch.searchsorted(edges / edges[-1], self.uniform(), right=True)
+        total = sum(weights)
+        edges = constant(tuple(each / total for each in itertools.accumulate(weights)), self.device)
+        index: Tensor = torch.searchsorted(edges, self.uniform(), right=True)
         return index.clamp(max=len(weights) - 1)
+
+    def full(self, value: float) -> Float[Tensor, " N"]:
+        """The same number for all; takes no slot."""
+        return torch.full((len(self),), value, device=self.device)
 
     def direction(self) -> Float[Tensor, "N 3"]:
         """A unit vector, uniform on the sphere."""

@@ -2,28 +2,52 @@
 
 Frame: y up, front +z, as in `hash3d.cameras`. A part's local point is `rotation^T (point - centre)`. Lengths are scene
 units. Kinds: a COLUMN is a rounded rectangle in x and z, swept along y while it tapers and bulges (box, cylinder, cone,
-pyramid, capsule, barrel); an ELLIPSOID; a RING is a tube along a rounded rectangle in x and y (torus, cup handle).
+pyramid, capsule, barrel); an ELLIPSOID; a RING is a tube along a rounded rectangle in x and y (torus, cup handle); a
+LATHE is a profile turned about y (vase, bell, bowl); a STAR is a star or regular polygon in x and y, drawn out along z.
 """
 
 import dataclasses
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 PARTS = 10
-NONE, COLUMN, ELLIPSOID, RING = 0, 1, 2, 3
+NONE, COLUMN, ELLIPSOID, RING, LATHE, STAR = range(6)
 UNION, SUBTRACT = 0, 1
 
 
 def turn(axis: int, angle: Float[Tensor, " N"]) -> Float[Tensor, "N 3 3"]:
     """Rotations about a coordinate axis by angles in radians."""
-    first, second = (axis + 1) % 3, (axis + 2) % 3
-    matrix = torch.eye(3, device=angle.device).repeat(len(angle), 1, 1)
-    matrix[:, first, first] = matrix[:, second, second] = angle.cos()
-    matrix[:, first, second], matrix[:, second, first] = -angle.sin(), angle.sin()
-    return matrix
+    cosine, sine = angle.cos(), angle.sin()
+    zero, one = torch.zeros_like(angle), torch.ones_like(angle)
+    entries = {0: (one, zero, zero, zero, cosine, -sine, zero, sine, cosine)}
+    entries[1] = (cosine, zero, sine, zero, one, zero, -sine, zero, cosine)
+    entries[2] = (cosine, -sine, zero, sine, cosine, zero, zero, zero, one)
+    return torch.stack(entries[axis], dim=-1).view(-1, 3, 3)
+
+
+def star(points: Float[Tensor, " N"] | float, inner: Float[Tensor, " N"] | float = 0.0) -> tuple[object, ...]:
+    """The profile of a STAR; its dents lie at `inner` half sizes (0: a regular polygon)."""
+    points = torch.as_tensor(points, dtype=torch.float32)
+    angle = math.pi / points
+    ratio = torch.where(torch.as_tensor(inner, device=points.device) > 0, inner, angle.cos())
+    return (angle, ratio * angle.cos(), ratio * angle.sin(), 0.0, 0.0, 0.0)
+
+
+def turned(profile: Float[Tensor, "*B 6"], place: Float[Tensor, "*B M"]) -> Float[Tensor, "*B M"]:
+    """Radius at `place` in [0, 5] on the Catmull-Rom curve through six radii, its ends drawn on straight."""
+    first, second, fifth, sixth = (profile[..., k, None] for k in (0, 1, 4, 5))
+    knots = [2 * first - second, *profile[..., None].unbind(-2), 2 * sixth - fifth]
+    total = torch.zeros_like(place)
+    for number, knot in enumerate(knots):
+        gap = (place - (number - 1)).abs()
+        near = (1.5 * gap - 2.5) * gap * gap + 1
+        far = ((-0.5 * gap + 2.5) * gap - 4) * gap + 2
+        total = total + knot * torch.where(gap < 1, near, torch.where(gap < 2, far, 0.0))
+    return total.clamp(min=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +87,17 @@ class Objects:
     """Colour towards which the underside goes, and by how much."""
     light: Float[Tensor, "N 6"]
     """Ambient share, share of the fixed light (the rest is at the camera), its direction (3), specular strength."""
+    profile: Float[Tensor, "N P 6"]
+    """LATHE: radii, in half sizes, at six even heights from the bottom up (`turned` is the curve through them). STAR:
+    half the angle between two points in radians, and x and y of the dent beside the tip (1, 0), in half sizes."""
+    noun: Int[Tensor, " N"]
+    """Index into `words.NOUNS`."""
+    role: Int[Tensor, "N P"]
+    """Index into `words.ROLES`."""
+    relation: Int[Tensor, " N"]
+    """Index into `words.RELATIONS`: how the thing stands to the part "other"."""
+    other: Int[Tensor, " N"]
+    """Index into `words.NOUNS`: what the part "other" is."""
 
     def __len__(self) -> int:
         return self.kind.shape[0]
@@ -82,38 +117,7 @@ class Objects:
 
     def outline(self) -> Float[Tensor, "N P 64 3"]:
         """Points on (or, at bulges, near) the surface of every part, in the object's frame."""
-        device, rounding = self.kind.device, self.rounding[..., None]
-        angle = (torch.arange(16, device=device) * (torch.pi / 8)).repeat(4)
-        height = torch.tensor([-1.0, -0.35, 0.35, 1.0], device=device).repeat_interleave(16)
-        profile = 1 + self.taper[..., None] * height + self.bulge[..., None] * (1 - height * height)
-        cosine, sine = angle.cos(), angle.sin()
-        half_x, half_y, half_z = (axis[..., None] for axis in self.size.unbind(-1))
-        corner = self.corner[..., None]
-
-        def rectangle(half: Tensor, wave: Tensor) -> Tensor:
-            return (half - corner) * (wave.abs() > 1e-4) * wave.sign() + corner * wave
-
-        column = torch.stack(
-            torch.broadcast_tensors(
-                profile * rectangle(half_x, cosine) + rounding * cosine,
-                height * (half_y + rounding),
-                profile * rectangle(half_z, sine) + rounding * sine,
-            ),
-            -1,
-        )
-        latitude = (1 - height * height).sqrt()
-        sphere = torch.stack([latitude * cosine, height, latitude * sine], -1)
-        ring = torch.stack(
-            torch.broadcast_tensors(
-                rectangle(half_x, cosine) + rounding * cosine,
-                rectangle(half_y, sine) + rounding * sine,
-                rounding * height,
-            ),
-            -1,
-        )
-        kind = self.kind[..., None, None]
-        local = torch.where(kind == COLUMN, column, torch.where(kind == RING, ring, sphere * self.size[:, :, None]))
-        return torch.einsum("npij,npkj->npki", self.rotation, local) + self.centre[:, :, None]
+        return outline(self)
 
     def transformed(self, rotation: Float[Tensor, "N 3 3"]) -> "Objects":
         """The objects turned about the origin."""
@@ -142,74 +146,68 @@ class Objects:
         )
 
 
-@dataclass
-class Assembly:
-    """Collects the parts of N objects, one `add` a part."""
+def outline(objects: Objects) -> Float[Tensor, "N P 64 3"]:
+    """Points on (or, at bulges, near) the surface of every part, in the object's frame; zero where a part is absent."""
+    kind = objects.kind.flatten()
+    local = torch.zeros(len(kind), 64, 3, device=kind.device)
+    shapes = {COLUMN: _column, ELLIPSOID: _ellipsoid, RING: _ring, LATHE: _lathe, STAR: _star}
+    for number, points in shapes.items():
+        here = (kind == number).nonzero()[:, 0]
+        size, rounding = objects.size.flatten(0, 1)[here], objects.rounding.flatten()[here, None]
+        numbers = (objects.corner, objects.taper, objects.bulge)
+        bend = torch.stack([each.flatten()[here] for each in numbers], dim=-1)
+        edges = points((size[:, :1], size[:, 1:2], size[:, 2:]), rounding, bend, objects.profile.flatten(0, 1)[here])
+        local[here] = torch.stack(torch.broadcast_tensors(*edges), dim=-1)
+    turned_ = local.view(*objects.kind.shape, 64, 3) @ objects.rotation.transpose(-1, -2)
+    return turned_ + objects.centre[:, :, None]
 
-    count: int
-    device: torch.device
-    parts: list[dict[str, Tensor]] = field(default_factory=list)
 
-    def _vector(self, value: object, width: int) -> Float[Tensor, "N W"]:
-        """Numbers or [N] tensors, side by side."""
-        items = [value] * width if isinstance(value, int | float | Tensor) else list(value)  # type: ignore[call-overload]
-        return torch.stack([self._scalar(item) for item in items], dim=-1)
+Edges = tuple[Tensor, Tensor, Tensor]
 
-    def _scalar(self, value: object) -> Float[Tensor, " N"]:
-        return torch.as_tensor(value, dtype=torch.float32, device=self.device).expand(self.count)
 
-    def add(
-        self,
-        kind: int | Tensor,
-        material: Material,
-        *,
-        size: object,
-        centre: object = 0.0,
-        rotation: Float[Tensor, "N 3 3"] | None = None,
-        corner: object = 0.0,
-        taper: object = 0.0,
-        bulge: object = 0.0,
-        rounding: object = 0.0,
-        smooth: object = 0.0,
-        operation: int | Tensor = UNION,
-        present: Tensor | bool = True,
-    ) -> None:
-        """One part. `size` and `corner` include the rounding; a RING's rounding is the radius of its tube.
+def _angles(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of `count` even angles, 64 / count times over."""
+    angle = (torch.arange(count, device=device) * (2 * math.pi / count)).repeat(64 // count)
+    return angle.cos(), angle.sin()
 
-        `corner` is a fraction of the smaller half size (1: a circle); `present` is false where an object lacks it.
-        """
-        kinds = torch.as_tensor(kind, device=self.device).expand(self.count)
-        half, radius = self._vector(size, 3), self._scalar(rounding)
-        column, ring = kinds == COLUMN, kinds == RING
-        narrow = torch.where(ring, half[:, :2].amin(-1), half[:, [0, 2]].amin(-1))
-        radius = torch.where(column, radius.minimum(0.98 * half.amin(-1)), torch.where(ring, radius, 0.0))
-        circle = self._scalar(corner) * narrow - torch.where(column, radius, 0.0)
-        here = torch.as_tensor(present, device=self.device).expand(self.count)
-        eye = torch.eye(3, device=self.device).expand(self.count, 3, 3)
-        self.parts.append(
-            {
-                "kind": torch.where(here, kinds, NONE),
-                "operation": torch.as_tensor(operation, device=self.device).expand(self.count),
-                "smooth": self._scalar(smooth),
-                "centre": self._vector(centre, 3),
-                "rotation": eye if rotation is None else rotation,
-                "size": half - torch.where(column, radius, 0.0)[:, None],
-                "corner": circle.clamp(min=0.0),
-                "taper": self._scalar(taper),
-                "bulge": self._scalar(bulge),
-                "rounding": radius,
-                "colors": material.colors,
-                "pattern": material.pattern,
-                "axis": material.axis,
-                "numbers": material.numbers,
-            }
-        )
 
-    def objects(self, tint: Float[Tensor, "N 4"], light: Float[Tensor, "N 6"]) -> Objects:
-        """The objects, padded to PARTS parts."""
-        assert 1 <= len(self.parts) <= PARTS
-        padding = {name: torch.zeros_like(value) for name, value in self.parts[0].items()}
-        padding["size"] = torch.ones_like(padding["size"])
-        rows = self.parts + [padding] * (PARTS - len(self.parts))
-        stacked = {name: torch.stack([row[name] for row in rows], dim=1) for name in padding}
-        return Objects(tint=tint, light=light, **stacked)
+def _heights(device: torch.device) -> Tensor:
+    return torch.tensor([-1.0, -0.35, 0.35, 1.0], device=device).repeat_interleave(16)
+
+
+def _edge(half: Tensor, corner: Tensor, wave: Tensor) -> Tensor:
+    """A coordinate on a rounded rectangle."""
+    return (half - corner) * (wave.abs() > 1e-4) * wave.sign() + corner * wave
+
+
+def _column(half: Edges, rounding: Tensor, bend: Tensor, profile: Tensor) -> Edges:
+    (cosine, sine), height = _angles(16, rounding.device), _heights(rounding.device)
+    corner, taper, bulge = bend[..., None].unbind(1)
+    scale = 1 + taper * height + bulge * (1 - height * height)
+    x, z = scale * _edge(half[0], corner, cosine), scale * _edge(half[2], corner, sine)
+    return x + rounding * cosine, height * (half[1] + rounding), z + rounding * sine
+
+
+def _ellipsoid(half: Edges, rounding: Tensor, bend: Tensor, profile: Tensor) -> Edges:
+    (cosine, sine), height = _angles(16, rounding.device), _heights(rounding.device)
+    latitude = (1 - height * height).sqrt()
+    return half[0] * latitude * cosine, half[1] * height, half[2] * latitude * sine
+
+
+def _ring(half: Edges, rounding: Tensor, bend: Tensor, profile: Tensor) -> Edges:
+    (cosine, sine), corner = _angles(16, rounding.device), bend[:, :1]
+    x, y = _edge(half[0], corner, cosine), _edge(half[1], corner, sine)
+    return x + rounding * cosine, y + rounding * sine, rounding * _heights(rounding.device)
+
+
+def _lathe(half: Edges, rounding: Tensor, bend: Tensor, profile: Tensor) -> Edges:
+    place = torch.linspace(0, 5, 8, device=rounding.device)
+    radius = turned(profile, place.expand(len(profile), 8)).repeat_interleave(8, dim=1)
+    cosine, sine = _angles(8, rounding.device)
+    height = (place * 0.4 - 1).repeat_interleave(8) * (half[1] + rounding)
+    return (half[0] * radius + rounding) * cosine, height, (half[2] * radius + rounding) * sine
+
+
+def _star(half: Edges, rounding: Tensor, bend: Tensor, profile: Tensor) -> Edges:
+    (cosine, sine), height = _angles(16, rounding.device), _heights(rounding.device)
+    return (half[0] + rounding) * cosine, (half[1] + rounding) * sine, height.sign() * (half[2] + rounding)

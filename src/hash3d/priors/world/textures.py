@@ -1,10 +1,18 @@
-"""Procedural patterns, in a part's own coordinates scaled to [-1, 1]. `_triton.py` holds the same formulas."""
+"""Procedural patterns, in a part's own coordinates scaled to [-1, 1]. `_triton_textures.py` holds the same formulas."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-PLAIN, STRIPES, CHECKS, GRADIENT, BLOTCHES, LABEL, DOTS, BAND, SPLIT, FACE = range(10)
+PLAIN, STRIPES, CHECKS, GRADIENT, BLOTCHES, LABEL, DOTS, BAND, SPLIT, FACE, WOOD, PATCHES, ZIGZAG, LOGO = range(14)
+
+
+def _words(x: Tensor, line: Tensor, width: Tensor) -> Tensor:
+    """Where line number `line` of a text has ink: words of different lengths, lines of different lengths."""
+    end = 0.62 + 0.28 * (2.4 * line + 1).sin()
+    u = x / width
+    word = (17 * u + 5 * line).sin() + (29 * u + 2 * line).sin() > -0.75
+    return word & (u > -0.9) & (u < end)
 
 
 def _shares(
@@ -20,16 +28,25 @@ def _shares(
     warped = (n0 * along + n1 + 2 * (0.7 * n0 * y + n3).sin()).sin()
     blotches = (warped * (1.3 * n0 * z + 2 * n1 + 1.5 * (0.9 * n0 * x + n3).sin()).sin() * n2 + 0.5).clamp(0, 1)
     label = ((x.abs() < n0) & ((y - n1).abs() < n2) & (z > 0)).float()
-    rows = n3 * (y - n1)
-    text = label * ((rows.sin() > 0.25) & ((1.7 * n3 * x + 3 * (rows / 6.2832).floor()).sin() > -0.35)).float()
+    rows = n3 * (n1 - y) / 6.2832
+    line = rows.floor()
+    text = label * (((rows - line) > 0.45) & _words(x, line, n0)).float()
     lattice = n0[..., None] * q + n1[..., None]
     cell = lattice - lattice.floor() - 0.5
     dots = ((cell * cell).sum(-1) < n2 * n2).float()
     band = ((along - n0).abs() < n1).float()
-    line = ((along - n0).abs() < n2).float()
+    middle = ((along - n0).abs() < n2).float()
     split = (along > n0).float()
     eyes = ((((x.abs() - n0) ** 2 + (y - n1) ** 2) < n2 * n2) & (z > 0)).float()
     belly = ((((x / 0.6) ** 2 + ((y - n3) / 0.5) ** 2) < 1) & (z > 0)).float()
+    heart = ((x - 0.45) ** 2 + (z * n2 + y * (1 - n2) - 0.35) ** 2 + 1e-12).sqrt()
+    wood = (0.4 + 0.6 * (n0 * heart + n3 * ((2.1 * y + n1).sin() + (1.7 * z + 2.3 * x + n1).sin())).sin()).clamp(0, 1)
+    patch = (n0 * x + n1 + 1.3 * (1.3 * n0 * y + n3).sin()).sin() * (
+        n0 * y + n3 + 1.3 * (1.1 * n0 * z + n1).sin()
+    ).sin()
+    patches = (patch + 0.5 * (1.7 * n0 * z + n1 + n3).sin() > n2).float()
+    tooth = n1 * (x + z)
+    zigzag = ((n0 * (y + n2 * (tooth - tooth.floor() - 0.5).abs())).sin() > n3).float()
     second, third = none, none
     table = {
         STRIPES: (stripes, none),
@@ -38,14 +55,31 @@ def _shares(
         BLOTCHES: (blotches, none),
         LABEL: (label, text),
         DOTS: (dots, none),
-        BAND: (band, line),
+        BAND: (band, middle),
         SPLIT: (split, none),
         FACE: (belly, eyes),
+        WOOD: (wood, none),
+        PATCHES: (patches, none),
+        ZIGZAG: (zigzag, none),
+        LOGO: _logo(x, y, z, n0, n1, n2, n3),
     }
     for kind, (of_second, of_third) in table.items():
         here = (pattern == kind)[:, None]
         second, third = torch.where(here, of_second, second), torch.where(here, of_third, third)
     return second, third
+
+
+def _logo(x: Tensor, y: Tensor, z: Tensor, n0: Tensor, n1: Tensor, n2: Tensor, n3: Tensor) -> tuple[Tensor, Tensor]:
+    """A sign of size n2 at height n1 (disc, ring, square or cross by n3), and below it lines of text of width n0."""
+    u, v = x.abs() / n2, (y - n1).abs() / n2
+    square = u * u + v * v
+    disc, far = square < 1, torch.maximum(u, v)
+    ring, cross = disc & (square > 0.36), (far < 1) & (torch.minimum(u, v) < 0.33)
+    sign = torch.where(n3 < 1, disc, torch.where(n3 < 2, ring, torch.where(n3 < 3, far < 0.85, cross)))
+    rows = (n1 - 1.2 * n2 - y) / 0.16
+    line = rows.floor()
+    text = (rows > 0) & (rows < 3) & (rows - line > 0.4) & _words(x, line, n0)
+    return (sign & (z > 0)).float(), (text & (z > 0)).float()
 
 
 def albedo(
