@@ -2,11 +2,13 @@
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from hash3d.diffusion.noise import NoiseSchedule
 from hash3d.diffusion.pose import NUM_POSE_FEATURES
+from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.diffusion.zero123 import CLIPCameraProjection, Zero123Prior
+from hash3d.priors.tokenizer import build_tokenizer
 
 DOWN = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D")
 UP = ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D")
@@ -46,6 +48,13 @@ UNETS = {
         "class_embed_type": "projection",
         "projection_class_embeddings_input_dim": NUM_POSE_FEATURES,
     },
+    "mini_text": {
+        "block_out_channels": (8, 16, 24),
+        "down_block_types": DOWN[:3],
+        "up_block_types": UP[1:],
+        "addition_embed_type": "text",
+        "addition_embed_type_num_heads": 4,
+    },
 }
 
 
@@ -63,6 +72,19 @@ def unet_inputs(unet: UNet2DConditionModel, views: int = 1, branches: int = 2, s
     return inputs
 
 
+def tiny_autoencoder() -> AutoencoderKL:
+    """Of 32x32 pixels and 8x8 latents."""
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=32,
+        scaling_factor=0.5,
+    )
+
+
 def tiny_zero123(pose_variant: str = "stable", patches: bool = True) -> Zero123Prior:
     """A Zero123 of 32x32 pixels in the layout of the embedded prior, or of the published folders."""
     torch.manual_seed(1)
@@ -74,15 +96,6 @@ def tiny_zero123(pose_variant: str = "stable", patches: bool = True) -> Zero123P
         down_block_types=DOWN[2:],
         up_block_types=UP[:2],
         **(pose_class if patches else {}),
-    )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=32,
-        scaling_factor=0.5,
     )
     encoder = CLIPVisionModelWithProjection(
         CLIPVisionConfig(
@@ -103,11 +116,36 @@ def tiny_zero123(pose_variant: str = "stable", patches: bool = True) -> Zero123P
     )
     return Zero123Prior(
         unet=unet,
-        vae=vae,
+        vae=tiny_autoencoder(),
         image_encoder=encoder,
         camera_projection=projection,
         schedule=NoiseSchedule(prediction_type="v_prediction" if patches else "epsilon"),
         pixel_mean=(0.5, 0.5, 0.5),
         pixel_std=(0.5, 0.5, 0.5),
         pose_variant=pose_variant,
+    ).eval()
+
+
+def tiny_stable_diffusion(prediction_type: str = "epsilon", **unet_changes) -> StableDiffusionPrior:
+    """A Stable Diffusion of 32x32 pixels that knows four words."""
+    torch.manual_seed(1)
+    tokenizer = build_tokenizer(["a", "mug", "photo", "red"])
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=12,
+            intermediate_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    return StableDiffusionPrior(
+        unet=tiny_unet(sample_size=8, **unet_changes),
+        vae=tiny_autoencoder(),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        schedule=NoiseSchedule(prediction_type=prediction_type),
     ).eval()

@@ -127,7 +127,7 @@ def test_an_existing_folder_wins(whole, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["nowhere", "./a/b", "/no/such", "~/none/such", "a/b/c"])
 def test_a_name_that_is_nothing(name):
-    with pytest.raises(FileNotFoundError, match="existing folder, one of mini-zero123, or a hub name"):
+    with pytest.raises(FileNotFoundError, match="existing folder, one of mini-zero123, mini-sd, or a hub name"):
         resolve_folder(name)
 
 

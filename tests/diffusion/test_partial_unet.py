@@ -6,7 +6,8 @@ import torch
 from hash3d.diffusion.partial_unet import PartialUNet
 from tests.tiny_models import UNETS, tiny_unet, unet_inputs
 
-CASES = [(name, cut) for name, count in [*((n, 12) for n in list(UNETS)[:3]), ("mini", 9)] for cut in range(count)]
+NUM_CUTS = {name: 9 if name.startswith("mini") else 12 for name in UNETS}
+CASES = [(name, cut) for name, count in NUM_CUTS.items() for cut in range(count)]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def test_shallow_pass_of_own_feature_is_the_full_pass_bit_for_bit(unets, name, c
 @pytest.mark.parametrize("name", list(UNETS))
 def test_number_of_cuts_is_counted_in_the_module(unets, name):
     partial = PartialUNet(unets[name])
-    assert partial.num_cuts == (9 if name == "mini" else 12)
+    assert partial.num_cuts == NUM_CUTS[name]
     assert (partial.cut, partial.skip) == (partial.num_cuts - 2, 1)
 
 

@@ -49,6 +49,13 @@ def test_a_whole_folder(tmp_path):
     assert truth.alpha[0, 9, 0, 0] == pytest.approx(0.2)
 
 
+def test_sixteen_bits_of_grey_are_kept(tmp_path):
+    folder = write(tmp_path)
+    Image.fromarray(np.full((16, 16), 40_000, dtype=np.uint16)).save(folder / "000.png")
+    truth = load_truth(folder)
+    torch.testing.assert_close(truth.images[0], torch.full((16, 16, 3), 40_000 / 65_535))
+
+
 def without(name):
     return {key: value for key, value in DESCRIPTION.items() if key != name}
 
@@ -78,7 +85,7 @@ def test_no_folder_no_json_and_garbage(tmp_path):
         load_truth(tmp_path)
     write(tmp_path)
     (tmp_path / "000.png").write_text("hello")
-    with pytest.raises(ValueError, match="to be a picture"):
+    with pytest.raises(ValueError, match="none that can be read"):
         load_truth(tmp_path)
     (tmp_path / "views.json").write_text("{")
     with pytest.raises(ValueError, match="JSON"):

@@ -32,7 +32,7 @@ def series(guidance, steps=6, views=1, size=32):
     image = torch.full((size, size, 3), 0.5, requires_grad=True)
     optimizer = torch.optim.Adam([image], lr=0.05)
     losses, gradients = [], []
-    for step in range(steps):
+    for _ in range(steps):
         optimizer.zero_grad()
         cameras, timesteps = draws.next(size, 500, 980, generator)
         output = guidance(image.expand(views, -1, -1, -1), cameras, timesteps)

@@ -1,5 +1,6 @@
 """Files of every kind to pixels, and the sentence for each file that is no picture."""
 
+import math
 import struct
 import zlib
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from hash3d.pictures import PictureError, load_picture
+from hash3d.pictures import PictureError, load_picture, read_rgba
 from hash3d.pictures.loading import FORMATS, MAX_PIXELS
 from tests.pictures.drawing import RED, composite, disc, write
 
@@ -101,25 +102,41 @@ def test_sixteen_bit_grey_keeps_its_values(tmp_path):
     assert picture[16, 16, 3] == 1
 
 
-def test_sixteen_bit_colours(tmp_path):
-    """Written by hand, since Pillow writes none: colour type 6 (RGBA), 16 bits."""
-    rows = np.zeros((32, 32, 4), dtype=">u2")
-    rows[8:24, 8:24] = (60_000, 30_000, 0, 65_535)
-    path = header_only_png(tmp_path / "deep.png", 32, 32)
+def deep_png(path, channels):
+    """Written by hand, since Pillow writes none: 16 bits, colour type 2 (RGB), 4 (grey and alpha) or 6 (RGBA)."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 32, 32, 16, 6, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", 32, 32, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = np.full((32, 32, channels), 40_000, dtype=">u2")
     data = b"".join(b"\0" + row.tobytes() for row in rows)
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
     )
-    picture = load_picture(path)
-    torch.testing.assert_close(
-        picture[16, 16], torch.tensor([60_000, 30_000, 0, 65_535]) / 65_535, rtol=0, atol=1 / 255
-    )
-    assert picture[0, 0, 3] == 0
+    return path
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_sixteen_bit_colours_are_refused(channels, tmp_path):
+    """Pillow would read the upper 8 bits of each and say nothing."""
+    with pytest.raises(PictureError, match=r"Expected 8 bits a colour channel, but .* has 16"):
+        load_picture(deep_png(tmp_path / "deep.png", channels))
+
+
+def test_a_sixteen_bit_ppm_is_refused(tmp_path):
+    path = tmp_path / "deep.ppm"
+    path.write_bytes(b"P6\n32 32\n65535\n" + np.full((32, 32, 3), 40_000, dtype=">u2").tobytes())
+    with pytest.raises(PictureError, match=r"Expected 8 bits a colour channel, but .* has 16"):
+        load_picture(path)
+
+
+def test_pixels_with_their_background_and_at_their_size(tmp_path):
+    """Nothing is removed and nothing rounded: the bytes over 255."""
+    pixels = np.random.default_rng(0).integers(0, 255, (16, 1100, 4), dtype=np.uint8)
+    path = write(tmp_path / "wide.png", pixels)
+    assert np.array_equal(read_rgba(path, max_side=math.inf), pixels.astype(np.float32) / 255)
+    assert read_rgba(path).shape == (15, 1024, 4)
 
 
 @pytest.mark.parametrize("kind", ["palette", "palette with transparency", "grey and alpha", "rgb with a colour key"])

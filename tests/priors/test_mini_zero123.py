@@ -2,13 +2,21 @@ import dataclasses
 import itertools
 import json
 
+import pytest
 import torch
 
+from hash3d.diffusion.pose import pose_numbers
 from hash3d.diffusion.zero123 import Zero123Prior
-from hash3d.priors import architecture, autoencoder, mini_zero123
+from hash3d.priors import architecture, autoencoder, mini_zero123, pool
 from hash3d.priors.average import Average
-from hash3d.priors.evaluate import overlap, pose_towards, psnr, silhouette
 from hash3d.priors.sampling import sample_views
+from hash3d.priors.training import draw_timesteps
+from tests.priors.toy_world import render_square
+
+
+@pytest.fixture(autouse=True)
+def toy_world(monkeypatch):
+    monkeypatch.setattr("hash3d.priors.pool.render", render_square)
 
 
 def test_toy_training_writes_a_prior_that_loads_and_samples(tmp_path):
@@ -28,7 +36,11 @@ def test_toy_training_writes_a_prior_that_loads_and_samples(tmp_path):
     assert prior.pose_variant == "stable"
     assert prior.uses_patches
     images = torch.rand(2, 3, 32, 32) * 2 - 1
-    poses = pose_towards(prior, torch.tensor([0.0, 90.0]), torch.tensor([15.0, 15.0]))
+    angles = torch.tensor([0.0, 90.0])
+    poses = pose_numbers(
+        elevation=angles, relative_azimuth=angles, relative_radius=0 * angles, reference_elevation=15.0,
+        variant=prior.pose_variant,
+    )  # fmt: skip
     assert sample_views(prior, images, poses, num_steps=2).shape == (2, 3, 32, 32)
 
 
@@ -44,7 +56,7 @@ def test_the_autoencoder_learns():
 
 
 def test_timesteps_favour_the_middle():
-    timesteps = mini_zero123.draw_timesteps(20_000, torch.Generator().manual_seed(0))
+    timesteps = draw_timesteps(20_000, torch.Generator().manual_seed(0))
     assert timesteps.min() >= 0
     assert timesteps.max() < 1000
     assert ((timesteps >= 400) & (timesteps < 980)).float().mean() > 0.85
@@ -70,9 +82,30 @@ def test_the_autoencoders_scaled_latents_have_unit_deviation():
     assert abs(float(latents.std()) - 1) < 1e-3
 
 
-def test_scores():
-    white, gray = torch.ones(1, 3, 8, 8), torch.ones(1, 3, 8, 8)
-    gray[..., :4] = 0.0
-    assert float(psnr(white, white)) == 60.0
-    assert silhouette(gray).float().mean() == 0.5
-    assert float(overlap(gray, gray)) == 1.0
+def test_the_autoencoder_is_trained_on_both_kinds_of_ground():
+    views = next(pool.random_views(400, 8, 0, torch.device("cpu"), num_objects=1, colored_grounds=0.5))
+    white = (views[:, 0, 0, :3] == 255).all(-1)
+    assert abs(float(white.float().mean()) - 0.5) < 0.1
+    assert len(views[~white][:, 0, 0, :3].unique(dim=0)) > 100
+
+
+def test_pairs_are_two_views_of_one_object():
+    """With the bytes' mean colour as latents: red is the azimuth / 1.5, green the elevation + 90, blue the object."""
+
+    def middle(views):
+        return views[:, 4, 4].float()[..., None, None]
+
+    views = pool.ViewPool(num_objects=3, views=8, size=8, encode=middle, device=torch.device("cpu"), seed=0)
+    views.fill()
+    pairs = views.sample(300)
+    first, second = pairs.condition_latents.flatten(1), pairs.latents.flatten(1)
+    assert torch.equal(pairs.condition[:, 4, 4].float(), first)
+    assert torch.equal(first[:, 2], second[:, 2]), "one object"
+    assert len(first[:, 2].unique()) == 3
+    assert not torch.equal(first, second)
+    turned = (second[:, 0] - first[:, 0]) * 1.5 - pairs.relative_azimuth
+    assert turned.abs().max() <= 1.5 + 1e-3, "two roundings of 0.75 degrees"
+    assert (second[:, 1] - 90 - pairs.elevation).abs().max() <= 0.5 + 1e-3
+    assert (first[:, 1] - 90 - pairs.reference_elevation).abs().max() <= 0.5 + 1e-3
+    assert pairs.reference_elevation.min() >= -10
+    assert pairs.reference_elevation.max() <= 50

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from diffusers import ModelMixin
 
-EMBEDDED = ("mini-zero123",)
+EMBEDDED = ("mini-zero123", "mini-sd")
 """Priors whose weights ship inside the package."""
 
 
@@ -33,6 +33,8 @@ def resolve_folder(name: str) -> Path:
     if path.exists():
         raise FileNotFoundError(f"Expected the prior {name!r} to be a diffusers folder, but it is a file.")
     if name in EMBEDDED:
+        if not embedded_folder(name).is_dir():
+            raise FileNotFoundError(f"Expected {embedded_folder(name)} to hold the prior {name!r}, but it is missing.")
         return embedded_folder(name)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise FileNotFoundError(

@@ -16,6 +16,7 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from .latent_prior import LatentPrior
 from .loading import load_part, read_json, write_json
 from .noise import NoiseSchedule
 from .pose import PoseVariant, pose_features
@@ -61,7 +62,7 @@ class ImageCondition:
         )
 
 
-class Zero123Prior(nn.Module):
+class Zero123Prior(LatentPrior):
     """The parts of a Zero123 folder. Images are [B, 3, S, S] in [-1, 1], latents [B, 4, h, w]."""
 
     def __init__(
@@ -76,33 +77,20 @@ class Zero123Prior(nn.Module):
         pixel_std: tuple[float, float, float],
         pose_variant: PoseVariant,
     ) -> None:
-        super().__init__()
-        self.unet: Any = unet
-        self.vae: Any = vae
+        super().__init__(unet=unet, vae=vae, schedule=schedule)
         self.image_encoder: Any = image_encoder
         self.camera_projection: Any = camera_projection
-        self.schedule, self.pose_variant = schedule, pose_variant
+        self.pose_variant = pose_variant
         self.pixel_mean, self.pixel_std = pixel_mean, pixel_std
-        self._check()
-
-    def _check(self) -> None:
-        """The parts fit each other."""
-        expected = {
-            "unet in_channels": (self.unet.config.in_channels, 8),
-            "unet out_channels": (self.unet.config.out_channels, 4),
-            "vae latent_channels": (self.vae.config.latent_channels, 4),
-            "unet cross_attention_dim": (
-                self.unet.config.cross_attention_dim,
-                self.camera_projection.proj.out_features,
-            ),
-            "image encoder width plus four pose numbers": (
-                self.embedding_width + 4,
-                self.camera_projection.proj.in_features,
-            ),
-        }
-        for name, (got, wanted) in expected.items():
-            if got != wanted:
-                raise ValueError(f"The prior's parts do not make a Zero123: expected {name} {wanted}, but got {got}.")
+        projection = self.camera_projection.proj
+        self._expect(
+            "Zero123",
+            {
+                "unet in_channels": (self.unet.config.in_channels, 8),
+                "unet cross_attention_dim": (self.unet.config.cross_attention_dim, projection.out_features),
+                "image encoder width plus four pose numbers": (self.embedding_width + 4, projection.in_features),
+            },
+        )
 
     @property
     def embedding_width(self) -> int:
@@ -114,38 +102,6 @@ class Zero123Prior(nn.Module):
     def uses_patches(self) -> bool:
         """Whether each patch of the reference image is a token."""
         return bool(self.camera_projection.config.tokens == "patches")
-
-    @property
-    def image_size(self) -> int:
-        """Pixels of a side of the images that the model was made for."""
-        return int(self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parts live."""
-        return torch.device(self.unet.device)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The parts' number type."""
-        return self.unet.dtype
-
-    def encode(
-        self, images: Float[Tensor, "B 3 S S"], generator: torch.Generator | None = None
-    ) -> Float[Tensor, "B 4 h w"]:
-        """Latents to add noise to: the posterior's mode, or a sample if a generator is given, times scaling_factor.
-
-        The generator lives on the CPU, so that a seed means the same on every device.
-        """
-        posterior = self.vae.encode(images.to(self.dtype)).latent_dist
-        latents = posterior.mode()
-        if generator is not None:
-            latents = latents + posterior.std * torch.randn(latents.shape, generator=generator).to(latents)
-        return latents * self.vae.config.scaling_factor
-
-    def decode(self, latents: Float[Tensor, "B 4 h w"]) -> Float[Tensor, "B 3 S S"]:
-        """Images of scaled latents."""
-        return self.vae.decode(latents.to(self.dtype) / self.vae.config.scaling_factor).sample
 
     def embed(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B T D"]:
         """The image encoder's tokens of reference images on white."""

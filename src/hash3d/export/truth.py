@@ -1,17 +1,17 @@
 """True views of an object, to compare with: a folder of RGBA pictures and a `views.json` with their cameras."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from hash3d.cameras import Cameras
+from hash3d.pictures import read_rgba
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +80,10 @@ def _read_view(path: Path, size: int) -> Float[Tensor, "H W 4"]:
     """Straight-alpha RGBA in [0, 1]."""
     if not path.is_file():
         raise ValueError(f"Expected the true view {path}, but there is no such file. Complete the folder.")
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGBA"), dtype=np.float32) / 255.0
-    except Exception as error:  # Pillow's decoders raise whatever their format makes them stumble on.
-        raise ValueError(f"Expected {path} to be a picture, but it does not read as one ({error}).") from error
+    pixels = read_rgba(path, max_side=math.inf)
     if pixels.shape[:2] != (size, size):
         height, width = pixels.shape[:2]
         raise ValueError(
             f"Expected {path} to have {size}x{size} pixels as views.json says, but it has {width}x{height}."
         )
-    return torch.from_numpy(pixels)
+    return torch.from_numpy(pixels.copy())

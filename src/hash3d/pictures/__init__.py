@@ -2,6 +2,6 @@
 
 from .arrays import PictureError
 from .framing import FramedPicture, Framing, frame_picture
-from .loading import load_picture
+from .loading import load_picture, read_rgba
 
-__all__ = ["FramedPicture", "Framing", "PictureError", "frame_picture", "load_picture"]
+__all__ = ["FramedPicture", "Framing", "PictureError", "frame_picture", "load_picture", "read_rgba"]

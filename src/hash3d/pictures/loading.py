@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
+from PIL import Image, ImageFile
 from torch import Tensor
 
 from .arrays import PictureError, Pixels, premultiplied, resized, straight
@@ -29,7 +29,7 @@ def load_picture(path: Path) -> Float[Tensor, "H W 4"]:
         PictureError: the file is missing, no picture, damaged, too small, too large or empty, or its background is not
             plain and rembg is not installed.
     """
-    rgba = _read(path)
+    rgba = read_rgba(path)
     if rgba[..., 3].min() > 0.95:
         rgba = without_background(rgba, path)
     if not (rgba[..., 3] > 0.5).any():
@@ -40,8 +40,12 @@ def load_picture(path: Path) -> Float[Tensor, "H W 4"]:
     return torch.from_numpy(np.ascontiguousarray(rgba))
 
 
-def _read(path: Path) -> Pixels:
-    """[H, W, 4] of the first frame of a file, upright, at most `MAX_SIDE` a side."""
+def read_rgba(path: Path, max_side: float = MAX_SIDE) -> Pixels:
+    """The first frame of a file: straight alpha, upright, at most `max_side` pixels a side, its background kept.
+
+    Raises:
+        PictureError: the file is missing, no picture, damaged, too small or too large, or has 16 bits a colour.
+    """
     if path.is_dir():
         raise PictureError(f"Expected a picture, but {path} is a folder. Pass the path of a picture in it.")
     if not path.exists():
@@ -55,7 +59,7 @@ def _read(path: Path) -> Pixels:
         with image:
             _check_header(image, path)
             try:
-                return _upright(_reduced(image), image.getexif().get(0x0112, 1))
+                return _upright(_reduced(image, max_side), image.getexif().get(0x0112, 1))
             except Exception as error:
                 raise PictureError(
                     f"Expected a whole picture, but {path} is damaged or cut off ({error}). Get it anew."
@@ -73,11 +77,15 @@ def _pillow_limit_lifted() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _check_header(image: Image.Image, path: Path) -> None:
+def _check_header(image: ImageFile.ImageFile, path: Path) -> None:
     """What is known before decoding."""
     width, height = image.size
     if image.mode == "F":
         raise PictureError(f"Expected whole numbers, but {path} holds floating-point ones. Save it with 8 or 16 bits.")
+    if image.mode in ("RGB", "RGBA", "CMYK") and _is_deep(image):
+        raise PictureError(
+            f"Expected 8 bits a colour channel, but {path} has 16, of which 8 would be lost. Save it with 8 bits."
+        )
     if min(width, height) < MIN_SIDE:
         raise PictureError(
             f"Expected a picture of at least {MIN_SIDE} pixels a side, but {path} has {width}x{height}. "
@@ -90,11 +98,19 @@ def _check_header(image: Image.Image, path: Path) -> None:
         )
 
 
-def _reduced(image: Image.Image) -> Pixels:
-    """The decoded pixels, reduced by area in strips, so that floats of the whole picture are never held."""
-    image.draft(None, _reduced_size(image))
+def _is_deep(image: ImageFile.ImageFile) -> bool:
+    """Whether the file holds more than 8 bits a channel. Pillow tells it in the raw modes alone ("RGB;16B")."""
+    raw_modes = [str(tile[3]) for tile in image.tile]
+    return any(";16" in raw_mode or "65535" in raw_mode for raw_mode in raw_modes)
+
+
+def _reduced(image: Image.Image, max_side: float) -> Pixels:
+    """The decoded pixels, reduced by area in strips, so that floats of a large picture are never held."""
+    image.draft(None, _reduced_size(image, max_side))
     image.load()  # Before the size is asked for: Pillow turns a TIFF upright here.
-    width, height = _reduced_size(image)
+    width, height = _reduced_size(image, max_side)
+    if (width, height) == image.size:
+        return _as_floats(image)
     step, rows = image.height / height, 16
     strips = []
     for start in range(0, height, rows):
@@ -107,8 +123,8 @@ def _reduced(image: Image.Image) -> Pixels:
     return straight(np.concatenate(strips))
 
 
-def _reduced_size(image: Image.Image) -> tuple[int, int]:
-    share = min(1.0, MAX_SIDE / max(image.size))
+def _reduced_size(image: Image.Image, max_side: float) -> tuple[int, int]:
+    share = min(1.0, max_side / max(image.size))
     width, height = (max(1, round(share * length)) for length in image.size)
     return width, height
 
@@ -122,7 +138,7 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def _as_floats(image: Image.Image) -> Pixels:
-    """[H, W, 4] in [0, 1] of any mode of Pillow: 16 bits of grey are kept, colours have 8."""
+    """[H, W, 4] in [0, 1] of any mode of Pillow: grey has 8 or 16 bits, colours have 8."""
     if not image.mode.startswith("I"):
         return np.asarray(image.convert("RGBA"), dtype=np.float32) / 255.0
     values = np.asarray(image).astype(np.float32)

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from hash3d.priors.parallel import average_gradients
+from hash3d.priors.parallel import agree, average_gradients
 
 LEARNING_RATE = 2e-3
 KL_WEIGHT = 1e-8
@@ -83,7 +83,7 @@ def train_autoencoder(
         step += 1
         if step % 20 == 0 or step >= max_steps:
             elapsed = time.monotonic() - started
-            progress = max(elapsed / seconds, step / max_steps)
+            progress = agree(max(elapsed / seconds, step / max_steps), device)
             if step % 100 == 0 or step >= max_steps:
                 report({"autoencoder_step": step, "seconds": elapsed, "autoencoder_loss": loss.item()})
     with torch.compiler.set_stance("force_eager"):

@@ -1,0 +1,62 @@
+"""What every latent diffusion model here shares: a U-Net, an autoencoder and a noise schedule."""
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .noise import NoiseSchedule
+
+
+class LatentPrior(nn.Module):
+    """A diffusion model of an autoencoder's latents. Images are [B, 3, S, S] in [-1, 1], latents [B, 4, h, w]."""
+
+    def __init__(self, *, unet: UNet2DConditionModel, vae: AutoencoderKL, schedule: NoiseSchedule) -> None:
+        super().__init__()
+        self.unet: Any = unet
+        self.vae: Any = vae
+        self.schedule = schedule
+
+    def _expect(self, kind: str, expected: dict[str, tuple[Any, Any]]) -> None:
+        """The parts fit each other: each name has what came and what must come."""
+        common = {
+            "unet out_channels": (self.unet.config.out_channels, 4),
+            "vae latent_channels": (self.vae.config.latent_channels, 4),
+        }
+        for name, (got, wanted) in {**expected, **common}.items():
+            if got != wanted:
+                raise ValueError(f"The prior's parts do not make a {kind}: expected {name} {wanted}, but got {got}.")
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of a side of the images that the model was made for."""
+        return int(self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parts live."""
+        return torch.device(self.unet.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The parts' number type."""
+        return self.unet.dtype
+
+    def encode(
+        self, images: Float[Tensor, "B 3 S S"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "B 4 h w"]:
+        """Latents to add noise to: the posterior's mode, or a sample if a generator is given, times scaling_factor.
+
+        The generator lives on the CPU, so that a seed means the same on every device.
+        """
+        posterior = self.vae.encode(images.to(self.dtype)).latent_dist
+        latents = posterior.mode()
+        if generator is not None:
+            latents = latents + posterior.std * torch.randn(latents.shape, generator=generator).to(latents)
+        return latents * self.vae.config.scaling_factor
+
+    def decode(self, latents: Float[Tensor, "B 4 h w"]) -> Float[Tensor, "B 3 S S"]:
+        """Images of scaled latents."""
+        return self.vae.decode(latents.to(self.dtype) / self.vae.config.scaling_factor).sample
