@@ -143,7 +143,7 @@ def table(rows: list[dict], variants: list[str]) -> list[str]:
     by = {(row["object"], row["variant"]): row for row in rows}
     names = sorted({row["object"] for row in rows})
     cells = [[column.value(by[name, variant]) for column in columns for variant in variants] for name in names]
-    formats = [column.format for column in columns for _ in presets]
+    formats = [column.format for column in columns for _ in variants]
     lines = [f"| object | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
     for name, values in [*zip(names, cells, strict=True), ("**mean**", np.mean(cells, axis=0))]:
         lines.append(f"| {name} | " + " | ".join(map(format, values, formats)) + " |")

@@ -147,9 +147,10 @@ def versions() -> dict[str, str]:
 
 
 def load_prior(name: str, device: torch.device) -> Zero123Prior:
-    """The diffusion model of a recipe: half precision on a GPU."""
+    """The diffusion model of a recipe: half precision on a GPU, channels last on a CPU, where that is faster."""
     dtype = torch.float16 if device.type == "cuda" else torch.float32
-    return Zero123Prior.load(resolve_folder(name), dtype=dtype, device=device)
+    prior = Zero123Prior.load(resolve_folder(name), dtype=dtype, device=device)
+    return prior.to(memory_format=torch.channels_last) if device.type == "cpu" else prior  # type: ignore[call-overload]
 
 
 def unet_passes(cache: FeatureCache | None, views: int) -> dict[str, float]:
