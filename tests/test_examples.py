@@ -12,11 +12,13 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 COMMANDS = {
     "01_stable_diffusion_unet.py": ["--random", "--views", "6"],
     "02_your_own_sds_loop.py": ["--steps", "20"],
+    "03_text_to_3d.py": ["--steps", "12", "--points", "200", "--out", "text_to_3d"],
 }
 
 
-def run(name, arguments, monkeypatch, capsys):
-    """What a script printed."""
+def run(name, arguments, monkeypatch, capsys, folder):
+    """What a script printed; it runs in `folder`."""
+    monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     with torch.random.fork_rng(devices=[]):
         runpy.run_path(str(EXAMPLES / name), run_name="__main__")
@@ -28,8 +30,8 @@ def test_every_example_is_run_here():
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
-def test_an_example_runs_and_reuses(name, monkeypatch, capsys):
-    output = run(name, COMMANDS[name], monkeypatch, capsys)
+def test_an_example_runs_and_reuses(name, monkeypatch, capsys, tmp_path):
+    output = run(name, COMMANDS[name], monkeypatch, capsys, tmp_path)
     assert int(re.search(r"(\d+)% of the calls reused", output).group(1)) > 0
     assert " s" in output
 
@@ -75,7 +77,7 @@ def test_a_pipeline_s_folder(tmp_path, monkeypatch, capsys):
         requires_safety_checker=False,
     ).save_pretrained(tmp_path / "pipeline")
     arguments = ["--model", str(tmp_path / "pipeline"), "--views", "6"]
-    assert "% of the calls reused" in run("01_stable_diffusion_unet.py", arguments, monkeypatch, capsys)
+    assert "% of the calls reused" in run("01_stable_diffusion_unet.py", arguments, monkeypatch, capsys, tmp_path)
 
 
 def letters_tokenizer(folder):

@@ -15,6 +15,7 @@ from rich.table import Table
 from hash3d.cameras import Cameras
 from hash3d.diffusion.loading import EMBEDDED, embedded_folder
 from hash3d.diffusion.partial_unet import PartialUNet
+from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.rendering.splat import pick_backend, render_gaussians
 from hash3d.representations.gaussians import GaussiansConfig
@@ -61,28 +62,43 @@ def packages() -> list[tuple[str, str]]:
 
 
 def speeds() -> list[tuple[str, str]]:
-    """Milliseconds of the parts of a step with the embedded prior on the CPU."""
-    started = time.perf_counter()
-    prior = Zero123Prior.load(embedded_folder(EMBEDDED[0]))
-    loading = time.perf_counter() - started
-    size = prior.unet.config.sample_size
+    """Milliseconds of the parts of a step with the embedded priors on the CPU."""
+    rows = []
+    for name in EMBEDDED:
+        loading, full, shallow = prior_speeds(name)
+        rows.append((name, f"loads in {loading:.1f} s; guidance pair {full:.0f} ms full, {shallow:.0f} ms with reuse"))
+    scene = GaussiansConfig(num_points=5000).build(torch.Generator().manual_seed(0))
+    camera = Cameras.orbit(elevation=0.0, azimuth=0.0, radius=1.5, fov_y=49.1, size=128)
     with torch.no_grad():
-        image = torch.zeros(1, 3, prior.image_size, prior.image_size)
-        inputs = prior.guided_inputs(
-            torch.randn(1, 4, size, size), torch.tensor([500]), prior.condition(image), torch.zeros(1, 4)
-        )
-        partial = PartialUNet(prior.unet)
-        _, feature = partial.full_pass(**inputs)
-        full = milliseconds(lambda: prior.unet(**inputs))
-        shallow = milliseconds(lambda: partial.shallow_pass(feature, **inputs))
-        scene = GaussiansConfig(num_points=5000).build(torch.Generator().manual_seed(0))
-        camera = Cameras.orbit(elevation=0.0, azimuth=0.0, radius=1.5, fov_y=49.1, size=128)
         render = milliseconds(lambda: render_gaussians(scene, camera, torch.ones(1, 3)))
-    return [
-        (f"{EMBEDDED[0]}", f"loads in {loading:.1f} s"),
-        ("U-Net, guidance pair", f"{full:.0f} ms full, {shallow:.0f} ms with reuse"),
-        ("5,000 Gaussians at 128x128", f"{render:.0f} ms"),
-    ]
+    return [*rows, ("5,000 Gaussians at 128x128", f"{render:.0f} ms")]
+
+
+@torch.no_grad()
+def prior_speeds(name: str, repeats: int = 5) -> tuple[float, float, float]:
+    """Seconds that an embedded prior takes to load, milliseconds of a full guidance pair, and of one with reuse."""
+    started = time.perf_counter()
+    prior = load_embedded(name)
+    loading = time.perf_counter() - started
+    prior.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    size = prior.unet.config.sample_size
+    noisy, timesteps = torch.randn(1, 4, size, size), torch.tensor([500])
+    if isinstance(prior, StableDiffusionPrior):
+        inputs = prior.guided_inputs(noisy, timesteps, prior.embed(["a red mug"]), prior.embed([""]))
+    else:
+        image = torch.zeros(1, 3, prior.image_size, prior.image_size)
+        inputs = prior.guided_inputs(noisy, timesteps, prior.condition(image), torch.zeros(1, 4))
+    partial = PartialUNet(prior.unet)
+    _, feature = partial.full_pass(**inputs)
+    full = milliseconds(lambda: prior.unet(**inputs), repeats)
+    shallow = milliseconds(lambda: partial.shallow_pass(feature, **inputs), repeats)
+    return loading, full, shallow
+
+
+def load_embedded(name: str) -> Zero123Prior | StableDiffusionPrior:
+    """An embedded prior of either kind."""
+    kind = StableDiffusionPrior if name == "mini-sd" else Zero123Prior
+    return kind.load(embedded_folder(name))
 
 
 def milliseconds(function: object, repeats: int = 5) -> float:

@@ -1,0 +1,90 @@
+"""A sentence to 3D Gaussians on a CPU, with the embedded text prior.
+
+A whole score-distillation loop in one function: render a random view, add noise to its latents, ask the U-Net what the
+prompt with the view's words would change, push that into the Gaussians. It writes a PLY file and a picture of eight
+views.
+
+Usage:
+    python examples/03_text_to_3d.py
+    python examples/03_text_to_3d.py --prompt "a yellow teddy bear" --out teddy --steps 600
+"""
+
+import time
+from pathlib import Path
+
+import torch
+import tyro
+
+from hash3d import Hash3DConfig, apply_hash3d
+from hash3d.cameras import CameraSamplerConfig
+from hash3d.diffusion.loading import resolve_folder
+from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
+from hash3d.export.points import write_ply
+from hash3d.export.turntable import orbit, save_picture, tile
+from hash3d.guidance.sds import classifier_free_guidance, sds_gradient, sds_loss
+from hash3d.guidance.view_prompts import VIEWS, view_index, view_prompt
+from hash3d.rendering.splat import render_gaussians
+from hash3d.representations.gaussians import GaussiansConfig
+from hash3d.training.losses import opaque_loss, scale_loss
+
+WHITE = torch.ones(1, 3)
+
+
+def main(
+    prompt: str = "a red mug with a blue handle",
+    out: Path = Path("text_to_3d"),
+    steps: int = 400,
+    guidance_scale: float = 10.0,
+    points: int = 4000,
+    seed: int = 0,
+) -> None:
+    """Optimise Gaussians until they look like the prompt from every side."""
+    generator = torch.Generator().manual_seed(seed)
+    prior = StableDiffusionPrior.load(resolve_folder("mini-sd")).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        texts = [prior.embed([view_prompt(prompt, view)]) for view in range(len(VIEWS))]
+        empty = prior.embed([""])
+    gaussians = GaussiansConfig(
+        num_points=points, radius=0.4, means_lr=(5e-3, 2e-4), means_lr_steps=steps, sh0_lr=0.03
+    ).build(generator)
+    optimizer = gaussians.build_optimizer()
+    sampler = CameraSamplerConfig(elevation=(-10.0, 75.0), radius=1.5, fov_y=49.1).build()
+    cache = apply_hash3d(prior.unet, Hash3DConfig())
+    start = time.perf_counter()
+    for step in range(steps):
+        gaussians.update_learning_rate(optimizer, step)
+        camera = sampler.sample(prior.image_size, generator)
+        view = render_gaussians(gaussians, camera, WHITE)
+        latents = prior.encode(view.color.permute(0, 3, 1, 2) * 2 - 1)
+        highest = int(980 - 480 * step / steps)
+        timestep = torch.randint(20, highest, (1,), generator=generator)
+        noise = torch.randn(latents.shape, generator=generator)
+        noisy = prior.schedule.add_noise(latents.detach(), noise, timestep)
+        text = texts[int(view_index(camera.elevation, camera.azimuth))]
+        place = {"elevation": camera.elevation, "azimuth": camera.azimuth, "radius": camera.radius}
+        with torch.no_grad(), cache.view(**place, timestep=timestep):
+            pair = prior.unet(**prior.guided_inputs(noisy, timestep, text, empty)).sample
+        guided = classifier_free_guidance(*pair.chunk(2), guidance_scale)
+        residual = sds_gradient(
+            prior.schedule.to_noise(guided, noisy, timestep), noise, prior.schedule.weights(timestep, "sds")
+        )
+        loss = 0.1 * sds_loss(latents, residual) + opaque_loss(view.alpha)
+        loss = loss + scale_loss(gaussians.gaussians().scales, 0.05)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if (step + 1) % 50 == 0:
+            print(f"step {step + 1} of {steps}", flush=True)
+    seconds = time.perf_counter() - start
+    cameras = orbit(8, elevation=20.0, radius=1.5, fov_y=49.1, size=192)
+    with torch.no_grad():
+        views = [render_gaussians(gaussians, cameras[index], WHITE).color[0] for index in range(len(cameras))]
+    out.mkdir(parents=True, exist_ok=True)
+    save_picture(tile(views, columns=4), out / "preview.png")
+    write_ply(out / "model.ply", gaussians)
+    print(f"{steps} steps in {seconds:.0f} s, {cache.statistics.reuse_share:.0%} of the calls reused a feature")
+    print(f"Wrote {out / 'preview.png'} and {out / 'model.ply'}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
