@@ -21,10 +21,11 @@ from hash3d.diffusion.loading import resolve_folder
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.export.points import write_ply
 from hash3d.export.turntable import orbit, save_picture, tile
-from hash3d.guidance.sds import classifier_free_guidance, sds_gradient, sds_loss
-from hash3d.guidance.view_prompts import VIEWS, view_index, view_prompt
+from hash3d.guidance.stable_diffusion import StableDiffusionGuidance, StableDiffusionGuidanceConfig
 from hash3d.rendering.splat import render_gaussians
 from hash3d.representations.gaussians import GaussiansConfig
+from hash3d.schedules import ramp
+from hash3d.training.draws import DrawOrderConfig
 from hash3d.training.losses import opaque_loss, scale_loss
 
 WHITE = torch.ones(1, 3)
@@ -41,34 +42,20 @@ def main(
     """Optimise Gaussians until they look like the prompt from every side."""
     generator = torch.Generator().manual_seed(seed)
     prior = StableDiffusionPrior.load(resolve_folder("mini-sd")).to(memory_format=torch.channels_last)
-    with torch.no_grad():
-        texts = [prior.embed([view_prompt(prompt, view)]) for view in range(len(VIEWS))]
-        empty = prior.embed([""])
+    cache = apply_hash3d(prior.unet, Hash3DConfig())
+    config = StableDiffusionGuidanceConfig(guidance_scale=guidance_scale, max_timestep=ramp((0, 0.98), (steps, 0.5)))
+    guidance = StableDiffusionGuidance(config, prior, prompt, generator=generator, cache=cache)
     gaussians = GaussiansConfig(
         num_points=points, radius=0.4, means_lr=(5e-3, 2e-4), means_lr_steps=steps, sh0_lr=0.03
     ).build(generator)
     optimizer = gaussians.build_optimizer()
-    sampler = CameraSamplerConfig(elevation=(-10.0, 75.0), radius=1.5, fov_y=49.1).build()
-    cache = apply_hash3d(prior.unet, Hash3DConfig())
+    draws = DrawOrderConfig().build(CameraSamplerConfig(elevation=(-10.0, 75.0), radius=1.5, fov_y=49.1).build())
     start = time.perf_counter()
     for step in range(steps):
         gaussians.update_learning_rate(optimizer, step)
-        camera = sampler.sample(prior.image_size, generator)
+        camera, timestep = draws.next(prior.image_size, *config.timestep_range(step, 1000), generator)
         view = render_gaussians(gaussians, camera, WHITE)
-        latents = prior.encode(view.color.permute(0, 3, 1, 2) * 2 - 1)
-        highest = int(980 - 480 * step / steps)
-        timestep = torch.randint(20, highest, (1,), generator=generator)
-        noise = torch.randn(latents.shape, generator=generator)
-        noisy = prior.schedule.add_noise(latents.detach(), noise, timestep)
-        text = texts[int(view_index(camera.elevation, camera.azimuth))]
-        place = {"elevation": camera.elevation, "azimuth": camera.azimuth, "radius": camera.radius}
-        with torch.no_grad(), cache.view(**place, timestep=timestep):
-            pair = prior.unet(**prior.guided_inputs(noisy, timestep, text, empty)).sample
-        guided = classifier_free_guidance(*pair.chunk(2), guidance_scale)
-        residual = sds_gradient(
-            prior.schedule.to_noise(guided, noisy, timestep), noise, prior.schedule.weights(timestep, "sds")
-        )
-        loss = 0.1 * sds_loss(latents, residual) + opaque_loss(view.alpha)
+        loss = 0.1 * guidance(view.color, camera, timestep).loss + opaque_loss(view.alpha)
         loss = loss + scale_loss(gaussians.gaussians().scales, 0.05)
         loss.backward()
         optimizer.step()

@@ -38,9 +38,7 @@ def test_the_weights_are_finite_halves(name):
 
 
 def test_a_seed_makes_the_picture(mini_sd):
-    first, again, other = (
-        sample_pictures(mini_sd, ["a green cactus"], num_steps=2, seed=seed) for seed in (3, 3, 4)
-    )
+    first, again, other = (sample_pictures(mini_sd, ["a green cactus"], num_steps=2, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 

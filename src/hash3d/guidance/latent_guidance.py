@@ -1,0 +1,122 @@
+"""Score distillation with a latent diffusion model: what guidance by a picture and guidance by a text share."""
+
+from abc import ABC, abstractmethod
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hash3d.cache import FeatureCache
+from hash3d.cameras import Cameras
+from hash3d.diffusion.latent_prior import LatentPrior
+from hash3d.diffusion.noise import Weighting
+from hash3d.schedules import Schedule, constant
+from hash3d.stopwatch import Stopwatch
+
+from .sds import GuidanceOutput, classifier_free_guidance, sds_gradient, sds_loss
+
+PriorT = TypeVar("PriorT", bound=LatentPrior)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentGuidanceConfig:
+    """SDS on latents."""
+
+    guidance_scale: float
+    """Classifier-free guidance: 1 is the bare condition. More is sharper and more saturated."""
+    weighting: Weighting = "sds"
+    """w(t): "sds" 1 - abar, "sqrt" 1 - sqrt(abar) (the released Hash3D), "uniform" 1, or "fantasia3d"."""
+    min_timestep: Schedule = field(default_factory=lambda: constant(0.02))
+    """Lowest timestep over the steps, as a share of the model's."""
+    max_timestep: Schedule = field(default_factory=lambda: constant(0.98))
+    """Highest timestep over the steps, as a share of the model's."""
+    shared_timestep: bool = True
+    """One timestep for all views of a step (threestudio), or one for each."""
+    sample_latents: bool = True
+    """Draw the latents from the encoder's posterior, or take its mode."""
+
+    def timestep_range(self, step: int, num_timesteps: int) -> tuple[int, int]:
+        """The lowest and highest timestep of a step, both included."""
+        low, high = (int(num_timesteps * bound(step)) for bound in (self.min_timestep, self.max_timestep))
+        return min(low, num_timesteps - 1), min(max(low, high), num_timesteps - 1)
+
+
+class LatentGuidance(ABC, Generic[PriorT]):
+    """Says how a picture from a new camera should change.
+
+    Args:
+        config: scale, weighting, timesteps.
+        prior: the diffusion model.
+        generator: draws the noise, on the CPU.
+        cache: of the prior's U-Net, or None.
+        stopwatch: counts the seconds of "encode" and "unet".
+    """
+
+    def __init__(
+        self,
+        config: LatentGuidanceConfig,
+        prior: PriorT,
+        *,
+        generator: torch.Generator,
+        cache: FeatureCache | None = None,
+        stopwatch: Stopwatch | None = None,
+    ) -> None:
+        self.config, self.prior, self.cache, self.generator = config, prior, cache, generator
+        self.stopwatch = stopwatch or Stopwatch(prior.device)
+
+    @property
+    def scope(self) -> object:
+        """What the stored features depend on besides the view, such as the prompt."""
+        return None
+
+    @abstractmethod
+    def inputs(self, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], cameras: Cameras) -> dict[str, Any]:
+        """The U-Net's arguments for the guidance pair: rows [conditional views, unconditional views]."""
+
+    def __call__(
+        self, image: Float[Tensor, "B H W 3"], cameras: Cameras, timesteps: Int[Tensor, " B"]
+    ) -> GuidanceOutput:
+        """The SDS loss of B pictures in [0, 1]; its gradient flows through the encoder, not the U-Net."""
+        with self.stopwatch.part("encode"):
+            latents = self.encode(image)
+        noise = torch.randn(latents.shape, generator=self.generator).to(latents)
+        with torch.no_grad(), self.stopwatch.part("unet"):
+            noisy = self.prior.schedule.add_noise(latents.detach(), noise, timesteps)
+            noise_pred = self.predict_noise(noisy, timesteps, cameras)
+        weights = self.prior.schedule.weights(timesteps, self.config.weighting)
+        gradient = sds_gradient(noise_pred, noise, weights)
+        return GuidanceOutput(loss=sds_loss(latents, gradient), metrics={"timestep": float(timesteps[0])})
+
+    def encode(self, image: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B 4 h w"]:
+        """Latents of pictures of any size."""
+        size = self.prior.image_size
+        pixels = image.permute(0, 3, 1, 2)
+        if pixels.shape[-1] != size or pixels.shape[-2] != size:
+            pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+        return self.prior.encode(pixels * 2.0 - 1.0, self.generator if self.config.sample_latents else None)
+
+    def predict_noise(
+        self, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], cameras: Cameras
+    ) -> Float[Tensor, "B 4 h w"]:
+        """The guided noise prediction, through the cache if there is one."""
+        inputs = self.inputs(noisy, timesteps, cameras)
+        view = (
+            nullcontext()
+            if self.cache is None
+            else self.cache.view(
+                elevation=cameras.elevation,
+                azimuth=cameras.azimuth,
+                radius=cameras.radius,
+                timestep=timesteps,
+                scope=self.scope,
+            )
+        )
+        with view:
+            prediction = self.prior.unet(**inputs, return_dict=False)[0]
+        conditional, unconditional = prediction.chunk(2)
+        guided = classifier_free_guidance(conditional, unconditional, self.config.guidance_scale)
+        return self.prior.schedule.to_noise(guided, noisy, timesteps)
