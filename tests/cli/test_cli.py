@@ -86,6 +86,16 @@ def test_deepcache_preset_has_its_own_options(generate, tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["unet"]["shallow"] == 1
 
 
+def test_a_dwell_is_in_the_cache_s_cells_with_and_without_it(generate, tmp_path):
+    drawn = []
+    for number, options in enumerate(([], ["--no-cache"])):
+        out = tmp_path / f"run{number}"
+        assert generate("--dwell", "2", "--cache.grid.azimuth", "45", *options, out=out)[0] == 0
+        drawn.append(json.loads((out / "recipe.json").read_text())["stage"]["draws"])
+    assert drawn[0] == drawn[1]
+    assert (drawn[0]["dwell"], drawn[0]["cells"]["azimuth"]) == (2, 45.0)
+
+
 def test_systems_lists_nine(hash3d):
     code, out, _ = hash3d("systems")
     assert code == 0
@@ -96,6 +106,7 @@ def test_doctor_names_the_extras_and_the_prior(hash3d):
     code, out, _ = hash3d("doctor")
     assert code == 0
     assert "mini-zero123" in out
+    assert "mini-sd" in out
     assert "hash3d[rembg]" in out or "rembg" in importlib.metadata.packages_distributions()
 
 
@@ -145,11 +156,13 @@ def test_unusual_pictures_work(generate, tmp_path):
 
 def test_mistaken_options(generate, hash3d, tmp_path):
     assert_refused(generate("--steps", "-3"), "at least 1 step, but got -3")
+    assert_refused(generate("--dwell", "0"), "dwell of at least 1 step, but got 0")
     assert_refused(generate("--preset", "fast"), "--preset to be one of .* but got 'fast'")
     assert_refused(generate("--elevation", "100"), "between -90 and 90")
     assert_refused(generate("--prompt", "a cat"), "--image")
     assert_refused(generate(image=None), "--image PATH")
     assert_refused(generate("--resume", out=None), "--out")
+    assert_refused(generate(prior="mini-sd"), "mini-sd to hold clip_camera_projection/config.json")
     assert_refused(hash3d("generate", "zero124_gs"), "Expected a system")
     assert_refused(hash3d("generate", "dreamfusion", "--prompt", "a cat"), "not built yet")
     assert_refused(hash3d("evaluate", tmp_path / "nothing", "--truth", tmp_path), "no model.ply")

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from hash3d.cache import PRESETS, CacheConfig, Hash3DConfig
+from hash3d.cache import PRESETS, CacheConfig, GridConfig, Hash3DConfig
 from hash3d.systems import SYSTEMS, zero123_gs
+from hash3d.training.draws import DrawOrderConfig
 from hash3d.training.recipe import Recipe
 from hash3d.training.run import Run
 from hash3d.training.run_folder import RunFolder
@@ -50,6 +51,8 @@ class Generate:
     """The cache's settings to start from; --cache.FIELD changes single ones."""
     cache: tyro.conf.AvoidSubcommands[CacheConfig] = dataclasses.field(default_factory=Hash3DConfig)
     """Feature reuse."""
+    dwell: int = 1
+    """Steps in one cell of the cache's grid before another is drawn. More makes more reuse; 1: independent draws."""
     resume: bool = False
     """Go on with the run in --out from its last checkpoint."""
     checkpoint_every: int = 50
@@ -115,7 +118,10 @@ def build_recipe(options: Generate) -> Recipe:
         elevation=options.elevation,
         framing=options.framing,
     )
-    return dataclasses.replace(recipe, checkpoint_every=options.checkpoint_every)
+    # The cells are the cache's with and without --no-cache, so that the two runs have the same cameras.
+    cells = options.cache.grid if isinstance(options.cache, Hash3DConfig) else GridConfig()
+    stage = dataclasses.replace(recipe.stage, draws=DrawOrderConfig(dwell=options.dwell, cells=cells))
+    return dataclasses.replace(recipe, stage=stage, checkpoint_every=options.checkpoint_every)
 
 
 def resumed_recipe(options: Generate, path: Path) -> Recipe:
