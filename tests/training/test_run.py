@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+import torch
 
 from hash3d.training.run import Run
 
@@ -92,39 +93,62 @@ def test_resume_before_the_first_checkpoint_starts_again(finished, tiny_recipe, 
     assert series(tmp_path / "run") == series(finished)
 
 
-def slow_run(recipe, path):
-    """A run whose steps leave time to be killed in."""
-    import torch
+def slow_run(recipe, path, threads, saved):
+    """A run whose steps leave time to be killed in. Sums depend on the number of threads, so all runs have the same."""
+    torch.set_num_threads(threads)
+    first = []
 
-    torch.set_num_threads(1)
-    Run(recipe, path, resume=True, progress=lambda *_: time.sleep(0.03)).execute()
+    def wait(trainer, _):
+        first.append(trainer.step_count)
+        if trainer.step_count % 2 and trainer.step_count > first[0] + 1:
+            saved.set()
+        time.sleep(0.03)
+
+    Run(recipe, path, resume=True, progress=wait).execute()
 
 
 def test_ten_kills_at_random_moments_lose_nothing(finished, tiny_recipe, tmp_path):
-    """kill -9, ten times, each followed by --resume: the series is the uninterrupted run's."""
+    """kill -9, ten times, each followed by --resume: the series is the uninterrupted run's.
+
+    Every other kill comes while the run loads, the rest after a new checkpoint. All runs are children that load
+    compiled kernels (`finished` has compiled them): kernels that a process compiled itself may round otherwise.
+    """
     moments = random.Random(0)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["hash3d.training.run", "numba"])
-    path, kills, recipe = tmp_path / "run", 0, dataclasses.replace(tiny_recipe, checkpoint_every=2)
-    while kills < 10:
-        process = context.Process(target=slow_run, args=(recipe, path))
+    stage = dataclasses.replace(tiny_recipe.stage, steps=48)
+    recipe = dataclasses.replace(tiny_recipe, stage=stage, checkpoint_every=2)
+
+    def start(path):
+        saved = context.Event()
+        process = context.Process(target=slow_run, args=(recipe, path, torch.get_num_threads(), saved))
         process.start()
-        process.join(timeout=moments.uniform(0.1, 1.6))
-        if process.exitcode is not None:
-            assert process.exitcode == 0
-            break
+        return process, saved
+
+    def finish(path):
+        process, _ = start(path)
+        process.join()
+        assert process.exitcode == 0
+        return series(path)
+
+    path = tmp_path / "run"
+    for kill in range(10):
+        process, saved = start(path)
+        if kill % 2:
+            assert saved.wait(timeout=60)
+        process.join(timeout=moments.uniform(0, 0.15 if kill % 2 else 0.6))
+        assert process.exitcode is None
         process.kill()
         process.join()
-        kills += 1
-    assert Run(recipe, path, resume=True).execute()["completed"]
-    assert series(path) == series(finished)
+    assert (path / "checkpoint").exists()
+    resumed = finish(path)
+    assert len(resumed) == 48
+    assert resumed == finish(tmp_path / "whole")
     assert not list(path.glob("**/.*.tmp*"))
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(tiny_recipe, tmp_path, monkeypatch):
     """Writing fails in the middle of the second checkpoint; the first one is still whole, and the run resumes."""
-    import torch
-
     path, save, calls = tmp_path / "run", torch.save, []
 
     def failing_save(state, target):

@@ -48,5 +48,11 @@ def kernel_overload(target: Callable[..., Any], fastmath: set[str]) -> Callable[
 
 
 def use_torch_threads() -> None:
-    """Run kernels on as many threads as torch does."""
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    """Run kernels on as many threads as torch does.
+
+    When numba starts its threads it changes OpenMP's number of threads, which is torch's too: it is put back.
+    """
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
