@@ -163,21 +163,26 @@ class CameraSampler:
     def __init__(self, config: CameraSamplerConfig) -> None:
         self.config = config
 
+    @property
+    def num_uniforms(self) -> int:
+        """How many uniform numbers make one batch: one for the kind of elevation, two for each view."""
+        return 1 + 2 * self.config.batch_size
+
     def sample(self, size: int, generator: torch.Generator) -> Cameras:
         """One batch of square cameras of `size` pixels; every number comes from `generator` (on the CPU)."""
-        elevation, azimuth = self.angles(1, generator)
+        elevation, azimuth = self.angles(torch.rand(1, self.num_uniforms, generator=generator))
         return self.cameras(elevation[0], azimuth[0], size)
 
-    def angles(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "N B"], Float[Tensor, "N B"]]:
-        """Elevations and azimuths of `count` independent batches, in degrees."""
+    def angles(self, uniforms: Float[Tensor, "N D"]) -> tuple[Float[Tensor, "N B"], Float[Tensor, "N B"]]:
+        """Elevations and azimuths in degrees of N batches, from D = `num_uniforms` numbers in [0, 1) for each."""
         config, views = self.config, self.config.batch_size
+        coin, height, turn = uniforms.split((1, views, views), dim=1)
         low, high = config.elevation
-        uniform = torch.rand(count, views, generator=generator)
         sines = math.sin(math.radians(low)), math.sin(math.radians(high))
-        on_sphere = torch.rad2deg(torch.asin(sines[0] + (sines[1] - sines[0]) * uniform))
-        in_degrees = low + (high - low) * uniform
-        elevation = torch.where(torch.rand(count, 1, generator=generator) < 0.5, in_degrees, on_sphere)
-        strata = (torch.arange(views) + torch.rand(count, views, generator=generator)) / views
+        on_sphere = torch.rad2deg(torch.asin(sines[0] + (sines[1] - sines[0]) * height))
+        in_degrees = low + (high - low) * height
+        elevation = torch.where(coin < 0.5, in_degrees, on_sphere)
+        strata = (torch.arange(views) + turn) / views
         azimuth = config.azimuth[0] + (config.azimuth[1] - config.azimuth[0]) * strata
         return elevation, azimuth
 

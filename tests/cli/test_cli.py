@@ -69,8 +69,8 @@ def test_generate_evaluate_export(generate, hash3d, tmp_path):
     mean = json.loads((tmp_path / "run" / "evaluation.json").read_text())["mean"]
     assert set(mean) == {"psnr", "ssim", "iou"}
     for format in ("ply", "gsplat", "mp4", "sheet"):
-        code, out, _ = hash3d("export", tmp_path / "run", "--format", format)
-        assert code == 0
+        code, out, err = hash3d("export", tmp_path / "run", "--format", format)
+        assert code == 0, err
         assert os.path.getsize(out.strip()) > 0
 
 

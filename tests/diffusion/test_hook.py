@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hash3d import apply_hash3d, remove_hash3d
-from hash3d.cache import DeepCacheConfig, GridConfig, Hash3DConfig
+from hash3d.cache import DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
 from tests.tiny_models import UNETS, tiny_unet, unet_inputs
 
 ALWAYS = Hash3DConfig(reuse_probability=1.0)
@@ -184,3 +184,35 @@ def test_stored_features_are_copies():
         for tensor in (entry.latents, entry.feature)
     )
     assert held == cache.store.num_bytes
+
+
+def test_an_audited_view_gets_the_full_prediction_and_its_error_is_kept():
+    """Three views: one misses, one hits, one hits and is audited."""
+    unet = tiny_unet()
+    first, second = (unet_inputs(unet, views=3, branches=1, seed=seed) for seed in (0, 1))
+    expected = predict(unet, second)
+    guard = GuardConfig(audit_every=4)
+    cache = apply_hash3d(unet, Hash3DConfig(reuse_probability=1.0, guard=guard))
+    with cache.view(elevation=0, azimuth=[0, 90, 180], radius=1, timestep=400):
+        predict(unet, first)
+    with cache.view(elevation=0, azimuth=[0, 90, 270], radius=1, timestep=400):  # Hits 1 and 2.
+        predict(unet, first)
+    with cache.view(elevation=0, azimuth=[45, 0, 90], radius=1, timestep=400):  # A miss, hits 3 and 4.
+        mixed = predict(unet, second)
+    shallow = predict_shallow_alone(unet, cache, second, row=1)
+    assert torch.allclose(mixed[[0, 2]], expected[[0, 2]], atol=1e-6)
+    assert not torch.allclose(mixed[1], expected[1], atol=1e-3)
+    assert torch.allclose(mixed[1], shallow, atol=1e-6)
+    summary = cache.summary()["guard"]
+    assert summary["audits"] == 1
+    assert summary["mean_error"] > 1e-3
+    assert (cache.statistics.full, cache.statistics.shallow) == (3 + 1 + 2, 2 + 1 + 1)
+
+
+def predict_shallow_alone(unet, cache, inputs, row):
+    """What a batch of one view gets from what its cell holds now."""
+    one = {
+        name: value[row : row + 1] if torch.is_tensor(value) and value.ndim else value for name, value in inputs.items()
+    }
+    with cache.view(elevation=0, azimuth=0, radius=1, timestep=400):
+        return predict(unet, one)[0]

@@ -1,5 +1,6 @@
 """The order of draws keeps every marginal distribution, and stays where it should."""
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import ks_2samp, kstest
@@ -12,9 +13,10 @@ from hash3d.training.draws import DrawOrderConfig
 CELLS = GridConfig(elevation=20.0, azimuth=30.0, timestep=100.0)
 
 
-def run(dwell, steps, batch_size=1, seed=0, low=20, high=980, shared=True, cells=CELLS):
+def run(dwell, steps, batch_size=1, seed=0, low=20, high=980, shared=True, cells=CELLS, open_cells=1, even=False):
     """Elevations, azimuths and timesteps [steps, B] of a run."""
-    order = DrawOrderConfig(dwell=dwell, cells=cells).build(CameraSamplerConfig(batch_size=batch_size).build())
+    config = DrawOrderConfig(dwell=dwell, open_cells=open_cells, even=even, cells=cells)
+    order = config.build(CameraSamplerConfig(batch_size=batch_size).build())
     generator = torch.Generator().manual_seed(seed)
     drawn = [order.next(16, low, high, generator, shared_timestep=shared) for _ in range(steps)]
     return (
@@ -30,16 +32,17 @@ def cells_of(elevation, azimuth, timestep, cells=CELLS):
     return [grid.cell(Key(elevation=e, azimuth=a, radius=1.5, timestep=t)) for e, a, t in rows]
 
 
-def test_a_dwell_of_one_is_the_sampler():
-    """Without a dwell the cameras are the sampler's own, number for number."""
+def test_a_dwell_of_one_draws_each_view_anew():
+    """The first view of a cell is the sampler's, number for number."""
     generator = torch.Generator().manual_seed(0)
     sampler = CameraSamplerConfig().build()
     elevation, azimuth, timesteps = run(1, 20)
     for step in range(20):
-        assert timesteps[step].tolist() == torch.randint(20, 981, (1,), generator=generator).tolist()
-        cameras = sampler.sample(16, generator)
-        assert torch.equal(cameras.elevation, elevation[step])
-        assert torch.equal(cameras.azimuth, azimuth[step])
+        uniforms = torch.rand(4, generator=generator)
+        expected = sampler.angles(uniforms[None, :3])
+        assert torch.equal(expected[0][0], elevation[step])
+        assert torch.equal(expected[1][0], azimuth[step])
+        assert timesteps[step].tolist() == [20 + int(961 * uniforms[3])]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -56,16 +59,42 @@ def test_every_dwell_stays_in_one_cell(dwell, batch_size):
     assert len(visited) > 8
 
 
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_open_cells_are_visited_in_turn_and_left_one_at_a_time(batch_size):
+    """Each of 3 cells gets 6 visits, 3 steps apart; first stays are shorter, so one opens every 4 to 7."""
+    dwell, open_cells = 6, 3
+    elevation, azimuth, timesteps = run(dwell, 20 * dwell * open_cells, batch_size, open_cells=open_cells)
+    opened = []
+    for turn in range(open_cells):
+        first = dwell * (turn + 1) // open_cells
+        views = zip(elevation[turn::open_cells], azimuth[turn::open_cells], timesteps[turn::open_cells], strict=True)
+        cells = [tuple(cells_of(*view)) for view in views]
+        starts = [0, *range(first, len(cells), dwell)]
+        assert all(len(set(cells[a:b])) == 1 for a, b in zip(starts, starts[1:], strict=False))
+        opened += [turn + open_cells * start for start in starts if start >= first]
+    assert set(np.diff(sorted(opened))) == {4, 7}
+
+
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("shared", [True, False])
-def test_the_marginals_are_the_samplers(batch_size, shared):
-    """Kolmogorov-Smirnov on each marginal, of the last steps of many dwells: they are independent of each other."""
+@pytest.mark.parametrize(("open_cells", "even"), [(1, False), (4, False), (4, True)])
+def test_the_marginals_are_the_samplers(batch_size, shared, open_cells, even):
+    """Kolmogorov-Smirnov on each marginal, of every fourth step of stays of four: from a cell each.
+
+    An even sequence fits better than chance, never worse.
+    """
     dwell = 4
-    elevation, azimuth, timesteps = (
-        values[dwell - 1 :: dwell] for values in run(dwell, 700 * dwell, batch_size, shared=shared)
-    )
+    drawn = run(dwell, 700 * dwell, batch_size, shared=shared, open_cells=open_cells, even=even)
+    places = slice(dwell - 1, None, dwell) if open_cells == 1 else slice(None)
+    elevation, azimuth, timesteps = (values[places] for values in drawn)
+    if open_cells > 1:  # Every step of one of the four turns, each fourth of its visits.
+        elevation, azimuth, timesteps = (
+            torch.cat([values[turn::open_cells][::dwell] for turn in range(open_cells)])
+            for values in (elevation, azimuth, timesteps)
+        )
     sampler = CameraSamplerConfig(batch_size=batch_size).build()
-    expected_elevation, expected_azimuth = sampler.angles(20_000, torch.Generator().manual_seed(5))
+    uniforms = torch.rand(20_000, sampler.num_uniforms, generator=torch.Generator().manual_seed(5))
+    expected_elevation, expected_azimuth = sampler.angles(uniforms)
     for view in range(batch_size):
         assert ks_2samp(elevation[:, view], expected_elevation[:, view]).pvalue > 1e-3
         assert ks_2samp(azimuth[:, view], expected_azimuth[:, view]).pvalue > 1e-3
@@ -94,18 +123,35 @@ def test_a_dwell_ends_when_the_range_leaves_its_cell():
 
 
 def test_a_state_goes_on_inside_the_dwell():
-    config, sampler = DrawOrderConfig(dwell=6, cells=CELLS), CameraSamplerConfig(batch_size=2).build()
+    config = DrawOrderConfig(dwell=6, open_cells=3, even=True, cells=CELLS)
+    sampler = CameraSamplerConfig(batch_size=2).build()
     generator = torch.Generator().manual_seed(0)
     order = config.build(sampler)
-    for _ in range(3):
+    for _ in range(7):
         order.next(16, 20, 980, generator)
     copy, position = config.build(sampler), generator.get_state()
     copy.load_state_dict(order.state_dict())
-    expected = [order.next(16, 20, 980, generator)[1].tolist() for _ in range(9)]
+    expected = [order.next(16, 20, 980, generator)[1].tolist() for _ in range(30)]
     generator.set_state(position)
-    assert [copy.next(16, 20, 980, generator)[1].tolist() for _ in range(9)] == expected
+    assert [copy.next(16, 20, 980, generator)[1].tolist() for _ in range(30)] == expected
 
 
-def test_no_dwell_below_one():
-    with pytest.raises(ValueError, match="dwell of at least 1 step, but got 0"):
-        DrawOrderConfig(dwell=0)
+def test_one_draw_of_an_even_order_has_the_samplers_distribution():
+    """Over many runs, the third cell's first view: each single point of a scrambled Sobol sequence is uniform."""
+    drawn = [run(1, 3, seed=seed, even=True) for seed in range(400)]
+    azimuth, timesteps = (torch.cat([views[number][2] for views in drawn]) for number in (1, 2))
+    assert kstest((azimuth + 180) / 360, "uniform").pvalue > 1e-3
+    assert kstest((timesteps - 20 + 0.5) / 961, "uniform").pvalue > 1e-3
+
+
+def test_an_even_order_leaves_no_gap():
+    """32 cells of a Sobol sequence: one azimuth in each of 32 equal parts; independent draws leave a third empty."""
+    for seed in range(5):
+        _, azimuth, _ = run(1, 32, seed=seed, even=True)
+        assert len(set(((azimuth[:, 0] + 180) / 360 * 32).long().tolist())) == 32
+
+
+@pytest.mark.parametrize(("name", "value"), [("dwell", 0), ("open_cells", -1)])
+def test_no_dwell_below_one(name, value):
+    with pytest.raises(ValueError, match=f"at least 1 .*but got {value}"):
+        DrawOrderConfig(**{name: value})

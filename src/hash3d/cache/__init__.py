@@ -3,6 +3,7 @@
 from .config import PAPER, PRESETS, RELEASED, CacheConfig, DeepCacheConfig, Hash3DConfig
 from .feature_cache import FeatureCache
 from .grid import GridConfig, Key
+from .guard import GuardConfig
 from .table import HashTable
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "DeepCacheConfig",
     "FeatureCache",
     "GridConfig",
+    "GuardConfig",
     "Hash3DConfig",
     "HashTable",
     "Key",

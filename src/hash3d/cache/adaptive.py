@@ -1,13 +1,16 @@
 """The paper's adaptive grid: tables of different cells, and a choice among them by experience."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from .grid import Cell, Key
+from .running import RunningMean
 from .store import Entry, Found
 from .table import HashTable
 
@@ -19,51 +22,60 @@ class AdaptiveTable:
     s <- gamma s + (1 - gamma) mean cosine(new feature, the cell's features), which says what a retrieval would have
     been worth. A lookup is served by the table with the highest s, of those that hold something in the query's cell.
 
+    A lookup runs nothing on the GPU to choose. Only where several tables hold something does it need their s, and
+    then it waits at most until the GPU has come to the last insert into these cells.
+
     The tables hold the same tensors, not copies, and share the byte budget evenly; `num_bytes` counts an entry once.
     """
 
     def __init__(self, tables: Sequence[HashTable], *, gamma: float) -> None:
         self.tables, self.gamma = list(tables), gamma
-        self._similarities: list[dict[Cell, Float[Tensor, ""]]] = [{} for _ in self.tables]
+        self._similarities: list[dict[Cell, RunningMean]] = [{} for _ in self.tables]
+        self._ages: WeakKeyDictionary[Entry, int] = WeakKeyDictionary()  # In order of insertion; keeps no entry alive.
+        self._count = itertools.count()
 
     @property
     def num_bytes(self) -> int:
         """Bytes held."""
-        return sum(entry.num_bytes for entry in self.entries())
+        return sum(entry.num_bytes for entry in self._held())
 
     def __len__(self) -> int:
-        return len(self.entries())
+        return len(self._held())
 
     def entries(self) -> list[Entry]:
         """Every entry once, oldest first."""
-        held = {id(entry): entry for table in self.tables for entry in table.entries()}
-        return sorted(held.values(), key=lambda entry: entry.step)
+        return sorted(self._held(), key=self._ages.__getitem__)
+
+    def _held(self) -> set[Entry]:
+        return {entry for table in self.tables for entry in table.entries()}
 
     def similarity(self, key: Key) -> list[float | None]:
         """The running similarity of the key's cell in each table; None where nothing was ever compared."""
-        found = [
-            running.get(table.grid.cell(key)) for table, running in zip(self.tables, self._similarities, strict=True)
-        ]
-        return [None if value is None else float(value) for value in found]
+        return [self._similarity(number, key) for number in range(len(self.tables))]
+
+    def _similarity(self, number: int, key: Key) -> float | None:
+        running = self._similarities[number].get(self.tables[number].grid.cell(key))
+        return None if running is None else running.read()
 
     def lookup(self, key: Key, latents: Float[Tensor, "C h w"], row: int) -> Found | None:
         """What the best table that holds something in the key's cell gives; of equals, the finest (the first)."""
         filled = [number for number, table in enumerate(self.tables) if table.candidates(key)]
         if not filled:
             return None
-        scores = self.similarity(key)
-        best = max(filled, key=lambda number: (scores[number] if scores[number] is not None else -2.0, -number))
+        best = filled[0]
+        if len(filled) > 1:
+            scores = {number: self._similarity(number, key) for number in filled}
+            best = max(filled, key=lambda number: -2.0 if (score := scores[number]) is None else score)
         return self.tables[best].lookup(key, latents, row)
 
     def insert(self, entry: Entry, row: int) -> None:
         """Compare with what each table would have given, then keep the entry in all of them."""
-        for table, running in zip(self.tables, self._similarities, strict=True):
-            stored = table.candidates(entry.key)
-            if stored:
-                cell = table.grid.cell(entry.key)
-                measured = mean_cosine(entry.feature, [each.feature for each in stored])
-                running[cell] = measured if cell not in running else torch.lerp(measured, running[cell], self.gamma)
+        for table, similarities in zip(self.tables, self._similarities, strict=True):
+            if stored := table.candidates(entry.key):
+                running = similarities.setdefault(table.grid.cell(entry.key), RunningMean(self.gamma))
+                running.add(mean_cosine(entry.feature, [each.feature for each in stored]))
             table.insert(entry, row)
+        self._ages[entry] = next(self._count)
 
     def expire(self, first_step: int) -> None:
         """Forget every entry stored before `first_step`; what was learned of the cells stays."""
@@ -72,26 +84,35 @@ class AdaptiveTable:
 
     def clear(self) -> None:
         """Forget everything."""
-        for table, running in zip(self.tables, self._similarities, strict=True):
+        for table, similarities in zip(self.tables, self._similarities, strict=True):
             table.clear()
-            running.clear()
+            similarities.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """The entries, and the similarities with their cells."""
-        similarities = [
-            [[list(cell), float(value)] for cell, value in running.items()] for running in self._similarities
-        ]
-        return {"entries": [entry.state_dict() for entry in self.entries()], "similarities": similarities}
+        """The entries, which of them each table holds, and the similarities with their cells."""
+        entries = self.entries()
+        numbers = {entry: number for number, entry in enumerate(entries)}
+        return {
+            "entries": [entry.state_dict() for entry in entries],
+            "tables": [[numbers[entry] for entry in table.entries()] for table in self.tables],
+            "similarities": [
+                [[list(cell), running.state_dict()] for cell, running in similarities.items()]
+                for similarities in self._similarities
+            ],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Hold what was saved: each table keeps the newest of a cell, so inserting all in order gives the same."""
+        """Hold what was saved. Each table takes only what it held, though another's entries might find room in it."""
         self.clear()
-        for item in state["entries"]:
-            entry = Entry.from_state_dict(item)
-            for table in self.tables:
-                table.insert(entry, 0)
-        for running, saved in zip(self._similarities, state["similarities"], strict=True):
-            running.update({tuple(cell): torch.tensor(value) for cell, value in saved})
+        entries = [Entry.from_state_dict(item) for item in state["entries"]]
+        for table, numbers in zip(self.tables, state["tables"], strict=True):
+            for number in numbers:
+                table.insert(entries[number], 0)
+        self._ages.update(zip(entries, self._count, strict=False))
+        for similarities, saved in zip(self._similarities, state["similarities"], strict=True):
+            for cell, value in saved:
+                similarities[tuple(cell)] = RunningMean(self.gamma)
+                similarities[tuple(cell)].load_state_dict(value)
 
 
 def mean_cosine(feature: Float[Tensor, "S ..."], stored: Sequence[Float[Tensor, "S ..."]]) -> Float[Tensor, ""]:

@@ -6,6 +6,7 @@ from typing import Literal
 from .adaptive import AdaptiveTable
 from .feature_cache import FeatureCache, Mode
 from .grid import RELEASED_GRID, GridConfig
+from .guard import GuardConfig
 from .last_feature import LastFeature
 from .pool import Pool
 from .store import Store
@@ -53,6 +54,8 @@ class Hash3DConfig:
     run, features of the first fog spoil what comes later."""
     max_bytes: int = 2 * GIBIBYTE
     """Memory that the entries may hold; never exceeded, the oldest leave first."""
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    """Warm-up, audits, and a bound on their error."""
     seed: int = 0
     """Of the cache's own generator."""
 
@@ -76,6 +79,7 @@ class Hash3DConfig:
             max_age=self.max_age,
             max_bytes=self.max_bytes,
             seed=self.seed,
+            guard=self.guard.build(),
         )
 
     def _build_store(self) -> Store:

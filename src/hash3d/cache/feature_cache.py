@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .grid import Key
+from .guard import Guard, GuardConfig
 from .statistics import CacheStatistics
 from .store import Entry, Found, Store
 
@@ -35,8 +36,10 @@ class FeatureCache:
         max_age: int | None,
         max_bytes: int,
         seed: int,
+        guard: Guard | None = None,
     ) -> None:
         self.store = store
+        self.guard = guard or GuardConfig().build()
         self.cut, self.mode = cut, mode
         self.reuse_probability, self.whole_batch = reuse_probability, whole_batch
         self.max_age, self.max_bytes = max_age, max_bytes
@@ -105,15 +108,20 @@ class FeatureCache:
         self._signature = signature
 
     def lookup(self, keys: Sequence[Key], latents: Float[Tensor, "B C h w"]) -> list[Found | None]:
-        """For each view what an earlier pass left, or None: then a full pass is due. One call is one step."""
+        """For each view what an earlier pass left, or None: then a full pass is due. One call is one step.
+
+        A view whose find is marked for an audit runs both ways; `audit` takes the two predictions.
+        """
         self.step += 1
         if self.max_age is not None:
             self.store.expire(self.step - self.max_age)
         coins = [self._random.random() for _ in (keys[:1] if self.whole_batch else keys)]
-        tries = [coin < self.reuse_probability for coin in coins] * (len(keys) if self.whole_batch else 1)
+        warm = self.guard.warm(self.step)
+        tries = [warm and coin < self.reuse_probability for coin in coins] * (len(keys) if self.whole_batch else 1)
         found = [self.store.lookup(key, latents[row], row) if tries[row] else None for row, key in enumerate(keys)]
         if self.whole_batch and any(item is None for item in found):
             found = [None] * len(keys)
+        found = [self.guard.admit(item) for item in found]
         self.statistics.record(keys, tries, found, self.step)
         return found
 
@@ -135,13 +143,19 @@ class FeatureCache:
             self.store.insert(entry, row)
         self.statistics.peak_bytes = max(self.statistics.peak_bytes, self.store.num_bytes)
 
+    def audit(self, reused: Float[Tensor, "S M ..."], full: Float[Tensor, "S M ..."]) -> None:
+        """Compare both predictions of M views that were marked."""
+        for place in range(full.shape[1]):
+            self.guard.record(reused[:, place], full[:, place])
+
     def reset(self) -> None:
         """Forget all features. Statistics go on."""
         self.store.clear()
 
     def summary(self) -> dict[str, Any]:
         """The run's account, as `summary.json` shows it."""
-        return {**self.statistics.summary(), "bytes": self.store.num_bytes, "bytes_limit": self.max_bytes}
+        held = {"bytes": self.store.num_bytes, "bytes_limit": self.max_bytes}
+        return {**self.statistics.summary(), **held, "guard": self.guard.summary()}
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs to go on as if it had not stopped: tensors and plain values."""
@@ -151,6 +165,7 @@ class FeatureCache:
             "step": self.step,
             "random": [version, list(internal), gauss],
             "statistics": self.statistics.state_dict(),
+            "guard": self.guard.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -162,6 +177,7 @@ class FeatureCache:
         self._random.setstate((version, tuple(internal), gauss))
         self.step = state["step"]
         self.statistics = CacheStatistics.from_state_dict(state["statistics"])
+        self.guard.load_state_dict(state["guard"])
 
 
 def numbers(values: Numbers) -> list[float]:

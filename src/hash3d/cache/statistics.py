@@ -15,7 +15,7 @@ class CacheStatistics:
     lookups: int = 0
     hits: int = 0
     full: int = 0
-    """Views that ran the whole U-Net."""
+    """Views that ran the whole U-Net, audited ones among them."""
     shallow: int = 0
     """Views that ran only the shallow layers (in noise mode: nothing)."""
     peak_bytes: int = 0
@@ -25,10 +25,10 @@ class CacheStatistics:
     """Sum over hits of the mean age in steps of the entries used."""
 
     def record(self, keys: Sequence[Key], tries: Sequence[bool], found: Sequence[Found | None], step: int) -> None:
-        """Count one guidance call."""
+        """Count one guidance call. An audited view is a full one: what was found is not used."""
         self.lookups += sum(tries)
         for key, item in zip(keys, found, strict=True):
-            if item is None:
+            if item is None or item.audit:
                 self.full += 1
                 continue
             self.hits += 1

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -10,17 +11,20 @@ from torch import Tensor
 from .grid import FIELDS, Key
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Entry:
-    """One view's feature: the S guidance branches together, and the noisy latents it was computed from."""
+    """One view's feature: the S guidance branches together, and the noisy latents it was computed from.
+
+    Two entries are equal only if they are the same object.
+    """
 
     key: Key
     latents: Float[Tensor, "C h w"]
     feature: Float[Tensor, "S ..."]
     step: int
-    """The guidance call at which it was stored."""
+    """The guidance call at which it was stored. It never falls from one insert to the next."""
 
-    @property
+    @cached_property
     def num_bytes(self) -> int:
         """Bytes that the entry's tensors hold."""
         return sum(tensor.numel() * tensor.element_size() for tensor in (self.latents, self.feature))
@@ -42,6 +46,8 @@ class Found:
 
     feature: Float[Tensor, "S ..."]
     entries: tuple[Entry, ...]
+    audit: bool = False
+    """Whether the view is to run in full too, to see how far the two predictions are apart."""
 
 
 @runtime_checkable

@@ -44,6 +44,9 @@ class ProgressLine:
         state = f"loss {metrics['loss']:.3f}, {int(metrics['gaussians'])} Gaussians"
         if trainer.cache:
             state += f", reuse {metrics['reuse_share']:.0%}"
+            if "reuse_error" in metrics:
+                switch = "" if trainer.cache.guard.reusing else ", off"
+                state += f" (error {metrics['reuse_error']:.2f}{switch})"
         self._bar.update(self._task, completed=trainer.step_count, state=state)
         if not self.console.is_terminal and trainer.step_count % PLAIN_EVERY == 0:
             self.console.print(f"step {trainer.step_count}/{self.steps}: {state}", markup=False)

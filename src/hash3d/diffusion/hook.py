@@ -97,16 +97,24 @@ class Hash3DHook(ModelHook):  # type: ignore[misc]
         self.cache.match(self._signature(module, inputs))
         keys = self.cache.keys(inputs["timestep"])
         found = self.cache.lookup(keys, sample[:count])
-        missed = [row for row in range(count) if found[row] is None]
-        hit = [row for row in range(count) if found[row] is not None]
+        full = [row for row in range(count) if (item := found[row]) is None or item.audit]
         parts: list[tuple[list[int], Tensor]] = []
-        if missed:
-            prediction, features = self._run_full(_choose(inputs, missed, count))
-            self.cache.insert(keys, missed, sample[:count], _by_branch(features, len(missed)))
-            parts.append((missed, prediction))
-        if hit:
-            parts.append((hit, self._reuse(_choose(inputs, hit, count), [found[row] for row in hit])))
+        if full:
+            prediction, features = self._run_full(_choose(inputs, full, count))
+            self._audit(inputs, found, full, prediction)
+            self.cache.insert(keys, full, sample[:count], _by_branch(features, len(full)))
+            parts.append((full, prediction))
+        if shallow := [row for row in range(count) if row not in full]:
+            parts.append((shallow, self._reuse(inputs, found, shallow)))
         return _merge(parts, count)
+
+    def _audit(self, inputs: dict[str, Any], found: list[Found | None], full: list[int], prediction: Tensor) -> None:
+        """Run the views that are to be audited by reuse too, and give both predictions to the cache."""
+        audited = [row for row in full if found[row] is not None]
+        if audited:
+            places = [full.index(row) for row in audited]
+            reused = self._reuse(inputs, found, audited)
+            self.cache.audit(_by_branch(reused, len(audited)), _by_branch(prediction, len(full))[:, places])
 
     def _run_full(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Prediction and what is kept of it."""
@@ -116,12 +124,14 @@ class Hash3DHook(ModelHook):  # type: ignore[misc]
         output, feature = self.partial.full_pass(**inputs, return_dict=False)
         return output[0], feature
 
-    def _reuse(self, inputs: dict[str, Any], found: list[Found | None]) -> Tensor:
-        """Prediction [S * M, ...] of the views that hit."""
-        stacked = torch.stack([item.feature for item in found if item is not None], dim=1).flatten(0, 1)
+    def _reuse(self, inputs: dict[str, Any], found: list[Found | None], rows: list[int]) -> Tensor:
+        """Prediction [S * M, ...] of the M views `rows`, from what was found for them."""
+        count = self.cache.num_views
+        features = [item.feature for row in rows if (item := found[row]) is not None]
+        stacked = torch.stack(features, dim=1).flatten(0, 1)
         if self.cache.mode == "noise":
             return stacked
-        return self.partial.shallow_pass(stacked, **inputs, return_dict=False)[0]
+        return self.partial.shallow_pass(stacked, **_choose(inputs, rows, count), return_dict=False)[0]
 
     def _signature(self, module: Any, inputs: dict[str, Any]) -> tuple[Any, ...]:
         """What stored features depend on besides the key."""

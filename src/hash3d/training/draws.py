@@ -1,8 +1,9 @@
-"""The order in which a run visits cameras and timesteps: independent draws, or dwells inside one cell of a grid.
+"""The order in which a run visits cameras and timesteps: independent draws, or returns to a few open cells of a grid.
 
 A feature can be reused only near where it was computed, and independent draws seldom come near each other in a short
-run. A dwell's first view is a draw of the sampler, and the following views are draws of the sampler given that they
-lie in the first one's cell: so every view has the sampler's own distribution, only the order is coherent.
+run. A cell's first view is a draw of the sampler, and the following views are draws of the sampler given that they lie
+in the first one's cell: so every view has the sampler's own distribution, only the order is coherent. Several cells
+stand open and are visited in turn, because a scene that sees one side many times running forgets the others.
 """
 
 import math
@@ -10,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.quasirandom import SobolEngine
 
 from hash3d.cache.grid import Cell, GridConfig, Key
 from hash3d.cameras import Cameras, CameraSampler
@@ -22,20 +24,37 @@ TRIES_AT_ONCE, MAX_TRIES = 32, 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class DrawOrderConfig:
-    """How long a run dwells, and where."""
+    """How often a run returns to a cell, and to how many at a time."""
 
     dwell: int = 1
-    """Steps in one cell before the next cell is drawn. 1: independent draws."""
+    """Visits of a cell before another is drawn in its place. 1: independent draws. With k visits, k - 1 of k steps can
+    reuse what the first one computed."""
+    open_cells: int = 1
+    """Cells visited in turn. With 1 the visits of a cell follow each other, which costs shape; more let the features
+    of a cell grow older, by `dwell` times `open_cells` steps."""
+    even: bool = False
+    """Spread the cells evenly by a scrambled Sobol sequence instead of independent draws; each single draw keeps its
+    distribution (Owen 1995). It matters where cells are few."""
     cells: GridConfig = field(default_factory=GridConfig)
-    """The cells to dwell in: those of the cache."""
+    """The cells: those of the cache."""
 
     def __post_init__(self) -> None:
         if self.dwell < 1:
             raise ValueError(f"Expected a dwell of at least 1 step, but got {self.dwell}.")
+        if self.open_cells < 1:
+            raise ValueError(f"Expected at least 1 open cell, but got {self.open_cells}.")
 
     def build(self, sampler: CameraSampler) -> "DrawOrder":
         """The order of this configuration."""
         return DrawOrder(self, sampler)
+
+
+@dataclass
+class Stay:
+    """The cells of a batch's views, and how many visits are left."""
+
+    cells: list[Cell]
+    visits_left: int
 
 
 class DrawOrder:
@@ -45,32 +64,60 @@ class DrawOrder:
         self.config, self.sampler = config, sampler
         self._grid = config.cells.build()
         self._radius = float(torch.tensor(sampler.config.radius))  # Rounded as the cameras' is.
-        self._cells: list[Cell] = []
-        """Where the views of the present dwell stay."""
-        self._steps_left = 0
+        # The first stays are shorter by turns: else all cells would be left, and all passes be full, at the same time.
+        lengths = [math.ceil(config.dwell * (turn + 1) / config.open_cells) for turn in range(config.open_cells)]
+        self._stays = [Stay(cells=[], visits_left=length) for length in lengths]
+        self._turn = 0
+        self._sobol: SobolEngine | None = None
+        self._sobol_seed: int | None = None
+        self._num_places = 0
 
     def next(
         self, size: int, low: int, high: int, generator: torch.Generator, *, shared_timestep: bool = True
     ) -> tuple[Cameras, Int[Tensor, " B"]]:
         """B square cameras of `size` pixels, and timesteps, each uniform in [low, high].
 
-        `shared_timestep`: all views have the same. A dwell also ends when the range has left its cells.
+        `shared_timestep`: all views have the same. A stay also ends when the range has left its cells.
         """
-        count = self.sampler.config.batch_size
-        ranges = [self._timesteps_inside(cell, low, high) for cell in self._cells]
-        if self._steps_left == 0 or any(first > last for first, last in ranges):
-            self._cells, self._steps_left, ranges = [], self.config.dwell, [(low, high)] * count
+        stay = self._stays[self._turn]
+        self._turn = (self._turn + 1) % len(self._stays)
+        ranges = [self._timesteps_inside(cell, low, high) for cell in stay.cells]
+        if stay.visits_left == 0 or any(first > last for first, last in ranges):
+            stay.cells, stay.visits_left = [], self.config.dwell
+        stay.visits_left -= 1
+        if not stay.cells:
+            cameras, timesteps = self._somewhere(size, low, high, generator, shared_timestep)
+            views = zip(cameras.elevation.tolist(), cameras.azimuth.tolist(), timesteps.tolist(), strict=True)
+            stay.cells = [self._cell(*view) for view in views]
+            return cameras, timesteps
         drawn = [
             int(torch.randint(first, last + 1, (1,), generator=generator))
             for first, last in (ranges[:1] if shared_timestep else ranges)
         ]
-        timesteps = torch.tensor(drawn).expand(count)
-        cameras = self._cameras_inside(size, drawn, generator) if self._cells else self.sampler.sample(size, generator)
-        if not self._cells:
-            views = zip(cameras.elevation.tolist(), cameras.azimuth.tolist(), timesteps.tolist(), strict=True)
-            self._cells = [self._cell(*view) for view in views]
-        self._steps_left -= 1
-        return cameras, timesteps
+        timesteps = torch.tensor(drawn).expand(len(stay.cells))
+        return self._cameras_inside(stay.cells, size, timesteps.tolist(), generator), timesteps
+
+    def _somewhere(
+        self, size: int, low: int, high: int, generator: torch.Generator, shared_timestep: bool
+    ) -> tuple[Cameras, Int[Tensor, " B"]]:
+        """A draw of the sampler, and timesteps in [low, high]."""
+        count, dimension = self.sampler.config.batch_size, self.sampler.num_uniforms
+        uniforms = self._uniforms(dimension + (1 if shared_timestep else count), generator)
+        timesteps = (low + (uniforms[dimension:] * (high - low + 1)).long()).clamp(max=high)
+        elevation, azimuth = self.sampler.angles(uniforms[None, :dimension])
+        return self.sampler.cameras(elevation[0], azimuth[0], size), timesteps.expand(count)
+
+    def _uniforms(self, dimension: int, generator: torch.Generator) -> Float[Tensor, " D"]:
+        """Numbers uniform in [0, 1): independent, or the next point of the run's Sobol sequence."""
+        if not self.config.even:
+            return torch.rand(dimension, generator=generator)
+        if self._sobol_seed is None:
+            self._sobol_seed = int(torch.randint(2**31, (1,), generator=generator))
+        if self._sobol is None:
+            self._sobol = SobolEngine(dimension, scramble=True, seed=self._sobol_seed).fast_forward(self._num_places)
+        self._num_places += 1
+        point: Tensor = self._sobol.draw()[0]
+        return point
 
     def _timesteps_inside(self, cell: Cell, low: int, high: int) -> tuple[int, int]:
         """The first and last timestep of [low, high] inside a cell; the first is larger if there are none."""
@@ -79,21 +126,22 @@ class DrawOrder:
         first, beyond = math.ceil(index * config.timestep), math.ceil((index + 1) * config.timestep)
         return max(low, first), min(high, beyond - 1)
 
-    def _cameras_inside(self, size: int, timesteps: list[int], generator: torch.Generator) -> Cameras:
+    def _cameras_inside(
+        self, cells: list[Cell], size: int, timesteps: list[int], generator: torch.Generator
+    ) -> Cameras:
         """A draw of the sampler given the cells: each view is the first of many draws that lies in its cell."""
-        count = len(self._cells)
         chosen: dict[int, tuple[float, float]] = {}
         for _ in range(MAX_TRIES // TRIES_AT_ONCE):
-            angles = self.sampler.angles(TRIES_AT_ONCE, generator)
-            for elevations, azimuths in zip(*(each.tolist() for each in angles), strict=True):
-                for view in set(range(count)) - set(chosen):
+            uniforms = torch.rand(TRIES_AT_ONCE, self.sampler.num_uniforms, generator=generator)
+            for elevations, azimuths in zip(*(each.tolist() for each in self.sampler.angles(uniforms)), strict=True):
+                for view in set(range(len(cells))) - set(chosen):
                     place = elevations[view], azimuths[view]
-                    if self._cell(*place, timesteps[view % len(timesteps)]) == self._cells[view]:
+                    if self._cell(*place, timesteps[view]) == cells[view]:
                         chosen[view] = place
-            if len(chosen) == count:
-                elevation, azimuth = torch.tensor([chosen[view] for view in range(count)]).unbind(-1)
+            if len(chosen) == len(cells):
+                elevation, azimuth = torch.tensor([chosen[view] for view in range(len(cells))]).unbind(-1)
                 return self.sampler.cameras(elevation, azimuth, size)
-        raise RuntimeError(f"Expected a camera inside the cells {self._cells}, but {MAX_TRIES} draws gave none.")
+        raise RuntimeError(f"Expected a camera inside the cells {cells}, but {MAX_TRIES} draws gave none.")
 
     def _cell(self, elevation: float, azimuth: float, timestep: float) -> Cell:
         """The cell of one view."""
@@ -102,9 +150,17 @@ class DrawOrder:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {"cells": [list(cell) for cell in self._cells], "steps_left": self._steps_left}
+        return {
+            "stays": [[[list(cell) for cell in stay.cells], stay.visits_left] for stay in self._stays],
+            "turn": self._turn,
+            "sobol_seed": self._sobol_seed,
+            "num_places": self._num_places,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on inside the saved dwell."""
-        self._cells = [(a, b, c, d) for a, b, c, d in state["cells"]]
-        self._steps_left = state["steps_left"]
+        """Go on inside the saved stays."""
+        self._stays = [
+            Stay(cells=[(a, b, c, d) for a, b, c, d in cells], visits_left=left) for cells, left in state["stays"]
+        ]
+        self._turn, self._num_places = state["turn"], state["num_places"]
+        self._sobol, self._sobol_seed = None, state["sobol_seed"]

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from hash3d.cache import DeepCacheConfig, GridConfig, Hash3DConfig
+from hash3d.cache import DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.rendering.splat import SplatRendererConfig
@@ -24,6 +24,7 @@ _TYPES = {
         DrawOrderConfig,
         GaussiansConfig,
         GridConfig,
+        GuardConfig,
         Hash3DConfig,
         LossWeights,
         Recipe,

@@ -125,8 +125,11 @@ class Trainer:
     def _metrics(self, step: int, total: Tensor, weighted: dict[str, Tensor], extra: Metrics) -> Metrics:
         names = ["loss", *(f"loss_{name}" for name in weighted)]
         values = torch.stack([total.detach(), *(loss.detach() for loss in weighted.values())]).tolist()
-        reuse = self.cache.statistics.reuse_share if self.cache else 0.0
-        counts = {"gaussians": float(len(self.scene)), "reuse_share": reuse}
+        counts = {"gaussians": float(len(self.scene)), "reuse_share": 0.0}
+        if self.cache:
+            counts["reuse_share"] = self.cache.statistics.reuse_share
+            if self.cache.guard.error is not None:
+                counts["reuse_error"] = self.cache.guard.error
         return {"step": float(step), **dict(zip(names, values, strict=True)), **extra, **counts}
 
     def white(self, count: int) -> Float[Tensor, "B 3"]:
