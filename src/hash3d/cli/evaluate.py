@@ -3,20 +3,17 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 
+from hash3d.experiments.figures import compare
 from hash3d.export.truth import load_truth
-from hash3d.export.turntable import render_each
 from hash3d.files import write_text
-from hash3d.metrics import psnr, silhouette_iou, ssim
-from hash3d.rendering.splat import render_gaussians
-from hash3d.training.outputs import load_scene, views_on_white
-
-CPU = torch.device("cpu")
+from hash3d.training.outputs import load_scene
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,24 +46,6 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def evaluate(folder: Path, truth: Path, device: torch.device = CPU) -> dict:  # type: ignore[type-arg]
+def evaluate(folder: Path, truth: Path) -> dict[str, Any]:
     """PSNR, SSIM and IoU of each true view, and their means."""
-    scene, views = load_scene(folder).to(device), load_truth(truth)
-    pictures = render_each(views_on_white(scene, device), views.cameras)
-    rows = []
-    for index, picture in enumerate(pictures):
-        camera = views.cameras[index]
-        with torch.no_grad():
-            alpha = render_gaussians(scene, camera, torch.ones(1, 3, device=device)).alpha[0].cpu()
-        target = views.images[index]
-        figures = {"psnr": psnr(picture, target), "ssim": ssim(picture, target)}
-        rows.append(
-            {
-                "azimuth": float(camera.azimuth),
-                "elevation": float(camera.elevation),
-                **figures,
-                "iou": silhouette_iou(alpha, views.alpha[index]),
-            }
-        )
-    mean = {name: sum(row[name] for row in rows) / len(rows) for name in ("psnr", "ssim", "iou")}
-    return {"views": rows, "mean": mean}
+    return compare(load_scene(folder), load_truth(truth), torch.device("cpu"))

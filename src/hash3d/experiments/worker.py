@@ -1,0 +1,151 @@
+"""One run of a study in a worker process: train, compare with the true views, draw a strip of views."""
+
+import datetime
+import functools
+import multiprocessing
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from hash3d.cameras import Cameras
+from hash3d.diffusion.hook import remove_hash3d
+from hash3d.diffusion.partial_unet import PartialUNet
+from hash3d.diffusion.zero123 import Zero123Prior
+from hash3d.export.truth import load_truth
+from hash3d.export.turntable import render_each, tile, to_bytes
+from hash3d.files import replacing
+from hash3d.pictures import FramedPicture, frame_picture, load_picture
+from hash3d.training.outputs import views_on_white
+from hash3d.training.recipe import Recipe
+from hash3d.training.run import load_prior, unet_passes
+from hash3d.training.trainer import Trainer
+
+from .figures import compare
+from .job import Job, key_of
+
+Row = dict[str, Any]
+SHOWN_AZIMUTHS = (45.0, 90.0, 180.0, 270.0)
+VIEW_SIZE = 128
+TRACEBACK_LINES = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where runs are made and kept."""
+
+    runs: Path
+    """Folder of the rows and the strips of views."""
+    device: str = "cpu"
+    workers: int = 1
+    """Runs at a time; on several GPUs they share them evenly."""
+    threads: int = 1
+    """CPU threads of each."""
+    hardware: str = "unknown"
+    commit: str = "unknown"
+
+    def account(self) -> Row:
+        """What a row says of how it was made."""
+        return {
+            "device": self.device,
+            "hardware": self.hardware,
+            "workers": self.workers,
+            "threads": self.threads,
+            "commit": self.commit,
+            "date": str(datetime.date.today()),
+        }
+
+    def strip(self, study: str, label: str, thing: str, seed: int) -> Path:
+        """Where the views of a run are."""
+        return self.runs / "views" / study / label.replace(" ", "-") / f"{thing}-{seed}.jpg"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A finished run's row, or why there is none."""
+
+    job: Job
+    row: Row | None = None
+    error: str = ""
+    """The last lines of the traceback."""
+
+
+def attempt(job: Job, machine: Machine) -> Outcome:
+    """Run a job; a failure is an outcome too, so that the others go on."""
+    try:
+        return Outcome(job=job, row=run(job, machine))
+    except Exception:
+        lines = traceback.format_exc().splitlines()
+        return Outcome(job=job, error="\n".join(lines[-TRACEBACK_LINES:]))
+
+
+def run(job: Job, machine: Machine) -> Row:
+    """All steps of a job, without a run folder. Returns its row."""
+    torch.set_num_threads(machine.threads)
+    device, recipe = pick_device(machine.device), job.recipe()
+    prior = _prior(recipe.prior, device)
+    picture = _frame(recipe, prior)
+    remove_hash3d(prior.unet)
+    started = time.perf_counter()
+    trainer = Trainer(recipe, prior, picture)
+    while trainer.step_count < recipe.stage.steps:
+        trainer.step()
+    seconds = trainer.stopwatch.seconds()
+    total = time.perf_counter() - started
+    figures = compare(trainer.scene, load_truth(job.thing.path), device)["mean"] if job.thing.has_truth else {}
+    _save_strip(trainer, machine.strip(job.study, job.label, job.thing.name, job.seed))
+    cache = trainer.cache
+    return {
+        "study": job.study,
+        "variant": job.label,
+        "object": job.thing.name,
+        "seed": job.seed,
+        "key": key_of(recipe, job.thing),
+        **figures,
+        "steps": trainer.step_count,
+        **unet_passes(cache, trainer.step_count * recipe.stage.cameras.batch_size),
+        "cut": PartialUNet(prior.unet, cache.cut).cut if cache else None,
+        "mode": cache.mode if cache else None,
+        "cache": cache.summary() if cache else None,
+        "gaussians": len(trainer.scene),
+        "seconds": {"total": total, **seconds, "other": total - sum(seconds.values())},
+        **machine.account(),
+    }
+
+
+def pick_device(name: str) -> torch.device:
+    """One of the GPUs for each worker, evenly; other devices as they are."""
+    if name != "cuda":
+        return torch.device(name)
+    numbers = multiprocessing.current_process()._identity  # () in the main process
+    device = torch.device("cuda", (numbers[0] - 1 if numbers else 0) % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
+
+
+@functools.lru_cache(maxsize=4)
+def _prior(name: str, device: torch.device) -> Zero123Prior:
+    """A worker loads each prior once."""
+    return load_prior(name, device)
+
+
+def _frame(recipe: Recipe, prior: Zero123Prior) -> FramedPicture:
+    """The picture in the prior's framing, as large as the run needs it."""
+    size = max(prior.image_size, *(int(value) for _, value in recipe.stage.reference_size.knots))
+    return frame_picture(load_picture(recipe.image), size, recipe.framing)
+
+
+def _save_strip(trainer: Trainer, path: Path) -> None:
+    """Four views from the horizon, side by side."""
+    config = trainer.stage.cameras
+    cameras = Cameras.orbit(
+        elevation=0.0, azimuth=list(SHOWN_AZIMUTHS), radius=config.radius, fov_y=config.fov_y, size=VIEW_SIZE
+    )
+    views = render_each(views_on_white(trainer.scene, trainer.device), cameras)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        Image.fromarray(to_bytes(tile(views, len(views)))).save(temporary, quality=88)

@@ -1,0 +1,114 @@
+"""Runs of a study: paired, resumed, cut off, failing."""
+
+import dataclasses
+import threading
+
+import pytest
+from PIL import Image
+
+from hash3d.experiments import runner
+from hash3d.experiments.__main__ import main
+from hash3d.experiments.job import find_jobs, find_things
+from hash3d.experiments.runner import Rows
+from hash3d.experiments.studies import STUDIES
+from hash3d.experiments.study import Variant
+from hash3d.experiments.worker import Outcome
+from tests.experiments.conftest import REUSING, small
+
+
+def test_jobs_come_seed_by_seed_object_by_object_variant_by_variant(toy, jobs_of):
+    jobs = jobs_of(toy, seeds=(0, 1), variants=("cache", "no cache"))
+    places = [(job.seed, job.thing.name, job.label) for job in jobs]
+    assert places == [(s, o, v) for s in (0, 1) for o in ("cup", "disc") for v in ("no cache", "cache")]
+
+
+def test_several_priors_multiply_the_variants(toy, jobs_of):
+    both = jobs_of(toy, variants=("no cache", "cache"))
+    assert {job.label for job in both} == {"no cache", "cache"}
+    things = find_things(both[0].thing.path.parent)
+    jobs = find_jobs(toy, things[:1], priors=("a/before", "a/after"), variants=("no cache", "cache"))
+    assert [job.label for job in jobs] == ["before no cache", "before cache", "after no cache", "after cache"]
+    jobs = find_jobs(toy, things[:1], priors=("a/before", "a/after"), variants=("no cache",))
+    assert [job.label for job in jobs] == ["before", "after"]
+
+
+def test_an_unknown_variant_is_named(toy):
+    with pytest.raises(ValueError, match=r"Expected variants of toy .* but got 'cash'"):
+        toy.choose(["cash"])
+
+
+def test_rows_pairs_and_a_second_call(toy, jobs_of, run, machine):
+    jobs, rows = jobs_of(toy), Rows(machine.runs, "toy")
+    assert run(jobs)[0] == 0
+    cup, same = (next(row for row in rows.of(jobs) if row["variant"] == name) for name in ("cache", "same cache"))
+    assert cup["cache"]["hits"] > 0, "the test means nothing without hits"
+    assert cup["full"] + cup["shallow"] == cup["steps"] == 6
+    for name in ("psnr", "ssim", "iou", "full", "gaussians"):
+        assert cup[name] == same[name], "variants that differ in nothing give the same figures"
+    assert sum("psnr" in row for row in rows.of(jobs)) == 3, "only the cup has true views"
+    strip = Image.open(machine.strip("toy", "same cache", "disc", 0))
+    assert strip.size == (4 * 128, 128)
+
+    assert run(jobs) == (0, []), "nothing is missing, so nothing runs"
+
+
+def test_a_changed_recipe_runs_again(toy, jobs_of, run, machine, monkeypatch):
+    names = ("no cache", "cache")
+    jobs, rows = jobs_of(toy, variants=names, steps=2), Rows(machine.runs, "toy")
+    run(jobs)
+    changed = dataclasses.replace(toy.variants[1], cache=dataclasses.replace(toy.variants[1].cache, queue_length=1))
+    monkeypatch.setitem(STUDIES, "toy", dataclasses.replace(toy, variants=(toy.variants[0], changed)))
+    assert len(rows.of(jobs)) == 2, "a row of another recipe is not the job's"
+    _, said = run(jobs)
+    assert len(said) == 2
+    assert all("cache, " in line and "no cache" not in line for line in said)
+    assert len(rows.of(jobs)) == 4
+    assert len(rows.read()) == 6
+
+
+def test_the_key_forgets_places_and_knows_seeds(toy, jobs_of, objects, tmp_path):
+    (first, *_), (other, *_) = jobs_of(toy), jobs_of(toy, seeds=(1,))
+    moved = objects.rename(tmp_path / "elsewhere")
+    there = dataclasses.replace(first, thing=find_things(moved)[0])
+    other = dataclasses.replace(other, thing=there.thing)
+    assert there.identity == dataclasses.replace(first, thing=there.thing, prior=f"x/{first.prior}").identity
+    assert there.identity != other.identity
+
+
+def test_a_broken_variant_is_reported_and_the_others_go_on(toy, jobs_of, run, machine, monkeypatch):
+    no_such_cut = dataclasses.replace(REUSING, cut=99)
+    variants = (Variant(name="broken", cache=no_such_cut, change=small), Variant(name="whole", change=small))
+    monkeypatch.setitem(STUDIES, "toy", dataclasses.replace(toy, variants=variants))
+    jobs = jobs_of(STUDIES["toy"], steps=2)
+    failed, said = run(jobs)
+    assert failed == 2
+    assert {row["variant"] for row in Rows(machine.runs, "toy").of(jobs)} == {"whole"}
+    assert sum("FAILED broken" in line and "Expected the cut to be" in line for line in said) == 2
+
+
+def test_time_runs_out(toy, jobs_of, run, machine, monkeypatch):
+    jobs, hold = jobs_of(toy), threading.Event()
+
+    def attempt(job, machine):
+        if job.label != "no cache":
+            hold.wait(10)
+        return Outcome(job=job, row={"seconds": {"total": 0}, "variant": job.label})
+
+    monkeypatch.setattr(runner, "attempt", attempt)
+    failed, said = run(jobs, seconds=0.5)
+    hold.set()
+    assert failed == 0
+    assert said[-1] == "stopped after 0.5 seconds: 5 runs are left"
+    assert [row["variant"] for row in Rows(machine.runs, "toy").read()] == ["no cache"]
+
+
+def test_the_command_runs_in_processes_then_only_writes_the_page(objects, prior_folder, tmp_path, monkeypatch):
+    page = tmp_path / "docs" / "on_off"
+    words = ["on_off", "--objects", objects, "--runs", tmp_path / "runs", "--page", page, "--steps", "1"]
+    words += ["--priors", prior_folder, "--threads", "1", "--commit", "abc"]
+    assert main([*map(str, words), "--variants", "default", "--runs-only"]) == 0
+    assert not page.parent.exists()
+    monkeypatch.setattr(runner.multiprocessing, "get_context", None)  # No more processes from here on.
+    assert main([*map(str, words), "--variants", "default"]) == 0
+    assert "commit abc" in page.with_suffix(".md").read_text()
+    assert Image.open(page.with_suffix(".jpg")).size == (128 + 2 * 512, 16 + 2 * 128)
