@@ -8,6 +8,7 @@ Angles are degrees in every public place, radians inside one function. Cameras l
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -163,30 +164,69 @@ class CameraSampler:
     def __init__(self, config: CameraSamplerConfig) -> None:
         self.config = config
 
-    @property
-    def num_uniforms(self) -> int:
-        """How many uniform numbers make one batch: one for the kind of elevation, two for each view."""
-        return 1 + 2 * self.config.batch_size
-
     def sample(self, size: int, generator: torch.Generator) -> Cameras:
         """One batch of square cameras of `size` pixels; every number comes from `generator` (on the CPU)."""
-        elevation, azimuth = self.angles(torch.rand(1, self.num_uniforms, generator=generator))
+        elevation, azimuth = self.angles(1, generator)
         return self.cameras(elevation[0], azimuth[0], size)
 
-    def angles(self, uniforms: Float[Tensor, "N D"]) -> tuple[Float[Tensor, "N B"], Float[Tensor, "N B"]]:
-        """Elevations and azimuths in degrees of N batches, from D = `num_uniforms` numbers in [0, 1) for each."""
-        config, views = self.config, self.config.batch_size
-        coin, height, turn = uniforms.split((1, views, views), dim=1)
-        low, high = config.elevation
-        sines = math.sin(math.radians(low)), math.sin(math.radians(high))
-        on_sphere = torch.rad2deg(torch.asin(sines[0] + (sines[1] - sines[0]) * height))
-        in_degrees = low + (high - low) * height
-        elevation = torch.where(coin < 0.5, in_degrees, on_sphere)
-        strata = (torch.arange(views) + turn) / views
-        azimuth = config.azimuth[0] + (config.azimuth[1] - config.azimuth[0]) * strata
+    def angles(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "N B"], Float[Tensor, "N B"]]:
+        """Elevations and azimuths of `count` independent batches, in degrees."""
+        views = self.config.batch_size
+        uniform = torch.rand(count, views, generator=generator)
+        in_degrees, on_sphere = self._elevations(uniform, *self.config.elevation)
+        elevation = torch.where(torch.rand(count, 1, generator=generator) < 0.5, in_degrees, on_sphere)
+        low, high = torch.tensor([self.stratum(view) for view in range(views)]).unbind(-1)
+        azimuth = low + (high - low) * torch.rand(count, views, generator=generator)
         return elevation, azimuth
+
+    def angles_inside(
+        self,
+        elevations: Sequence[tuple[float, float]],
+        azimuths: Sequence[Sequence[tuple[float, float]]],
+        generator: torch.Generator,
+    ) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+        """A draw of `angles` given that view v lies in the interval elevations[v] and in one of azimuths[v].
+
+        Given the intervals the kind of elevation is no longer a fair coin: each has the weight of the probability
+        that its draws lie there.
+        """
+        low, high = torch.tensor(elevations, dtype=torch.float64).unbind(-1)
+        first, last = self.config.elevation
+        sines = [math.sin(math.radians(bound)) for bound in (first, last)]
+        in_degrees = ((high - low) / (last - first)).prod() if last > first else torch.ones(())
+        sphere = torch.sin(torch.deg2rad(high)) - torch.sin(torch.deg2rad(low))
+        on_sphere = (sphere / (sines[1] - sines[0])).prod() if last > first else torch.ones(())
+        coin, *uniform = torch.rand(1 + 2 * len(elevations), generator=generator).split((1, *[len(elevations)] * 2))
+        kinds = self._elevations(uniform[0], low.float(), high.float())
+        elevation = kinds[0] if float(coin) * float(in_degrees + on_sphere) < float(in_degrees) else kinds[1]
+        azimuth = torch.tensor([_place(float(share), each) for share, each in zip(uniform[1], azimuths, strict=True)])
+        return elevation, azimuth
+
+    def stratum(self, view: int) -> tuple[float, float]:
+        """The azimuths of one view of a batch."""
+        low, high = self.config.azimuth
+        width = (high - low) / self.config.batch_size
+        return low + view * width, low + (view + 1) * width
+
+    @staticmethod
+    def _elevations(
+        uniform: Float[Tensor, "*N"], low: float | Float[Tensor, "*N"], high: float | Float[Tensor, "*N"]
+    ) -> tuple[Float[Tensor, "*N"], Float[Tensor, "*N"]]:
+        """Elevations between two bounds, uniform in degrees and uniform on the sphere."""
+        sine_low, sine_high = (torch.sin(torch.deg2rad(torch.as_tensor(bound))) for bound in (low, high))
+        return low + (high - low) * uniform, torch.rad2deg(torch.asin(sine_low + (sine_high - sine_low) * uniform))
 
     def cameras(self, elevation: Float[Tensor, " B"], azimuth: Float[Tensor, " B"], size: int) -> Cameras:
         """Square cameras of `size` pixels at the sampler's distance and field of view."""
         config = self.config
         return Cameras.orbit(elevation=elevation, azimuth=azimuth, radius=config.radius, fov_y=config.fov_y, size=size)
+
+
+def _place(share: float, intervals: Sequence[tuple[float, float]]) -> float:
+    """The point that has `share` of the intervals' whole length before it."""
+    left = share * sum(high - low for low, high in intervals)
+    for low, high in intervals:
+        if left <= high - low:
+            return low + left
+        left -= high - low
+    return intervals[-1][1]

@@ -36,13 +36,13 @@ class Key:
 class GridConfig:
     """Cell sizes and the hash."""
 
-    elevation: float = 30.0
+    elevation: float = 20.0
     """Cell size in degrees. Larger cells hit more often, with features of views further off; the paper has 10 to 30."""
-    azimuth: float = 30.0
+    azimuth: float = 20.0
     """Cell size in degrees. A feature ages fast with the azimuth: 20 degrees cost about a quarter of its similarity."""
     radius: float = 0.1
     """Cell size in scene units."""
-    timestep: float = 200.0
+    timestep: float = 100.0
     """Cell size in diffusion steps. A feature ages slowly with the timestep, so this can be wide."""
     num_buckets: int = 2**31 - 1
     """Size of the hash table. Buckets are made when first filled, so a large number costs nothing."""

@@ -11,7 +11,6 @@ import tyro
 
 from hash3d.cache import PRESETS, CacheConfig, GridConfig, Hash3DConfig
 from hash3d.systems import SYSTEMS, zero123_gs
-from hash3d.training.draws import DrawOrderConfig
 from hash3d.training.recipe import Recipe
 from hash3d.training.run import Run
 from hash3d.training.run_folder import RunFolder
@@ -51,8 +50,9 @@ class Generate:
     """The cache's settings to start from; --cache.FIELD changes single ones."""
     cache: tyro.conf.AvoidSubcommands[CacheConfig] = dataclasses.field(default_factory=Hash3DConfig)
     """Feature reuse."""
-    dwell: int = 1
-    """Steps in one cell of the cache's grid before another is drawn. More makes more reuse; 1: independent draws."""
+    dwell: int | None = None
+    """Visits of a cell of the cache's grid before another is drawn; more makes more reuse, 1 draws every view anew. By
+    default the recipe's with the default preset, and 1 with the others, which are for comparison."""
     resume: bool = False
     """Go on with the run in --out from its last checkpoint."""
     checkpoint_every: int = 50
@@ -118,9 +118,12 @@ def build_recipe(options: Generate) -> Recipe:
         elevation=options.elevation,
         framing=options.framing,
     )
-    # The cells are the cache's with and without --no-cache, so that the two runs have the same cameras.
+    # The same with and without --no-cache, so that the two runs have the same cameras.
     cells = options.cache.grid if isinstance(options.cache, Hash3DConfig) else GridConfig()
-    stage = dataclasses.replace(recipe.stage, draws=DrawOrderConfig(dwell=options.dwell, cells=cells))
+    usual = recipe.stage.draws.dwell if options.preset == "default" else 1
+    dwell = usual if options.dwell is None else options.dwell
+    draws = dataclasses.replace(recipe.stage.draws, dwell=dwell, cells=cells)
+    stage = dataclasses.replace(recipe.stage, draws=draws)
     return dataclasses.replace(recipe, stage=stage, checkpoint_every=options.checkpoint_every)
 
 

@@ -12,7 +12,7 @@ from diffusers.hooks import HookRegistry, ModelHook
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor
 
-from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig
+from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig, Key
 from hash3d.cache.store import Found
 
 from .partial_unet import PartialUNet
@@ -101,20 +101,16 @@ class Hash3DHook(ModelHook):  # type: ignore[misc]
         parts: list[tuple[list[int], Tensor]] = []
         if full:
             prediction, features = self._run_full(_choose(inputs, full, count))
-            self._audit(inputs, found, full, prediction)
+            by_branch = _by_branch(prediction, len(full))
+            if audits := [(row, item) for row in full if (item := found[row]) is not None]:
+                places = [full.index(row) for row, _ in audits]
+                self.cache.audit(*self._reuse(inputs, keys, audits), by_branch[:, places])
             self.cache.insert(keys, full, sample[:count], _by_branch(features, len(full)))
             parts.append((full, prediction))
-        if shallow := [row for row in range(count) if row not in full]:
-            parts.append((shallow, self._reuse(inputs, found, shallow)))
+        if hits := [(row, item) for row, item in enumerate(found) if item is not None and not item.audit]:
+            corrected = self.cache.correct(*self._reuse(inputs, keys, hits))
+            parts.append(([row for row, _ in hits], corrected.flatten(0, 1)))
         return _merge(parts, count)
-
-    def _audit(self, inputs: dict[str, Any], found: list[Found | None], full: list[int], prediction: Tensor) -> None:
-        """Run the views that are to be audited by reuse too, and give both predictions to the cache."""
-        audited = [row for row in full if found[row] is not None]
-        if audited:
-            places = [full.index(row) for row in audited]
-            reused = self._reuse(inputs, found, audited)
-            self.cache.audit(_by_branch(reused, len(audited)), _by_branch(prediction, len(full))[:, places])
 
     def _run_full(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Prediction and what is kept of it."""
@@ -124,14 +120,16 @@ class Hash3DHook(ModelHook):  # type: ignore[misc]
         output, feature = self.partial.full_pass(**inputs, return_dict=False)
         return output[0], feature
 
-    def _reuse(self, inputs: dict[str, Any], found: list[Found | None], rows: list[int]) -> Tensor:
-        """Prediction [S * M, ...] of the M views `rows`, from what was found for them."""
-        count = self.cache.num_views
-        features = [item.feature for row in rows if (item := found[row]) is not None]
-        stacked = torch.stack(features, dim=1).flatten(0, 1)
-        if self.cache.mode == "noise":
-            return stacked
-        return self.partial.shallow_pass(stacked, **_choose(inputs, rows, count), return_dict=False)[0]
+    def _reuse(
+        self, inputs: dict[str, Any], keys: list[Key], hits: list[tuple[int, Found]]
+    ) -> tuple[list[Key], list[Found], Tensor, Tensor]:
+        """Keys, finds and latents [M, C, h, w] of M views, and their predictions [S, M, C, h, w] from the finds."""
+        rows, found = [row for row, _ in hits], [item for _, item in hits]
+        chosen = _choose(inputs, rows, self.cache.num_views)
+        prediction = torch.stack([item.feature for item in found], dim=1).flatten(0, 1)
+        if self.cache.mode == "feature":
+            prediction = self.partial.shallow_pass(prediction, **chosen, return_dict=False)[0]
+        return [keys[row] for row in rows], found, chosen["sample"][: len(rows)], _by_branch(prediction, len(rows))
 
     def _signature(self, module: Any, inputs: dict[str, Any]) -> tuple[Any, ...]:
         """What stored features depend on besides the key."""

@@ -23,10 +23,10 @@ class PartialUNet:
 
     Args:
         unet: any `UNet2DConditionModel` whose down layers each make one skip connection.
-        cut: the supplement's index i, 0 <= i < `num_cuts`; None is the last but one (10 of Stable Diffusion's 12).
+        cut: the supplement's index i, 0 <= i < `num_cuts`; negative counts from the end, as in a list.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, cut: int | None = None) -> None:
+    def __init__(self, unet: UNet2DConditionModel, cut: int = -2) -> None:
         self.unet: Any = unet
         down_layers = _down_layers(unet)
         up_layers = [(block, index) for block in self.unet.up_blocks for index in range(len(block.resnets))]
@@ -36,9 +36,11 @@ class PartialUNet:
                 f"{len(up_layers)} up layers and {len(down_layers)} skip connections."
             )
         self.num_cuts = len(up_layers)
-        self.cut = max(self.num_cuts - 2, 0) if cut is None else cut
-        if not 0 <= self.cut < self.num_cuts:
-            raise ValueError(f"Expected the cut to be 0 to {self.num_cuts - 1} for this U-Net, but got {cut}.")
+        if not -self.num_cuts <= cut < self.num_cuts:
+            raise ValueError(
+                f"Expected the cut to be {-self.num_cuts} to {self.num_cuts - 1} for this U-Net, but got {cut}."
+            )
+        self.cut = cut % self.num_cuts
         self.skip = self.num_cuts - 1 - self.cut
         self._skip_channels = int(down_layers[self.skip][1])
         block, index = up_layers[self.cut]

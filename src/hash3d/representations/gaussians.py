@@ -70,10 +70,11 @@ class GaussiansConfig:
     means_lr: tuple[float, float] = (1e-3, 2e-5)
     """Learning rate of the positions, first and last, in scene units a step; log-linear between
     (DreamGaussian 69a3c70 uses 10 times as much)."""
-    means_lr_steps: int = 1000
-    """Step at which the positions reach their last learning rate."""
-    sh0_lr: float = 0.01
-    """Learning rate of the colour coefficients."""
+    sh0_lr: tuple[float, float] = (0.01, 0.01)
+    """Learning rate of the colour coefficients, first and last. One that falls averages the mottle that reused features
+    leave."""
+    lr_steps: int = 1000
+    """Step at which the positions and colours reach their last learning rate."""
     opacity_lr: float = 0.05
     """Learning rate of the opacities, before the sigmoid."""
     scale_lr: float = 0.005
@@ -90,8 +91,8 @@ class GaussiansConfig:
             raise ValueError(f"Expected 1 <= num_points <= max_points ({self.max_points}), but got {self.num_points}.")
         if not 0.0 < self.opacity < 1.0:
             raise ValueError(f"Expected an initial opacity between 0 and 1, but got {self.opacity}.")
-        if self.radius <= 0.0 or min(self.means_lr) <= 0.0 or self.means_lr_steps < 1:
-            raise ValueError("Expected radius, means_lr and means_lr_steps above 0.")
+        if self.radius <= 0.0 or min(*self.means_lr, *self.sh0_lr) <= 0.0 or self.lr_steps < 1:
+            raise ValueError("Expected radius, means_lr, sh0_lr and lr_steps above 0.")
 
     def build(self, generator: torch.Generator) -> "Gaussians":
         """Near-grey Gaussians, uniform in the ball; every number comes from `generator` (on the CPU)."""
@@ -142,8 +143,7 @@ class Gaussians(nn.Module):
     def parameter_groups(self) -> list[ParameterGroup]:
         """One group a parameter, under the parameter's name, with its learning rate at step 0."""
         rates = {
-            "means": self.learning_rate(0),
-            "sh0": self.config.sh0_lr,
+            **self.learning_rates(0),
             "opacity_logits": self.config.opacity_lr,
             "log_scales": self.config.scale_lr,
             "quats": self.config.quat_lr,
@@ -155,17 +155,20 @@ class Gaussians(nn.Module):
         groups: list[dict[str, Any]] = [dict(group) for group in self.parameter_groups()]
         return torch.optim.Adam(groups, eps=self.config.adam_eps)
 
-    def learning_rate(self, step: int) -> float:
-        """Learning rate of the positions at `step`: log-linear, then constant."""
-        first, last = self.config.means_lr
-        share = min(step / self.config.means_lr_steps, 1.0)
-        return math.exp((1.0 - share) * math.log(first) + share * math.log(last))
+    def learning_rates(self, step: int) -> dict[str, float]:
+        """Learning rates of the positions and colours at `step`: log-linear, then constant."""
+        share = min(step / self.config.lr_steps, 1.0)
+        ranges = {"means": self.config.means_lr, "sh0": self.config.sh0_lr}
+        return {
+            name: math.exp((1.0 - share) * math.log(first) + share * math.log(last))
+            for name, (first, last) in ranges.items()
+        }
 
     def update_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Set the positions' learning rate for `step` in the group named "means"."""
+        """Set the learning rates that change for `step`, in the groups named after the parameters."""
+        rates = self.learning_rates(step)
         for group in optimizer.param_groups:
-            if group.get("name") == "means":
-                group["lr"] = self.learning_rate(step)
+            group["lr"] = rates.get(group.get("name", ""), group["lr"])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take the number of Gaussians from the checkpoint before its values are copied."""

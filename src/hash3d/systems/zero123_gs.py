@@ -18,10 +18,13 @@ from hash3d.rendering.splat import SplatRendererConfig
 from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import constant, ramp
+from hash3d.training.draws import DrawOrderConfig
 from hash3d.training.recipe import LossWeights, Recipe, Stage
 
 NAME = "zero123_gs"
 MINI_STEPS = 300
+DRAWS = DrawOrderConfig(dwell=14, open_cells=8)
+"""More than 90 % of the passes can be reused; the order alone costs nothing (docs/experiments/order.md)."""
 
 
 def supplement() -> Stage:
@@ -29,9 +32,10 @@ def supplement() -> Stage:
     return Stage(
         steps=1000,
         cameras=CameraSamplerConfig(elevation=(-10.0, 80.0), radius=3.8, fov_y=20.0, batch_size=1),
+        draws=DRAWS,
         size=constant(256),
         reference_size=ramp((0, 128), (200, 256), (300, 512)),
-        representation=GaussiansConfig(opacity=0.05, adam_eps=1e-8, means_lr_steps=1000),
+        representation=GaussiansConfig(opacity=0.05, adam_eps=1e-8, lr_steps=1000),
         densify=DensifyConfig(
             every=100, start=0, grad_threshold=0.01, split_scale=0.02, prune_opacity=0.005, prune_scale=None
         ),
@@ -57,17 +61,18 @@ def mini(steps: int = MINI_STEPS) -> Stage:
     return Stage(
         steps=steps,
         cameras=CameraSamplerConfig(elevation=(-10.0, 60.0), radius=1.5, fov_y=49.1, batch_size=1),
+        draws=DRAWS,
         size=constant(128),
         reference_size=constant(128),
         representation=GaussiansConfig(
-            num_points=3000, radius=0.4, means_lr=(5e-3, 2e-4), means_lr_steps=steps, sh0_lr=0.03
+            num_points=3000, radius=0.4, means_lr=(5e-3, 2e-4), sh0_lr=(0.03, 0.003), lr_steps=steps
         ),
         densify=DensifyConfig(
             every=100, start=100, stop=steps - 100, prune_opacity=0.01, prune_scale=0.3, max_points=6000
         ),
         renderer=SplatRendererConfig(),
         guidance=Zero123GuidanceConfig(
-            guidance_scale=3.0,
+            guidance_scale=2.0,
             min_timestep=constant(0.02),
             max_timestep=ramp((0.3 * steps, 0.98), (0.9 * steps, 0.6)),
         ),

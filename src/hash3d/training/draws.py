@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
-from torch.quasirandom import SobolEngine
 
 from hash3d.cache.grid import Cell, GridConfig, Key
 from hash3d.cameras import Cameras, CameraSampler
 
-TRIES_AT_ONCE, MAX_TRIES = 32, 100_000
-"""Draws until one must have come into a view's cell; an earlier draw lay there, so it has some probability."""
+Interval = tuple[float, float]
+MAX_TRIES = 100
+"""Draws inside a cell until one must not have been rounded over its border."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +32,6 @@ class DrawOrderConfig:
     open_cells: int = 1
     """Cells visited in turn. With 1 the visits of a cell follow each other, which costs shape; more let the features
     of a cell grow older, by `dwell` times `open_cells` steps."""
-    even: bool = False
-    """Spread the cells evenly by a scrambled Sobol sequence instead of independent draws; each single draw keeps its
-    distribution (Owen 1995). It matters where cells are few."""
     cells: GridConfig = field(default_factory=GridConfig)
     """The cells: those of the cache."""
 
@@ -68,9 +65,6 @@ class DrawOrder:
         lengths = [math.ceil(config.dwell * (turn + 1) / config.open_cells) for turn in range(config.open_cells)]
         self._stays = [Stay(cells=[], visits_left=length) for length in lengths]
         self._turn = 0
-        self._sobol: SobolEngine | None = None
-        self._sobol_seed: int | None = None
-        self._num_places = 0
 
     def next(
         self, size: int, low: int, high: int, generator: torch.Generator, *, shared_timestep: bool = True
@@ -83,41 +77,20 @@ class DrawOrder:
         self._turn = (self._turn + 1) % len(self._stays)
         ranges = [self._timesteps_inside(cell, low, high) for cell in stay.cells]
         if stay.visits_left == 0 or any(first > last for first, last in ranges):
-            stay.cells, stay.visits_left = [], self.config.dwell
+            stay.cells, stay.visits_left, ranges = [], self.config.dwell, []
         stay.visits_left -= 1
-        if not stay.cells:
-            cameras, timesteps = self._somewhere(size, low, high, generator, shared_timestep)
-            views = zip(cameras.elevation.tolist(), cameras.azimuth.tolist(), timesteps.tolist(), strict=True)
-            stay.cells = [self._cell(*view) for view in views]
-            return cameras, timesteps
+        given = ranges if stay.cells else [(low, high)] * self.sampler.config.batch_size
         drawn = [
             int(torch.randint(first, last + 1, (1,), generator=generator))
-            for first, last in (ranges[:1] if shared_timestep else ranges)
+            for first, last in (given[:1] if shared_timestep else given)
         ]
-        timesteps = torch.tensor(drawn).expand(len(stay.cells))
-        return self._cameras_inside(stay.cells, size, timesteps.tolist(), generator), timesteps
-
-    def _somewhere(
-        self, size: int, low: int, high: int, generator: torch.Generator, shared_timestep: bool
-    ) -> tuple[Cameras, Int[Tensor, " B"]]:
-        """A draw of the sampler, and timesteps in [low, high]."""
-        count, dimension = self.sampler.config.batch_size, self.sampler.num_uniforms
-        uniforms = self._uniforms(dimension + (1 if shared_timestep else count), generator)
-        timesteps = (low + (uniforms[dimension:] * (high - low + 1)).long()).clamp(max=high)
-        elevation, azimuth = self.sampler.angles(uniforms[None, :dimension])
-        return self.sampler.cameras(elevation[0], azimuth[0], size), timesteps.expand(count)
-
-    def _uniforms(self, dimension: int, generator: torch.Generator) -> Float[Tensor, " D"]:
-        """Numbers uniform in [0, 1): independent, or the next point of the run's Sobol sequence."""
-        if not self.config.even:
-            return torch.rand(dimension, generator=generator)
-        if self._sobol_seed is None:
-            self._sobol_seed = int(torch.randint(2**31, (1,), generator=generator))
-        if self._sobol is None:
-            self._sobol = SobolEngine(dimension, scramble=True, seed=self._sobol_seed).fast_forward(self._num_places)
-        self._num_places += 1
-        point: Tensor = self._sobol.draw()[0]
-        return point
+        timesteps = torch.tensor(drawn).expand(len(given))
+        if stay.cells:
+            return self._cameras_inside(stay.cells, size, timesteps.tolist(), generator), timesteps
+        cameras = self.sampler.sample(size, generator)
+        views = zip(cameras.elevation.tolist(), cameras.azimuth.tolist(), timesteps.tolist(), strict=True)
+        stay.cells = [self._cell(*view) for view in views]
+        return cameras, timesteps
 
     def _timesteps_inside(self, cell: Cell, low: int, high: int) -> tuple[int, int]:
         """The first and last timestep of [low, high] inside a cell; the first is larger if there are none."""
@@ -129,19 +102,35 @@ class DrawOrder:
     def _cameras_inside(
         self, cells: list[Cell], size: int, timesteps: list[int], generator: torch.Generator
     ) -> Cameras:
-        """A draw of the sampler given the cells: each view is the first of many draws that lies in its cell."""
-        chosen: dict[int, tuple[float, float]] = {}
-        for _ in range(MAX_TRIES // TRIES_AT_ONCE):
-            uniforms = torch.rand(TRIES_AT_ONCE, self.sampler.num_uniforms, generator=generator)
-            for elevations, azimuths in zip(*(each.tolist() for each in self.sampler.angles(uniforms)), strict=True):
-                for view in set(range(len(cells))) - set(chosen):
-                    place = elevations[view], azimuths[view]
-                    if self._cell(*place, timesteps[view]) == cells[view]:
-                        chosen[view] = place
-            if len(chosen) == len(cells):
-                elevation, azimuth = torch.tensor([chosen[view] for view in range(len(cells))]).unbind(-1)
+        """A draw of the sampler given the cells."""
+        elevations = [self._elevations_inside(cell) for cell in cells]
+        azimuths = [self._azimuths_inside(cell, view) for view, cell in enumerate(cells)]
+        for _ in range(MAX_TRIES):
+            elevation, azimuth = self.sampler.angles_inside(elevations, azimuths, generator)
+            views = zip(elevation.tolist(), azimuth.tolist(), timesteps, strict=True)
+            if [self._cell(*view) for view in views] == cells:
                 return self.sampler.cameras(elevation, azimuth, size)
-        raise RuntimeError(f"Expected a camera inside the cells {cells}, but {MAX_TRIES} draws gave none.")
+        raise RuntimeError(
+            f"Expected cameras inside the cells {cells}, but {MAX_TRIES} draws were rounded out of them."
+        )
+
+    def _elevations_inside(self, cell: Cell) -> Interval:
+        """The elevations of the sampler's range that lie in a cell."""
+        config, (low, high) = self._grid.config, self.sampler.config.elevation
+        index = cell[config.order.index("elevation")]
+        return max(low, index * config.elevation), min(high, (index + 1) * config.elevation)
+
+    def _azimuths_inside(self, cell: Cell, view: int) -> list[Interval]:
+        """The azimuths of a view's stratum that lie in a cell: two intervals where the cell lies across +-180."""
+        config, (low, high) = self._grid.config, self.sampler.stratum(view)
+        index = cell[config.order.index("azimuth")]
+        first, last = index * config.azimuth, (index + 1) * config.azimuth
+        if not config.periodic:
+            return [(max(low, first), min(high, last))]
+        last = min(last, 360.0)
+        turns = range(math.floor(low / 360.0), math.floor(high / 360.0) + 1)
+        pieces = [(max(low, first + 360.0 * turn), min(high, last + 360.0 * turn)) for turn in turns]
+        return [(start, end) for start, end in pieces if start <= end]
 
     def _cell(self, elevation: float, azimuth: float, timestep: float) -> Cell:
         """The cell of one view."""
@@ -153,8 +142,6 @@ class DrawOrder:
         return {
             "stays": [[[list(cell) for cell in stay.cells], stay.visits_left] for stay in self._stays],
             "turn": self._turn,
-            "sobol_seed": self._sobol_seed,
-            "num_places": self._num_places,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -162,5 +149,4 @@ class DrawOrder:
         self._stays = [
             Stay(cells=[(a, b, c, d) for a, b, c, d in cells], visits_left=left) for cells, left in state["stays"]
         ]
-        self._turn, self._num_places = state["turn"], state["num_places"]
-        self._sobol, self._sobol_seed = None, state["sobol_seed"]
+        self._turn = state["turn"]

@@ -1,0 +1,66 @@
+"""What the measurements without runs share with the studies: the machine, means with their errors, a page from rows."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hash3d.files import write_text
+
+from .page import BEGIN, END, with_measured
+from .worker import Machine, Row
+
+
+def describe_machine(
+    out: Path, device: str, *, workers: int = 1, hardware: str | None = None, commit: str = "unknown"
+) -> Machine:
+    """Where a measurement is made: the cores are shared evenly, the hardware by default what the machine says."""
+    if workers < 1:
+        raise ValueError(f"Expected at least 1 worker, but got {workers}.")
+    cores = os.cpu_count() or 1
+    if hardware is None:
+        on_gpu = device == "cuda" and torch.cuda.is_available()
+        hardware = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}" if on_gpu else f"{cores} CPU cores"
+    threads = max(cores // workers, 1)
+    return Machine(runs=out, device=device, workers=workers, threads=threads, hardware=hardware, commit=commit)
+
+
+def require_device(device: str) -> None:
+    """Raise `ValueError` if CUDA is asked for and not there."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("Expected a CUDA device for --device cuda, but torch sees none. Pass --device cpu.")
+
+
+def provenance(rows: Sequence[Row]) -> str:
+    """On what, from what and when rows were made."""
+    found = [", ".join(sorted({str(row[name]) for row in rows})) for name in ("device", "hardware", "commit", "date")]
+    return "device {}, {}; commit {}; {}".format(*found)
+
+
+def mean_and_error(values: Float[Tensor, "O *shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """Mean over O objects, and its standard error s / sqrt(O); of one object there is none (nan)."""
+    error = values.std(0) / math.sqrt(len(values)) if len(values) > 1 else torch.full_like(values[0], math.nan)
+    return values.mean(0), error
+
+
+def with_error(mean: float, error: float) -> str:
+    """A cell of a table."""
+    return f"{mean:.2f}" if math.isnan(error) else f"{mean:.2f} +- {error:.2f}"
+
+
+def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table; the first column is text, the others are numbers."""
+    rule = "| --- |" + " ---: |" * (len(heads) - 1)
+    return [f"| {' | '.join(heads)} |", rule, *(f"| {' | '.join(line)} |" for line in lines)]
+
+
+def write_measured(page: Path, title: str, question: str, lines: Sequence[str]) -> None:
+    """Put lines between the marks of the page PAGE.md; one that is not there begins with the title and question."""
+    path = page.with_name(f"{page.name}.md")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = path.read_text() if path.exists() else f"# {title}\n\n{question}\n\n{BEGIN}\n{END}\n"
+    write_text(path, with_measured(before, "\n".join(lines)))
