@@ -82,9 +82,7 @@ def run(machine):
 
     def run(jobs, **options):
         said = []
-        failed = run_missing(
-            jobs, Rows(machine.runs, jobs[0].study), machine, pool=ThreadPool(1), say=said.append, **options
-        )
+        failed = run_missing(jobs, Rows(machine.runs), machine, pool=ThreadPool(1), say=said.append, **options)
         return failed, said
 
     return run

@@ -12,7 +12,7 @@ def write(toy, jobs_of, machine, tmp_path):
 
     def write():
         path = tmp_path / "docs" / "toy"
-        write_page(path, toy, jobs, Rows(machine.runs, "toy"), machine, command="do", shallow_cost=0.2)
+        write_page(path, toy, jobs, Rows(machine.runs), machine, command="do", shallow_cost=0.2)
         return path.with_suffix(".md")
 
     return jobs, write

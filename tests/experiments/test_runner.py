@@ -38,15 +38,17 @@ def test_an_unknown_variant_is_named(toy):
 
 
 def test_rows_pairs_and_a_second_call(toy, jobs_of, run, machine):
-    jobs, rows = jobs_of(toy), Rows(machine.runs, "toy")
+    jobs, rows = jobs_of(toy), Rows(machine.runs)
     assert run(jobs)[0] == 0
     cup, same = (next(row for row in rows.of(jobs) if row["variant"] == name) for name in ("cache", "same cache"))
     assert cup["cache"]["hits"] > 0, "the test means nothing without hits"
     assert cup["full"] + cup["shallow"] == cup["steps"] == 6
+    assert len(rows.read()) == 4, "variants that differ in nothing are one run"
     for name in ("psnr", "ssim", "iou", "full", "gaussians"):
         assert cup[name] == same[name], "variants that differ in nothing give the same figures"
     assert sum("psnr" in row for row in rows.of(jobs)) == 3, "only the cup has true views"
-    strip = Image.open(machine.strip("toy", "same cache", "disc", 0))
+    (disc,) = (job for job in jobs if (job.label, job.thing.name) == ("same cache", "disc"))
+    strip = Image.open(machine.strip(disc.identity))
     assert strip.size == (4 * 128, 128)
 
     assert run(jobs) == (0, []), "nothing is missing, so nothing runs"
@@ -54,7 +56,7 @@ def test_rows_pairs_and_a_second_call(toy, jobs_of, run, machine):
 
 def test_a_changed_recipe_runs_again(toy, jobs_of, run, machine, monkeypatch):
     names = ("no cache", "cache")
-    jobs, rows = jobs_of(toy, variants=names, steps=2), Rows(machine.runs, "toy")
+    jobs, rows = jobs_of(toy, variants=names, steps=2), Rows(machine.runs)
     run(jobs)
     changed = dataclasses.replace(toy.variants[1], cache=dataclasses.replace(toy.variants[1].cache, queue_length=1))
     monkeypatch.setitem(STUDIES, "toy", dataclasses.replace(toy, variants=(toy.variants[0], changed)))
@@ -82,7 +84,7 @@ def test_a_broken_variant_is_reported_and_the_others_go_on(toy, jobs_of, run, ma
     jobs = jobs_of(STUDIES["toy"], steps=2)
     failed, said = run(jobs)
     assert failed == 2
-    assert {row["variant"] for row in Rows(machine.runs, "toy").of(jobs)} == {"whole"}
+    assert {row["variant"] for row in Rows(machine.runs).of(jobs)} == {"whole"}
     assert sum("FAILED broken" in line and "Expected the cut to be" in line for line in said) == 2
 
 
@@ -99,7 +101,7 @@ def test_time_runs_out(toy, jobs_of, run, machine, monkeypatch):
     hold.set()
     assert failed == 0
     assert said[-1] == "stopped after 0.5 seconds: 5 runs are left"
-    assert [row["variant"] for row in Rows(machine.runs, "toy").read()] == ["no cache"]
+    assert [row["variant"] for row in Rows(machine.runs).read()] == ["no cache"]
 
 
 def test_the_command_runs_in_processes_then_only_writes_the_page(objects, prior_folder, tmp_path, monkeypatch):

@@ -1,12 +1,11 @@
-"""Run a study and write its page: `python -m hash3d.experiments STUDY --objects FOLDER --runs FOLDER`.
+"""Run studies and write their pages: `python -m hash3d.experiments STUDY ... --objects FOLDER --runs FOLDER`.
 
 Only what has no row yet is run, so the command can be stopped and repeated, and a page can be made from rows that
 another machine has left.
 """
 
-import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,12 +15,12 @@ from rich.console import Console
 
 from hash3d.training.run import load_prior
 
-from .job import find_jobs, find_things
+from .job import Job, find_jobs, find_things
+from .measured import describe_machine, require_device
 from .page import write_page
 from .passes import time_passes
 from .runner import Rows, run_missing
 from .studies import STUDIES
-from .study import Study
 from .table import SHALLOW_COST
 from .worker import Machine
 
@@ -30,18 +29,20 @@ from .worker import Machine
 class Options:
     """Run a study's variants on a folder of objects, paired, and write its page."""
 
-    study: tyro.conf.Positional[str]
-    """Which experiment."""
-    objects: Path
+    studies: tyro.conf.Positional[tuple[str, ...]]
+    """Which experiments; a run that two of them ask for is made once."""
+    objects: Path = Path("objects")
     """A folder of objects: folders with input.png, views.json and true views, or pictures."""
     runs: Path = Path("outputs/experiments")
     """Where rows and views are kept."""
-    page: Path | None = None
-    """The page without its ending; by default docs/experiments/STUDY. Its .md and .jpg are written."""
+    pages: Path = Path("docs/experiments")
+    """Folder of the pages: STUDY.md and STUDY.jpg are written."""
     runs_only: bool = False
     """Make no page."""
-    seeds: tuple[int, ...] = (0,)
-    """Each object is run with each of them."""
+    seeds: tuple[int, ...] = ()
+    """Each object is run with each of them; by default the study's."""
+    time_passes: bool = False
+    """Time full and shallow passes of the prior on the device, for the pages' costs, and do nothing else."""
     variants: tuple[str, ...] = ()
     """Which of the study's variants; by default all. The first is what the others are compared with."""
     priors: tuple[str, ...] = ("mini-zero123",)
@@ -71,29 +72,36 @@ def main(arguments: list[str] | None = None) -> int:
     options = tyro.cli(
         Options, prog="python -m hash3d.experiments", args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
     )
-    if options.study not in STUDIES:
-        raise ValueError(f"Expected a study ({', '.join(STUDIES)}), but got {options.study!r}.")
-    study, rows, machine = STUDIES[options.study], Rows(options.runs, options.study), _machine(options)
-    jobs = find_jobs(
-        study, find_things(options.objects), seeds=options.seeds, variants=options.variants, priors=options.priors,
-        scale=options.scale, steps=options.steps,
-    )  # fmt: skip
-    if study.times_passes and rows.pass_milliseconds() is None and options.seconds != 0:
-        _time_passes(study, options, rows, machine)
+    rows, machine = Rows(options.runs), _machine(options)
+    if options.time_passes:
+        _time_passes(options, rows, machine)
+        return 0
+    unknown = [name for name in options.studies if name not in STUDIES]
+    if unknown or not options.studies:
+        raise ValueError(f"Expected studies ({', '.join(STUDIES)}), but got {unknown[0] if unknown else 'none'!r}.")
+    jobs = {name: _jobs(name, options) for name in options.studies}
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    failed = run_missing(jobs, rows, machine, seconds=options.seconds, say=console.print)
-    if not options.runs_only:
-        page = options.page or Path("docs/experiments") / study.name
+    every = sorted((job for each in jobs.values() for job in each), key=lambda job: job.seed)
+    failed = run_missing(every, rows, machine, seconds=options.seconds, say=console.print)
+    for name in options.studies if not options.runs_only else ():
         write_page(
-            page, study, jobs, rows, machine, command=command(options), shallow_cost=options.shallow_cost
+            options.pages / name, STUDIES[name], jobs[name], rows, machine,
+            command=command(name, options), shallow_cost=options.shallow_cost,
         )  # fmt: skip
     return 1 if failed else 0
 
 
-def command(options: Options) -> str:
+def _jobs(name: str, options: Options) -> list[Job]:
+    return find_jobs(
+        STUDIES[name], find_things(options.objects), seeds=options.seeds, variants=options.variants,
+        priors=options.priors, scale=options.scale, steps=options.steps,
+    )  # fmt: skip
+
+
+def command(name: str, options: Options) -> str:
     """What makes the same rows elsewhere."""
-    words = [f"python -m hash3d.experiments {options.study} --objects {options.objects.name}"]
-    words.append(f"--seeds {' '.join(map(str, options.seeds))}")
+    words = [f"python -m hash3d.experiments {name} --objects {options.objects.name}"]
+    words += [f"--seeds {' '.join(map(str, options.seeds))}"] if options.seeds else []
     words += [f"--variants {' '.join(map(repr, options.variants))}"] if options.variants else []
     words += [f"--priors {' '.join(Path(prior).name for prior in options.priors)}"] if len(options.priors) > 1 else []
     words += [f"--scale {options.scale}"] if options.scale != "mini" else []
@@ -102,31 +110,19 @@ def command(options: Options) -> str:
 
 
 def _machine(options: Options) -> Machine:
-    if options.workers < 1:
-        raise ValueError(f"Expected at least 1 worker, but got {options.workers}.")
-    cores = os.cpu_count() or 1
-    on_gpu = options.device == "cuda"
-    if on_gpu and not torch.cuda.is_available() and options.seconds != 0:
-        raise ValueError("Expected a CUDA device for --device cuda, but torch sees none. Pass --device cpu.")
-    return Machine(
-        runs=options.runs,
-        device=options.device,
-        workers=options.workers,
-        threads=options.threads or max(cores // options.workers, 1),
-        hardware=options.hardware or (_name_gpus() if on_gpu else f"{cores} CPU cores"),
-        commit=options.commit,
+    if options.seconds != 0:
+        require_device(options.device)
+    machine = describe_machine(
+        options.runs, options.device, workers=options.workers, hardware=options.hardware, commit=options.commit
     )
+    return replace(machine, threads=options.threads) if options.threads else machine
 
 
-def _name_gpus() -> str:
-    return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "no GPU"
-
-
-def _time_passes(study: Study, options: Options, rows: Rows, machine: Machine) -> None:
-    """Time full and shallow passes while nothing else runs, and keep them as a row of their own."""
+def _time_passes(options: Options, rows: Rows, machine: Machine) -> None:
+    """Time full and shallow passes, and keep them as a row of their own."""
     torch.set_num_threads(machine.threads)
     prior = load_prior(options.priors[0], torch.device(options.device))
-    rows.append({"study": study.name, "prior": options.priors[0], "pass_ms": time_passes(prior), **machine.account()})
+    rows.append({"prior": options.priors[0], "pass_ms": time_passes(prior), **machine.account()})
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ SOFTMAX = "softmax blend of 3"
 MEAN_3, MEAN_8 = "mean of 3", "mean of 8"
 FORECAST = "forecast from two later entries"
 RIDGE = "nearest entry, corrected by the skip"
+BY_LATENTS = "nearest entry, corrected by the latents"
+MEAN_BY_LATENTS = "mean of 8, corrected by the latents"
 WARPED = "nearest entry, warped by depth"
 SAME_NOISE = "entry with the query's noise"
 UNCONDITIONAL = "unconditional branch only"
@@ -31,8 +33,8 @@ PENALTY = 1e-3
 """Of the ridge regression, relative to the mean variance of the skip's channels."""
 
 ESTIMATORS = (
-    NEAREST, ONE_FOR_ALL, SOFTMAX, MEAN_3, MEAN_8, FORECAST, RIDGE, WARPED, SAME_NOISE, UNCONDITIONAL, CONDITIONAL,
-    PREDICTION,
+    NEAREST, ONE_FOR_ALL, SOFTMAX, MEAN_3, MEAN_8, BY_LATENTS, MEAN_BY_LATENTS, FORECAST, RIDGE, WARPED,
+    SAME_NOISE, UNCONDITIONAL, CONDITIONAL, PREDICTION,
 )  # fmt: skip
 COSTS = {UNCONDITIONAL: (0.5, 0.5), CONDITIONAL: (0.0, 0.5), PREDICTION: (0.0, 0.0)}
 """Full and shallow passes, of both branches of a view, that an estimate takes; the others take one shallow pass."""
@@ -121,6 +123,20 @@ def corrected(situation: Situation, cut: int) -> Float[Tensor, "P C h w"]:
     return (joint.feature.float() + change).to(joint.feature)
 
 
+def corrected_by_latents(
+    prediction: Float[Tensor, "P C h w"],
+    true: Float[Tensor, "P C h w"],
+    gap: Float[Tensor, "B C h w"],
+    timesteps: Int[Tensor, " B"],
+) -> Float[Tensor, "P C h w"]:
+    """prediction + k gap, the cache's `LatentCorrection`: k of a query from the other queries of its timestep."""
+    missing, moved = (true - prediction).float().unflatten(0, (2, -1)).flatten(2), gap.float().flatten(1)
+    products, squares = torch.einsum("kbn,bn->kb", missing, moved), moved.square().sum(1)
+    others = (timesteps[:, None] == timesteps[None]).fill_diagonal_(False).to(moved)
+    factors = (products @ others) / (squares @ others).clamp(min=torch.finfo(moved.dtype).tiny)
+    return prediction + factors.flatten().to(prediction)[:, None, None, None] * gap.repeat(2, 1, 1, 1)
+
+
 def features(situation: Situation, cut: int) -> Iterator[tuple[str, Float[Tensor, "P C h w"]]]:
     """Each estimator's name and its feature."""
     noises, nearest = situation.noises, situation.entries.joints[cut].feature
@@ -145,6 +161,11 @@ def residuals(passes: Passes, situation: Situation, cut: int) -> Iterator[tuple[
     for name, feature in features(situation, cut):
         prediction = passes.shallow(views, cut, feature)
         yield name, passes.residual(views, prediction)
+        if name in (NEAREST, MEAN_8):
+            stored, (true, times) = situation.entries.views.noisy, (situation.query.prediction, views.timesteps)
+            gap = views.noisy - (stored if name == NEAREST else mean_of(stored, situation.noises, 8))
+            exact = corrected_by_latents(prediction, true, gap, times)
+            yield BY_LATENTS if name == NEAREST else MEAN_BY_LATENTS, passes.residual(views, exact)
         if name == NEAREST:
             true = situation.query.prediction.chunk(2)[0]
             yield UNCONDITIONAL, passes.residual(views, torch.cat([true, prediction.chunk(2)[1]]))

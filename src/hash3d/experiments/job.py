@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ from hash3d.training.serialize import to_plain
 from .studies import STUDIES
 from .study import Study
 
-Identity = tuple[str, str, int, str]
-"""Variant, object, seed, key: what makes two rows the same run."""
+Identity = tuple[str, int, str]
+"""Object, seed, key: what makes two rows the same run, whichever study asks for it."""
+SEEDS_APART = 1000
+"""Objects have seeds of their own, this far apart at most: a chance order of views must not be that of all objects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +61,17 @@ class Job:
     def recipe(self) -> Recipe:
         """What to run."""
         (variant,) = STUDIES[self.study].choose([self.variant])
+        place = zlib.crc32(self.thing.name.encode()) % SEEDS_APART
+        seed = SEEDS_APART * self.seed + place
         placed = {"elevation": _reference_elevation(self.thing.path)} if self.thing.has_truth else {}
         return variant.recipe(
-            image=self.thing.image, prior=self.prior, scale=self.scale, seed=self.seed, steps=self.steps, **placed
+            image=self.thing.image, prior=self.prior, scale=self.scale, seed=seed, steps=self.steps, **placed
         )
 
     @property
     def identity(self) -> Identity:
         """What the row of this run carries."""
-        return self.label, self.thing.name, self.seed, key_of(self.recipe(), self.thing)
+        return self.thing.name, self.seed, key_of(self.recipe(), self.thing)
 
 
 def key_of(recipe: Recipe, thing: Thing) -> str:
@@ -95,7 +100,7 @@ def find_jobs(
     study: Study,
     things: Sequence[Thing],
     *,
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] = (),
     variants: Sequence[str] = (),
     priors: Sequence[str] = ("mini-zero123",),
     scale: str = "mini",
@@ -111,8 +116,8 @@ def find_jobs(
             study=study.name, variant=variant.name, label=label, prior=prior, scale=scale, thing=thing, seed=seed,
             steps=steps,
         )
-        for seed in seeds
-        for thing in things
+        for seed in seeds or study.seeds
+        for thing in things[:: max(len(things) // study.num_objects, 1)][: study.num_objects]
         for label, prior, variant in labelled
     ]  # fmt: skip
 

@@ -33,7 +33,7 @@ def write_page(
     with replacing(path.with_name(f"{path.name}.jpg")) as temporary:
         sheet(jobs, machine).save(temporary, quality=88)
     labels = list(dict.fromkeys(job.label for job in jobs))
-    costs = Costs(shallow=shallow_cost, pass_ms=rows.pass_milliseconds() if study.times_passes else None)
+    costs = Costs(shallow=shallow_cost, pass_ms=rows.pass_milliseconds("cpu"))
     lines = [
         f"`{command}`: {_provenance(found)}. {len(found)} of {len(jobs)} runs.",
         "",
@@ -74,4 +74,4 @@ def _told(costs: Costs) -> str:
     if costs.pass_ms is None:
         return f"{costs.shallow:g}"
     shallow = ", ".join(f"{milliseconds:.1f}" for milliseconds in costs.pass_ms["shallow"])
-    return f"its measured share ({shallow} ms from the first cut to the last, of {costs.pass_ms['full']:.1f} ms)"
+    return f"its share on 2 CPU cores ({shallow} ms from the first cut to the last, of {costs.pass_ms['full']:.1f} ms)"

@@ -1,4 +1,4 @@
-"""Runs the jobs that have no row yet, in worker processes, and keeps the rows: RUNS/STUDY.jsonl, a line a run."""
+"""Runs the jobs that have no row yet, in worker processes, and keeps the rows: RUNS/rows.jsonl, a line a run."""
 
 import functools
 import json
@@ -16,10 +16,10 @@ Say = Callable[[str], object]
 
 
 class Rows:
-    """The rows of one study, in a file that only grows."""
+    """The rows of all studies, in a file that only grows. A run that two studies ask for has one row."""
 
-    def __init__(self, runs: Path, study: str) -> None:
-        self.path = runs / f"{study}.jsonl"
+    def __init__(self, runs: Path, name: str = "rows") -> None:
+        self.path = runs / f"{name}.jsonl"
 
     def read(self) -> list[Row]:
         """All lines, those of earlier recipes included."""
@@ -32,23 +32,23 @@ class Rows:
             file.write(json.dumps(row) + "\n")
 
     def of(self, jobs: Sequence[Job]) -> list[Row]:
-        """The rows that the jobs have left, in the jobs' order; a row of another recipe is not the job's."""
+        """The rows that the jobs have left, in the jobs' order, each with the job's label as `variant`."""
         found = self._by_identity()
-        return [found[job.identity] for job in jobs if job.identity in found]
+        return [{**found[job.identity], "variant": job.label} for job in jobs if job.identity in found]
 
     def missing(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs without a row."""
+        """The jobs without a row, each run once; a row of another recipe is not the job's."""
         found = self._by_identity()
-        return [job for job in jobs if job.identity not in found]
+        return list({job.identity: job for job in reversed(jobs) if job.identity not in found}.values())[::-1]
 
-    def pass_milliseconds(self) -> dict[str, Any] | None:
-        """The last timing of full and shallow passes."""
-        timed = [row["pass_ms"] for row in self.read() if "pass_ms" in row]
+    def pass_milliseconds(self, device: str) -> dict[str, Any] | None:
+        """The last timing of full and shallow passes on a device."""
+        timed = [row["pass_ms"] for row in self.read() if "pass_ms" in row and row["device"] == device]
         return timed[-1] if timed else None
 
     def _by_identity(self) -> dict[Identity, Row]:
         runs = [row for row in self.read() if "key" in row]
-        return {(row["variant"], row["object"], row["seed"], row["key"]): row for row in runs}
+        return {(row["object"], row["seed"], row["key"]): row for row in runs}
 
 
 def run_missing(
@@ -88,7 +88,7 @@ def run_missing(
 
 def _told(outcome: Outcome) -> str:
     job, row = outcome.job, outcome.row
-    place = f"{job.label}, {job.thing.name}, seed {job.seed}"
+    place = f"{job.study}: {job.label}, {job.thing.name}, seed {job.seed}"
     if row is None:
         return f"FAILED {place}\n{outcome.error}"
     figures = ", ".join(f"{name} {row[name]:.3f}" for name in ("psnr", "iou", "reuse_share") if name in row)

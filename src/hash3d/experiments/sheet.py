@@ -27,7 +27,8 @@ def sheet(jobs: Sequence[Job], machine: Machine) -> Image.Image:
     lines = []
     for thing in things:
         true_views = [_true_views(thing)] if with_truth else []
-        strips = [_views(machine.strip(jobs[0].study, label, thing.name, seed)) for label in labels]
+        by_label = {job.label: job for job in jobs if job.seed == seed and job.thing == thing}
+        strips = [_views(machine.strip(by_label[label].identity)) for label in labels]
         lines.append([_input(thing), *true_views, *strips])
     page = Image.new("RGB", (sum(cell.width for cell in lines[0]), HEADING + VIEW_SIZE * len(things)), "white")
     draw, left = ImageDraw.Draw(page), 0

@@ -1,8 +1,11 @@
-"""The experiments by name: the paper's ablations (supplement of Hash3D, section B), and on/off."""
+"""The experiments by name: the frontier of quality against cost, the order of draws, the paper's ablations."""
 
 import dataclasses
+from collections.abc import Callable
+from dataclasses import replace
 
-from hash3d.cache import PAPER, PRESETS, Hash3DConfig
+from hash3d.cache import PAPER, PRESETS, RELEASED, CacheConfig, DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
+from hash3d.training.draws import DrawOrderConfig
 from hash3d.training.recipe import Recipe
 
 from .study import Study, Variant
@@ -10,15 +13,24 @@ from .study import Study, Variant
 MINI_CUTS = 9
 """Cuts of the embedded priors' U-Net; Stable Diffusion and Zero123 have 12."""
 DEFAULT = Hash3DConfig()
-TABLE_SHARE = 0.18
-"""Share of views for which the default table finds a feature in 300 steps of independent draws."""
-NO_CACHE = Variant(name="no cache")
+PLAIN = replace(DEFAULT, cut=-2, correction=False)
+"""The default's draws and cells with the paper's estimate: the cut before the last, no correction."""
+OFTEN_FULL = replace(PLAIN, reuse_probability=0.7)
+"""So that cells come to hold several entries."""
 
 
-def independent_draws(recipe: Recipe) -> Recipe:
-    """Every step draws its view anew, as in the paper."""
-    draws = dataclasses.replace(recipe.stage.draws, dwell=1)
-    return dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, draws=draws))
+def draws(dwell: int, open_cells: int = 1, cells: GridConfig | None = None) -> Callable[[Recipe], Recipe]:
+    """Another order of draws; dwell 1 draws every view anew, as in the paper."""
+
+    def change(recipe: Recipe) -> Recipe:
+        order = DrawOrderConfig(dwell=dwell, open_cells=open_cells, cells=cells or GridConfig())
+        return dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, draws=order))
+
+    return change
+
+
+ANEW = draws(1)
+NO_CACHE = Variant(name="no cache", change=ANEW)
 
 
 def on_off() -> Study:
@@ -26,111 +38,184 @@ def on_off() -> Study:
     return Study(
         name="on_off",
         title="The cache off and on",
-        question="What does the default cache cost in quality, and what does it save?",
-        variants=(NO_CACHE, Variant(name="default", cache=PRESETS["default"])),
+        question="What does the default cache cost in quality, and what does it save? Cameras and noise are the same.",
+        variants=(Variant(name="no cache"), Variant(name="default", cache=DEFAULT)),
+    )
+
+
+def frontier() -> Study:
+    """Quality against the share of shallow passes and against time."""
+    often = replace(RELEASED, reuse_probability=0.9)
+    every_tenth = DeepCacheConfig(interval=10)
+    compared: tuple[tuple[str, CacheConfig | None, float], ...] = (
+        ("no cache, 1/2 the steps", None, 0.5),
+        ("no cache, 1/3 the steps", None, 1 / 3),
+        ("deepcache 4", DeepCacheConfig(interval=4), 1.0),
+        ("deepcache 10", every_tenth, 1.0),
+        ("deepcache 10, 1.2 x steps", every_tenth, 1.2),
+        ("released", RELEASED, 1.0),
+        ("released, 90 %", often, 1.0),
+        ("released, 90 %, 1.2 x steps", often, 1.2),
+        ("paper", PAPER, 1.0),
+    )
+    return Study(
+        name="frontier",
+        title="Quality against reuse, and against time",
+        question="What does reuse cost in quality at equal steps, and what does it give at equal time? Without a cache "
+        "and in the methods that we compare with, every view is drawn anew; the default returns to open cells.",
+        variants=(
+            NO_CACHE,
+            Variant(name="no cache, default's draws"),
+            *(Variant(name=name, cache=cache, steps_share=share, change=ANEW) for name, cache, share in compared),
+            Variant(name="default", cache=DEFAULT),
+            Variant(name="default, 1.8 x steps", cache=DEFAULT, steps_share=1.8),
+        ),
+        seeds=(0, 1, 2),
+    )
+
+
+def order() -> Study:
+    """Order of draws, dwell, cells, guard."""
+    small, wide = (GridConfig(elevation=size, azimuth=size) for size in (10.0, 40.0))
+    guards = {
+        "warm-up of 30": GuardConfig(warm_up=30),
+        "audits, bound 0.4": GuardConfig(audit_every=15, max_error=0.4),
+    }
+    orders = [(14, 1), (14, 4), (14, 16), (7, 8), (28, 8)]
+    return Study(
+        name="order",
+        title="The order of draws, cells and the guard",
+        question="What does an order that returns to open cells cost by itself, and what does reuse cost in it? Cells "
+        "are 20 degrees and 100 steps wide, and 8 stand open for 14 visits each, where nothing else is said.",
+        variants=(
+            NO_CACHE,
+            Variant(name="order alone"),
+            Variant(name="order alone, 1 open cell", change=draws(14, 1)),
+            Variant(name="default", cache=DEFAULT),
+            *(Variant(name=f"dwell {k}, {n} open", cache=DEFAULT, change=draws(k, n)) for k, n in orders),
+            Variant(name="cells of 10 degrees", cache=replace(DEFAULT, grid=small), change=draws(14, 8, small)),
+            Variant(name="cells of 40 degrees", cache=replace(DEFAULT, grid=wide), change=draws(14, 8, wide)),
+            *(Variant(name=name, cache=replace(DEFAULT, guard=guard)) for name, guard in guards.items()),
+        ),
+        num_objects=8,
     )
 
 
 def key_hashing() -> Study:
     """Supplement B.1, Figure 11."""
-    pool = dataclasses.replace(DEFAULT, store="pool", pool_length=1000)
     caches = {
         "no cache": None,
-        "whole method": DEFAULT,
-        "without key hashing": pool,
-        "without key hashing, as rarely": dataclasses.replace(pool, reuse_probability=TABLE_SHARE),
-        "without aggregation": dataclasses.replace(DEFAULT, aggregation="nearest_key"),
+        "whole method": OFTEN_FULL,
+        "without key hashing": replace(OFTEN_FULL, store="pool", pool_length=1000),
+        "without aggregation": replace(OFTEN_FULL, aggregation="nearest_key"),
     }
     return Study(
         name="key_hashing",
         title="Key hashing and aggregation",
         question="What do the two stages of a lookup give: the key, which finds a cell of near views, and the "
         "similarity of the latents, which weighs its entries (supplement, section B.1, Figure 11)? All look for a "
-        "feature with the same probability, under independent draws. The pool of the last 1,000 features finds one "
-        "whenever it looks; a second pool looks only as often as the table finds.",
-        variants=tuple(Variant(name=name, cache=cache, change=independent_draws) for name, cache in caches.items()),
+        "feature with probability 0.7, so that cells hold several; the pool keeps the last 1,000. The estimate is the "
+        "paper's.",
+        variants=tuple(Variant(name=name, cache=cache) for name, cache in caches.items()),
+        num_objects=8,
     )
 
 
 def what_is_kept() -> Study:
     """Supplement B.2, Figure 12."""
+    caches = {
+        "no cache": None,
+        "features": PLAIN,
+        "predicted noise": replace(PLAIN, mode="noise"),
+        "features, last cut, not corrected": replace(DEFAULT, correction=False),
+        "features, last cut, corrected": DEFAULT,
+        "predicted noise, corrected": replace(DEFAULT, mode="noise"),
+    }
     return Study(
         name="what_is_kept",
         title="Keeping features or predicted noise",
         question="Does a stored prediction serve as well as a stored feature, whose shallow layers still see the view "
-        "(supplement, section B.2, Figure 12)?",
-        variants=(
-            NO_CACHE,
-            Variant(name="features", cache=DEFAULT),
-            Variant(name="predicted noise", cache=dataclasses.replace(DEFAULT, mode="noise")),
-        ),
+        "(supplement, section B.2, Figure 12)? And what does the correction by latents give to both?",
+        variants=tuple(Variant(name=name, cache=cache) for name, cache in caches.items()),
+        num_objects=8,
     )
 
 
 def reuse_layer(num_cuts: int = MINI_CUTS) -> Study:
     """Supplement B.3, Figure 13: every cut of a U-Net with `num_cuts` of them."""
-    cuts = [Variant(name=f"cut {cut}", cache=dataclasses.replace(DEFAULT, cut=cut)) for cut in range(num_cuts)]
+    cuts = [Variant(name=f"cut {cut}", cache=replace(PLAIN, cut=cut)) for cut in range(num_cuts)]
     return Study(
         name="reuse_layer",
         title="The layer to reuse",
         question="Which layer's feature should be kept (supplement, section B.3, Figure 13)? A larger cut lies nearer "
-        "to the output: cheaper, and less exact.",
-        variants=(NO_CACHE, *cuts),
-        times_passes=True,
+        "to the output: cheaper, and less exact. Not corrected; the last line is the default, the last cut corrected.",
+        variants=(Variant(name="no cache"), *cuts, Variant(name="default", cache=DEFAULT)),
+        num_objects=8,
     )
 
 
 def probability() -> Study:
     """The chance eta of looking for a feature."""
-    values = (0.01, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9)
-    caches = {f"{value:g}": dataclasses.replace(DEFAULT, reuse_probability=value) for value in values}
+    values = (0.01, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+    caches = {f"{value:g}": replace(DEFAULT, reuse_probability=value) for value in values}
     return Study(
         name="probability",
         title="The reuse probability",
         question="How often should a view look for a stored feature?",
-        variants=(NO_CACHE, *(Variant(name=name, cache=cache) for name, cache in caches.items())),
+        variants=(Variant(name="no cache"), *(Variant(name=name, cache=cache) for name, cache in caches.items())),
+        num_objects=8,
     )
 
 
 def cells() -> Study:
     """Fixed cell sizes against the adaptive grid."""
-    adaptive = dataclasses.replace(PAPER, reuse_probability=DEFAULT.reuse_probability)
+    adaptive = replace(PAPER, reuse_probability=1.0, max_age=DEFAULT.max_age)
     fixed = {
-        f"{grid.azimuth:g} degrees": dataclasses.replace(adaptive, grid=grid, other_grids=())
+        f"{grid.azimuth:g} degrees": replace(adaptive, grid=grid, other_grids=())
         for grid in (adaptive.grid, *adaptive.other_grids)
     }
     return Study(
         name="cells",
         title="Fixed cells and the adaptive grid",
         question="How large should a cell be, and does a choice made for each place serve better than one size? Cells "
-        "are as wide in diffusion steps as in degrees, as in the paper.",
+        "are as wide in diffusion steps as in degrees, as in the paper; the draws are the default's.",
         variants=(
-            NO_CACHE,
+            Variant(name="no cache"),
             *(Variant(name=name, cache=cache) for name, cache in fixed.items()),
             Variant(name="adaptive", cache=adaptive),
         ),
+        num_objects=8,
     )
 
 
 def queue() -> Study:
     """Entries a bucket."""
-    caches = {length: dataclasses.replace(DEFAULT, queue_length=length) for length in (1, 2, 3, 5, 10)}
+    caches = {length: replace(OFTEN_FULL, queue_length=length) for length in (1, 2, 3, 5, 10)}
     return Study(
         name="queue",
         title="The queue length",
-        question="How many features should a bucket hold?",
-        variants=(NO_CACHE, *(Variant(name=f"queue {length}", cache=cache) for length, cache in caches.items())),
+        question="How many features should a bucket hold? The probability is 0.7, so that cells come to hold several.",
+        variants=(
+            Variant(name="no cache"),
+            *(Variant(name=f"queue {length}", cache=cache) for length, cache in caches.items()),
+        ),
+        num_objects=8,
     )
 
 
 def presets() -> Study:
-    """All presets of the cache."""
-    names = ("deepcache", "released", "paper", "default")
+    """All presets of the cache, as `hash3d generate --preset` runs them."""
+    names = [name for name in PRESETS if name != "default"]
     return Study(
         name="presets",
         title="The presets",
-        question="What do the paper's settings, its released code, DeepCache and the default give?",
-        variants=(NO_CACHE, *(Variant(name=name, cache=PRESETS[name]) for name in names)),
+        question="What do the paper's settings, its released code, DeepCache and the default give, and how far are the "
+        "entries that they use from the views that use them?",
+        variants=(
+            NO_CACHE,
+            *(Variant(name=name, cache=PRESETS[name], change=ANEW) for name in names),
+            Variant(name="default", cache=DEFAULT),
+        ),
     )
 
 
@@ -138,6 +223,8 @@ STUDIES: dict[str, Study] = {
     study.name: study
     for study in (
         on_off(),
+        frontier(),
+        order(),
         key_hashing(),
         what_is_kept(),
         reuse_layer(),

@@ -55,8 +55,10 @@ class Study:
     title: str
     question: str
     variants: tuple[Variant, ...]
-    times_passes: bool = False
-    """Whether the passes of each cut are timed too, because the variants differ in the cut."""
+    seeds: tuple[int, ...] = (0,)
+    """Each object is run with each of them, unless the command says otherwise."""
+    num_objects: int = 12
+    """At most so many objects of the folder, evenly chosen."""
 
     def choose(self, names: Sequence[str] = ()) -> list[Variant]:
         """The named variants in the study's order, or all."""

@@ -26,13 +26,15 @@ HEADS = (
     "cost",
     f"gap: {' / '.join(FIELDS)}",
     "age",
+    "audits: error",
     "seconds",
 )
 LEGEND = (
     "In brackets the mean difference to the first variant over the `runs` pairs of one object and seed, +- its "
     "standard error. Reuse: share of shallow passes. Cost: of guidance, relative to the first variant, with a "
     "shallow pass at {shallow_cost} of a full one. Gap and age: mean distance in degrees, scene units and diffusion "
-    "steps, and mean age in steps, of the entries used. Seconds: of a run, without loading."
+    "steps, and mean age in steps, of the entries used. Audits: how many a run had, and the mean relative error of the "
+    "reused prediction. Seconds: of a run, without loading."
 )
 
 
@@ -47,7 +49,8 @@ class Costs:
 
     def guidance(self, row: Row) -> float:
         """Cost of a run's guidance in full passes."""
-        return row["full"] + self.of_shallow(row) * row["shallow"]
+        audits = row["cache"]["guard"]["audits"] if row["cache"] else 0
+        return row["full"] + self.of_shallow(row) * (row["shallow"] + audits)
 
     def of_shallow(self, row: Row) -> float:
         """Of one of the run's shallow passes; where predictions are kept, a hit runs nothing."""
@@ -86,8 +89,17 @@ def _cells(pairs: list[tuple[Row, Row]], costs: Costs, *, compared: bool) -> lis
         f"{cost:.2f}",
         " / ".join(gaps),
         f"{_mean([cache['mean_age_steps'] for cache in used]):.1f}" if used else "-",
+        _audits(used),
         f"{_mean([row['seconds']['total'] for row in rows]):.0f}",
     ]
+
+
+def _audits(caches: list[dict[str, Any]]) -> str:
+    """Audits a run, and their error."""
+    guards = [cache["guard"] for cache in caches if cache["guard"]["audits"]]
+    if not guards:
+        return "-"
+    return f"{_mean([guard['audits'] for guard in guards]):.0f}: {_mean([guard['mean_error'] for guard in guards]):.2f}"
 
 
 def _figure(name: str, pairs: list[tuple[Row, Row]], *, compared: bool) -> str:

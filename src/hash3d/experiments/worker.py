@@ -26,7 +26,7 @@ from hash3d.training.run import load_prior, unet_passes
 from hash3d.training.trainer import Trainer
 
 from .figures import compare
-from .job import Job, key_of
+from .job import Identity, Job, key_of
 
 Row = dict[str, Any]
 SHOWN_AZIMUTHS = (45.0, 90.0, 180.0, 270.0)
@@ -59,9 +59,9 @@ class Machine:
             "date": str(datetime.date.today()),
         }
 
-    def strip(self, study: str, label: str, thing: str, seed: int) -> Path:
+    def strip(self, identity: Identity) -> Path:
         """Where the views of a run are."""
-        return self.runs / "views" / study / label.replace(" ", "-") / f"{thing}-{seed}.jpg"
+        return self.runs / "views" / f"{'-'.join(map(str, identity))}.jpg"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +97,9 @@ def run(job: Job, machine: Machine) -> Row:
     seconds = trainer.stopwatch.seconds()
     total = time.perf_counter() - started
     figures = compare(trainer.scene, load_truth(job.thing.path), device)["mean"] if job.thing.has_truth else {}
-    _save_strip(trainer, machine.strip(job.study, job.label, job.thing.name, job.seed))
+    _save_strip(trainer, machine.strip(job.identity))
     cache = trainer.cache
     return {
-        "study": job.study,
-        "variant": job.label,
         "object": job.thing.name,
         "seed": job.seed,
         "key": key_of(recipe, job.thing),
