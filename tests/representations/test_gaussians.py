@@ -57,7 +57,7 @@ def test_the_same_seed_gives_the_same_start():
 
 
 def test_positions_learn_log_linearly_then_constantly():
-    gaussians = GaussiansConfig(num_points=4, means_lr=(1e-2, 1e-4), means_lr_steps=100).build(seeded())
+    gaussians = GaussiansConfig(num_points=4, means_lr=(1e-2, 1e-4), lr_steps=100).build(seeded())
     rates = [gaussians.learning_rate(step) for step in (0, 50, 100, 1000)]
     assert rates == pytest.approx([1e-2, 1e-3, 1e-4, 1e-4])
     optimizer = gaussians.build_optimizer()
@@ -84,7 +84,7 @@ def test_a_checkpoint_of_another_count_loads_and_its_optimizer_goes_on():
     assert torch.equal(resumed.means, stored.means)
 
 
-@pytest.mark.parametrize("wrong", [{"num_points": 0}, {"opacity": 1.0}, {"radius": 0.0}, {"means_lr": (0.0, 1.0)}])
+@pytest.mark.parametrize("wrong", [{"num_points": 0}, {"opacity": 1.0}, {"radius": 0.0}, {"means_lr": (0.0, 1.0)}, {"sh0_lr": (1.0, 0.0)}])
 def test_impossible_configurations_are_refused(wrong):
     with pytest.raises(ValueError, match="Expected"):
         GaussiansConfig(**wrong)

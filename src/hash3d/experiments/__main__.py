@@ -30,7 +30,8 @@ class Options:
     """Run a study's variants on a folder of objects, paired, and write its page."""
 
     studies: tyro.conf.Positional[tuple[str, ...]]
-    """Which experiments; a run that two of them ask for is made once."""
+    """Which experiments; a run that two of them ask for is made once. The first is run first, then the others side by
+    side, object by object."""
     objects: Path = Path("objects")
     """A folder of objects: folders with input.png, views.json and true views, or pictures."""
     runs: Path = Path("outputs/experiments")
@@ -81,7 +82,9 @@ def main(arguments: list[str] | None = None) -> int:
         raise ValueError(f"Expected studies ({', '.join(STUDIES)}), but got {unknown[0] if unknown else 'none'!r}.")
     jobs = {name: _jobs(name, options) for name in options.studies}
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    every = sorted((job for each in jobs.values() for job in each), key=lambda job: job.seed)
+    first = jobs[options.studies[0]]
+    others = [job for name in options.studies[1:] for job in jobs[name]]
+    every = first + sorted(others, key=lambda job: (job.seed, job.thing.name))
     failed = run_missing(every, rows, machine, seconds=options.seconds, say=console.print)
     for name in options.studies if not options.runs_only else ():
         write_page(
