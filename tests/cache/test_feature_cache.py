@@ -9,14 +9,23 @@ from hash3d.cache import DeepCacheConfig, Hash3DConfig
 from tests.cache.entries import key
 
 
-def call(cache, keys, feature=None):
-    """One guidance call as the hook makes it; returns which views hit."""
-    latents = torch.zeros(len(keys), 1, 1, 1)
+def uncorrected(**settings):
+    """A cache that corrects nothing, and so audits nothing of its own accord."""
+    return Hash3DConfig(correction=False, **settings)
+
+
+def call(cache, keys):
+    """One guidance call as the hook makes it; returns which views reused a feature."""
+    latents = torch.tensor([key.azimuth for key in keys]).reshape(-1, 1, 1, 1)
     found = cache.lookup(keys, latents)
-    missed = [row for row, item in enumerate(found) if item is None]
-    if missed:
-        cache.insert(keys, missed, latents, torch.full((2, len(missed), 3), float(feature or cache.step)))
-    return [item is not None for item in found]
+    full = [row for row, item in enumerate(found) if item is None or item.audit]
+    if audited := [row for row in full if found[row] is not None]:
+        prediction = torch.full((2, len(audited), 1, 1, 1), float(cache.step))
+        finds = [found[row] for row in audited]
+        cache.audit([keys[row] for row in audited], finds, latents[audited], 0.5 * prediction, prediction)
+    if full:
+        cache.insert(keys, full, latents, torch.full((2, len(full), 3), float(cache.step)))
+    return [row not in full for row in range(len(keys))]
 
 
 def random_calls(cache, count, seed, views=2):
@@ -56,13 +65,13 @@ def test_the_share_of_lookups_is_the_probability():
 
 
 def test_probability_one_hits_at_every_return():
-    cache = Hash3DConfig(reuse_probability=1.0).build()
+    cache = uncorrected(reuse_probability=1.0).build()
     assert [call(cache, [key()])[0] for _ in range(4)] == [False, True, True, True]
 
 
 def test_statistics_by_hand():
     """Two full passes in one cell, 4 apart in azimuth and 1 in age; then a hit that is made of both."""
-    cache = Hash3DConfig(reuse_probability=1.0).build()
+    cache = uncorrected(reuse_probability=1.0).build()
     first, second, third = key(azimuth=2), key(azimuth=6), key(azimuth=10, elevation=5, timestep=50)
     cache.step = 1
     cache.insert([first], [0], torch.zeros(1, 1, 1, 1), torch.zeros(2, 1, 3))
@@ -88,14 +97,14 @@ def test_a_hit_is_the_blend_of_equally_far_latents():
 
 
 def test_whole_batch_one_miss_makes_all_run_in_full():
-    cache = Hash3DConfig(reuse_probability=1.0, whole_batch=True).build()
+    cache = uncorrected(reuse_probability=1.0, whole_batch=True).build()
     call(cache, [key(), key(azimuth=100)])
     assert call(cache, [key(), key(azimuth=200)]) == [False, False]
     assert call(cache, [key(), key(azimuth=200)]) == [True, True]
 
 
 def test_whole_batch_tosses_one_coin_a_call():
-    cache = Hash3DConfig(reuse_probability=0.5, whole_batch=True).build()
+    cache = uncorrected(reuse_probability=0.5, whole_batch=True).build()
     hits = [call(cache, [key(), key()]) for _ in range(60)]
     assert {tuple(item) for item in hits} == {(True, True), (False, False)}
 
@@ -113,6 +122,7 @@ def test_insert_copies():
 
 CONFIGS = {
     "table": Hash3DConfig(reuse_probability=0.6, seed=3),
+    "uncorrected": uncorrected(reuse_probability=0.6, seed=3),
     "pool": Hash3DConfig(reuse_probability=0.6, store="pool", pool_length=5),
     "tight": Hash3DConfig(reuse_probability=0.6, max_bytes=100),
     "deepcache": DeepCacheConfig(interval=3),
@@ -123,6 +133,7 @@ CONFIGS = {
 def test_a_resumed_cache_goes_on_identically(name, tmp_path):
     cache, resumed = CONFIGS[name].build(), CONFIGS[name].build()
     random_calls(cache, 30, seed=1)
+    assert cache.statistics.hits > 0
     torch.save(cache.state_dict(), tmp_path / "cache.pt")
     resumed.load_state_dict(torch.load(tmp_path / "cache.pt", weights_only=True))
     assert random_calls(resumed, 30, seed=2) == random_calls(cache, 30, seed=2)
@@ -191,10 +202,10 @@ def test_a_new_scope_or_signature_starts_anew():
     assert cache.store.entries() == []
 
 
-@pytest.mark.parametrize("config", [Hash3DConfig, lambda **settings: Hash3DConfig(store="pool", **settings)])
-def test_an_entry_serves_for_max_age_calls(config):
+@pytest.mark.parametrize("store", ["table", "pool"])
+def test_an_entry_serves_for_max_age_calls(store):
     """Stored at call 1, found at calls 2 to 1 + max_age, gone at the next, which stores anew."""
-    cache = config(reuse_probability=1.0, max_age=3).build()
+    cache = uncorrected(reuse_probability=1.0, max_age=3, store=store).build()
     hits = [call(cache, [key()])[0] for _ in range(10)]
     assert hits == [False, True, True, True, False, True, True, True, False, True]
     assert cache.statistics.summary()["mean_age_steps"] == pytest.approx((1 + 2 + 3 + 1 + 2 + 3 + 1) / 7)

@@ -9,14 +9,14 @@ from hash3d.cache.running import RunningMean
 from tests.cache.entries import key
 
 LATENTS = torch.zeros(1, 1, 1, 1)
+PREDICTION = torch.full((2, 1, 1, 1, 1), 2.0)
 
 
 def call(cache, error=0.0):
     """One guidance call as the hook makes it, with audits of a given relative error. Returns what happened."""
     (found,) = cache.lookup([key()], LATENTS)
     if found is not None and found.audit:
-        full = torch.full((2, 1, 3), 2.0)
-        cache.audit(full * (1 + error), full)
+        cache.audit([key()], [found], LATENTS, PREDICTION * (1 + error), PREDICTION)
     elif found is not None:
         return "reuse"
     cache.insert([key()], [0], LATENTS, torch.ones(2, 1, 3))
@@ -24,7 +24,8 @@ def call(cache, error=0.0):
 
 
 def build(**guard):
-    return Hash3DConfig(reuse_probability=1.0, max_age=None, guard=GuardConfig(**guard)).build()
+    """A cache whose only audits are the guard's own."""
+    return Hash3DConfig(reuse_probability=1.0, max_age=None, correction=False, guard=GuardConfig(**guard)).build()
 
 
 def test_without_settings_it_lets_everything_pass():

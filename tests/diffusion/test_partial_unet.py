@@ -77,6 +77,13 @@ def test_forwards_are_restored_after_an_error(unets):
     assert not any(module._forward_pre_hooks for module in unet.modules())
 
 
-def test_a_cut_that_does_not_exist_is_refused(unets):
-    with pytest.raises(ValueError, match="Expected the cut to be 0 to 8"):
-        PartialUNet(unets["mini"], 9)
+@pytest.mark.parametrize("name", list(UNETS))
+def test_a_negative_cut_counts_from_the_end(unets, name):
+    for cut in range(NUM_CUTS[name]):
+        assert PartialUNet(unets[name], cut - NUM_CUTS[name]).cut == cut
+
+
+@pytest.mark.parametrize("cut", [9, -10])
+def test_a_cut_that_does_not_exist_is_refused(unets, cut):
+    with pytest.raises(ValueError, match=f"Expected the cut to be -9 to 8 for this U-Net, but got {cut}"):
+        PartialUNet(unets["mini"], cut)

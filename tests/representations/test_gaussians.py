@@ -58,13 +58,27 @@ def test_the_same_seed_gives_the_same_start():
 
 def test_positions_learn_log_linearly_then_constantly():
     gaussians = GaussiansConfig(num_points=4, means_lr=(1e-2, 1e-4), lr_steps=100).build(seeded())
-    rates = [gaussians.learning_rate(step) for step in (0, 50, 100, 1000)]
+    rates = [gaussians.learning_rates(step)["means"] for step in (0, 50, 100, 1000)]
     assert rates == pytest.approx([1e-2, 1e-3, 1e-4, 1e-4])
     optimizer = gaussians.build_optimizer()
     gaussians.update_learning_rate(optimizer, 50)
     found = {group["name"]: group["lr"] for group in optimizer.param_groups}
     expected = {"means": 1e-3, "sh0": 0.01, "opacity_logits": 0.05, "log_scales": 0.005, "quats": 0.001}
     assert found == pytest.approx(expected)
+
+
+def test_colours_learn_log_linearly_then_constantly_or_always_alike():
+    config = GaussiansConfig(num_points=4, sh0_lr=(0.04, 0.0025), lr_steps=40)
+    gaussians = config.build(seeded())
+    rates = [gaussians.learning_rates(step)["sh0"] for step in (0, 10, 20, 30, 40, 41)]
+    assert rates == pytest.approx([0.04, 0.02, 0.01, 0.005, 0.0025, 0.0025]), "a quarter of the way halves the rate"
+    optimizer = gaussians.build_optimizer()
+    by_name = {group["name"]: group for group in optimizer.param_groups}
+    assert by_name["sh0"]["lr"] == pytest.approx(0.04)
+    gaussians.update_learning_rate(optimizer, 20)
+    assert (by_name["sh0"]["lr"], by_name["means"]["lr"]) == pytest.approx((0.01, math.sqrt(1e-3 * 2e-5)))
+    steady = GaussiansConfig(num_points=4, lr_steps=40).build(seeded())
+    assert [steady.learning_rates(step)["sh0"] for step in (0, 20, 99)] == pytest.approx([0.01] * 3)
 
 
 def test_a_checkpoint_of_another_count_loads_and_its_optimizer_goes_on():
@@ -84,7 +98,17 @@ def test_a_checkpoint_of_another_count_loads_and_its_optimizer_goes_on():
     assert torch.equal(resumed.means, stored.means)
 
 
-@pytest.mark.parametrize("wrong", [{"num_points": 0}, {"opacity": 1.0}, {"radius": 0.0}, {"means_lr": (0.0, 1.0)}, {"sh0_lr": (1.0, 0.0)}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_points": 0},
+        {"opacity": 1.0},
+        {"radius": 0.0},
+        {"means_lr": (0.0, 1.0)},
+        {"sh0_lr": (1.0, 0.0)},
+        {"lr_steps": 0},
+    ],
+)
 def test_impossible_configurations_are_refused(wrong):
     with pytest.raises(ValueError, match="Expected"):
         GaussiansConfig(**wrong)

@@ -31,7 +31,7 @@ def draws(dwell: int, open_cells: int = 1, cells: GridConfig | None = None) -> C
 
 ANEW, HEAVY = draws(1), draws(14, 8)
 """Every view anew; and more reuse than the default's 7 visits of a cell give, where differences show."""
-NO_CACHE = Variant(name="no cache", change=ANEW)
+NO_CACHE, HEAVY_NO_CACHE = (Variant(name="no cache", change=change) for change in (ANEW, HEAVY))
 
 
 def on_off() -> Study:
@@ -85,8 +85,8 @@ def order() -> Study:
         name="order",
         title="The order of draws, cells and the guard",
         question="What does an order that returns to open cells cost by itself, and what does reuse cost in it? Cells "
-        "are 20 degrees and 100 steps wide, and 8 stand open for 14 visits each, where nothing else is said; the default "
-        "has 7 visits.",
+        "are 20 degrees and 100 steps wide, and 8 stand open for 14 visits each, where nothing else is said. The "
+        "default has 7 visits.",
         variants=(
             NO_CACHE,
             Variant(name="order alone", change=HEAVY),
@@ -148,9 +148,9 @@ def reuse_layer(num_cuts: int = MINI_CUTS) -> Study:
         name="reuse_layer",
         title="The layer to reuse",
         question="Which layer's feature should be kept (supplement, section B.3, Figure 13)? A larger cut lies nearer "
-        "to the output: cheaper, and less exact. Not corrected; the last line is the last cut, corrected, as in the default.",
+        "to the output: cheaper, and less exact. Not corrected; the last line is the last cut corrected, the default.",
         variants=(
-            Variant(name="no cache", change=HEAVY),
+            HEAVY_NO_CACHE,
             *cuts,
             Variant(name="last cut, corrected", cache=DEFAULT, change=HEAVY),
         ),
@@ -167,7 +167,7 @@ def probability() -> Study:
         title="The reuse probability",
         question="How often should a view look for a stored feature?",
         variants=(
-            Variant(name="no cache", change=HEAVY),
+            HEAVY_NO_CACHE,
             *(Variant(name=name, cache=cache, change=HEAVY) for name, cache in caches.items()),
         ),
         num_objects=6,
@@ -185,9 +185,9 @@ def cells() -> Study:
         name="cells",
         title="Fixed cells and the adaptive grid",
         question="How large should a cell be, and does a choice made for each place serve better than one size? Cells "
-        "are as wide in diffusion steps as in degrees, as in the paper; 8 cells of 20 degrees stand open for 14 visits.",
+        "are as wide in diffusion steps as in degrees, as in the paper; 8 cells of 20 degrees are open, for 14 visits.",
         variants=(
-            Variant(name="no cache", change=HEAVY),
+            HEAVY_NO_CACHE,
             *(Variant(name=name, cache=cache, change=HEAVY) for name, cache in fixed.items()),
             Variant(name="adaptive", cache=adaptive),
         ),
@@ -203,7 +203,7 @@ def queue() -> Study:
         title="The queue length",
         question="How many features should a bucket hold? The probability is 0.7, so that cells come to hold several.",
         variants=(
-            Variant(name="no cache", change=HEAVY),
+            HEAVY_NO_CACHE,
             *(Variant(name=f"queue {length}", cache=cache, change=HEAVY) for length, cache in caches.items()),
         ),
         num_objects=6,
