@@ -4,11 +4,13 @@ import json
 from multiprocessing.pool import ThreadPool
 
 import pytest
+import torch
 
 from hash3d.experiments import estimators
 from hash3d.experiments.estimates import CONDITIONAL, ESTIMATORS, NEAREST, PREDICTION, SAME_NOISE, UNCONDITIONAL, WARPED
 from hash3d.experiments.estimators import main
 from hash3d.experiments.estimators_page import COSINE, figures, main_table
+from hash3d.training.run import load_prior
 
 
 @pytest.fixture
@@ -49,6 +51,15 @@ def test_a_toy_run(command, tmp_path, monkeypatch):
     monkeypatch.setattr(estimators, "load_prior", None)  # Nothing is measured from here on.
     assert command("--cuts", "3", "4") == 0
     assert page.read_text() == text
+
+
+def test_half_precision_as_on_a_gpu(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimators, "load_prior", lambda name, device: load_prior(name, device).half())
+    assert command("--cuts", "4") == 0
+    (row,) = rows_of(tmp_path)
+    found = torch.tensor([cell["figures"] for cell in row["cells"]])
+    assert found.isfinite().all()
+    assert found[..., COSINE].abs().max() <= 1.0
 
 
 def test_a_failure_is_told(command, tmp_path, capsys):

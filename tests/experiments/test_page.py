@@ -2,8 +2,10 @@
 
 import pytest
 
-from hash3d.experiments.page import with_measured, write_page
+from hash3d.experiments.measured import with_measured
+from hash3d.experiments.page import write_page
 from hash3d.experiments.runner import Rows
+from hash3d.experiments.sheet import sheet
 
 
 @pytest.fixture
@@ -12,7 +14,7 @@ def write(toy, jobs_of, machine, tmp_path):
 
     def write():
         path = tmp_path / "docs" / "toy"
-        write_page(path, toy, jobs, Rows(machine.runs), machine, command="do", shallow_cost=0.2)
+        write_page(path, toy, jobs, Rows(machine.runs), machine, command="do")
         return path.with_suffix(".md")
 
     return jobs, write
@@ -34,6 +36,13 @@ def test_hand_written_text_survives(write, run):
     page.write_text(edited)
     make()
     assert page.read_text() == text.replace("Does it run?", "Mine \\1 above.") + "\nMine below.\n"
+
+
+def test_the_picture_holds_the_variants_shown(toy, jobs_of, machine):
+    """The input, two objects' true views, a strip of four views a variant."""
+    jobs = jobs_of(toy)
+    widths = [sheet(jobs, machine, shown).width for shown in ((), ("cache", "no cache"), ("cache",), ("not chosen",))]
+    assert widths == [128 + 512 * (1 + count) for count in (3, 2, 1, 3)]
 
 
 def test_a_page_without_marks_is_not_written_over():

@@ -11,7 +11,7 @@ from hash3d.experiments.__main__ import main
 from hash3d.experiments.job import find_jobs, find_things
 from hash3d.experiments.runner import Rows
 from hash3d.experiments.studies import STUDIES
-from hash3d.experiments.study import Variant
+from hash3d.experiments.study import Study, Variant
 from hash3d.experiments.worker import Outcome
 from tests.experiments.conftest import REUSING, small
 
@@ -77,6 +77,35 @@ def test_the_key_forgets_places_and_knows_seeds(toy, jobs_of, objects, tmp_path)
     assert there.identity != other.identity
 
 
+def test_a_run_that_two_studies_ask_for_is_one_row_with_both_labels(toy, jobs_of, run, machine, monkeypatch):
+    other = Study(name="other", title="", question="", variants=(dataclasses.replace(toy.variants[1], name="reused"),))
+    monkeypatch.setitem(STUDIES, "other", other)
+    mine, theirs, rows = jobs_of(toy, variants=("cache",), steps=2), jobs_of(other, steps=2), Rows(machine.runs)
+    assert len(rows.missing(mine + theirs)) == 2, "a run an object, not a study"
+    assert [job.study for job in rows.missing(theirs + mine)] == ["other", "other"], "the first who asks runs it"
+    assert len(run(mine + theirs)[1]) == len(rows.read()) == 2
+    assert rows.missing(theirs) == []
+    of_both = rows.of(mine), rows.of(theirs)
+    assert [{row.pop("variant") for row in found} for found in of_both] == [{"cache"}, {"reused"}]
+    assert of_both[0] == of_both[1]
+
+
+def test_objects_have_seeds_of_their_own_and_variants_share_them(toy, jobs_of):
+    seeds = {}
+    for job in jobs_of(toy, seeds=(0, 1)):
+        seeds.setdefault((job.thing.name, job.seed), set()).add(job.recipe().seed)
+    assert all(len(found) == 1 for found in seeds.values()), "variants are paired"
+    assert len({seed for found in seeds.values() for seed in found}) == 4, "two objects, two seeds"
+    caches = {job.recipe().cache.seed for job in jobs_of(toy, variants=("cache",)) if job.thing.name == "cup"}
+    assert caches == seeds["cup", 0]
+
+
+def test_a_study_says_its_seeds_and_how_many_objects(toy, jobs_of):
+    study = dataclasses.replace(toy, seeds=(0, 2), num_objects=1)
+    assert [(job.seed, job.thing.name) for job in jobs_of(study, variants=("cache",))] == [(0, "cup"), (2, "cup")]
+    assert {job.seed for job in jobs_of(study, seeds=(5,))} == {5}, "unless the command says otherwise"
+
+
 def test_a_broken_variant_is_reported_and_the_others_go_on(toy, jobs_of, run, machine, monkeypatch):
     no_such_cut = dataclasses.replace(REUSING, cut=99)
     variants = (Variant(name="broken", cache=no_such_cut, change=small), Variant(name="whole", change=small))
@@ -85,7 +114,7 @@ def test_a_broken_variant_is_reported_and_the_others_go_on(toy, jobs_of, run, ma
     failed, said = run(jobs)
     assert failed == 2
     assert {row["variant"] for row in Rows(machine.runs).of(jobs)} == {"whole"}
-    assert sum("FAILED broken" in line and "Expected the cut to be" in line for line in said) == 2
+    assert sum("FAILED toy: broken" in line and "Expected the cut to be" in line for line in said) == 2
 
 
 def test_time_runs_out(toy, jobs_of, run, machine, monkeypatch):
@@ -100,17 +129,39 @@ def test_time_runs_out(toy, jobs_of, run, machine, monkeypatch):
     failed, said = run(jobs, seconds=0.5)
     hold.set()
     assert failed == 0
-    assert said[-1] == "stopped after 0.5 seconds: 5 runs are left"
+    assert said[-1] == "stopped after 0.5 seconds: 3 runs are left", "of 2 objects and 2 different variants"
     assert [row["variant"] for row in Rows(machine.runs).read()] == ["no cache"]
 
 
-def test_the_command_runs_in_processes_then_only_writes_the_page(objects, prior_folder, tmp_path, monkeypatch):
-    page = tmp_path / "docs" / "on_off"
-    words = ["on_off", "--objects", objects, "--runs", tmp_path / "runs", "--page", page, "--steps", "1"]
-    words += ["--priors", prior_folder, "--threads", "1", "--commit", "abc"]
-    assert main([*map(str, words), "--variants", "default", "--runs-only"]) == 0
-    assert not page.parent.exists()
+def test_the_command_runs_in_processes_then_only_writes_the_pages(objects, prior_folder, tmp_path, monkeypatch):
+    """Two studies that share a run."""
+    pages, runs = tmp_path / "docs", tmp_path / "runs"
+    words = ["on_off", "frontier", "--objects", objects, "--runs", runs, "--pages", pages, "--steps", "1"]
+    words += ["--priors", prior_folder, "--threads", "1", "--commit", "abc", "--variants", "default", "--seeds", "0"]
+    words = list(map(str, words))
+    assert main([*words, "--runs-only"]) == 0
+    assert not pages.exists()
+    assert len(Rows(runs).read()) == 2, "a run an object"
     monkeypatch.setattr(runner.multiprocessing, "get_context", None)  # No more processes from here on.
-    assert main([*map(str, words), "--variants", "default"]) == 0
-    assert "commit abc" in page.with_suffix(".md").read_text()
-    assert Image.open(page.with_suffix(".jpg")).size == (128 + 2 * 512, 16 + 2 * 128)
+    assert main(words) == 0
+    for name in ("on_off", "frontier"):
+        text = (pages / f"{name}.md").read_text()
+        assert "commit abc" in text
+        assert f"python -m hash3d.experiments {name} " in text
+        assert Image.open(pages / f"{name}.jpg").size == (128 + 2 * 512, 16 + 2 * 128)
+    assert {path.name for path in pages.glob("*.png")} == {"frontier.png"}
+
+
+def test_times_of_passes_are_a_row_of_their_own(prior_folder, tmp_path):
+    assert main(["--time-passes", "--runs", str(tmp_path), "--priors", str(prior_folder), "--threads", "1"]) == 0
+    rows = Rows(tmp_path)
+    (row,) = rows.read()
+    assert rows.timing("cpu") == row
+    assert rows.timing("cuda") is None
+    assert len(row["pass_ms"]["shallow"]) == 6
+    assert rows.of([]) == []
+
+
+def test_an_unknown_study_is_named():
+    with pytest.raises(ValueError, match=r"Expected studies \(on_off, .*but got 'of_on'"):
+        main(["on_off", "of_on"])

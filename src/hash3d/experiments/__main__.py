@@ -21,7 +21,6 @@ from .page import write_page
 from .passes import time_passes
 from .runner import Rows, run_missing
 from .studies import STUDIES
-from .table import SHALLOW_COST
 from .worker import Machine
 
 
@@ -37,7 +36,7 @@ class Options:
     runs: Path = Path("outputs/experiments")
     """Where rows and views are kept."""
     pages: Path = Path("docs/experiments")
-    """Folder of the pages: STUDY.md and STUDY.jpg are written."""
+    """Folder of the pages: STUDY.md, STUDY.jpg and, of some, STUDY.png are written."""
     runs_only: bool = False
     """Make no page."""
     seeds: tuple[int, ...] = ()
@@ -60,8 +59,6 @@ class Options:
     """CPU threads of a run; by default the cores shared evenly."""
     seconds: float | None = None
     """Stop after this time; runs under way are lost. 0 makes the page of what is there."""
-    shallow_cost: float = SHALLOW_COST
-    """Cost of a shallow pass in full passes, where the study does not time it."""
     hardware: str | None = None
     """For the page; by default what the machine says."""
     commit: str = "unknown"
@@ -89,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.studies if not options.runs_only else ():
         write_page(
             options.pages / name, STUDIES[name], jobs[name], rows, machine,
-            command=command(name, options), shallow_cost=options.shallow_cost,
+            command=command(name, options)
         )  # fmt: skip
     return 1 if failed else 0
 

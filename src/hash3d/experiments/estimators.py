@@ -176,14 +176,14 @@ def main(arguments: list[str] | None = None) -> int:
     missing = [thing for thing in things if thing.name not in found()]
     if missing:
         require_device(options.device)
-        if rows.pass_milliseconds(options.device) is None:
+        if rows.timing(options.device) is None:
             prior = load_prior(options.prior, torch.device(options.device))
             rows.append({"pass_ms": time_passes(prior), **machine.account()})
     num_failed = measure_missing(missing, options, rows, machine, say=say) if missing else 0
     measured = [row for thing in things for row in [found().get(thing.name)] if row]
-    pass_ms = rows.pass_milliseconds(options.device)
-    if measured and pass_ms:
-        write_page(options.page, measured, pass_ms, command(options))
+    timing = rows.timing(options.device)
+    if measured and timing:
+        write_page(options.page, measured, timing["pass_ms"], command(options))
     return 1 if num_failed else 0
 
 

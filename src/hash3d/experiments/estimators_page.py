@@ -40,7 +40,7 @@ def write_page(page: Path, rows: Sequence[Row], pass_ms: dict[str, Any], command
         f"{settings['steps']} steps, {settings['views']} views, {settings['noises']} noises, "
         f"t {', '.join(map(str, times))}, seed {settings['seed']}.",
         "",
-        f"At the default cut, {cut}; entries {age} steps old and {DEFAULT_AZIMUTH} degrees away:",
+        f"At cut {cut}; entries {age} steps old and {DEFAULT_AZIMUTH} degrees away:",
         "",
         *main_table(rows, cut, age, shallow / full),
         "",

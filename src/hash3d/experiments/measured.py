@@ -2,8 +2,10 @@
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,8 +13,9 @@ from torch import Tensor
 
 from hash3d.files import write_text
 
-from .page import BEGIN, END, with_measured
 from .worker import Machine, Row
+
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 
 
 def describe_machine(
@@ -37,8 +40,13 @@ def require_device(device: str) -> None:
 
 def provenance(rows: Sequence[Row]) -> str:
     """On what, from what and when rows were made."""
-    found = [", ".join(sorted({str(row[name]) for row in rows})) for name in ("device", "hardware", "commit", "date")]
+    found = [all_of(rows, name) for name in ("device", "hardware", "commit", "date")]
     return "device {}, {}; commit {}; {}".format(*found)
+
+
+def all_of(rows: Sequence[Row], name: str) -> str:
+    """The values that rows have."""
+    return ", ".join(sorted({str(row[name]) for row in rows}))
 
 
 def mean_and_error(values: Float[Tensor, "O *shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
@@ -64,3 +72,24 @@ def write_measured(page: Path, title: str, question: str, lines: Sequence[str]) 
     path.parent.mkdir(parents=True, exist_ok=True)
     before = path.read_text() if path.exists() else f"# {title}\n\n{question}\n\n{BEGIN}\n{END}\n"
     write_text(path, with_measured(before, "\n".join(lines)))
+
+
+def with_measured(page: str, measured: str) -> str:
+    """The page with another text between its marks."""
+    if page.count(BEGIN) != 1 or page.count(END) != 1:
+        raise ValueError(f"Expected one {BEGIN} and one {END} in the page, but they are not there. Put them back.")
+    return re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{measured}\n{END}", page, flags=re.DOTALL)
+
+
+def pyplot() -> Any:
+    """Of matplotlib, without a display; loaded when the first figure is drawn."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError(
+            "Expected matplotlib, which draws the figure, but it is missing. Install hash3d[dev]."
+        ) from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot

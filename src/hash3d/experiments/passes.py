@@ -20,7 +20,7 @@ def time_passes(prior: Zero123Prior, repeats: int = REPEATS) -> dict[str, Any]:
     remove_hash3d(prior.unet)
     size, device = prior.unet.config.sample_size, prior.device
     picture = torch.zeros(1, 3, prior.image_size, prior.image_size, device=device)
-    noisy = torch.randn(1, 4, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+    noisy = torch.randn(1, 4, size, size, generator=torch.Generator().manual_seed(0)).to(device, prior.dtype)
     pose, timesteps = torch.zeros(1, 4, device=device), torch.tensor([500], device=device)
     inputs = prior.guided_inputs(noisy, timesteps, prior.condition(picture), pose)
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from hash3d.files import replacing
 
-from .measured import markdown, mean_and_error, provenance, with_error, write_measured
+from .measured import markdown, mean_and_error, provenance, pyplot, with_error, write_measured
 from .worker import Row
 
 TITLE = "Redundancy"
@@ -69,7 +68,7 @@ def write_page(page: Path, rows: Sequence[Row], command: str) -> None:
         f"`{command}`: {provenance(rows)}. {len(rows)} objects, prior {settings['prior']}, guidance scale "
         f"{settings['guidance_scale']:g}, t {', '.join(map(str, settings['timesteps']))}, seed {settings['seed']}.",
         "",
-        f"At the default cut, {cut}:",
+        f"At cut {cut}:",
         "",
         *default_table(by_cut[:, cut]),
         "",
@@ -120,7 +119,7 @@ def split_table(values: Float[Tensor, "O M 2 V"], heads: Sequence[str]) -> list[
 
 def draw(by_cut: Float[Tensor, "O K 2 V 3"], path: Path) -> None:
     """Small multiples: a column a field, a row a figure, a curve a cut."""
-    pyplot = _pyplot()
+    plot = pyplot()
     mean = by_cut.mean(0)
     rows = (
         ("feature cosine", mean[:, FRESH, :, FEATURE]),
@@ -128,8 +127,8 @@ def draw(by_cut: Float[Tensor, "O K 2 V 3"], path: Path) -> None:
         ("residual cosine,\nsame noise", mean[:, SAME, :, RESIDUAL]),
     )
     fields = (*UNITS, "object")
-    figure, axes = pyplot.subplots(len(rows), len(fields), figsize=(13, 7), sharey="row", layout="constrained")
-    colors = pyplot.get_cmap("viridis")(torch.linspace(0.0, 0.95, len(mean)).numpy())
+    figure, axes = plot.subplots(len(rows), len(fields), figsize=(13, 7), sharey="row", layout="constrained")
+    colors = plot.get_cmap("viridis")(torch.linspace(0.0, 0.95, len(mean)).numpy())
     for line, (name, values) in zip(axes, rows, strict=True):
         line[0].set_ylabel(name)
         for axis, field in zip(line, fields, strict=True):
@@ -143,18 +142,4 @@ def draw(by_cut: Float[Tensor, "O K 2 V 3"], path: Path) -> None:
         axis.set_xlabel(f"{field} ({UNITS[field]})" if field in UNITS else field)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
     figure.savefig(path, dpi=90)
-    pyplot.close(figure)
-
-
-def _pyplot() -> Any:
-    """Of matplotlib, without a display."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            "Expected matplotlib, which draws the figure, but it is missing. Install hash3d[dev]."
-        ) from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
+    plot.close(figure)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing.pool import Pool
 from pathlib import Path
-from typing import Any
 
 from .job import Identity, Job
 from .worker import Machine, Outcome, Row, attempt
@@ -41,9 +40,9 @@ class Rows:
         found = self._by_identity()
         return list({job.identity: job for job in reversed(jobs) if job.identity not in found}.values())[::-1]
 
-    def pass_milliseconds(self, device: str) -> dict[str, Any] | None:
-        """The last timing of full and shallow passes on a device."""
-        timed = [row["pass_ms"] for row in self.read() if "pass_ms" in row and row["device"] == device]
+    def timing(self, device: str) -> Row | None:
+        """The last row with `pass_ms`, the times of full and shallow passes on a device."""
+        timed = [row for row in self.read() if "pass_ms" in row and row["device"] == device]
         return timed[-1] if timed else None
 
     def _by_identity(self) -> dict[Identity, Row]:

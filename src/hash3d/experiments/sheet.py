@@ -18,8 +18,9 @@ HEADING = 16
 """Pixels of the line of names."""
 
 
-def sheet(jobs: Sequence[Job], machine: Machine) -> Image.Image:
-    """Of the first seed's jobs; what has not run stays white."""
+def sheet(jobs: Sequence[Job], machine: Machine, shown: Sequence[str] = ()) -> Image.Image:
+    """Of the first seed's jobs; what has not run stays white. `shown`: which variants, or all if none is there."""
+    jobs = [job for job in jobs if job.variant in shown] or jobs
     seed = jobs[0].seed
     things = list(dict.fromkeys(job.thing for job in jobs if job.seed == seed))[:MAX_OBJECTS]
     labels = list(dict.fromkeys(job.label for job in jobs))

@@ -30,7 +30,7 @@ def draws(dwell: int, open_cells: int = 1, cells: GridConfig | None = None) -> C
 
 
 ANEW, HEAVY = draws(1), draws(14, 8)
-"""Every view anew; and more reuse than the default's 7 visits of a cell give, where differences show."""
+"""Every view anew; and more reuse than the default's 4 visits of a cell give, where differences show."""
 NO_CACHE, HEAVY_NO_CACHE = (Variant(name="no cache", change=change) for change in (ANEW, HEAVY))
 
 
@@ -70,6 +70,14 @@ def frontier() -> Study:
             Variant(name="default", cache=DEFAULT),
         ),
         seeds=(0, 1, 2),
+        shown=(
+            "no cache",
+            "deepcache 10, 1.2 x steps",
+            "released, 90 %, 1.2 x steps",
+            "dwell 14, 1.8 x steps",
+            "default",
+        ),
+        plotted=True,
     )
 
 
@@ -80,13 +88,13 @@ def order() -> Study:
         "warm-up of 30": GuardConfig(warm_up=30),
         "audits, bound 0.4": GuardConfig(audit_every=15, max_error=0.4),
     }
-    orders = [(14, 1), (14, 4), (14, 8), (14, 16), (28, 8)]
+    orders = [(14, 1), (14, 4), (14, 8), (14, 16), (7, 8), (28, 8)]
     return Study(
         name="order",
         title="The order of draws, cells and the guard",
         question="What does an order that returns to open cells cost by itself, and what does reuse cost in it? Cells "
         "are 20 degrees and 100 steps wide, and 8 stand open for 14 visits each, where nothing else is said. The "
-        "default has 7 visits.",
+        "default has 4 visits.",
         variants=(
             NO_CACHE,
             Variant(name="order alone", change=HEAVY),
@@ -98,6 +106,7 @@ def order() -> Study:
             *(Variant(name=name, cache=replace(DEFAULT, guard=guard), change=HEAVY) for name, guard in guards.items()),
         ),
         num_objects=6,
+        shown=("no cache", "order alone", "default", "dwell 14, 1 open", "dwell 28, 8 open"),
     )
 
 
@@ -138,6 +147,13 @@ def what_is_kept() -> Study:
         "(supplement, section B.2, Figure 12)? And what does the correction by latents give to both?",
         variants=tuple(Variant(name=name, cache=cache, change=HEAVY) for name, cache in caches.items()),
         num_objects=6,
+        shown=(
+            "no cache",
+            "features",
+            "predicted noise",
+            "features, last cut, corrected",
+            "predicted noise, corrected",
+        ),
     )
 
 
@@ -155,6 +171,7 @@ def reuse_layer(num_cuts: int = MINI_CUTS) -> Study:
             Variant(name="last cut, corrected", cache=DEFAULT, change=HEAVY),
         ),
         num_objects=6,
+        shown=("no cache", "cut 0", f"cut {num_cuts // 2}", f"cut {num_cuts - 1}", "last cut, corrected"),
     )
 
 
@@ -171,6 +188,7 @@ def probability() -> Study:
             *(Variant(name=name, cache=cache, change=HEAVY) for name, cache in caches.items()),
         ),
         num_objects=6,
+        shown=("no cache", "0.01", "0.1", "0.5", "1"),
     )
 
 
@@ -189,7 +207,7 @@ def cells() -> Study:
         variants=(
             HEAVY_NO_CACHE,
             *(Variant(name=name, cache=cache, change=HEAVY) for name, cache in fixed.items()),
-            Variant(name="adaptive", cache=adaptive),
+            Variant(name="adaptive", cache=adaptive, change=HEAVY),
         ),
         num_objects=6,
     )
@@ -207,6 +225,7 @@ def queue() -> Study:
             *(Variant(name=f"queue {length}", cache=cache, change=HEAVY) for length, cache in caches.items()),
         ),
         num_objects=6,
+        shown=("no cache", "queue 1", "queue 3", "queue 5", "queue 10"),
     )
 
 

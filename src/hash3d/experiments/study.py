@@ -59,6 +59,10 @@ class Study:
     """Each object is run with each of them, unless the command says otherwise."""
     num_objects: int = 12
     """At most so many objects of the folder, evenly chosen."""
+    shown: tuple[str, ...] = ()
+    """The variants in the page's picture; empty: all. Five are 3,200 pixels wide."""
+    plotted: bool = False
+    """Whether the page has a figure of quality against reuse and cost."""
 
     def choose(self, names: Sequence[str] = ()) -> list[Variant]:
         """The named variants in the study's order, or all."""
