@@ -46,10 +46,11 @@ def main(
     config = StableDiffusionGuidanceConfig(guidance_scale=guidance_scale, max_timestep=ramp((0, 0.98), (steps, 0.5)))
     guidance = StableDiffusionGuidance(config, prior, prompt, generator=generator, cache=cache)
     gaussians = GaussiansConfig(
-        num_points=points, radius=0.4, means_lr=(5e-3, 2e-4), sh0_lr=(0.03, 0.03), lr_steps=steps
+        num_points=points, radius=0.4, means_lr=(5e-3, 2e-4), sh0_lr=(0.03, 0.003), lr_steps=steps
     ).build(generator)
     optimizer = gaussians.build_optimizer()
-    draws = DrawOrderConfig().build(CameraSamplerConfig(elevation=(-10.0, 75.0), radius=1.5, fov_y=49.1).build())
+    sampler = CameraSamplerConfig(elevation=(-10.0, 75.0), radius=1.5, fov_y=49.1).build()
+    draws = DrawOrderConfig(dwell=4, open_cells=8).build(sampler)  # It returns to places, so that features serve again.
     start = time.perf_counter()
     for step in range(steps):
         gaussians.update_learning_rate(optimizer, step)

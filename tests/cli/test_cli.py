@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from hash3d.cli import COMMANDS, main
+from hash3d.cli.generate import build_recipe, parse
+from hash3d.systems import zero123_gs
 
 
 @pytest.fixture
@@ -94,6 +96,25 @@ def test_a_dwell_is_in_the_cache_s_cells_with_and_without_it(generate, tmp_path)
         drawn.append(json.loads((out / "recipe.json").read_text())["stage"]["draws"])
     assert drawn[0] == drawn[1]
     assert (drawn[0]["dwell"], drawn[0]["cells"]["azimuth"]) == (2, 45.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "dwell"),
+    [
+        ([], zero123_gs.DRAWS.dwell),
+        (["--no-cache"], zero123_gs.DRAWS.dwell),
+        (["--cache.cut", "-2"], zero123_gs.DRAWS.dwell),
+        (["--dwell", "1"], 1),
+        (["--preset", "paper"], 1),
+        (["--preset=released", "--no-cache"], 1),
+        (["--preset", "deepcache"], 1),
+        (["--preset", "paper", "--dwell", "3"], 3),
+    ],
+)
+def test_the_default_preset_dwells_as_its_recipe_and_the_others_draw_anew(options, dwell, picture_file):
+    draws = build_recipe(parse(["zero123_gs", "--image", str(picture_file), *options])).stage.draws
+    assert (draws.dwell, draws.open_cells) == (dwell, zero123_gs.DRAWS.open_cells)
+    assert zero123_gs.DRAWS.dwell > 1
 
 
 def test_systems_lists_nine(hash3d):

@@ -1,5 +1,7 @@
 """The order of draws keeps every marginal distribution, and stays where it should."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -69,7 +71,7 @@ def test_open_cells_are_visited_in_turn_and_left_one_at_a_time(batch_size):
         views = zip(elevation[turn::open_cells], azimuth[turn::open_cells], timesteps[turn::open_cells], strict=True)
         cells = [tuple(cells_of(*view)) for view in views]
         starts = [0, *range(first, len(cells), dwell)]
-        assert all(len(set(cells[a:b])) == 1 for a, b in zip(starts, starts[1:], strict=False))
+        assert all(len(set(cells[a:b])) == 1 for a, b in itertools.pairwise(starts))
         opened += [turn + open_cells * start for start in starts if start >= first]
     assert set(np.diff(sorted(opened))) == {4, 7}
 

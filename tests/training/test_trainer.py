@@ -23,6 +23,14 @@ def make_trainer(recipe, prior):
     return Trainer(recipe, prior, frame_picture(load_picture(recipe.image), 32, "keep"))
 
 
+def often_reusing(recipe):
+    """The recipe with returns to two cells, each inside one bin of the correction: soon there are audits and hits."""
+    grid = dataclasses.replace(recipe.cache.grid, timestep=100.0)
+    draws = dataclasses.replace(recipe.stage.draws, dwell=6, open_cells=2, cells=grid)
+    cache = dataclasses.replace(recipe.cache, reuse_probability=0.9, grid=grid)
+    return dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, draws=draws), cache=cache)
+
+
 def losses(trainer, steps):
     return [trainer.step()["loss"] for _ in range(steps)]
 
@@ -42,23 +50,28 @@ def test_reuse_probability_zero_is_no_cache(tiny_recipe, prior):
 
 def test_the_cache_changes_no_camera_and_no_noise(tiny_recipe, prior):
     """On/off runs are paired: after the same steps the generators stand at the same place."""
-    on, off = make_trainer(tiny_recipe, prior), None
-    losses(on, 8)
+    recipe = often_reusing(tiny_recipe)
+    on = make_trainer(recipe, prior)
+    losses(on, 10)
     assert on.cache.statistics.hits > 0, "the test means nothing without hits"
-    off = make_trainer(dataclasses.replace(tiny_recipe, cache=None), prior)
-    losses(off, 8)
+    assert on.cache.summary()["guard"]["audits"] > 0, "nor without audits"
+    off = make_trainer(dataclasses.replace(recipe, cache=None), prior)
+    losses(off, 10)
     for name in ("cameras", "noise"):
         assert torch.equal(on.generators[name].get_state(), off.generators[name].get_state())
 
 
 def test_state_round_trip_continues_the_series(tiny_recipe, prior, tmp_path):
-    """Through the disk, over a densification round, with a filled cache."""
-    whole = make_trainer(tiny_recipe, prior)
+    """Through the disk, over a densification round, with a filled cache that has learned a correction."""
+    recipe = often_reusing(tiny_recipe)
+    whole = make_trainer(recipe, prior)
     expected = losses(whole, 12)
-    part = make_trainer(tiny_recipe, prior)
+    part = make_trainer(recipe, prior)
     losses(part, 7)
+    assert part.cache.summary()["guard"]["audits"] > 0
+    assert whole.cache.statistics.hits > part.cache.statistics.hits > 0
     torch.save(part.state_dict(), tmp_path / "state.pt")
-    resumed = make_trainer(tiny_recipe, prior)
+    resumed = make_trainer(recipe, prior)
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert losses(resumed, 5) == expected[7:]
     assert resumed.cache.statistics == whole.cache.statistics

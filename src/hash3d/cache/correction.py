@@ -27,13 +27,13 @@ class LatentCorrection:
 
     def knows(self, timestep: float) -> bool:
         """Whether an audit has been made in the timestep's bin."""
-        return self._bin(timestep) in self._sums
+        return self.bin(timestep) in self._sums
 
     def factors(self, timestep: float) -> Float[Tensor, " S"] | None:
         """k of the nearest bin that is known; None if none is."""
         if not self._sums:
             return None
-        wanted = self._bin(timestep)
+        wanted = self.bin(timestep)
         products, squares = self._sums[min(self._sums, key=lambda known: abs(known - wanted))]
         return products / squares.clamp(min=torch.finfo(squares.dtype).tiny)
 
@@ -42,8 +42,9 @@ class LatentCorrection:
     ) -> Float[Tensor, "S C h w"]:
         """The corrected prediction of one view; `gap` is z - z_a."""
         factors = self.factors(timestep)
-        return reused if factors is None else reused + factors.to(reused)[:, None, None, None] * gap
+        return reused if factors is None else reused + (factors[:, None, None, None] * gap).to(reused)
 
+    @torch.no_grad()
     def learn(
         self,
         reused: Float[Tensor, "S C h w"],
@@ -51,17 +52,18 @@ class LatentCorrection:
         gap: Float[Tensor, "C h w"],
         timestep: float,
     ) -> None:
-        """Take in one audit: k = <full - reused, gap> / <gap, gap>, of sums over the audits of the bin."""
+        """Take in one audit: k = <full - reused, gap> / <gap, gap>, of sums over the bin's audits, newer ones more."""
         difference, gap = (full - reused).flatten(1).float(), gap.flatten().float()
         sums = torch.stack([difference @ gap, gap.square().sum().expand(len(difference))])
-        known = self._sums.get(self._bin(timestep))
-        self._sums[self._bin(timestep)] = sums if known is None else self.memory * known + sums
+        known = self._sums.get(self.bin(timestep))
+        self._sums[self.bin(timestep)] = sums if known is None else self.memory * known + sums
 
     def clear(self) -> None:
         """Forget everything."""
         self._sums.clear()
 
-    def _bin(self, timestep: float) -> int:
+    def bin(self, timestep: float) -> int:
+        """The number of a timestep's bin."""
         return int(timestep // self.width)
 
     def state_dict(self) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class FeatureCache:
         found = [self.store.lookup(key, latents[row], row) if tries[row] else None for row, key in enumerate(keys)]
         if self.whole_batch and any(item is None for item in found):
             found = [None] * len(keys)
-        found = [self._admit(key, item) for key, item in zip(keys, found, strict=True)]
+        found = self._admit(keys, found)
         self.statistics.record(keys, tries, found, self.step)
         return found
 
@@ -148,11 +148,16 @@ class FeatureCache:
             self.store.insert(entry, row)
         self.statistics.peak_bytes = max(self.statistics.peak_bytes, self.store.num_bytes)
 
-    def _admit(self, key: Key, found: Found | None) -> Found | None:
+    def _admit(self, keys: Sequence[Key], found: Sequence[Found | None]) -> list[Found | None]:
         """What the guard says; and the first find in a bin of timesteps is audited, so that its correction is known."""
-        admitted = self.guard.admit(found)
-        if admitted is not None and self.correction is not None and not self.correction.knows(key.timestep):
-            return replace(admitted, audit=True)
+        admitted = [self.guard.admit(item) for item in found]
+        learning: set[int] = set()
+        for row, (key, item) in enumerate(zip(keys, admitted, strict=True)):
+            if item is None or self.correction is None or self.correction.knows(key.timestep):
+                continue
+            if (place := self.correction.bin(key.timestep)) not in learning:
+                admitted[row] = replace(item, audit=True)
+                learning.add(place)
         return admitted
 
     def correct(
@@ -184,7 +189,8 @@ class FeatureCache:
         """Compare the predictions of M views that were marked; `reused` is not corrected yet."""
         corrected = self.correct(keys, found, latents, reused)
         for place, (key, item) in enumerate(zip(keys, found, strict=True)):
-            self.guard.record(corrected[:, place], full[:, place])
+            known = self.correction is None or self.correction.knows(key.timestep)
+            self.guard.record(corrected[:, place], full[:, place], counts=known)
             if self.correction is not None:
                 gap = _gap(latents[place], item, full[:, place])
                 self.correction.learn(reused[:, place], full[:, place], gap, key.timestep)

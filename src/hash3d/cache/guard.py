@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,13 +13,13 @@ from .store import Found
 
 @dataclass(frozen=True, kw_only=True)
 class GuardConfig:
-    """How reuse is watched. By default it is not."""
+    """How reuse is watched. By default only the audits that the correction learns from are made."""
 
     warm_up: int = 0
     """Guidance calls at the start that run in full: a scene that is still a fog changes faster than features keep."""
     audit_every: int | None = None
     """Every so many hits one is audited: the view runs in full too, and the difference is recorded. An audit costs a
-    full pass (and its prediction is used), so 20 takes about 5 % of the reuse away. None: no audits."""
+    full pass (and its prediction is used), so 20 takes about 5 % of the reuse away. None: none of these."""
     max_error: float | None = None
     """Relative error of the prediction (running mean over audits) above which reuse is off; audits go on, and when
     they are below it again reuse is on. Needs `audit_every`. None: never off."""
@@ -49,8 +50,7 @@ class Guard:
     def __init__(self, config: GuardConfig) -> None:
         self.config = config
         self._errors = RunningMean(config.memory)
-        self._hits = 0
-        self._held_back = 0
+        self._hits = self._audits = self._held_back = 0
 
     @property
     def reusing(self) -> bool:
@@ -76,8 +76,15 @@ class Guard:
         self._held_back += 1
         return None
 
-    def record(self, reused: Float[Tensor, "S ..."], full: Float[Tensor, "S ..."]) -> None:
-        """Take in one audit: ||reused - full|| / ||full|| of one view's predictions, all branches together."""
+    @torch.no_grad()
+    def record(self, reused: Float[Tensor, "S ..."], full: Float[Tensor, "S ..."], *, counts: bool = True) -> None:
+        """Take in one audit: ||reused - full|| / ||full|| of one view's predictions, all branches together.
+
+        `counts` False: the correction did not know the timestep yet, so the error says nothing of what is reused.
+        """
+        self._audits += 1
+        if not counts:
+            return
         difference, size = ((reused - full).float().norm(), full.float().norm())
         self._errors.add(difference / size)
 
@@ -88,13 +95,14 @@ class Guard:
 
     def summary(self) -> dict[str, Any]:
         """Audits, their mean relative error, and the views that ran in full because reuse was off."""
-        return {"audits": self._errors.count, "mean_error": self._errors.mean, "held_back": self._held_back}
+        return {"audits": self._audits, "mean_error": self._errors.mean, "held_back": self._held_back}
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {"errors": self._errors.state_dict(), "hits": self._hits, "held_back": self._held_back}
+        counts = {"hits": self._hits, "audits": self._audits, "held_back": self._held_back}
+        return {"errors": self._errors.state_dict(), **counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self._errors.load_state_dict(state["errors"])
-        self._hits, self._held_back = state["hits"], state["held_back"]
+        self._hits, self._audits, self._held_back = state["hits"], state["audits"], state["held_back"]

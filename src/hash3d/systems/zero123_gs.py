@@ -9,7 +9,7 @@ Mini scale: the embedded prior at 128x128 on a CPU, tuned on its own.
 import dataclasses
 from pathlib import Path
 
-from hash3d.cache import CacheConfig
+from hash3d.cache import CacheConfig, Hash3DConfig
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.diffusion.loading import EMBEDDED
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
@@ -98,11 +98,16 @@ def recipe(
     elevation: float = 5.0,
     framing: Framing = "auto",
 ) -> Recipe:
-    """The recipe for a picture. `scale` None: mini for an embedded prior, else the supplement's."""
+    """The recipe for a picture; it returns to cells of the cache's grid.
+
+    `scale` None: mini for an embedded prior, else the supplement's.
+    """
     if steps is not None and steps < 1:
         raise ValueError(f"Expected at least 1 step, but got {steps}. Pass --steps with a positive number.")
     chosen = scale or ("mini" if prior in EMBEDDED else "supplement")
     stage = mini(steps or MINI_STEPS) if chosen == "mini" else full(chosen, steps)
+    if isinstance(cache, Hash3DConfig):
+        stage = dataclasses.replace(stage, draws=dataclasses.replace(stage.draws, cells=cache.grid))
     return Recipe(
         system=NAME,
         prior=prior,
