@@ -75,7 +75,6 @@ def frontier() -> Study:
             "deepcache 10, 1.2 x steps",
             "released, 90 %, 1.2 x steps",
             "dwell 14, 1.8 x steps",
-            "default",
         ),
         plotted=True,
     )
