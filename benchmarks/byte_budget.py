@@ -1,7 +1,7 @@
 """The byte budget of the cache over a whole run: what it tracks after every step, and what the process really took.
 
 Usage:
-    python benchmarks/byte_budget.py --image examples/pictures/penguin.png --mebibytes 256
+    python benchmarks/byte_budget.py --image examples/pictures/mushroom.png --mebibytes 256
 
 Two runs, each in a process of its own: with the budget, and with one of 1 MiB, whose peak memory is the run's without
 a cache. Every view is drawn anew and nothing grows old, so that each full pass adds an entry until the budget is full.
@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", type=Path, required=True)
     parser.add_argument("--mebibytes", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--page", type=Path, default=Path("docs/benchmarks/byte_budget.md"))
     parser.add_argument("--hardware", default="2 CPU cores")
     parser.add_argument("--commit", default="unknown")
