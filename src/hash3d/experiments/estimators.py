@@ -22,10 +22,9 @@ from rich.console import Console
 from torch import Tensor
 
 from hash3d.export.truth import load_truth
-from hash3d.pictures import frame_picture, load_picture
 from hash3d.systems import zero123_gs
-from hash3d.training.run import load_prior
-from hash3d.training.trainer import Trainer, size_at
+from hash3d.training.run import frame_reference, load_prior
+from hash3d.training.trainer import Trainer
 
 from .estimators_page import write_page
 from .job import Thing, find_things
@@ -92,8 +91,7 @@ def start_run(thing: Thing, options: Options, device: torch.device) -> Trainer:
         elevation=elevation,
     )  # fmt: skip
     prior = load_prior(options.prior, device)
-    size = max(prior.image_size, size_at(recipe.stage.reference_size, 0))
-    return Trainer(recipe, prior, frame_picture(load_picture(recipe.image), size, recipe.framing))
+    return Trainer(recipe, prior, frame_reference(recipe, prior, recipe.image))
 
 
 def measure(thing: Thing, options: Options, machine: Machine) -> Row:
@@ -173,14 +171,16 @@ def main(arguments: list[str] | None = None) -> int:
     def found() -> dict[str, Row]:
         return {row["object"]: row for row in rows.read() if row.get("settings") == settings}
 
-    missing = [thing for thing in things if thing.name not in found()]
+    done = found()
+    missing = [thing for thing in things if thing.name not in done]
     if missing:
         require_device(options.device)
         if rows.timing(options.device) is None:
             prior = load_prior(options.prior, torch.device(options.device))
             rows.append({"pass_ms": time_passes(prior), **machine.account()})
     num_failed = measure_missing(missing, options, rows, machine, say=say) if missing else 0
-    measured = [row for thing in things for row in [found().get(thing.name)] if row]
+    done = found()
+    measured = [done[thing.name] for thing in things if thing.name in done]
     timing = rows.timing(options.device)
     if measured and timing:
         write_page(options.page, measured, timing["pass_ms"], command(options))

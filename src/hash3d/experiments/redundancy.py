@@ -192,7 +192,8 @@ def main(arguments: list[str] | None = None) -> int:
     def found() -> dict[int, Row]:
         return {row["object"]: row for row in rows.read() if row["settings"] == settings}
 
-    missing = [number for number in range(options.objects) if number not in found()]
+    done = found()
+    missing = [number for number in range(options.objects) if number not in done]
     if missing:
         require_device(options.device)
         prior = load_prior(options.prior, torch.device(options.device))

@@ -33,12 +33,16 @@ class Rows:
     def of(self, jobs: Sequence[Job]) -> list[Row]:
         """The rows that the jobs have left, in the jobs' order, each with the job's label as `variant`."""
         found = self._by_identity()
-        return [{**found[job.identity], "variant": job.label} for job in jobs if job.identity in found]
+        return [{**found[place], "variant": job.label} for job in jobs if (place := job.identity) in found]
 
     def missing(self, jobs: Sequence[Job]) -> list[Job]:
         """The jobs without a row, each run once; a row of another recipe is not the job's."""
         found = self._by_identity()
-        return list({job.identity: job for job in reversed(jobs) if job.identity not in found}.values())[::-1]
+        due: dict[Identity, Job] = {}
+        for job in jobs:
+            if (place := job.identity) not in found:
+                due.setdefault(place, job)
+        return list(due.values())
 
     def timing(self, device: str) -> Row | None:
         """The last row with `pass_ms`, the times of full and shallow passes on a device."""

@@ -1,7 +1,7 @@
 """The experiments by name: the frontier of quality against cost, the order of draws, the paper's ablations."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from hash3d.cache import PAPER, PRESETS, RELEASED, CacheConfig, DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
@@ -31,7 +31,12 @@ def draws(dwell: int, open_cells: int = 1, cells: GridConfig | None = None) -> C
 
 ANEW, HEAVY = draws(1), draws(14, 8)
 """Every view anew; and more reuse than the default's 4 visits of a cell give, where differences show."""
-NO_CACHE, HEAVY_NO_CACHE = (Variant(name="no cache", change=change) for change in (ANEW, HEAVY))
+NO_CACHE = Variant(name="no cache", change=ANEW)
+
+
+def heavy(caches: Mapping[str, CacheConfig]) -> tuple[Variant, ...]:
+    """Variants that differ in the cache alone, in the order of much reuse; the first is no cache."""
+    return tuple(Variant(name=name, cache=cache, change=HEAVY) for name, cache in {"no cache": None, **caches}.items())
 
 
 def on_off() -> Study:
@@ -112,7 +117,6 @@ def order() -> Study:
 def key_hashing() -> Study:
     """Supplement B.1, Figure 11."""
     caches = {
-        "no cache": None,
         "whole method": OFTEN_FULL,
         "without key hashing": replace(OFTEN_FULL, store="pool", pool_length=1000),
         "without aggregation": replace(OFTEN_FULL, aggregation="nearest_key"),
@@ -124,7 +128,7 @@ def key_hashing() -> Study:
         "similarity of the latents, which weighs its entries (supplement, section B.1, Figure 11)? All look for a "
         "feature with probability 0.7, so that cells hold several; the pool keeps the last 1,000. The estimate is the "
         "paper's.",
-        variants=tuple(Variant(name=name, cache=cache, change=HEAVY) for name, cache in caches.items()),
+        variants=heavy(caches),
         num_objects=6,
     )
 
@@ -132,7 +136,6 @@ def key_hashing() -> Study:
 def what_is_kept() -> Study:
     """Supplement B.2, Figure 12."""
     caches = {
-        "no cache": None,
         "features": PLAIN,
         "predicted noise": replace(PLAIN, mode="noise"),
         "features, last cut, not corrected": replace(DEFAULT, correction=False),
@@ -144,7 +147,7 @@ def what_is_kept() -> Study:
         title="Keeping features or predicted noise",
         question="Does a stored prediction serve as well as a stored feature, whose shallow layers still see the view "
         "(supplement, section B.2, Figure 12)? And what does the correction by latents give to both?",
-        variants=tuple(Variant(name=name, cache=cache, change=HEAVY) for name, cache in caches.items()),
+        variants=heavy(caches),
         num_objects=6,
         shown=(
             "no cache",
@@ -158,17 +161,13 @@ def what_is_kept() -> Study:
 
 def reuse_layer(num_cuts: int = MINI_CUTS) -> Study:
     """Supplement B.3, Figure 13: every cut of a U-Net with `num_cuts` of them."""
-    cuts = [Variant(name=f"cut {cut}", cache=replace(PLAIN, cut=cut), change=HEAVY) for cut in range(num_cuts)]
+    cuts = {f"cut {cut}": replace(PLAIN, cut=cut) for cut in range(num_cuts)}
     return Study(
         name="reuse_layer",
         title="The layer to reuse",
         question="Which layer's feature should be kept (supplement, section B.3, Figure 13)? A larger cut lies nearer "
         "to the output: cheaper, and less exact. Not corrected; the last line is the last cut corrected, the default.",
-        variants=(
-            HEAVY_NO_CACHE,
-            *cuts,
-            Variant(name="last cut, corrected", cache=DEFAULT, change=HEAVY),
-        ),
+        variants=heavy({**cuts, "last cut, corrected": DEFAULT}),
         num_objects=6,
         shown=("no cache", "cut 0", f"cut {num_cuts // 2}", f"cut {num_cuts - 1}", "last cut, corrected"),
     )
@@ -182,10 +181,7 @@ def probability() -> Study:
         name="probability",
         title="The reuse probability",
         question="How often should a view look for a stored feature?",
-        variants=(
-            HEAVY_NO_CACHE,
-            *(Variant(name=name, cache=cache, change=HEAVY) for name, cache in caches.items()),
-        ),
+        variants=heavy(caches),
         num_objects=6,
         shown=("no cache", "0.01", "0.1", "0.5", "1"),
     )
@@ -203,26 +199,19 @@ def cells() -> Study:
         title="Fixed cells and the adaptive grid",
         question="How large should a cell be, and does a choice made for each place serve better than one size? Cells "
         "are as wide in diffusion steps as in degrees, as in the paper; 8 cells of 20 degrees are open, for 14 visits.",
-        variants=(
-            HEAVY_NO_CACHE,
-            *(Variant(name=name, cache=cache, change=HEAVY) for name, cache in fixed.items()),
-            Variant(name="adaptive", cache=adaptive, change=HEAVY),
-        ),
+        variants=heavy({**fixed, "adaptive": adaptive}),
         num_objects=6,
     )
 
 
 def queue() -> Study:
     """Entries a bucket."""
-    caches = {length: replace(OFTEN_FULL, queue_length=length) for length in (1, 2, 3, 5, 10)}
+    caches = {f"queue {length}": replace(OFTEN_FULL, queue_length=length) for length in (1, 2, 3, 5, 10)}
     return Study(
         name="queue",
         title="The queue length",
         question="How many features should a bucket hold? The probability is 0.7, so that cells come to hold several.",
-        variants=(
-            HEAVY_NO_CACHE,
-            *(Variant(name=f"queue {length}", cache=cache, change=HEAVY) for length, cache in caches.items()),
-        ),
+        variants=heavy(caches),
         num_objects=6,
         shown=("no cache", "queue 1", "queue 3", "queue 5", "queue 10"),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from hash3d.cache.grid import FIELDS
 
+from .measured import markdown
 from .worker import Row
 
 Pairs = list[tuple[Row, Row]]
@@ -77,12 +78,12 @@ class Costs:
 
 def table(rows: Sequence[Row], variants: Sequence[str], costs: Costs) -> list[str]:
     """The lines of the table. A variant is compared with the first over the pairs that both have."""
-    lines = [f"| {' | '.join(HEADS)} |", "| --- |" + " ---: |" * (len(HEADS) - 1)]
+    lines = []
     for name in variants:
         pairs = pairs_of(rows, name, variants[0])
         cells = _cells(pairs, costs, compared=name != variants[0]) if pairs else ["-"] * (len(HEADS) - 2)
-        lines.append(f"| {' | '.join([name, str(len(pairs)), *cells])} |")
-    return lines
+        lines.append([name, str(len(pairs)), *cells])
+    return markdown(HEADS, lines)
 
 
 def pairs_of(rows: Sequence[Row], variant: str, first: str) -> Pairs:

@@ -19,10 +19,8 @@ from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.export.truth import load_truth
 from hash3d.export.turntable import render_each, tile, to_bytes
 from hash3d.files import replacing
-from hash3d.pictures import FramedPicture, frame_picture, load_picture
 from hash3d.training.outputs import views_on_white
-from hash3d.training.recipe import Recipe
-from hash3d.training.run import load_prior, unet_passes
+from hash3d.training.run import frame_reference, load_prior, unet_passes
 from hash3d.training.trainer import Trainer
 
 from .figures import compare
@@ -88,7 +86,7 @@ def run(job: Job, machine: Machine) -> Row:
     torch.set_num_threads(machine.threads)
     device, recipe = pick_device(machine.device), job.recipe()
     prior = _prior(recipe.prior, device)
-    picture = _frame(recipe, prior)
+    picture = frame_reference(recipe, prior, recipe.image)
     remove_hash3d(prior.unet)
     started = time.perf_counter()
     trainer = Trainer(recipe, prior, picture)
@@ -129,12 +127,6 @@ def pick_device(name: str) -> torch.device:
 def _prior(name: str, device: torch.device) -> Zero123Prior:
     """A worker loads each prior once."""
     return load_prior(name, device)
-
-
-def _frame(recipe: Recipe, prior: Zero123Prior) -> FramedPicture:
-    """The picture in the prior's framing, as large as the run needs it."""
-    size = max(prior.image_size, *(int(value) for _, value in recipe.stage.reference_size.knots))
-    return frame_picture(load_picture(recipe.image), size, recipe.framing)
 
 
 def _save_strip(trainer: Trainer, path: Path) -> None:

@@ -60,16 +60,10 @@ class Run:
             self.folder.create(recipe)
         if source != self.folder.input_picture:
             save_picture(picture, self.folder.input_picture)
-        self.picture = self._frame(prior)
+        self.picture = frame_reference(recipe, prior, self.folder.input_picture)
         self.trainer = Trainer(recipe, prior, self.picture)
         if resuming:
             self._resume()
-
-    def _frame(self, prior: Zero123Prior) -> FramedPicture:
-        """The picture as the folder keeps it, in the prior's framing: a resumed run reads the very same pixels."""
-        sizes = [value for _, value in self.recipe.stage.reference_size.knots]
-        size = max(prior.image_size, *(int(value) for value in sizes))
-        return frame_picture(load_picture(self.folder.input_picture), size, self.recipe.framing)
 
     def _resume(self) -> None:
         state = self.folder.load_checkpoint(self.device)
@@ -151,6 +145,15 @@ def load_prior(name: str, device: torch.device) -> Zero123Prior:
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     prior = Zero123Prior.load(resolve_folder(name), dtype=dtype, device=device)
     return prior.to(memory_format=torch.channels_last) if device.type == "cpu" else prior  # type: ignore[call-overload]
+
+
+def frame_reference(recipe: Recipe, prior: Zero123Prior, image: Path) -> FramedPicture:
+    """A picture in the prior's framing, as large as the recipe's reference views need it.
+
+    A run gives it the picture that its folder keeps: a resumed run reads the very same pixels.
+    """
+    size = max(prior.image_size, *(int(value) for _, value in recipe.stage.reference_size.knots))
+    return frame_picture(load_picture(image), size, recipe.framing)
 
 
 def unet_passes(cache: FeatureCache | None, views: int) -> dict[str, float]:
