@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The tests that need a CUDA device. CI has none: run this by hand, and commit docs/benchmarks/test_gpu.md.
+# Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-result=$(python3 -m pytest -m gpu -rA -p no:cacheprovider 2>&1 | tee /dev/stderr | grep -E '^(PASSED|FAILED|ERROR|SKIPPED)|passed|failed')
+result=$(python3 -m pytest -m gpu -rA -p no:cacheprovider "$@" 2>&1 | tee /dev/stderr | grep -E '^(PASSED|FAILED|ERROR|SKIPPED)|passed|failed')
 mkdir -p docs/benchmarks
 {
   echo "# Tests on a GPU"

@@ -59,13 +59,10 @@ def test_paper_and_released():
     assert RELEASED.grid.num_buckets == 200
 
 
-def test_the_correction_and_the_last_cut_are_the_default_s_alone():
-    caches = {name: preset.build() for name, preset in PRESETS.items()}
-    assert [name for name, cache in caches.items() if cache.correction is not None] == ["default"]
-    assert {name: cache.cut for name, cache in caches.items()} == {
+def test_the_last_cut_is_the_default_s_alone():
+    assert {name: preset.build().cut for name, preset in PRESETS.items()} == {
         "default": -1, "paper": -2, "released": -2, "deepcache": -2
     }  # fmt: skip
-    assert Hash3DConfig(correction=False).build().correction is None
 
 
 def test_configurations_are_frozen():

@@ -5,13 +5,8 @@ import random
 import pytest
 import torch
 
-from hash3d.cache import DeepCacheConfig, Hash3DConfig
+from hash3d.cache import DeepCacheConfig, GuardConfig, Hash3DConfig
 from tests.cache.entries import key
-
-
-def uncorrected(**settings):
-    """A cache that corrects nothing, and so audits nothing of its own accord."""
-    return Hash3DConfig(correction=False, **settings)
 
 
 def call(cache, keys):
@@ -21,8 +16,7 @@ def call(cache, keys):
     full = [row for row, item in enumerate(found) if item is None or item.audit]
     if audited := [row for row in full if found[row] is not None]:
         prediction = torch.full((2, len(audited), 1, 1, 1), float(cache.step))
-        finds = [found[row] for row in audited]
-        cache.audit([keys[row] for row in audited], finds, latents[audited], 0.5 * prediction, prediction)
+        cache.audit(0.5 * prediction, prediction)
     if full:
         cache.insert(keys, full, latents, torch.full((2, len(full), 3), float(cache.step)))
     return [row not in full for row in range(len(keys))]
@@ -65,13 +59,13 @@ def test_the_share_of_lookups_is_the_probability():
 
 
 def test_probability_one_hits_at_every_return():
-    cache = uncorrected(reuse_probability=1.0).build()
+    cache = Hash3DConfig(reuse_probability=1.0).build()
     assert [call(cache, [key()])[0] for _ in range(4)] == [False, True, True, True]
 
 
 def test_statistics_by_hand():
     """Two full passes in one cell, 4 apart in azimuth and 1 in age; then a hit that is made of both."""
-    cache = uncorrected(reuse_probability=1.0).build()
+    cache = Hash3DConfig(reuse_probability=1.0).build()
     first, second, third = key(azimuth=2), key(azimuth=6), key(azimuth=10, elevation=5, timestep=50)
     cache.step = 1
     cache.insert([first], [0], torch.zeros(1, 1, 1, 1), torch.zeros(2, 1, 3))
@@ -97,14 +91,14 @@ def test_a_hit_is_the_blend_of_equally_far_latents():
 
 
 def test_whole_batch_one_miss_makes_all_run_in_full():
-    cache = uncorrected(reuse_probability=1.0, whole_batch=True).build()
+    cache = Hash3DConfig(reuse_probability=1.0, whole_batch=True).build()
     call(cache, [key(), key(azimuth=100)])
     assert call(cache, [key(), key(azimuth=200)]) == [False, False]
     assert call(cache, [key(), key(azimuth=200)]) == [True, True]
 
 
 def test_whole_batch_tosses_one_coin_a_call():
-    cache = uncorrected(reuse_probability=0.5, whole_batch=True).build()
+    cache = Hash3DConfig(reuse_probability=0.5, whole_batch=True).build()
     hits = [call(cache, [key(), key()]) for _ in range(60)]
     assert {tuple(item) for item in hits} == {(True, True), (False, False)}
 
@@ -120,9 +114,20 @@ def test_insert_copies():
     assert entry.latents.mean() == 0
 
 
+def test_an_entry_holds_no_more_memory_than_it_counts():
+    """Of a batch of three views, channels last, as a U-Net leaves it: the feature beside the skip's channels."""
+    joined = torch.randn(2 * 3, 7, 4, 4).to(memory_format=torch.channels_last)
+    latents = torch.randn(3, 8, 4, 4).to(memory_format=torch.channels_last)
+    cache = Hash3DConfig().build()
+    cache.insert([key(azimuth=90 * row) for row in range(3)], [0, 2], latents, joined[:, :5].unflatten(0, (2, 3)))
+    tensors = [tensor for entry in cache.store.entries() for tensor in (entry.latents, entry.feature)]
+    held = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+    assert held == cache.store.num_bytes == 4 * 2 * (8 * 16 + 2 * 5 * 16)
+
+
 CONFIGS = {
     "table": Hash3DConfig(reuse_probability=0.6, seed=3),
-    "uncorrected": uncorrected(reuse_probability=0.6, seed=3),
+    "guarded": Hash3DConfig(reuse_probability=0.6, seed=3, guard=GuardConfig(audit_every=2)),
     "pool": Hash3DConfig(reuse_probability=0.6, store="pool", pool_length=5),
     "tight": Hash3DConfig(reuse_probability=0.6, max_bytes=100),
     "deepcache": DeepCacheConfig(interval=3),
@@ -205,7 +210,7 @@ def test_a_new_scope_or_signature_starts_anew():
 @pytest.mark.parametrize("store", ["table", "pool"])
 def test_an_entry_serves_for_max_age_calls(store):
     """Stored at call 1, found at calls 2 to 1 + max_age, gone at the next, which stores anew."""
-    cache = uncorrected(reuse_probability=1.0, max_age=3, store=store).build()
+    cache = Hash3DConfig(reuse_probability=1.0, max_age=3, store=store).build()
     hits = [call(cache, [key()])[0] for _ in range(10)]
     assert hits == [False, True, True, True, False, True, True, True, False, True]
     assert cache.statistics.summary()["mean_age_steps"] == pytest.approx((1 + 2 + 3 + 1 + 2 + 3 + 1) / 7)

@@ -5,11 +5,9 @@ import torch
 
 from hash3d import apply_hash3d, remove_hash3d
 from hash3d.cache import DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
-from hash3d.diffusion.loading import resolve_folder
-from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from tests.tiny_models import UNETS, tiny_unet, unet_inputs
 
-ALWAYS = Hash3DConfig(reuse_probability=1.0, correction=False)
+ALWAYS = Hash3DConfig(reuse_probability=1.0)
 
 
 def predict(unet, inputs):
@@ -71,71 +69,6 @@ def test_a_hit_with_the_same_input_is_the_full_pass(name):
     assert (cache.statistics.full, cache.statistics.shallow) == (1, 1)
 
 
-@pytest.mark.parametrize("name", list(UNETS))
-def test_so_it_is_with_a_correction(name):
-    """The correction is learned from other noise; then z = z_a, and k (z - z_a) is exactly 0."""
-    unet = tiny_unet(**UNETS[name])
-    stored, inputs = (unet_inputs(unet, seed=seed) for seed in (1, 0))
-    expected = predict(unet, inputs)
-    deep = count_calls(unet.mid_block.resnets[0])
-    cache = apply_hash3d(unet, Hash3DConfig())
-    passes, predictions = [], []
-    for azimuth, each in ((20, stored), (20, inputs), (200, inputs), (200, inputs)):
-        with cache.view(elevation=10, azimuth=azimuth, radius=1.5):
-            predictions.append(predict(unet, each))
-        passes.append(len(deep))
-    assert passes == [1, 2, 3, 3], "a miss, an audit, a miss, a hit"
-    assert (cache.correction.factors(400).abs() > 0).all()
-    assert all(torch.equal(prediction, expected) for prediction in predictions[1:])
-    assert (cache.statistics.full, cache.statistics.shallow) == (3, 1)
-
-
-def test_the_first_find_and_its_like_are_the_full_pass_too():
-    unet = tiny_unet()
-    inputs = unet_inputs(unet)
-    expected = predict(unet, inputs)
-    cache = apply_hash3d(unet)
-    for _ in range(3):
-        with cache.view(elevation=10, azimuth=20, radius=1.5):
-            assert torch.equal(predict(unet, inputs), expected)
-    assert (cache.statistics.full, cache.statistics.shallow) == (2, 1)
-    assert torch.equal(cache.correction.factors(400), torch.zeros(2))
-
-
-@pytest.mark.parametrize("timestep", [150, 450])
-def test_a_correction_brings_reuse_nearer_to_the_full_pass(timestep):
-    """The embedded prior, other noise in each call: one audit serves all later views of the timestep."""
-    prior = StableDiffusionPrior.load(resolve_folder("mini-sd"))
-    generator, clean = torch.Generator().manual_seed(0), torch.zeros(1, 4, 16, 16)
-    cache = apply_hash3d(prior.unet, Hash3DConfig())
-    correction = cache.correction
-    with torch.no_grad():
-        embeddings = prior.embed(["a red mug", ""])
-
-    def fresh_noise():
-        noise = torch.randn(clean.shape, generator=generator)
-        noisy = prior.schedule.add_noise(clean, noise, torch.tensor([timestep])).expand(2, -1, -1, -1)
-        return {"sample": noisy, "timestep": timestep, "encoder_hidden_states": embeddings}
-
-    def predict_view(inputs):
-        with cache.view(elevation=0, azimuth=0, radius=1):
-            return predict(prior.unet, inputs)
-
-    def relative_errors(inputs):
-        """With and without the correction."""
-        full, errors = predict(prior.unet, inputs), []
-        for cache.correction in (correction, None):
-            errors.append(((predict_view(inputs) - full).norm() / full.norm()).item())
-        return errors
-
-    for _ in range(2):  # A miss, and an audit.
-        predict_view(fresh_noise())
-    errors = torch.tensor([relative_errors(fresh_noise()) for _ in range(6)])
-    assert (cache.statistics.full, cache.statistics.shallow) == (2, 12)
-    assert (errors[:, 0] < errors[:, 1]).all()
-    assert errors[:, 0].mean() < 0.75 * errors[:, 1].mean()
-
-
 def test_outside_view_and_with_controlnet_residuals_the_unet_runs_in_full():
     unet = tiny_unet()
     inputs = unet_inputs(unet)
@@ -167,7 +100,7 @@ def test_views_of_one_batch_are_split_and_put_back_in_order():
 
 def test_neighbours_share_a_feature_and_strangers_do_not():
     unet = tiny_unet()
-    cache = apply_hash3d(unet, Hash3DConfig(correction=False, grid=GridConfig(azimuth=20.0)))
+    cache = apply_hash3d(unet, Hash3DConfig(grid=GridConfig(azimuth=20.0)))
     for azimuth in (5, 15, 25, 360 + 8):
         with cache.view(elevation=0, azimuth=azimuth, radius=1):
             predict(unet, unet_inputs(unet))
@@ -175,18 +108,16 @@ def test_neighbours_share_a_feature_and_strangers_do_not():
     assert cache.statistics.summary()["mean_gap"]["azimuth"] == pytest.approx((10 + 3) / 2)
 
 
-@pytest.mark.parametrize(("correction", "passes"), [(False, [1, 1, 1]), (True, [1, 2, 2])])
-def test_noise_mode_runs_no_unet_on_a_hit(correction, passes):
+def test_noise_mode_runs_no_unet_on_a_hit():
     unet = tiny_unet()
-    cache = apply_hash3d(unet, Hash3DConfig(reuse_probability=1.0, mode="noise", correction=correction))
+    cache = apply_hash3d(unet, Hash3DConfig(reuse_probability=1.0, mode="noise"))
     calls, inputs = count_calls(unet.conv_in), unet_inputs(unet)
-    expected, counts = predict(unet, inputs), []
+    expected = predict(unet, inputs)
     calls.clear()
-    for _ in passes:
+    for _ in range(3):
         with cache.view(elevation=0, azimuth=0, radius=1):
             assert torch.equal(predict(unet, inputs), expected)
-        counts.append(len(calls))
-    assert counts == passes
+    assert len(calls) == 1
 
 
 def test_deepcache_runs_every_nth_call_in_full_whatever_the_view():
@@ -261,7 +192,7 @@ def test_an_audited_view_gets_the_full_prediction_and_its_error_is_kept():
     first, second = (unet_inputs(unet, views=3, branches=1, seed=seed) for seed in (0, 1))
     expected = predict(unet, second)
     guard = GuardConfig(audit_every=4)
-    cache = apply_hash3d(unet, Hash3DConfig(correction=False, guard=guard))
+    cache = apply_hash3d(unet, Hash3DConfig(guard=guard))
     with cache.view(elevation=0, azimuth=[0, 90, 180], radius=1, timestep=400):
         predict(unet, first)
     with cache.view(elevation=0, azimuth=[0, 90, 270], radius=1, timestep=400):  # Hits 1 and 2.
@@ -287,11 +218,12 @@ def predict_shallow_alone(unet, cache, inputs, row):
         return predict(unet, one)[0]
 
 
-def test_learning_keeps_no_graph():
+def test_audits_keep_no_graph():
     """Audits in a loop with gradients: each call has a graph of its own."""
     unet = tiny_unet()
-    cache = apply_hash3d(unet)
+    cache = apply_hash3d(unet, Hash3DConfig(guard=GuardConfig(audit_every=1)))
     for seed in range(4):
         with cache.view(elevation=0, azimuth=0, radius=1):
             unet(**unet_inputs(unet, seed=seed)).sample.sum().backward()
-    assert not cache.correction.factors(400).requires_grad
+    assert cache.summary()["guard"]["audits"] == 3
+    assert not any(entry.feature.requires_grad for entry in cache.store.entries())

@@ -28,7 +28,7 @@ def test_shallow_pass_of_own_feature_is_the_full_pass_bit_for_bit(unets, name, c
 
 @pytest.mark.parametrize("name", list(UNETS))
 def test_number_of_cuts_is_counted_in_the_module(unets, name):
-    partial = PartialUNet(unets[name])
+    partial = PartialUNet(unets[name], -2)
     assert partial.num_cuts == NUM_CUTS[name]
     assert (partial.cut, partial.skip) == (partial.num_cuts - 2, 1)
 
@@ -47,7 +47,7 @@ def test_feature_shapes_are_those_of_the_layer_table(unets):
 def test_shallow_pass_depends_on_shallow_layers_and_feature_alone(unets):
     """Destroying the middle of the U-Net changes nothing; another feature changes the output."""
     unet = tiny_unet()
-    inputs, partial = unet_inputs(unet), PartialUNet(unet)
+    inputs, partial = unet_inputs(unet), PartialUNet(unet, -2)
     with torch.no_grad():
         _, feature = partial.full_pass(**inputs)
         expected = partial.shallow_pass(feature, **inputs).sample

@@ -29,7 +29,7 @@ NOISES = 3
 
 @pytest.fixture(scope="module")
 def passes():
-    return Passes(tiny_zero123(), guidance_scale=3.0, cuts=(3, 4))
+    return Passes(tiny_zero123(), guidance_scale=3.0, cuts=(3, 5))
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +85,9 @@ def test_another_noise_is_not_the_query(passes, full):
 
 def test_one_branch_is_kept_exactly(passes, full):
     """Without guidance by the unconditional branch, the unconditional branch's reuse costs nothing."""
-    alone = Passes(passes.prior, guidance_scale=1.0, cuts=(4,))
+    alone = Passes(passes.prior, guidance_scale=1.0, cuts=(5,))
     query, entries = full(1), full(2)
-    found = dict(residuals(alone, situation(query, entries), 4))
+    found = dict(residuals(alone, situation(query, entries), 5))
     true = alone.residual(query.views, query.prediction)
     assert torch.allclose(found[estimates.UNCONDITIONAL], true, atol=1e-6)
     assert torch.allclose(found[estimates.CONDITIONAL], found[estimates.NEAREST], atol=1e-6)
@@ -102,7 +102,7 @@ def test_blends_stay_within_their_place():
 
 def test_the_blend_is_the_caches(full):
     query, entries = full(1), full(2)
-    feature = entries.joints[4].feature
+    feature = entries.joints[5].feature
     blended = softmax_of(situation(query, entries), feature, 3).unflatten(0, (2, -1))
     key = Key(elevation=0.0, azimuth=0.0, radius=1.5, timestep=300.0)
     by_branch = feature.unflatten(0, (2, -1))

@@ -33,10 +33,10 @@ def rows_of(tmp_path):
 
 
 def test_a_toy_run(command, tmp_path, monkeypatch):
-    assert command("--cuts", "3", "4") == 0
+    assert command("--cuts", "3", "5") == 0
     rows = rows_of(tmp_path)
     assert [row["object"] for row in rows] == ["cup"]
-    here = {"cut": 4, "age": 1, "azimuth": 10, "later": 0}
+    here = {"cut": 5, "age": 1, "azimuth": 10, "later": 0}
     for name in ESTIMATORS:
         assert figures(rows, name, here).shape == (1, 2, 4)
     nearest, coherent = (figures(rows, name, here)[..., COSINE].mean() for name in (NEAREST, SAME_NOISE))
@@ -49,13 +49,13 @@ def test_a_toy_run(command, tmp_path, monkeypatch):
     text = page.read_text()
     assert "entries 1 steps old and 10 degrees away" in text
     monkeypatch.setattr(estimators, "load_prior", None)  # Nothing is measured from here on.
-    assert command("--cuts", "3", "4") == 0
+    assert command("--cuts", "3", "5") == 0
     assert page.read_text() == text
 
 
 def test_half_precision_as_on_a_gpu(command, tmp_path, monkeypatch):
     monkeypatch.setattr(estimators, "load_prior", lambda name, device: load_prior(name, device).half())
-    assert command("--cuts", "4") == 0
+    assert command("--cuts", "5") == 0
     (row,) = rows_of(tmp_path)
     found = torch.tensor([cell["figures"] for cell in row["cells"]])
     assert found.isfinite().all()
@@ -64,7 +64,7 @@ def test_half_precision_as_on_a_gpu(command, tmp_path, monkeypatch):
 
 def test_a_failure_is_told(command, tmp_path, capsys):
     assert command("--cuts", "3") == 1
-    assert "Expected the default cut 4 among --cuts" in capsys.readouterr().out
+    assert "Expected the default cut 5 among --cuts" in capsys.readouterr().out
     assert rows_of(tmp_path) == []
 
 

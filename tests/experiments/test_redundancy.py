@@ -46,7 +46,7 @@ def test_rows_of_two_objects(measured):
         by_cut, by_timestep = torch.tensor(row["by_cut"]), torch.tensor(row["by_timestep"])
         assert by_cut.shape == (6, 2, len(CHANGES), 3)
         assert by_timestep.shape == (2, 2, len(CHANGES), 3)
-        assert torch.allclose(by_timestep.mean(0), by_cut[row["default_cut"]], atol=2e-5)  # rounded to 5 digits
+        assert torch.allclose(by_timestep.mean(0), by_cut[row["cut"]], atol=2e-5)  # rounded to 5 digits
         same = by_cut[:, SAME, 0]
         assert torch.allclose(same[:, [FEATURE, RESIDUAL]], torch.ones(6, 2), atol=1e-4), "nothing differs"
         assert same[:, ERROR].max() < 1e-5

@@ -8,7 +8,7 @@ import pytest
 from hash3d.diffusion.loading import embedded_folder
 from hash3d.diffusion.partial_unet import PartialUNet
 from hash3d.diffusion.zero123 import Zero123Prior
-from hash3d.experiments.studies import MINI_CUTS, STUDIES
+from hash3d.experiments.studies import DWELLS, MINI_CUTS, STUDIES
 from hash3d.experiments.study import Variant
 from hash3d.systems.zero123_gs import DRAWS
 from hash3d.training.draws import DrawOrderConfig
@@ -33,10 +33,13 @@ def test_variants_build_their_recipes(name):
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_variants_differ_in_cache_steps_and_order_of_draws_alone(name):
+    """And, where variety is the question, in repeated noise."""
     for variant in STUDIES[name].variants:
         recipe = variant.recipe(image=IMAGE, seed=3)
         plain = Variant(name="plain", steps_share=variant.steps_share).recipe(image=IMAGE, seed=3)
-        stage = dataclasses.replace(recipe.stage, draws=plain.stage.draws)
+        guidance = dataclasses.replace(recipe.stage.guidance, noise_by_view=False)
+        stage = dataclasses.replace(recipe.stage, draws=plain.stage.draws, guidance=guidance)
+        assert name == "variety" or guidance == recipe.stage.guidance
         assert dataclasses.replace(recipe, cache=None, stage=stage) == plain, variant.name
 
 
@@ -70,7 +73,19 @@ def test_the_key_s_stages_are_compared_at_one_probability():
 def test_what_the_frontier_compares_with_draws_every_view_anew():
     dwells = {variant.name: variant.recipe(image=IMAGE).stage.draws.dwell for variant in STUDIES["frontier"].variants}
     returning = {name: dwell for name, dwell in dwells.items() if dwell > 1}
-    assert returning == {"no cache, dwell 14": 14, "dwell 14": 14, "dwell 14, 1.8 x steps": 14, "default": DRAWS.dwell}
+    longer = {f"dwell {dwell}": dwell for dwell in DWELLS if dwell != DRAWS.dwell}
+    assert returning == {"default": DRAWS.dwell, "dwell 14, 1.8 x steps": 14, **longer}
+
+
+def test_variety_is_taken_away_step_by_step():
+    """Cells with fresh views, then one view each, then one noise each; all in full, and one reuse to compare with."""
+    variants = [variant for variant in STUDIES["variety"].variants if variant.name.startswith("14")]
+    stages = [variant.recipe(image=IMAGE).stage for variant in variants]
+    assert [(stage.draws.same_view, stage.guidance.noise_by_view) for stage in stages] == [
+        (False, False), (True, False), (True, True), (False, False),
+    ]  # fmt: skip
+    assert [variant.cache is None for variant in variants] == [True, True, True, False]
+    assert {(stage.draws.dwell, stage.draws.open_cells) for stage in stages} == {(14, DRAWS.open_cells)}
 
 
 def test_cells_share_one_probability():
@@ -82,18 +97,16 @@ def test_cells_share_one_probability():
 
 def test_all_cuts_of_the_embedded_prior_are_there():
     unet = Zero123Prior.load(embedded_folder("mini-zero123")).unet
-    assert PartialUNet(unet).num_cuts == MINI_CUTS
-    *cuts, corrected = STUDIES["reuse_layer"].variants[1:]
-    assert [variant.cache.cut for variant in cuts] == list(range(MINI_CUTS))
-    assert not any(variant.cache.correction for variant in cuts)
-    assert (corrected.cache.cut, corrected.cache.correction) == (-1, True)
+    assert PartialUNet(unet, 0).num_cuts == MINI_CUTS
+    cuts = [variant.cache.cut for variant in STUDIES["reuse_layer"].variants[1:]]
+    assert [cut % MINI_CUTS for cut in cuts] == list(range(MINI_CUTS))
 
 
 def test_a_share_of_the_steps():
-    """Schedules stretch: half the steps end at the same timesteps."""
+    """Schedules stretch: after half the steps the learning rates have fallen as far."""
     whole, half = (Variant(name="x", steps_share=share).recipe(image=IMAGE, steps=200) for share in (1.0, 0.5))
     assert (whole.stage.steps, half.stage.steps) == (200, 100)
-    assert whole.stage.guidance.max_timestep(200) == half.stage.guidance.max_timestep(100)
+    assert whole.stage.representation.lr_steps == 2 * half.stage.representation.lr_steps == 200
 
 
 def test_the_seed_is_the_cache_s_too():

@@ -77,7 +77,7 @@ def test_without_reuse_nothing_changes(views):
 
 def test_another_prompt_starts_the_cache_anew():
     prior = tiny_stable_diffusion()
-    cache = apply_hash3d(prior.unet, Hash3DConfig(reuse_probability=1.0, correction=False))
+    cache = apply_hash3d(prior.unet, Hash3DConfig(reuse_probability=1.0))
     timesteps = torch.full((4,), 700)
     for prompt, hits in ((PROMPT, 0), (PROMPT, 4), ("a green tree", 4), ("a green tree", 8)):
         guidance_of(prior, prompt, cache=cache)(pictures(), ALL_ROUND, timesteps)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hash3d.metrics import psnr, ssim
-from hash3d.priors.view_scores import MOST_PSNR, cells, markdown, score, to_unit
+from hash3d.priors.view_scores import MOST_PSNR, cells, score, to_unit
 
 
 def pictures(count=2):
@@ -46,8 +46,7 @@ def test_a_summary_of_some():
     assert scores.summary()["psnr_mean"] == pytest.approx((first["psnr_mean"] + second["psnr_mean"]) / 2, abs=1e-3)
 
 
-def test_a_table():
+def test_the_cells_of_a_table():
     row = cells({"psnr_median": 20.04, "psnr_mean": 21.0, "ssim_mean": 0.5, "iou_mean": 0.25})
     assert row == ["20.0", "21.0", "0.500", "0.250"]
     assert cells(None) == [""] * 4
-    assert markdown(["", "IoU"], [["copy", "0.5"]]) == "|  | IoU |\n| --- | ---: |\n| copy | 0.5 |\n"

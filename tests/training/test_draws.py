@@ -119,8 +119,25 @@ def test_a_dwell_ends_when_the_range_leaves_its_cell():
     assert int(order.next(16, 100, 180, generator)[1]) < 200
 
 
-def test_a_state_goes_on_inside_the_dwell():
-    config = DrawOrderConfig(dwell=6, open_cells=3, cells=CELLS)
+def test_the_same_view_is_the_first_of_each_stay():
+    """The first visits are those of an order that repeats nothing; the cells' turns are the same."""
+    config = DrawOrderConfig(dwell=5, open_cells=2, cells=CELLS, same_view=True)
+    order = config.build(CameraSamplerConfig(batch_size=3).build())
+    generator = torch.Generator().manual_seed(0)
+    drawn = [order.next(16, 20, 980, generator, shared_timestep=False) for _ in range(100)]
+    seen = [(tuple(view.elevation.tolist()), tuple(view.azimuth.tolist()), tuple(t.tolist())) for view, t in drawn]
+    first = config.dwell * 1 // 2 + 1  # The first stay of the first of two turns: 5 / 2, rounded up.
+    assert set(seen[0 : 2 * first : 2]) == {seen[0]}
+    assert set(seen[1 : 2 * config.dwell : 2]) == {seen[1]}
+    assert seen[2 * first] != seen[0]
+    counts = [seen.count(view) for view in set(seen)]
+    assert sum(count == config.dwell for count in counts) >= len(counts) - 3, "5 visits each but at the two ends"
+    assert all(timesteps.dtype == torch.int64 for _, timesteps in drawn)
+
+
+@pytest.mark.parametrize("same_view", [False, True])
+def test_a_state_goes_on_inside_the_dwell(same_view):
+    config = DrawOrderConfig(dwell=6, open_cells=3, cells=CELLS, same_view=same_view)
     sampler = CameraSamplerConfig(batch_size=2).build()
     generator = torch.Generator().manual_seed(0)
     order = config.build(sampler)

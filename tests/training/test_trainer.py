@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from hash3d.cache import Hash3DConfig
+from hash3d.cache import GuardConfig, Hash3DConfig
 from hash3d.diffusion.hook import remove_hash3d
 from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.pictures import frame_picture, load_picture
@@ -24,10 +24,10 @@ def make_trainer(recipe, prior):
 
 
 def often_reusing(recipe):
-    """The recipe with returns to two cells, each inside one bin of the correction: soon there are audits and hits."""
+    """The recipe with returns to two cells, and audits: soon there are hits of both kinds."""
     grid = dataclasses.replace(recipe.cache.grid, timestep=100.0)
     draws = dataclasses.replace(recipe.stage.draws, dwell=6, open_cells=2, cells=grid)
-    cache = dataclasses.replace(recipe.cache, reuse_probability=0.9, grid=grid)
+    cache = dataclasses.replace(recipe.cache, reuse_probability=0.9, grid=grid, guard=GuardConfig(audit_every=2))
     return dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, draws=draws), cache=cache)
 
 
@@ -62,7 +62,7 @@ def test_the_cache_changes_no_camera_and_no_noise(tiny_recipe, prior):
 
 
 def test_state_round_trip_continues_the_series(tiny_recipe, prior, tmp_path):
-    """Through the disk, over a densification round, with a filled cache that has learned a correction."""
+    """Through the disk, over a densification round, with a filled cache and a guard that has made audits."""
     recipe = often_reusing(tiny_recipe)
     whole = make_trainer(recipe, prior)
     expected = losses(whole, 12)

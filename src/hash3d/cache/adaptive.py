@@ -1,6 +1,5 @@
 """The paper's adaptive grid: tables of different cells, and a choice among them by experience."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -31,8 +30,7 @@ class AdaptiveTable:
     def __init__(self, tables: Sequence[HashTable], *, gamma: float) -> None:
         self.tables, self.gamma = list(tables), gamma
         self._similarities: list[dict[Cell, RunningMean]] = [{} for _ in self.tables]
-        self._ages: WeakKeyDictionary[Entry, int] = WeakKeyDictionary()  # In order of insertion; keeps no entry alive.
-        self._count = itertools.count()
+        self._inserted: WeakKeyDictionary[Entry, None] = WeakKeyDictionary()  # In order; keeps no entry alive.
 
     @property
     def num_bytes(self) -> int:
@@ -44,7 +42,8 @@ class AdaptiveTable:
 
     def entries(self) -> list[Entry]:
         """Every entry once, oldest first."""
-        return sorted(self._held(), key=self._ages.__getitem__)
+        held = self._held()
+        return [entry for entry in self._inserted if entry in held]
 
     def _held(self) -> set[Entry]:
         return {entry for table in self.tables for entry in table.entries()}
@@ -75,7 +74,7 @@ class AdaptiveTable:
                 running = similarities.setdefault(table.grid.cell(entry.key), RunningMean(self.gamma))
                 running.add(mean_cosine(entry.feature, [each.feature for each in stored]))
             table.insert(entry, row)
-        self._ages[entry] = next(self._count)
+        self._inserted[entry] = None
 
     def expire(self, first_step: int) -> None:
         """Forget every entry stored before `first_step`; what was learned of the cells stays."""
@@ -108,7 +107,7 @@ class AdaptiveTable:
         for table, numbers in zip(self.tables, state["tables"], strict=True):
             for number in numbers:
                 table.insert(entries[number], 0)
-        self._ages.update(zip(entries, self._count, strict=False))
+        self._inserted.update(dict.fromkeys(entries))
         for similarities, saved in zip(self._similarities, state["similarities"], strict=True):
             for cell, value in saved:
                 similarities[tuple(cell)] = RunningMean(self.gamma)

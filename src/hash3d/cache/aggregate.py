@@ -29,7 +29,5 @@ def blend(weights: Float[Tensor, " N"], features: Sequence[Float[Tensor, "*shape
 def aggregated(latents: Float[Tensor, "C h w"], entries: list[Entry]) -> Found:
     """Entries blended by softmax of minus the distance between noisy latents."""
     with torch.no_grad():
-        stored = [entry.latents for entry in entries]
-        weights = softmax_weights(latents, stored)
-        feature = blend(weights, [entry.feature for entry in entries])
-        return Found(feature=feature, latents=blend(weights, stored), entries=tuple(entries))
+        weights = softmax_weights(latents, [entry.latents for entry in entries])
+        return Found(feature=blend(weights, [entry.feature for entry in entries]), entries=tuple(entries))

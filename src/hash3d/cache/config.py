@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .adaptive import AdaptiveTable
-from .correction import LatentCorrection
 from .feature_cache import FeatureCache, Mode
 from .grid import RELEASED_GRID, GridConfig
 from .guard import GuardConfig
@@ -30,9 +29,6 @@ class Hash3DConfig:
     """The supplement's reuse layer i: the feature entering up layer i + 1 is kept. Larger is faster and less exact.
     Negative counts from the end: -1 is the last, -2 (the paper's) is i = 10 of the 12 of Stable Diffusion and Zero123.
     """
-    correction: bool = True
-    """Add k (z - z_a) to reused predictions (`LatentCorrection`), with k learned from audits: the first reuse in each
-    bin of 100 timesteps is one."""
     grid: GridConfig = field(default_factory=GridConfig)
     """Cell sizes and the hash."""
     other_grids: tuple[GridConfig, ...] = ()
@@ -85,7 +81,6 @@ class Hash3DConfig:
             max_bytes=self.max_bytes,
             seed=self.seed,
             guard=self.guard.build(),
-            correction=LatentCorrection(width=100.0, memory=self.guard.memory) if self.correction else None,
         )
 
     def _build_store(self) -> Store:
@@ -144,14 +139,10 @@ _PAPER_GRIDS = tuple(
     for angle, radius in ((10.0, 0.1), (20.0, 0.15), (30.0, 0.2))
 )  # fmt: skip
 
-PAPER = Hash3DConfig(
-    reuse_probability=0.1, cut=-2, correction=False, grid=_PAPER_GRIDS[0], other_grids=_PAPER_GRIDS[1:], max_age=None
-)
+PAPER = Hash3DConfig(reuse_probability=0.1, cut=-2, grid=_PAPER_GRIDS[0], other_grids=_PAPER_GRIDS[1:], max_age=None)
 """The text's order of fields, its three cell sizes, queue 3, eta 0.1 (arXiv 2404.06091v1, sections 4 and 5)."""
 
-RELEASED = Hash3DConfig(
-    reuse_probability=0.1, cut=-2, correction=False, grid=RELEASED_GRID, verify=False, whole_batch=True, max_age=None
-)
+RELEASED = Hash3DConfig(reuse_probability=0.1, cut=-2, grid=RELEASED_GRID, verify=False, whole_batch=True, max_age=None)
 """What the released code does (cc48922): fields in the wrong order, 200 buckets, unchecked collisions, one coin a call.
 A "hit" is the feature of a nearly random earlier view. For comparison."""
 

@@ -3,14 +3,11 @@
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .correction import LatentCorrection
 from .grid import Key
 from .guard import Guard, GuardConfig
 from .statistics import CacheStatistics
@@ -40,11 +37,9 @@ class FeatureCache:
         max_bytes: int,
         seed: int,
         guard: Guard | None = None,
-        correction: LatentCorrection | None = None,
     ) -> None:
         self.store = store
         self.guard = guard or GuardConfig().build()
-        self.correction = correction
         self.cut, self.mode = cut, mode
         self.reuse_probability, self.whole_batch = reuse_probability, whole_batch
         self.max_age, self.max_bytes = max_age, max_bytes
@@ -126,7 +121,7 @@ class FeatureCache:
         found = [self.store.lookup(key, latents[row], row) if tries[row] else None for row, key in enumerate(keys)]
         if self.whole_batch and any(item is None for item in found):
             found = [None] * len(keys)
-        found = self._admit(keys, found)
+        found = [self.guard.admit(item) for item in found]
         self.statistics.record(keys, tries, found, self.step)
         return found
 
@@ -148,58 +143,14 @@ class FeatureCache:
             self.store.insert(entry, row)
         self.statistics.peak_bytes = max(self.statistics.peak_bytes, self.store.num_bytes)
 
-    def _admit(self, keys: Sequence[Key], found: Sequence[Found | None]) -> list[Found | None]:
-        """What the guard says; and the first find in a bin of timesteps is audited, so that its correction is known."""
-        admitted = [self.guard.admit(item) for item in found]
-        learning: set[int] = set()
-        for row, (key, item) in enumerate(zip(keys, admitted, strict=True)):
-            if item is None or self.correction is None or self.correction.knows(key.timestep):
-                continue
-            if (place := self.correction.bin(key.timestep)) not in learning:
-                admitted[row] = replace(item, audit=True)
-                learning.add(place)
-        return admitted
-
-    def correct(
-        self,
-        keys: Sequence[Key],
-        found: Sequence[Found],
-        latents: Float[Tensor, "M D h w"],
-        reused: Float[Tensor, "S M C h w"],
-    ) -> Float[Tensor, "S M C h w"]:
-        """The predictions of M reused views, with what the stored features could not know of their latents.
-
-        The first C of the D channels are the noisy latents; others are a condition, such as Zero123's picture.
-        """
-        if self.correction is None:
-            return reused
-        views = zip(keys, found, latents, reused.unbind(1), strict=True)
-        return torch.stack(
-            [self.correction.apply(each, _gap(now, item, each), key.timestep) for key, item, now, each in views], dim=1
-        )
-
-    def audit(
-        self,
-        keys: Sequence[Key],
-        found: Sequence[Found],
-        latents: Float[Tensor, "M D h w"],
-        reused: Float[Tensor, "S M C h w"],
-        full: Float[Tensor, "S M C h w"],
-    ) -> None:
-        """Compare the predictions of M views that were marked; `reused` is not corrected yet."""
-        corrected = self.correct(keys, found, latents, reused)
-        for place, (key, item) in enumerate(zip(keys, found, strict=True)):
-            known = self.correction is None or self.correction.knows(key.timestep)
-            self.guard.record(corrected[:, place], full[:, place], counts=known)
-            if self.correction is not None:
-                gap = _gap(latents[place], item, full[:, place])
-                self.correction.learn(reused[:, place], full[:, place], gap, key.timestep)
+    def audit(self, reused: Float[Tensor, "S M C h w"], full: Float[Tensor, "S M C h w"]) -> None:
+        """Compare the predictions of M views that were marked."""
+        for view in range(full.shape[1]):
+            self.guard.record(reused[:, view], full[:, view])
 
     def reset(self) -> None:
-        """Forget all features, and what was learned of them. Statistics go on."""
+        """Forget all features. Statistics go on."""
         self.store.clear()
-        if self.correction is not None:
-            self.correction.clear()
 
     def summary(self) -> dict[str, Any]:
         """The run's account, as `summary.json` shows it."""
@@ -215,7 +166,6 @@ class FeatureCache:
             "random": [version, list(internal), gauss],
             "statistics": self.statistics.state_dict(),
             "guard": self.guard.state_dict(),
-            "correction": self.correction.state_dict() if self.correction else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -228,13 +178,6 @@ class FeatureCache:
         self.step = state["step"]
         self.statistics = CacheStatistics.from_state_dict(state["statistics"])
         self.guard.load_state_dict(state["guard"])
-        if self.correction:
-            self.correction.load_state_dict(state["correction"])
-
-
-def _gap(latents: Float[Tensor, "D h w"], found: Found, prediction: Float[Tensor, "S C h w"]) -> Float[Tensor, "C h w"]:
-    """Today's noisy latents minus those of what was found, in the prediction's channels."""
-    return (latents - found.latents)[: prediction.shape[1]]
 
 
 def numbers(values: Numbers) -> list[float]:

@@ -13,13 +13,13 @@ from .store import Found
 
 @dataclass(frozen=True, kw_only=True)
 class GuardConfig:
-    """How reuse is watched. By default only the audits that the correction learns from are made."""
+    """How reuse is watched. By default it is not."""
 
     warm_up: int = 0
     """Guidance calls at the start that run in full: a scene that is still a fog changes faster than features keep."""
     audit_every: int | None = None
     """Every so many hits one is audited: the view runs in full too, and the difference is recorded. An audit costs a
-    full pass (and its prediction is used), so 20 takes about 5 % of the reuse away. None: none of these."""
+    full pass (and its prediction is used), so 20 takes about 5 % of the reuse away. None: no audits."""
     max_error: float | None = None
     """Relative error of the prediction (running mean over audits) above which reuse is off; audits go on, and when
     they are below it again reuse is on. Needs `audit_every`. None: never off."""
@@ -77,14 +77,9 @@ class Guard:
         return None
 
     @torch.no_grad()
-    def record(self, reused: Float[Tensor, "S ..."], full: Float[Tensor, "S ..."], *, counts: bool = True) -> None:
-        """Take in one audit: ||reused - full|| / ||full|| of one view's predictions, all branches together.
-
-        `counts` False: the correction did not know the timestep yet, so the error says nothing of what is reused.
-        """
+    def record(self, reused: Float[Tensor, "S ..."], full: Float[Tensor, "S ..."]) -> None:
+        """Take in one audit: ||reused - full|| / ||full|| of one view's predictions, all branches together."""
         self._audits += 1
-        if not counts:
-            return
         difference, size = ((reused - full).float().norm(), full.float().norm())
         self._errors.add(difference / size)
 

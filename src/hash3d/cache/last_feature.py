@@ -33,7 +33,7 @@ class LastFeature:
         if uses + 1 >= self.interval:
             return None
         self._rows[row] = (entry, uses + 1)
-        return Found(feature=entry.feature, latents=entry.latents, entries=(entry,))
+        return Found(feature=entry.feature, entries=(entry,))
 
     def insert(self, entry: Entry, row: int) -> None:
         """Replace the row's feature."""

@@ -39,11 +39,6 @@ class RunningMean:
         self._settle()
         return self._total / self._count if self._count else None
 
-    @property
-    def count(self) -> int:
-        """How many measurements there were."""
-        return self._count + len(self._pending)
-
     def _settle(self) -> None:
         while self._pending:
             self._settle_oldest()

@@ -45,8 +45,6 @@ class Found:
     """What a lookup gave: one feature, and the entries it was made of."""
 
     feature: Float[Tensor, "S ..."]
-    latents: Float[Tensor, "C h w"]
-    """The noisy latents that the feature belongs to, blended like it."""
     entries: tuple[Entry, ...]
     audit: bool = False
     """Whether the view is to run in full too, to see how far the two predictions are apart."""

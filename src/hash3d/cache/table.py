@@ -41,7 +41,7 @@ class HashTable(BoundedStore):
             return None
         if self.aggregation == "nearest_key":
             nearest = min(reversed(entries), key=lambda entry: self.grid.distance(key, entry.key))
-            return Found(feature=nearest.feature, latents=nearest.latents, entries=(nearest,))
+            return Found(feature=nearest.feature, entries=(nearest,))
         return aggregated(latents, entries)
 
     def insert(self, entry: Entry, row: int) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hash3d.cache import Hash3DConfig
 from hash3d.cameras import Cameras
 from hash3d.diffusion.loading import EMBEDDED, embedded_folder
 from hash3d.diffusion.partial_unet import PartialUNet
@@ -76,7 +77,7 @@ def speeds() -> list[tuple[str, str]]:
 
 @torch.no_grad()
 def prior_speeds(name: str, repeats: int = 5) -> tuple[float, float, float]:
-    """Seconds that an embedded prior takes to load, milliseconds of a full guidance pair, and of one with reuse."""
+    """Seconds to load an embedded prior, milliseconds of a full guidance pair, and of one with reuse as by default."""
     started = time.perf_counter()
     prior = load_embedded(name)
     loading = time.perf_counter() - started
@@ -88,7 +89,7 @@ def prior_speeds(name: str, repeats: int = 5) -> tuple[float, float, float]:
     else:
         image = torch.zeros(1, 3, prior.image_size, prior.image_size)
         inputs = prior.guided_inputs(noisy, timesteps, prior.condition(image), torch.zeros(1, 4))
-    partial = PartialUNet(prior.unet)
+    partial = PartialUNet(prior.unet, Hash3DConfig.cut)
     _, feature = partial.full_pass(**inputs)
     full = milliseconds(lambda: prior.unet(**inputs), repeats)
     shallow = milliseconds(lambda: partial.shallow_pass(feature, **inputs), repeats)

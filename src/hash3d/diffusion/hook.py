@@ -12,7 +12,7 @@ from diffusers.hooks import HookRegistry, ModelHook
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor
 
-from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig, Key
+from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig
 from hash3d.cache.store import Found
 
 from .partial_unet import PartialUNet
@@ -104,12 +104,11 @@ class Hash3DHook(ModelHook):  # type: ignore[misc]
             by_branch = _by_branch(prediction, len(full))
             if audits := [(row, item) for row in full if (item := found[row]) is not None]:
                 places = [full.index(row) for row, _ in audits]
-                self.cache.audit(*self._reuse(inputs, keys, audits), by_branch[:, places])
+                self.cache.audit(_by_branch(self._reuse(inputs, audits), len(audits)), by_branch[:, places])
             self.cache.insert(keys, full, sample[:count], _by_branch(features, len(full)))
             parts.append((full, prediction))
         if hits := [(row, item) for row, item in enumerate(found) if item is not None and not item.audit]:
-            corrected = self.cache.correct(*self._reuse(inputs, keys, hits))
-            parts.append(([row for row, _ in hits], corrected.flatten(0, 1)))
+            parts.append(([row for row, _ in hits], self._reuse(inputs, hits)))
         return _merge(parts, count)
 
     def _run_full(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -120,16 +119,14 @@ class Hash3DHook(ModelHook):  # type: ignore[misc]
         output, feature = self.partial.full_pass(**inputs, return_dict=False)
         return output[0], feature
 
-    def _reuse(
-        self, inputs: dict[str, Any], keys: list[Key], hits: list[tuple[int, Found]]
-    ) -> tuple[list[Key], list[Found], Tensor, Tensor]:
-        """Keys, finds and latents [M, C, h, w] of M views, and their predictions [S, M, C, h, w] from the finds."""
-        rows, found = [row for row, _ in hits], [item for _, item in hits]
-        chosen = _choose(inputs, rows, self.cache.num_views)
-        prediction = torch.stack([item.feature for item in found], dim=1).flatten(0, 1)
-        if self.cache.mode == "feature":
-            prediction = self.partial.shallow_pass(prediction, **chosen, return_dict=False)[0]
-        return [keys[row] for row in rows], found, chosen["sample"][: len(rows)], _by_branch(prediction, len(rows))
+    def _reuse(self, inputs: dict[str, Any], hits: list[tuple[int, Found]]) -> Tensor:
+        """The predictions [S * M, C, h, w] of M views from what was found for them."""
+        feature = torch.stack([item.feature for _, item in hits], dim=1).flatten(0, 1)
+        if self.cache.mode == "noise":
+            return feature
+        chosen = _choose(inputs, [row for row, _ in hits], self.cache.num_views)
+        prediction: Tensor = self.partial.shallow_pass(feature, **chosen, return_dict=False)[0]
+        return prediction
 
     def _signature(self, module: Any, inputs: dict[str, Any]) -> tuple[Any, ...]:
         """What stored features depend on besides the key."""

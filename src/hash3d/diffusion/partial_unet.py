@@ -26,7 +26,7 @@ class PartialUNet:
         cut: the supplement's index i, 0 <= i < `num_cuts`; negative counts from the end, as in a list.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, cut: int = -2) -> None:
+    def __init__(self, unet: UNet2DConditionModel, cut: int) -> None:
         self.unet: Any = unet
         down_layers = _down_layers(unet)
         up_layers = [(block, index) for block in self.unet.up_blocks for index in range(len(block.resnets))]

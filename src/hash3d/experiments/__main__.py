@@ -4,21 +4,18 @@ Only what has no row yet is run, so the command can be stopped and repeated, and
 another machine has left.
 """
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import torch
 import tyro
 from rich.console import Console
 
-from hash3d.training.run import load_prior
-
+from .command import leave
 from .job import Job, find_jobs, find_things
 from .measured import describe_machine, require_device
 from .page import write_page
-from .passes import time_passes
+from .passes import keep_timing
 from .runner import Rows, run_missing
 from .studies import STUDIES
 from .worker import Machine
@@ -72,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     rows, machine = Rows(options.runs), _machine(options)
     if options.time_passes:
-        _time_passes(options, rows, machine)
+        keep_timing(rows, options.priors[0], machine)
         return 0
     unknown = [name for name in options.studies if name not in STUDIES]
     if unknown or not options.studies:
@@ -118,16 +115,5 @@ def _machine(options: Options) -> Machine:
     return replace(machine, threads=options.threads) if options.threads else machine
 
 
-def _time_passes(options: Options, rows: Rows, machine: Machine) -> None:
-    """Time full and shallow passes, and keep them as a row of their own."""
-    torch.set_num_threads(machine.threads)
-    prior = load_prior(options.priors[0], torch.device(options.device))
-    rows.append({"prior": options.priors[0], "pass_ms": time_passes(prior), **machine.account()})
-
-
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (ValueError, OSError) as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"hash3d.experiments: {error}", markup=False)
-        sys.exit(2)
+    leave(main, "hash3d.experiments")

@@ -129,7 +129,10 @@ def corrected_by_latents(
     gap: Float[Tensor, "B C h w"],
     timesteps: Int[Tensor, " B"],
 ) -> Float[Tensor, "P C h w"]:
-    """prediction + k gap, the cache's `LatentCorrection`: k of a query from the other queries of its timestep."""
+    """prediction + k gap: to first order what the stored feature does not know of today's latents.
+
+    k of a query is fitted to the other queries of its timestep, by least squares.
+    """
     missing, moved = (true - prediction).float().unflatten(0, (2, -1)).flatten(2), gap.float().flatten(1)
     products, squares = torch.einsum("kbn,bn->kb", missing, moved), moved.square().sum(1)
     others = (timesteps[:, None] == timesteps[None]).fill_diagonal_(False).to(moved)

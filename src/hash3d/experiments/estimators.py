@@ -7,7 +7,6 @@ from a view some degrees round and a timestep somewhat later, with noise of thei
 import copy
 import functools
 import multiprocessing
-import sys
 import traceback
 from collections import defaultdict
 from collections.abc import Sequence
@@ -26,10 +25,11 @@ from hash3d.systems import zero123_gs
 from hash3d.training.run import frame_reference, load_prior
 from hash3d.training.trainer import Trainer
 
+from .command import leave
 from .estimators_page import write_page
 from .job import Thing, find_things
 from .measured import describe_machine, require_device
-from .passes import time_passes
+from .passes import keep_timing
 from .residuals import Passes
 from .runner import Rows, Say
 from .states import Gap, State
@@ -176,8 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     if missing:
         require_device(options.device)
         if rows.timing(options.device) is None:
-            prior = load_prior(options.prior, torch.device(options.device))
-            rows.append({"pass_ms": time_passes(prior), **machine.account()})
+            keep_timing(rows, options.prior, machine)
     num_failed = measure_missing(missing, options, rows, machine, say=say) if missing else 0
     done = found()
     measured = [done[thing.name] for thing in things if thing.name in done]
@@ -199,8 +198,4 @@ def command(options: Options) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (ValueError, OSError) as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"estimators: {error}", markup=False)
-        sys.exit(2)
+    leave(main, "estimators")

@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hash3d.markdown import markdown_table
+
 from .estimates import COSTS, ESTIMATORS, FORECAST, NEAREST
-from .measured import markdown, mean_and_error, provenance, with_error, write_measured
+from .measured import mean_and_error, provenance, with_error, write_measured
 from .states import AZIMUTHS, DEFAULT_AZIMUTH, LATER
 from .worker import Row
 
@@ -76,7 +78,7 @@ def main_table(rows: Sequence[Row], cut: int, age: int, share: float) -> list[st
         full, shallow = COSTS.get(name, (0.0, 1.0))
         cells = [with_error(float(mean[place]), float(error[place])) for place in (COSINE, ERROR, BIAS_ERROR)]
         lines.append([name, *cells, f"{full + share * shallow:.2f}"])
-    return markdown(["estimator", "cosine", "error", "bias error", "cost"], lines)
+    return markdown_table(["estimator", "cosine", "error", "bias error", "cost"], lines)
 
 
 def table_by(rows: Sequence[Row], columns: Mapping[str, Column], estimators: Sequence[str]) -> list[str]:
@@ -93,7 +95,7 @@ def table_by(rows: Sequence[Row], columns: Mapping[str, Column], estimators: Seq
             cells.append(" / ".join(f"{mean[figure]:.2f}" for figure in (COSINE, ERROR, BIAS_ERROR)))
         if set(cells) != {"-"}:
             lines.append([name, *cells])
-    return markdown(["estimator", *columns], lines)
+    return markdown_table(["estimator", *columns], lines)
 
 
 def figures(rows: Sequence[Row], name: str, place: dict[str, int]) -> Float[Tensor, "O T 4"] | None:

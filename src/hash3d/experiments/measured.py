@@ -60,12 +60,6 @@ def with_error(mean: float, error: float) -> str:
     return f"{mean:.2f}" if math.isnan(error) else f"{mean:.2f} +- {error:.2f}"
 
 
-def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table; the first column is text, the others are numbers."""
-    rule = "| --- |" + " ---: |" * (len(heads) - 1)
-    return [f"| {' | '.join(heads)} |", rule, *(f"| {' | '.join(line)} |" for line in lines)]
-
-
 def write_measured(page: Path, title: str, question: str, lines: Sequence[str]) -> None:
     """Put lines between the marks of the page PAGE.md; one that is not there begins with the title and question."""
     path = page.with_name(f"{page.name}.md")

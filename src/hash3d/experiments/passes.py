@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,8 +11,19 @@ import torch
 from hash3d.diffusion.hook import remove_hash3d
 from hash3d.diffusion.partial_unet import PartialUNet
 from hash3d.diffusion.zero123 import Zero123Prior
+from hash3d.training.run import load_prior
+
+from .runner import Rows
+from .worker import Machine
 
 REPEATS = 20
+
+
+def keep_timing(rows: Rows, prior: str, machine: Machine) -> None:
+    """Time the passes of a prior (a folder, or an embedded prior's name), and keep them as a row of their own."""
+    torch.set_num_threads(machine.threads)
+    pass_ms = time_passes(load_prior(prior, torch.device(machine.device)))
+    rows.append({"prior": Path(prior).name, "pass_ms": pass_ms, **machine.account()})
 
 
 @torch.no_grad()
@@ -29,7 +41,7 @@ def time_passes(prior: Zero123Prior, repeats: int = REPEATS) -> dict[str, Any]:
         _, feature = partial.full_pass(**inputs)
         return _milliseconds(lambda: partial.shallow_pass(feature, **inputs), device, repeats)
 
-    shallow = [of_cut(cut) for cut in range(PartialUNet(prior.unet).num_cuts)]
+    shallow = [of_cut(cut) for cut in range(PartialUNet(prior.unet, 0).num_cuts)]
     return {"full": _milliseconds(lambda: prior.unet(**inputs), device, repeats), "shallow": shallow}
 
 

@@ -4,7 +4,6 @@ Held-out objects of the procedural world, seen truly. A stored entry differs fro
 stands in for the query's, at every cut of the prior's U-Net.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,9 +11,9 @@ from typing import Literal
 import torch
 import tyro
 from jaxtyping import Float, Int
-from rich.console import Console
 from torch import Tensor
 
+from hash3d.cache import PAPER
 from hash3d.cameras import Cameras
 from hash3d.diffusion.pose import pose_numbers
 from hash3d.diffusion.zero123 import ImageCondition
@@ -25,6 +24,7 @@ from hash3d.priors.world import draw_objects, render
 from hash3d.priors.world.catalogue import HELD_OUT
 from hash3d.training.run import load_prior
 
+from .command import leave
 from .measured import describe_machine, require_device
 from .redundancy_page import CHANGES, write_page
 from .residuals import NoisyViews, Passes, by_view, cosine, relative_error
@@ -171,15 +171,16 @@ def compare(
 
 
 def measure(passes: Passes, number: int, options: Options) -> Row:
-    """The figures of one object: by cut (means over the timesteps), and by timestep at the default cut."""
+    """The figures of one object: by cut (means over the timesteps), and by timestep at the paper's cut."""
     generator = torch.Generator().manual_seed(1_000_003 * options.seed + number)
     figures = compare(passes, draw_views(passes, number, generator), options.timesteps, generator).double()
+    cut = PAPER.cut % len(passes.partials)
     return {
         "object": number,
         "settings": options.settings(),
-        "default_cut": passes.default_cut,
+        "cut": cut,
         "by_cut": figures.mean(2).round(decimals=DIGITS).tolist(),
-        "by_timestep": figures[passes.default_cut].transpose(0, 1).round(decimals=DIGITS).tolist(),
+        "by_timestep": figures[cut].transpose(0, 1).round(decimals=DIGITS).tolist(),
     }
 
 
@@ -207,8 +208,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (ValueError, OSError) as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"redundancy: {error}", markup=False)
-        sys.exit(2)
+    leave(main, "redundancy")

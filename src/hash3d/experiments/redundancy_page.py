@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.files import replacing
+from hash3d.markdown import markdown_table
 
-from .measured import markdown, mean_and_error, provenance, pyplot, with_error, write_measured
+from .measured import mean_and_error, provenance, pyplot, with_error, write_measured
 from .worker import Row
 
 TITLE = "Redundancy"
@@ -61,14 +62,14 @@ def write_page(page: Path, rows: Sequence[Row], command: str) -> None:
     """Write PAGE.md and PAGE.png."""
     by_cut = torch.tensor([row["by_cut"] for row in rows])  # [objects, cuts, noise, changes, figures]
     by_timestep = torch.tensor([row["by_timestep"] for row in rows])  # [objects, timesteps, noise, changes, figures]
-    settings, cut = rows[0]["settings"], rows[0]["default_cut"]
+    settings, cut = rows[0]["settings"], rows[0]["cut"]
     cuts = [f"cut {number}" for number in range(by_cut.shape[1])]
     times = [f"t {time}" for time in settings["timesteps"]]
     lines = [
         f"`{command}`: {provenance(rows)}. {len(rows)} objects, prior {settings['prior']}, guidance scale "
         f"{settings['guidance_scale']:g}, t {', '.join(map(str, settings['timesteps']))}, seed {settings['seed']}.",
         "",
-        f"At cut {cut}:",
+        f"At cut {cut}, the paper's:",
         "",
         *default_table(by_cut[:, cut]),
         "",
@@ -104,7 +105,7 @@ def default_table(values: Float[Tensor, "O 2 V 3"]) -> list[str]:
         ]
         for row, change in enumerate(CHANGES)
     ]
-    return markdown(heads, lines)
+    return markdown_table(heads, lines)
 
 
 def split_table(values: Float[Tensor, "O M 2 V"], heads: Sequence[str]) -> list[str]:
@@ -114,7 +115,7 @@ def split_table(values: Float[Tensor, "O M 2 V"], heads: Sequence[str]) -> list[
         [str(change), *(f"{part[FRESH, row]:.2f} / {part[SAME, row]:.2f}" for part in mean)]
         for row, change in enumerate(CHANGES)
     ]
-    return markdown(["the stored entry differs by", *heads], lines)
+    return markdown_table(["the stored entry differs by", *heads], lines)
 
 
 def draw(by_cut: Float[Tensor, "O K 2 V 3"], path: Path) -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from hash3d.cache import Hash3DConfig
 from hash3d.diffusion.partial_unet import PartialUNet
 from hash3d.diffusion.zero123 import ImageCondition, Zero123Prior
 from hash3d.guidance.sds import classifier_free_guidance
@@ -61,7 +62,7 @@ class Passes:
 
     def __init__(self, prior: Zero123Prior, guidance_scale: float, cuts: Sequence[int] | None = None) -> None:
         self.prior, self.guidance_scale = prior, guidance_scale
-        default = PartialUNet(prior.unet)
+        default = PartialUNet(prior.unet, Hash3DConfig.cut)
         self.default_cut = default.cut
         self.partials = {
             cut: PartialUNet(prior.unet, cut) for cut in (range(default.num_cuts) if cuts is None else cuts)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from hash3d.cache import PAPER, PRESETS, RELEASED, CacheConfig, DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
+from hash3d.systems.zero123_gs import DRAWS
 from hash3d.training.draws import DrawOrderConfig
 from hash3d.training.recipe import Recipe
 
@@ -13,23 +14,38 @@ from .study import Study, Variant
 MINI_CUTS = 9
 """Cuts of the embedded priors' U-Net; Stable Diffusion and Zero123 have 12."""
 DEFAULT = Hash3DConfig()
-PLAIN = replace(DEFAULT, cut=-2, correction=False)
-"""The default's draws and cells with the paper's estimate: the cut before the last, no correction."""
-OFTEN_FULL = replace(PLAIN, reuse_probability=0.7)
+OFTEN_FULL = replace(DEFAULT, reuse_probability=0.7)
 """So that cells come to hold several entries."""
 
 
-def draws(dwell: int, open_cells: int = 1, cells: GridConfig | None = None) -> Callable[[Recipe], Recipe]:
+OPEN_CELLS = 8
+
+
+def draws(
+    dwell: int,
+    open_cells: int = OPEN_CELLS,
+    cells: GridConfig | None = None,
+    *,
+    same_view: bool = False,
+    same_noise: bool = False,
+) -> Callable[[Recipe], Recipe]:
     """Another order of draws; dwell 1 draws every view anew, as in the paper."""
+    order = DrawOrderConfig(
+        dwell=dwell,
+        open_cells=1 if dwell == 1 else open_cells,
+        cells=cells or GridConfig(),
+        same_view=same_view,
+    )
 
     def change(recipe: Recipe) -> Recipe:
-        order = DrawOrderConfig(dwell=dwell, open_cells=open_cells, cells=cells or GridConfig())
-        return dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, draws=order))
+        guidance = dataclasses.replace(recipe.stage.guidance, noise_by_view=same_noise)
+        return dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, draws=order, guidance=guidance))
 
     return change
 
 
-ANEW, HEAVY = draws(1), draws(14, 8)
+DWELLS = (2, 3, 4, 7, 14)
+ANEW, HEAVY = draws(1), draws(14)
 """Every view anew; and more reuse than the default's 4 visits of a cell give, where differences show."""
 NO_CACHE = Variant(name="no cache", change=ANEW)
 
@@ -54,6 +70,7 @@ def frontier() -> Study:
     often = replace(RELEASED, reuse_probability=0.9)
     every_tenth = DeepCacheConfig(interval=10)
     compared: tuple[tuple[str, CacheConfig | None, float], ...] = (
+        ("no cache, 1/2 the steps", None, 1 / 2),
         ("no cache, 1/3 the steps", None, 1 / 3),
         ("deepcache", PRESETS["deepcache"], 1.0),
         ("deepcache 10, 1.2 x steps", every_tenth, 1.2),
@@ -68,20 +85,44 @@ def frontier() -> Study:
         "and in the methods that we compare with, every view is drawn anew; the default returns to open cells.",
         variants=(
             NO_CACHE,
-            Variant(name="no cache, dwell 14", change=HEAVY),
             *(Variant(name=name, cache=cache, steps_share=share, change=ANEW) for name, cache, share in compared),
-            Variant(name="dwell 14", cache=DEFAULT, change=HEAVY),
-            Variant(name="dwell 14, 1.8 x steps", cache=DEFAULT, steps_share=1.8, change=HEAVY),
             Variant(name="default", cache=DEFAULT),
+            *(Variant(name=f"dwell {k}", cache=DEFAULT, change=draws(k)) for k in DWELLS if k != DRAWS.dwell),
+            Variant(name="dwell 14, 1.8 x steps", cache=DEFAULT, steps_share=1.8, change=HEAVY),
         ),
         seeds=(0, 1, 2),
+        shown=("no cache", "deepcache 10, 1.2 x steps", "released, 90 %, 1.2 x steps", "default", "dwell 14"),
+        plotted=True,
+    )
+
+
+def variety() -> Study:
+    """Where the loss comes from: the best that any reuse could do, against what it does."""
+    kinds = (("full passes", False, False), ("the same view", True, False), ("the same view and noise", True, True))
+    return Study(
+        name="variety",
+        title="What is lost: not the feature, but the variety",
+        question="A perfect reuse would return exactly what a full pass says of the stored view and noise. So here "
+        "full passes repeat them, and the scene alone changes between: in each visit of a cell a new view of the cell "
+        "with new noise, the same view and timestep with new noise, or the same view, timestep and noise. How much of "
+        "the loss of reuse is there before anything is reused?",
+        variants=(
+            NO_CACHE,
+            *(
+                Variant(name=f"{k} visits: {kind}", change=draws(k, same_view=view, same_noise=noise))
+                for k in (4, 14)
+                for kind, view, noise in kinds
+            ),
+            *(Variant(name=f"{k} visits: reuse", cache=DEFAULT, change=draws(k)) for k in (4, 14)),
+        ),
+        seeds=(0, 1),
         shown=(
             "no cache",
-            "deepcache 10, 1.2 x steps",
-            "released, 90 %, 1.2 x steps",
-            "dwell 14, 1.8 x steps",
+            "14 visits: full passes",
+            "14 visits: the same view",
+            "14 visits: the same view and noise",
+            "14 visits: reuse",
         ),
-        plotted=True,
     )
 
 
@@ -126,8 +167,7 @@ def key_hashing() -> Study:
         title="Key hashing and aggregation",
         question="What do the two stages of a lookup give: the key, which finds a cell of near views, and the "
         "similarity of the latents, which weighs its entries (supplement, section B.1, Figure 11)? All look for a "
-        "feature with probability 0.7, so that cells hold several; the pool keeps the last 1,000. The estimate is the "
-        "paper's.",
+        "feature with probability 0.7, so that cells hold several; the pool keeps the last 1,000.",
         variants=heavy(caches),
         num_objects=6,
     )
@@ -136,40 +176,31 @@ def key_hashing() -> Study:
 def what_is_kept() -> Study:
     """Supplement B.2, Figure 12."""
     caches = {
-        "features": PLAIN,
-        "predicted noise": replace(PLAIN, mode="noise"),
-        "features, last cut, not corrected": replace(DEFAULT, correction=False),
-        "features, last cut, corrected": DEFAULT,
-        "predicted noise, corrected": replace(DEFAULT, mode="noise"),
+        "features": DEFAULT,
+        "features, paper's cut": replace(DEFAULT, cut=-2),
+        "predicted noise": replace(DEFAULT, mode="noise"),
     }
     return Study(
         name="what_is_kept",
         title="Keeping features or predicted noise",
         question="Does a stored prediction serve as well as a stored feature, whose shallow layers still see the view "
-        "(supplement, section B.2, Figure 12)? And what does the correction by latents give to both?",
+        "(supplement, section B.2, Figure 12)?",
         variants=heavy(caches),
-        num_objects=6,
-        shown=(
-            "no cache",
-            "features",
-            "predicted noise",
-            "features, last cut, corrected",
-            "predicted noise, corrected",
-        ),
+        seeds=(0, 1),
     )
 
 
 def reuse_layer(num_cuts: int = MINI_CUTS) -> Study:
     """Supplement B.3, Figure 13: every cut of a U-Net with `num_cuts` of them."""
-    cuts = {f"cut {cut}": replace(PLAIN, cut=cut) for cut in range(num_cuts)}
+    cuts = {f"cut {cut}": replace(DEFAULT, cut=cut) for cut in range(num_cuts - 1)}
     return Study(
         name="reuse_layer",
         title="The layer to reuse",
         question="Which layer's feature should be kept (supplement, section B.3, Figure 13)? A larger cut lies nearer "
-        "to the output: cheaper, and less exact. Not corrected; the last line is the last cut corrected, the default.",
-        variants=heavy({**cuts, "last cut, corrected": DEFAULT}),
-        num_objects=6,
-        shown=("no cache", "cut 0", f"cut {num_cuts // 2}", f"cut {num_cuts - 1}", "last cut, corrected"),
+        "to the output: cheaper, and less exact. The last is the default; the paper's is the one before.",
+        variants=heavy({**cuts, f"cut {num_cuts - 1}": DEFAULT}),
+        seeds=(0, 1),
+        shown=("no cache", "cut 0", f"cut {num_cuts // 2}", f"cut {num_cuts - 2}", f"cut {num_cuts - 1}"),
     )
 
 
@@ -238,6 +269,7 @@ STUDIES: dict[str, Study] = {
     for study in (
         on_off(),
         frontier(),
+        variety(),
         order(),
         key_hashing(),
         what_is_kept(),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hash3d.cache.grid import FIELDS
+from hash3d.markdown import markdown_table
 
-from .measured import markdown
 from .worker import Row
 
 Pairs = list[tuple[Row, Row]]
@@ -83,7 +83,7 @@ def table(rows: Sequence[Row], variants: Sequence[str], costs: Costs) -> list[st
         pairs = pairs_of(rows, name, variants[0])
         cells = _cells(pairs, costs, compared=name != variants[0]) if pairs else ["-"] * (len(HEADS) - 2)
         lines.append([name, str(len(pairs)), *cells])
-    return markdown(HEADS, lines)
+    return markdown_table(HEADS, lines)
 
 
 def pairs_of(rows: Sequence[Row], variant: str, first: str) -> Pairs:

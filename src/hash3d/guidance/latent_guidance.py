@@ -1,5 +1,6 @@
 """Score distillation with a latent diffusion model: what guidance by a picture and guidance by a text share."""
 
+import zlib
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ class LatentGuidanceConfig:
     """One timestep for all views of a step (threestudio), or one for each."""
     sample_latents: bool = True
     """Draw the latents from the encoder's posterior, or take its mode."""
+    noise_by_view: bool = False
+    """The same view and timestep get the same noise. Tells what the variety of noise is worth."""
 
     def timestep_range(self, step: int, num_timesteps: int) -> tuple[int, int]:
         """The lowest and highest timestep of a step, both included."""
@@ -83,13 +86,24 @@ class LatentGuidance(ABC, Generic[PriorT]):
         """The SDS loss of B pictures in [0, 1]; its gradient flows through the encoder, not the U-Net."""
         with self.stopwatch.part("encode"):
             latents = self.encode(image)
-        noise = torch.randn(latents.shape, generator=self.generator).to(latents)
+        noise = self.draw_noise(tuple(latents.shape), cameras, timesteps).to(latents)
         with torch.no_grad(), self.stopwatch.part("unet"):
             noisy = self.prior.schedule.add_noise(latents.detach(), noise, timesteps)
             noise_pred = self.predict_noise(noisy, timesteps, cameras)
         weights = self.prior.schedule.weights(timesteps, self.config.weighting)
         gradient = sds_gradient(noise_pred, noise, weights)
         return GuidanceOutput(loss=sds_loss(latents, gradient), metrics={"timestep": float(timesteps[0])})
+
+    def draw_noise(
+        self, shape: tuple[int, ...], cameras: Cameras, timesteps: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B 4 h w"]:
+        """Standard normal noise on the CPU."""
+        noise = torch.randn(shape, generator=self.generator)
+        if self.config.noise_by_view:
+            views = zip(cameras.elevation.tolist(), cameras.azimuth.tolist(), timesteps.tolist(), strict=True)
+            for row, view in zip(noise, views, strict=True):
+                row.normal_(generator=torch.Generator().manual_seed(zlib.crc32(repr(view).encode())))
+        return noise
 
     def encode(self, image: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B 4 h w"]:
         """Latents of pictures of any size."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.export.turntable import save_picture, tile
 from hash3d.files import write_text
+from hash3d.markdown import markdown_table
 from hash3d.priors.novel_views import (
     NovelViews,
     RelativePose,
@@ -29,7 +30,7 @@ from hash3d.priors.novel_views import (
     view,
 )
 from hash3d.priors.pose_test import pose_test
-from hash3d.priors.view_scores import capped_psnr, cells, markdown, score, to_unit
+from hash3d.priors.view_scores import capped_psnr, cells, score, to_unit
 from hash3d.priors.world import Objects, draw_objects
 from hash3d.priors.world.catalogue import HELD_OUT
 
@@ -225,13 +226,17 @@ def report(figures: Row) -> str:
         [row["method"], f"{row['loss']:.4f}", f"{row['loss_15_degrees_off']:.4f} ({100 * (row['ratio'] - 1):+.0f} %)"]
         for row in figures["pose_test"]
     ]
-    parts = [
-        f"Held-out objects ({counts}; {figures['num_steps']} DDIM steps)\n",
-        markdown(header, rows, words=2),
-        "Pose test: held-out loss at t = 800\n",
-        markdown(["", "right pose", "azimuth 15 degrees off"], pose_rows),
+    lines = [
+        f"Held-out objects ({counts}; {figures['num_steps']} DDIM steps)",
+        "",
+        *markdown_table(header, rows, words=2),
+        "",
+        "Pose test: held-out loss at t = 800",
+        "",
+        *markdown_table(["", "right pose", "azimuth 15 degrees off"], pose_rows),
+        *(scanned_report(figures["scanned"]) if figures["scanned"] else ()),
     ]
-    return "\n".join(parts + (scanned_report(figures["scanned"]) if figures["scanned"] else []))
+    return "\n".join(lines) + "\n"
 
 
 def scanned_report(rows: list[Row]) -> list[str]:
@@ -242,10 +247,14 @@ def scanned_report(rows: list[Row]) -> list[str]:
     names = list(dict.fromkeys(row["object"] for row in rows))
     by_object = [[name, *(" / ".join(found[name, method][1:]) for method in methods)] for name in names]
     return [
-        "Scanned objects, all true views\n",
-        markdown(["", *COLUMNS], means),
-        "Scanned objects: mean PSNR / SSIM / IoU\n",
-        markdown(["object", *methods], by_object),
+        "",
+        "Scanned objects, all true views",
+        "",
+        *markdown_table(["", *COLUMNS], means),
+        "",
+        "Scanned objects: mean PSNR / SSIM / IoU",
+        "",
+        *markdown_table(["object", *methods], by_object),
     ]
 
 

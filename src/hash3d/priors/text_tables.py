@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from hash3d.markdown import markdown_table
+
 COLUMNS = {
     "exact": "all three",
     "noun": "noun",
@@ -33,8 +35,8 @@ def markdown(found: dict[str, Any]) -> str:
 
 def _table(rows: list[dict[str, Any]], kind: str) -> str:
     """One row for each set of pictures."""
-    lines = ["| pictures | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " ---: |" * len(COLUMNS)]
-    for row in rows:
-        cells = " | ".join(f"{100 * row[kind][name]:.1f}" if name in row[kind] else "-" for name in COLUMNS)
-        lines.append(f"| {row['pictures']} | {cells} |")
-    return "\n".join(lines)
+    lines = [
+        [row["pictures"], *(f"{100 * row[kind][name]:.1f}" if name in row[kind] else "-" for name in COLUMNS)]
+        for row in rows
+    ]
+    return "\n".join(markdown_table(["pictures", *COLUMNS.values()], lines))

@@ -1,6 +1,5 @@
-"""Scores of novel views, and the tables they are printed in."""
+"""Scores of novel views, and their cells in a table."""
 
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -72,9 +71,3 @@ def cells(summary: dict[str, float] | None) -> list[str]:
         return [""] * 4
     decibels = [f"{summary[name]:.1f}" for name in ("psnr_median", "psnr_mean")]
     return decibels + [f"{summary[name]:.3f}" for name in ("ssim_mean", "iou_mean")]
-
-
-def markdown(header: list[str], rows: Iterable[list[str]], words: int = 1) -> str:
-    """A Markdown table whose first `words` columns are words, and the others numbers."""
-    rule = ["---"] * words + ["---:"] * (len(header) - words)
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows]) + "\n"

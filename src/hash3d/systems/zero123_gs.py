@@ -72,11 +72,7 @@ def mini(steps: int = MINI_STEPS) -> Stage:
             every=100, start=100, stop=steps - 100, prune_opacity=0.01, prune_scale=0.3, max_points=6000
         ),
         renderer=SplatRendererConfig(),
-        guidance=Zero123GuidanceConfig(
-            guidance_scale=2.0,
-            min_timestep=constant(0.02),
-            max_timestep=ramp((0.3 * steps, 0.98), (0.9 * steps, 0.6)),
-        ),
+        guidance=Zero123GuidanceConfig(guidance_scale=2.0, min_timestep=constant(0.6), max_timestep=constant(0.98)),
         losses=LossWeights(guidance=constant(0.1), color=constant(1000.0), mask=constant(100.0)),
     )
 

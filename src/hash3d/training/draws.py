@@ -34,6 +34,8 @@ class DrawOrderConfig:
     of a cell grow older, by `dwell` times `open_cells` steps."""
     cells: GridConfig = field(default_factory=GridConfig)
     """The cells: those of the cache."""
+    same_view: bool = False
+    """Visits of a cell repeat its first view and timestep exactly. Tells what the variety inside a cell is worth."""
 
     def __post_init__(self) -> None:
         if self.dwell < 1:
@@ -52,6 +54,8 @@ class Stay:
 
     cells: list[Cell]
     visits_left: int
+    first: list[list[float]] = field(default_factory=list)
+    """Elevations, azimuths and timesteps of the first visit."""
 
 
 class DrawOrder:
@@ -79,6 +83,9 @@ class DrawOrder:
         if stay.visits_left == 0 or any(first > last for first, last in ranges):
             stay.cells, stay.visits_left, ranges = [], self.config.dwell, []
         stay.visits_left -= 1
+        if stay.cells and self.config.same_view:
+            elevation, azimuth, timestep = torch.tensor(stay.first)
+            return self.sampler.cameras(elevation, azimuth, size), timestep.long()
         given = ranges if stay.cells else [(low, high)] * self.sampler.config.batch_size
         drawn = [
             int(torch.randint(first, last + 1, (1,), generator=generator))
@@ -88,8 +95,8 @@ class DrawOrder:
         if stay.cells:
             return self._cameras_inside(stay.cells, size, timesteps.tolist(), generator), timesteps
         cameras = self.sampler.sample(size, generator)
-        views = zip(cameras.elevation.tolist(), cameras.azimuth.tolist(), timesteps.tolist(), strict=True)
-        stay.cells = [self._cell(*view) for view in views]
+        stay.first = [cameras.elevation.tolist(), cameras.azimuth.tolist(), timesteps.tolist()]
+        stay.cells = [self._cell(*view) for view in zip(*stay.first, strict=True)]
         return cameras, timesteps
 
     def _timesteps_inside(self, cell: Cell, low: int, high: int) -> tuple[int, int]:
@@ -140,13 +147,14 @@ class DrawOrder:
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {
-            "stays": [[[list(cell) for cell in stay.cells], stay.visits_left] for stay in self._stays],
+            "stays": [[[list(cell) for cell in stay.cells], stay.visits_left, stay.first] for stay in self._stays],
             "turn": self._turn,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on inside the saved stays."""
         self._stays = [
-            Stay(cells=[(a, b, c, d) for a, b, c, d in cells], visits_left=left) for cells, left in state["stays"]
+            Stay(cells=[(a, b, c, d) for a, b, c, d in cells], visits_left=left, first=first)
+            for cells, left, first in state["stays"]
         ]
         self._turn = state["turn"]
