@@ -54,7 +54,8 @@ class Hash3DConfig:
     """Guidance calls after which an entry is forgotten; None never. The scene changes while it is optimised: in a short
     run, features of the first fog spoil what comes later."""
     max_bytes: int = 2 * GIBIBYTE
-    """Memory that the entries may hold; never exceeded, the oldest leave first."""
+    """Memory that the entries may hold; never exceeded, the oldest leave first. On a CPU the process may take half as
+    much again, in free pages between them (docs/benchmarks/byte_budget.md)."""
     guard: GuardConfig = field(default_factory=GuardConfig)
     """Warm-up, audits, and a bound on their error."""
     seed: int = 0

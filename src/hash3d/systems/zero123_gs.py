@@ -24,8 +24,8 @@ from hash3d.training.recipe import LossWeights, Recipe, Stage
 NAME = "zero123_gs"
 MINI_STEPS = 300
 DRAWS = DrawOrderConfig(dwell=4, open_cells=8)
-"""Seven of ten passes are reused, for 0.38 of the guidance's cost (docs/experiments/default_cpu.md). Longer stays save
-little more, and what a run learns goes with its number of full passes (docs/experiments/order.md)."""
+"""Three of four passes are reused, for a third of the guidance's cost. Longer stays save little more, and what a run
+learns goes with its number of full passes (docs/experiments/frontier.md and variety.md)."""
 
 
 def supplement() -> Stage:
