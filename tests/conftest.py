@@ -9,10 +9,12 @@ from PIL import Image
 
 from hash3d.cache import GridConfig, Hash3DConfig
 from hash3d.schedules import constant
-from hash3d.systems import zero123_gs
+from hash3d.systems import sds_gs, zero123_gs
 from hash3d.training import outputs
-from tests.tiny_models import tiny_zero123
+from tests.tiny_models import tiny_stable_diffusion, tiny_zero123
 
+OFTEN = Hash3DConfig(reuse_probability=0.7, grid=GridConfig(azimuth=90, elevation=90, timestep=500))
+"""A cache that often hits."""
 torch.set_num_threads(1)  # Tiny models: a second thread costs more than it gives.
 
 
@@ -20,6 +22,13 @@ torch.set_num_threads(1)  # Tiny models: a second thread costs more than it give
 def prior_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prior")
     tiny_zero123().save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_prior_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text_prior")
+    tiny_stable_diffusion().save(folder)
     return folder
 
 
@@ -36,14 +45,7 @@ def picture_file(tmp_path_factory):
 @pytest.fixture
 def tiny_recipe(prior_folder, picture_file):
     """12 steps of 32x32 pixels, with a cache that often hits and a densification round."""
-    grid = GridConfig(azimuth=90, elevation=90, timestep=500)
-    recipe = zero123_gs.recipe(
-        image=picture_file,
-        prior=str(prior_folder),
-        cache=Hash3DConfig(reuse_probability=0.7, grid=grid),
-        scale="mini",
-        steps=12,
-    )
+    recipe = zero123_gs.recipe(image=picture_file, prior=str(prior_folder), cache=OFTEN, scale="mini", steps=12)
     stage = dataclasses.replace(
         recipe.stage,
         size=constant(32),
@@ -51,6 +53,15 @@ def tiny_recipe(prior_folder, picture_file):
         representation=dataclasses.replace(recipe.stage.representation, num_points=40),
         densify=dataclasses.replace(recipe.stage.densify, every=5, start=5, stop=100, grad_threshold=1e-9),
     )
+    return dataclasses.replace(recipe, stage=stage, checkpoint_every=4)
+
+
+@pytest.fixture
+def tiny_text_recipe(text_prior_folder):
+    """The same of a text, without densification."""
+    recipe = sds_gs.recipe(prompt="a red mug", prior=str(text_prior_folder), cache=OFTEN, scale="mini", steps=12)
+    representation = dataclasses.replace(recipe.stage.representation, num_points=40)
+    stage = dataclasses.replace(recipe.stage, size=constant(32), representation=representation)
     return dataclasses.replace(recipe, stage=stage, checkpoint_every=4)
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from hash3d.cli import COMMANDS, main
-from hash3d.cli.generate import build_recipe, parse
+from hash3d.cli.generate import build_recipe, new_folder, parse
 from hash3d.systems import zero123_gs
 
 
@@ -36,6 +36,17 @@ def generate(hash3d, prior_folder, picture_file, tmp_path):
         given = {"--image": image, "--prior": prior, "--out": out}
         options = [part for name, value in given.items() if value is not None for part in (name, value)]
         return hash3d("generate", "zero123_gs", *options, "--scale", "mini", "--steps", 2, *extra)
+
+    return run
+
+
+@pytest.fixture
+def generate_of_text(hash3d, text_prior_folder, tmp_path):
+    """The same of a text."""
+
+    def run(*extra, prompt="a red mug", out=tmp_path / "run"):
+        options = ["--prior", text_prior_folder, "--out", out, "--scale", "mini", "--steps", 2]
+        return hash3d("generate", "sds_gs", "--prompt", prompt, *options, *extra)
 
     return run
 
@@ -180,7 +191,7 @@ def test_mistaken_options(generate, hash3d, tmp_path):
     assert_refused(generate("--dwell", "0"), "dwell of at least 1 step, but got 0")
     assert_refused(generate("--preset", "fast"), "--preset to be one of .* but got 'fast'")
     assert_refused(generate("--elevation", "100"), "between -90 and 90")
-    assert_refused(generate("--prompt", "a cat"), "--image")
+    assert_refused(generate("--prompt", "a cat"), "no --prompt: zero123_gs starts from a picture. Pass --image PATH")
     assert_refused(generate(image=None), "--image PATH")
     assert_refused(generate("--resume", out=None), "--out")
     assert_refused(generate(prior="mini-sd"), "mini-sd to hold clip_camera_projection/config.json")
@@ -191,6 +202,34 @@ def test_mistaken_options(generate, hash3d, tmp_path):
     code, _, err = generate("--reuse", "0.5")
     assert code == 2
     assert "Traceback" not in err
+
+
+def test_a_text_becomes_an_asset(generate_of_text, hash3d, tmp_path):
+    assert generate_of_text("--negative-prompt", "a photo")[0] == 0
+    for name in ("model.ply", "preview.png", "turntable.mp4"):
+        assert (tmp_path / "run" / name).stat().st_size > 0
+    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert (recipe["prompt"], recipe["negative_prompt"], recipe["image"]) == ("a red mug", "a photo", None)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["system"], summary["framing"], summary["completed"]) == ("sds_gs", None, True)
+    assert hash3d("generate", "sds_gs", "--resume", "--out", tmp_path / "run")[0] == 0
+
+
+def test_mistaken_texts(generate_of_text, hash3d, picture_file):
+    assert_refused(generate_of_text(prompt=""), 'sds_gs starts from a text. Pass --prompt "a thing"')
+    assert_refused(hash3d("generate", "sds_gs"), "starts from a text")
+    assert_refused(generate_of_text(prompt="a red mug " * 40), "77 tokens")
+    assert_refused(generate_of_text("--image", picture_file), "no --image: sds_gs starts from a text")
+    assert_refused(generate_of_text("--elevation", "10"), "no --elevation")
+    assert_refused(generate_of_text("--scale", "released"), "mini or supplement, but got released")
+    assert_refused(generate_of_text("--prior", "mini-zero123"), "text_encoder/config.json, but it is missing")
+
+
+def test_a_text_s_own_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert str(new_folder(parse(["sds_gs", "--prompt", "a red mug, with a handle!"]))) == (
+        "outputs/sds_gs-a_red_mug_with_a_handle"
+    )
 
 
 def test_mistaken_folders(generate, tmp_path):

@@ -10,7 +10,7 @@ from hash3d.experiments import estimators
 from hash3d.experiments.estimates import CONDITIONAL, ESTIMATORS, NEAREST, PREDICTION, SAME_NOISE, UNCONDITIONAL, WARPED
 from hash3d.experiments.estimators import main
 from hash3d.experiments.estimators_page import COSINE, figures, main_table
-from hash3d.training.run import load_prior
+from hash3d.training.guide import load_zero123
 
 
 @pytest.fixture
@@ -48,13 +48,13 @@ def test_a_toy_run(command, tmp_path, monkeypatch):
     page = tmp_path / "docs" / "estimators.md"
     text = page.read_text()
     assert "entries 1 steps old and 10 degrees away" in text
-    monkeypatch.setattr(estimators, "load_prior", None)  # Nothing is measured from here on.
+    monkeypatch.setattr(estimators, "load_zero123", None)  # Nothing is measured from here on.
     assert command("--cuts", "3", "5") == 0
     assert page.read_text() == text
 
 
 def test_half_precision_as_on_a_gpu(command, tmp_path, monkeypatch):
-    monkeypatch.setattr(estimators, "load_prior", lambda name, device: load_prior(name, device).half())
+    monkeypatch.setattr(estimators, "load_zero123", lambda name, device: load_zero123(name, device).half())
     assert command("--cuts", "5") == 0
     (row,) = rows_of(tmp_path)
     found = torch.tensor([cell["figures"] for cell in row["cells"]])

@@ -63,7 +63,7 @@ def test_a_second_call_only_writes_the_page(measured, monkeypatch):
     rows, page = measured(1)
     text = page.with_suffix(".md").read_text()
     page.with_suffix(".md").write_text(text.replace("another object", "stale") + "\nMine below.\n")
-    monkeypatch.setattr(redundancy, "load_prior", None)  # Nothing is measured from here on.
+    monkeypatch.setattr(redundancy, "load_zero123", None)  # Nothing is measured from here on.
     assert measured(1)[0] == rows
     assert page.with_suffix(".md").read_text() == text + "\nMine below.\n"
 

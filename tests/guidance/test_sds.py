@@ -49,6 +49,16 @@ def test_what_is_no_number_counts_as_zero(bad):
     assert torch.equal(latents.grad, gradient)
 
 
+def test_a_bound_clamps_each_number_before_the_mean():
+    """A number that is not finite is still zero, not the bound."""
+    latents, gradient = dyadic(2, 4, 8, 8).requires_grad_(), dyadic(2, 4, 8, 8)
+    gradient[0, 0, 0, :3] = torch.tensor([float("nan"), float("inf"), -float("inf")])
+    sds_loss(latents, gradient, max_gradient=1.5).backward()
+    expected = torch.where(gradient.isfinite(), gradient.clamp(-1.5, 1.5), torch.zeros(()))
+    assert torch.equal(latents.grad, expected / 2)
+    assert latents.grad.abs().max() == 0.75
+
+
 def test_no_gradient_flows_into_the_prediction():
     noise_pred = dyadic(1, 4, 8, 8).requires_grad_()
     latents = dyadic(1, 4, 8, 8).requires_grad_()

@@ -8,7 +8,8 @@ from hash3d.cameras import Cameras
 from hash3d.guidance.sds import Guidance
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidance, StableDiffusionGuidanceConfig
 from hash3d.guidance.view_prompts import VIEWS
-from tests.tiny_models import tiny_stable_diffusion
+from hash3d.schedules import ramp
+from tests.tiny_models import UNETS, tiny_stable_diffusion
 
 PROMPT = "a red mug"
 ALL_ROUND = Cameras.orbit(
@@ -29,12 +30,20 @@ def pictures(count=4):
     return torch.rand(count, 32, 32, 3, generator=torch.Generator().manual_seed(3))
 
 
-def test_the_loss_is_sds_by_hand():
-    """Each view's noise is predicted with its own words; the numbers come from the parts of the prior."""
-    prior = tiny_stable_diffusion()
-    guidance, timesteps = guidance_of(prior, negative_prompt="blue", weighting="sqrt"), torch.full((4,), 400)
+LAYOUTS = {"1.5": {}, "2.1": {**UNETS["stable_diffusion_21"], "cross_attention_dim": 12}}
+"""Changes of the U-Net: convolutional projections and equal heads, or linear projections and heads of equal size."""
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("timesteps", [[400] * 4, [20, 400, 650, 980]], ids=["shared", "each"])
+def test_the_loss_is_sds_by_hand(layout, prediction_type, timesteps):
+    """Each view's noise is predicted with its own words and weight; the numbers come from the parts of the prior."""
+    prior = tiny_stable_diffusion(prediction_type, **LAYOUTS[layout])
+    guidance, timesteps = guidance_of(prior, negative_prompt="blue", weighting="sqrt"), torch.tensor(timesteps)
     assert isinstance(guidance, Guidance)
-    loss = guidance(pictures(), ALL_ROUND, timesteps).loss
+    output = guidance(pictures(), ALL_ROUND, timesteps)
+    assert output.metrics == {"timestep": timesteps.double().mean()}
     with torch.no_grad():
         latents = prior.encode(pictures().permute(0, 3, 1, 2) * 2 - 1)
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
@@ -46,9 +55,68 @@ def test_the_loss_is_sds_by_hand():
         )
         guided = unconditional + 5.0 * (conditional - unconditional)
         noise_pred = prior.schedule.to_noise(guided, noisy, timesteps)
-        weight = 1 - prior.schedule.alphas_cumprod[400].sqrt()
-        expected = 0.5 * (weight * (noise_pred - noise)).square().sum() / 4
-    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
+        weights = 1 - prior.schedule.alphas_cumprod[timesteps].sqrt()
+        expected = 0.5 * (weights[:, None, None, None] * (noise_pred - noise)).square().sum() / 4
+    torch.testing.assert_close(output.loss, expected, rtol=1e-4, atol=0)
+
+
+def test_the_two_conventions_of_the_scale_agree():
+    """c + s (c - u) is u + (s + 1) (c - u): the supplement's 100 in threestudio is 101 elsewhere."""
+    prior, noisy, timesteps = tiny_stable_diffusion(), torch.randn(4, 4, 8, 8), torch.full((4,), 400)
+
+    def predict(scale, scale_from):
+        guidance = guidance_of(prior, guidance_scale=scale, scale_from=scale_from)
+        return guidance.predict_noise(noisy, timesteps, ALL_ROUND)
+
+    assert torch.equal(predict(100.0, "conditional"), predict(101.0, "unconditional"))
+    bare, without = predict(0.0, "conditional"), predict(0.0, "unconditional")
+    torch.testing.assert_close(predict(100.0, "conditional"), bare + 100 * (bare - without), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(predict(7.0, "unconditional"), without + 7 * (bare - without), rtol=1e-4, atol=1e-4)
+
+
+def test_the_bound_of_the_gradient_follows_the_steps():
+    """GaussianDreamer's: 1.5 at first, 2 from step 1,000; the gradient on rendered latents is bound / B at most."""
+    bound = {"max_gradient": ramp((0, 1.5), (1_000, 2.0)), "guidance_scale": 1e4, "rendered": "latents"}
+    guidance = guidance_of(tiny_stable_diffusion(), **bound)
+    for step, largest in ((0, 1.5), (500, 1.75), (5_000, 2.0)):
+        latents = torch.zeros(4, 8, 8, 4, requires_grad=True)
+        guidance(latents, ALL_ROUND, torch.full((4,), 400), step=step).loss.backward()
+        assert latents.grad.abs().max() == largest / 4
+    with pytest.raises(ValueError, match="Expected the run's step for max_gradient"):
+        guidance(latents, ALL_ROUND, torch.full((4,), 400))
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_the_gradient_on_rendered_latents(prediction_type):
+    """w(t) (guided - noise) / B exactly: the latents 0 add no rounding, and no encoder stands between."""
+    prior, timesteps = tiny_stable_diffusion(prediction_type), torch.tensor([20, 400, 650, 980])
+    guidance, again = (guidance_of(prior, rendered="latents") for _ in range(2))
+    latents = torch.zeros(4, 8, 8, 4, requires_grad=True)
+    guidance(latents, ALL_ROUND, timesteps).loss.backward()
+    noise = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        noisy = prior.schedule.add_noise(latents.permute(0, 3, 1, 2), noise, timesteps)
+        guided = again.predict_noise(noisy, timesteps, ALL_ROUND)
+    weights = (1 - prior.schedule.alphas_cumprod[timesteps])[:, None, None, None]
+    assert torch.equal(latents.grad.permute(0, 3, 1, 2), weights * (guided - noise) / 4)
+
+
+def test_rendered_latents_use_no_encoder_and_share_the_rest():
+    """The loss of what the encoder gave is the loss of the picture."""
+    prior, timesteps = tiny_stable_diffusion(), torch.full((4,), 400)
+    expected = guidance_of(prior)(pictures(), ALL_ROUND, timesteps).loss
+    latents = prior.encode(pictures().permute(0, 3, 1, 2) * 2 - 1).detach().permute(0, 2, 3, 1)
+    prior.vae = None
+    assert torch.equal(guidance_of(prior, rendered="latents")(latents, ALL_ROUND, timesteps).loss, expected)
+
+
+def test_the_range_of_timesteps_can_jump():
+    """SDS+GS: the highest timestep falls from 980 to 500 after step 2,000 (threestudio-3dgs 8c2ab7b)."""
+    config = StableDiffusionGuidanceConfig(max_timestep=ramp((2_000, 0.98), (2_001, 0.5)))
+    assert [config.timestep_range(step, 1000) for step in (0, 2_000, 2_001)] == [(20, 980), (20, 980), (20, 500)]
+    annealed = ramp((0, 0.75), (4, 0.25))
+    config = StableDiffusionGuidanceConfig(min_timestep=annealed, max_timestep=annealed)
+    assert [config.timestep_range(step, 1000) for step in (0, 2, 9)] == [(750, 750), (500, 500), (250, 250)]
 
 
 def test_without_view_prompts_every_view_has_the_bare_prompt():
@@ -87,3 +155,18 @@ def test_another_prompt_starts_the_cache_anew():
 def test_a_prompt_that_is_too_long():
     with pytest.raises(ValueError, match="prompt of at most 77 tokens"):
         guidance_of(tiny_stable_diffusion(), "red " * 90)
+
+
+@pytest.mark.parametrize("prompt", ["", "  "])
+def test_no_prompt(prompt):
+    with pytest.raises(ValueError, match="Expected a prompt, but got an empty one"):
+        guidance_of(tiny_stable_diffusion(), prompt)
+
+
+@pytest.mark.parametrize("option", ["weighting", "scale_from", "rendered"])
+def test_an_unknown_option(option):
+    """Set behind the back of the tests' type checks, which a user does not have."""
+    config = StableDiffusionGuidanceConfig()
+    object.__setattr__(config, option, "bogus")
+    with pytest.raises(ValueError, match=f"Expected {option} to be one of .*, but got 'bogus'. Choose one of these."):
+        config.__post_init__()

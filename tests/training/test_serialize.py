@@ -6,7 +6,8 @@ import json
 import pytest
 
 from hash3d.cache import PRESETS
-from hash3d.systems import zero123_gs
+from hash3d.guidance.perp_neg import PerpNegConfig
+from hash3d.systems import sds_gs, zero123_gs
 from hash3d.training.serialize import difference, from_plain, to_plain
 
 
@@ -15,6 +16,14 @@ from hash3d.training.serialize import difference, from_plain, to_plain
 def test_round_trip_is_the_same_recipe(tmp_path, scale, preset):
     cache = PRESETS[preset] if preset else None
     recipe = zero123_gs.recipe(image=tmp_path / "a.png", prior="mini-zero123", cache=cache, scale=scale)
+    assert from_plain(json.loads(json.dumps(to_plain(recipe)))) == recipe
+
+
+@pytest.mark.parametrize("scale", ["mini", "supplement"])
+def test_a_text_s_recipe_round_trips(scale):
+    recipe = sds_gs.recipe(prompt="a mug", prior="mini-sd", cache=None, negative_prompt="ugly", scale=scale)
+    guidance = dataclasses.replace(recipe.stage.guidance, perp_neg=PerpNegConfig())
+    recipe = dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, guidance=guidance))
     assert from_plain(json.loads(json.dumps(to_plain(recipe)))) == recipe
 
 

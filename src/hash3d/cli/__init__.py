@@ -8,7 +8,7 @@ from importlib import import_module
 from rich.console import Console
 
 COMMANDS = {
-    "generate": "turn a picture into a 3D asset",
+    "generate": "turn a picture or a text into a 3D asset",
     "evaluate": "compare a run with true views: PSNR, SSIM",
     "export": "write a run's asset as PLY, MP4 or a contact sheet",
     "systems": "list the systems",

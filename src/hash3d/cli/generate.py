@@ -2,46 +2,53 @@
 
 import dataclasses
 import os
+import re
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 
 from hash3d.cache import PRESETS, CacheConfig, GridConfig, Hash3DConfig
-from hash3d.systems import SYSTEMS, zero123_gs
+from hash3d.systems import SYSTEMS, SystemInfo
 from hash3d.training.recipe import Recipe
 from hash3d.training.run import Run
 from hash3d.training.run_folder import RunFolder
 
 from .progress import ProgressLine, report
 
+OF_PICTURES, OF_TEXTS = ("image", "elevation", "framing"), ("prompt", "negative_prompt")
+"""The options of the systems that start from a picture, and from a text. The first must be there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Generate:
-    """Turn a picture into a 3D asset."""
+    """Turn a picture or a text into a 3D asset."""
 
     system: tyro.conf.Positional[str] = ""
     """The system; `hash3d systems` lists them."""
     image: Path | None = None
     """A picture of one thing, with an alpha channel or on a plain background."""
     prompt: str | None = None
-    """What to make, for the systems that start from text."""
+    """What to make, for the systems that start from a text."""
+    negative_prompt: str | None = None
+    """What it should not look like."""
     out: Path | None = None
     """The run folder; by default a new folder in outputs/."""
-    prior: str = "mini-zero123"
-    """A diffusers folder, an embedded prior, or a hub name. A local path wins."""
+    prior: str | None = None
+    """A diffusers folder, an embedded prior, or a hub name; by default the system's embedded one. A local path wins."""
     scale: Literal["mini", "supplement", "released"] | None = None
     """The recipe's settings: by default mini for an embedded prior, else the supplement's."""
     seed: int = 0
     """Makes cameras, noise, initialisation and the cache's draws."""
     steps: int | None = None
     """Optimisation steps; by default the recipe's."""
-    elevation: float = 5.0
-    """Degrees above the horizon from which the picture was taken."""
-    framing: Literal["auto", "keep", "recentre"] = "auto"
-    """Whether the picture is brought to the prior's framing."""
+    elevation: float | None = None
+    """Degrees above the horizon from which the picture was taken; by default 5."""
+    framing: Literal["auto", "keep", "recentre"] | None = None
+    """Whether the picture is brought to the prior's framing; by default auto."""
     device: Literal["cpu", "cuda"] | None = None
     """Where to run; by default the GPU if there is one."""
     no_cache: bool = False
@@ -96,27 +103,16 @@ def parse(arguments: list[str]) -> Generate:
 
 def build_recipe(options: Generate) -> Recipe:
     """The recipe that the options describe. Raises `ValueError` with one sentence for a mistake."""
-    known = {system.name: system for system in SYSTEMS}
-    if options.system not in known:
-        raise ValueError(f"Expected a system ({', '.join(known)}), but got {options.system!r}.")
-    if not known[options.system].available:
-        ready = ", ".join(name for name, system in known.items() if system.available)
-        raise ValueError(f"Expected a system that runs already ({ready}), but {options.system} is not built yet.")
-    if options.prompt is not None:
-        raise ValueError(f"Expected no --prompt: {options.system} starts from a picture. Pass --image PATH.")
-    if options.image is None:
-        raise ValueError(f"{options.system} needs a reference picture, but there is none. Pass --image PATH.")
+    system = find_system(options.system)
     if options.checkpoint_every < 1:
         raise ValueError(f"Expected --checkpoint-every to be at least 1, but got {options.checkpoint_every}.")
-    recipe = zero123_gs.recipe(
-        image=options.image,
-        prior=options.prior,
+    recipe: Recipe = import_module(f"hash3d.systems.{system.name}").recipe(
+        prior=options.prior or system.embedded,
         cache=None if options.no_cache else options.cache,
         scale=options.scale,
         steps=options.steps,
         seed=options.seed,
-        elevation=options.elevation,
-        framing=options.framing,
+        **given(options, system),
     )
     # The same with and without --no-cache, so that the two runs have the same cameras.
     cells = options.cache.grid if isinstance(options.cache, Hash3DConfig) else GridConfig()
@@ -127,17 +123,41 @@ def build_recipe(options: Generate) -> Recipe:
     return dataclasses.replace(recipe, stage=stage, checkpoint_every=options.checkpoint_every)
 
 
+def find_system(name: str) -> SystemInfo:
+    """A system that runs."""
+    known = {system.name: system for system in SYSTEMS}
+    if name not in known:
+        raise ValueError(f"Expected a system ({', '.join(known)}), but got {name!r}.")
+    if not known[name].available:
+        ready = ", ".join(name for name, system in known.items() if system.available)
+        raise ValueError(f"Expected a system that runs already ({ready}), but {name} is not built yet.")
+    return known[name]
+
+
+def given(options: Generate, system: SystemInfo) -> dict[str, Any]:
+    """What the system starts from; an option that it does not know is a mistake."""
+    mine, others = (OF_PICTURES, OF_TEXTS) if system.input == "image" else (OF_TEXTS, OF_PICTURES)
+    start = "a picture. Pass --image PATH" if system.input == "image" else 'a text. Pass --prompt "a thing"'
+    for name in others:
+        if getattr(options, name) is not None:
+            raise ValueError(f"Expected no --{name.replace('_', '-')}: {system.name} starts from {start}.")
+    if not getattr(options, mine[0]):
+        raise ValueError(f"{system.name} starts from {start}.")
+    return {name: getattr(options, name) for name in mine if getattr(options, name) is not None}
+
+
 def resumed_recipe(options: Generate, path: Path) -> Recipe:
-    """The run's own recipe, or the options' if an image is given: then the two must agree."""
+    """The run's own recipe, or the options' if a picture or a text is given: then the two must agree."""
     if options.out is None:
         raise ValueError("Expected --out with --resume: the folder of the run to go on with.")
-    if options.image is not None:
+    if options.image is not None or options.prompt is not None:
         return build_recipe(options)
     return RunFolder(path).read_recipe()
 
 
 def new_folder(options: Generate) -> Path:
-    """A folder that does not exist yet: outputs/SYSTEM-PICTURE, or with a number behind it."""
-    name = f"{os.path.basename(options.system)}-{options.image.stem if options.image else 'run'}"
+    """A folder that does not exist yet: outputs/SYSTEM-SUBJECT, or with a number behind it."""
+    subject = options.image.stem if options.image else re.sub(r"\W+", "_", options.prompt or "run").strip("_")[:40]
+    name = f"{os.path.basename(options.system)}-{subject}"
     candidates = (Path("outputs") / (name if number == 1 else f"{name}-{number}") for number in range(1, 10_000))
     return next(path for path in candidates if not path.exists())

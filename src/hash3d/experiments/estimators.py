@@ -20,9 +20,11 @@ import tyro
 from rich.console import Console
 from torch import Tensor
 
+from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.export.truth import load_truth
 from hash3d.systems import zero123_gs
-from hash3d.training.run import frame_reference, load_prior
+from hash3d.training.guide import load_zero123
+from hash3d.training.run import frame_reference
 from hash3d.training.trainer import Trainer
 
 from .command import leave
@@ -90,14 +92,15 @@ def start_run(thing: Thing, options: Options, device: torch.device) -> Trainer:
         image=thing.image, prior=options.prior, cache=None, scale="mini", steps=options.steps, seed=options.seed,
         elevation=elevation,
     )  # fmt: skip
-    prior = load_prior(options.prior, device)
-    return Trainer(recipe, prior, frame_reference(recipe, prior, recipe.image))
+    prior = load_zero123(options.prior, device)
+    return Trainer(recipe, prior, frame_reference(recipe, prior, thing.image))
 
 
 def measure(thing: Thing, options: Options, machine: Machine) -> Row:
     """One run, stopped at each snapshot to compare the estimates. Returns the object's row."""
     torch.set_num_threads(machine.threads)
     trainer = start_run(thing, options, pick_device(machine.device))
+    assert isinstance(trainer.prior, Zero123Prior)
     passes = Passes(trainer.prior, trainer.stage.guidance.guidance_scale, options.cuts)
     if passes.default_cut not in options.cuts:
         raise ValueError(f"Expected the default cut {passes.default_cut} among --cuts, but got {options.cuts}.")

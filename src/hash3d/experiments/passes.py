@@ -11,7 +11,7 @@ import torch
 from hash3d.diffusion.hook import remove_hash3d
 from hash3d.diffusion.partial_unet import PartialUNet
 from hash3d.diffusion.zero123 import Zero123Prior
-from hash3d.training.run import load_prior
+from hash3d.training.guide import load_zero123
 
 from .runner import Rows
 from .worker import Machine
@@ -22,7 +22,7 @@ REPEATS = 20
 def keep_timing(rows: Rows, prior: str, machine: Machine) -> None:
     """Time the passes of a prior (a folder, or an embedded prior's name), and keep them as a row of their own."""
     torch.set_num_threads(machine.threads)
-    pass_ms = time_passes(load_prior(prior, torch.device(machine.device)))
+    pass_ms = time_passes(load_zero123(prior, torch.device(machine.device)))
     rows.append({"prior": Path(prior).name, "pass_ms": pass_ms, **machine.account()})
 
 

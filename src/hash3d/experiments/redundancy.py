@@ -22,7 +22,7 @@ from hash3d.priors.autoencoder import to_images
 from hash3d.priors.pool import CONDITION_ELEVATION, FOV_Y, RADIUS
 from hash3d.priors.world import draw_objects, render
 from hash3d.priors.world.catalogue import HELD_OUT
-from hash3d.training.run import load_prior
+from hash3d.training.guide import load_zero123
 
 from .command import leave
 from .measured import describe_machine, require_device
@@ -197,7 +197,7 @@ def main(arguments: list[str] | None = None) -> int:
     missing = [number for number in range(options.objects) if number not in done]
     if missing:
         require_device(options.device)
-        prior = load_prior(options.prior, torch.device(options.device))
+        prior = load_zero123(options.prior, torch.device(options.device))
         passes = Passes(prior, options.guidance_scale)
         for number in missing:
             rows.append({**measure(passes, number, options), **machine.account()})

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hash3d.cameras import Cameras
+from hash3d.guidance.zero123 import Zero123Guidance
 from hash3d.rendering.base import Render
 from hash3d.representations.gaussians import Gaussians
 from hash3d.training.trainer import Trainer
@@ -101,6 +102,7 @@ class State:
     ) -> FullPass:
         """A full pass of B noisy views, `rows` of those seen."""
         guidance = self.trainer.guidance
+        assert isinstance(guidance, Zero123Guidance)
         with torch.no_grad():
             views = self.passes.noisy_views(
                 seen.latents[rows.to(seen.latents.device)], noise, timesteps, guidance.condition.expand(len(rows)),

@@ -19,8 +19,9 @@ from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.export.truth import load_truth
 from hash3d.export.turntable import render_each, tile, to_bytes
 from hash3d.files import replacing
+from hash3d.training.guide import load_zero123
 from hash3d.training.outputs import views_on_white
-from hash3d.training.run import frame_reference, load_prior, unet_passes
+from hash3d.training.run import frame_reference, unet_passes
 from hash3d.training.trainer import Trainer
 
 from .figures import compare
@@ -86,7 +87,7 @@ def run(job: Job, machine: Machine) -> Row:
     torch.set_num_threads(machine.threads)
     device, recipe = pick_device(machine.device), job.recipe()
     prior = _prior(recipe.prior, device)
-    picture = frame_reference(recipe, prior, recipe.image)
+    picture = frame_reference(recipe, prior, job.thing.image)
     remove_hash3d(prior.unet)
     started = time.perf_counter()
     trainer = Trainer(recipe, prior, picture)
@@ -126,7 +127,7 @@ def pick_device(name: str) -> torch.device:
 @functools.lru_cache(maxsize=4)
 def _prior(name: str, device: torch.device) -> Zero123Prior:
     """A worker loads each prior once."""
-    return load_prior(name, device)
+    return load_zero123(name, device)
 
 
 def _save_strip(trainer: Trainer, path: Path) -> None:

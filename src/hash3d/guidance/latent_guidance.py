@@ -4,7 +4,7 @@ import zlib
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,24 @@ class LatentGuidanceConfig:
     """Draw the latents from the encoder's posterior, or take its mode."""
     noise_by_view: bool = False
     """The same view and timestep get the same noise. Tells what the variety of noise is worth."""
+    max_gradient: Schedule | None = None
+    """Bound on every number of the gradient on the latents over the steps; None is none. Less is steadier, slower."""
+
+    def __post_init__(self) -> None:
+        expect_one_of("weighting", self.weighting, Weighting)
+
+    @property
+    def effective_scale(self) -> float:
+        """The factor s of unconditional + s (conditional - unconditional)."""
+        return self.guidance_scale
+
+    def gradient_bound(self, step: int | None) -> float | None:
+        """`max_gradient` at a step of the run. Raises `ValueError` if there is one and the step is not given."""
+        if self.max_gradient is None:
+            return None
+        if step is None:
+            raise ValueError("Expected the run's step for max_gradient, but got none. Call the guidance with step=...")
+        return self.max_gradient(step)
 
     def timestep_range(self, step: int, num_timesteps: int) -> tuple[int, int]:
         """The lowest and highest timestep of a step, both included."""
@@ -78,12 +96,25 @@ class LatentGuidance(ABC, Generic[PriorT]):
 
     @abstractmethod
     def inputs(self, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], cameras: Cameras) -> dict[str, Any]:
-        """The U-Net's arguments for the guidance pair: rows [conditional views, unconditional views]."""
+        """The U-Net's arguments, S branches of B views: rows [conditional views, unconditional views, ...]."""
+
+    def guide(self, predictions: Float[Tensor, "S B 4 h w"], cameras: Cameras) -> Float[Tensor, "B 4 h w"]:
+        """One prediction a view from those of the S branches: classifier-free guidance of the first two."""
+        return classifier_free_guidance(predictions[0], predictions[1], self.config.effective_scale)
 
     def __call__(
-        self, image: Float[Tensor, "B H W 3"], cameras: Cameras, timesteps: Int[Tensor, " B"]
+        self,
+        image: Float[Tensor, "B H W C"],
+        cameras: Cameras,
+        timesteps: Int[Tensor, " B"],
+        *,
+        step: int | None = None,
     ) -> GuidanceOutput:
-        """The SDS loss of B pictures in [0, 1]; its gradient flows through the encoder, not the U-Net."""
+        """The SDS loss of B pictures in [0, 1]; its gradient flows through the encoder, not the U-Net.
+
+        `step` is the run's; it may be left out without `max_gradient`.
+        """
+        max_gradient = self.config.gradient_bound(step)
         with self.stopwatch.part("encode"):
             latents = self.encode(image)
         noise = self.draw_noise(tuple(latents.shape), cameras, timesteps).to(latents)
@@ -91,8 +122,8 @@ class LatentGuidance(ABC, Generic[PriorT]):
             noisy = self.prior.schedule.add_noise(latents.detach(), noise, timesteps)
             noise_pred = self.predict_noise(noisy, timesteps, cameras)
         weights = self.prior.schedule.weights(timesteps, self.config.weighting)
-        gradient = sds_gradient(noise_pred, noise, weights)
-        return GuidanceOutput(loss=sds_loss(latents, gradient), metrics={"timestep": float(timesteps[0])})
+        loss = sds_loss(latents, sds_gradient(noise_pred, noise, weights), max_gradient)
+        return GuidanceOutput(loss=loss, metrics={"timestep": float(timesteps.float().mean())})
 
     def draw_noise(
         self, shape: tuple[int, ...], cameras: Cameras, timesteps: Int[Tensor, " B"]
@@ -131,6 +162,12 @@ class LatentGuidance(ABC, Generic[PriorT]):
         )
         with view:
             prediction = self.prior.unet(**inputs, return_dict=False)[0]
-        conditional, unconditional = prediction.chunk(2)
-        guided = classifier_free_guidance(conditional, unconditional, self.config.guidance_scale)
+        guided = self.guide(prediction.unflatten(0, (-1, len(noisy))), cameras)
         return self.prior.schedule.to_noise(guided, noisy, timesteps)
+
+
+def expect_one_of(name: str, value: str, choices: Any) -> None:
+    """Raise `ValueError` unless a setting is one of the strings of a `Literal`."""
+    if value not in get_args(choices):
+        allowed = ", ".join(map(repr, get_args(choices)))
+        raise ValueError(f"Expected {name} to be one of {allowed}, but got {value!r}. Choose one of these.")

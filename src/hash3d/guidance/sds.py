@@ -23,9 +23,17 @@ class Guidance(Protocol):
     """Judges pictures, and gives a loss whose gradient improves them."""
 
     def __call__(
-        self, image: Float[Tensor, "B H W 3"], cameras: Cameras, timesteps: Int[Tensor, " B"]
+        self,
+        image: Float[Tensor, "B H W C"],
+        cameras: Cameras,
+        timesteps: Int[Tensor, " B"],
+        *,
+        step: int | None = None,
     ) -> GuidanceOutput:
-        """The loss of B pictures in [0, 1] that `cameras` saw, with noise of the given timesteps."""
+        """The loss of B renders that `cameras` saw, with noise of the given timesteps.
+
+        Pictures in [0, 1], or latents where the guidance expects them. `step` is the run's, for settings that change.
+        """
 
 
 def classifier_free_guidance(
@@ -42,12 +50,17 @@ def sds_gradient(
     return weights.to(noise).view(-1, 1, 1, 1) * (noise_pred - noise)
 
 
-def sds_loss(latents: Float[Tensor, "B C h w"], gradient: Float[Tensor, "B C h w"]) -> Float[Tensor, ""]:
+def sds_loss(
+    latents: Float[Tensor, "B C h w"], gradient: Float[Tensor, "B C h w"], max_gradient: float | None = None
+) -> Float[Tensor, ""]:
     """A loss whose gradient on the latents is `gradient` / B: 0.5 sum (latents - stop(latents - gradient))^2 / B.
 
-    The form of threestudio 28d9d80, stable_diffusion_guidance.py. A gradient that is not finite counts as zero.
+    The form of threestudio 28d9d80, stable_diffusion_guidance.py. A gradient that is not finite counts as zero; then
+    each of its numbers is clamped to [-max_gradient, max_gradient], before the division by B.
     In float32, since half-precision latents lie farther apart than a small gradient is long.
     """
     finite = torch.nan_to_num(gradient.float(), nan=0.0, posinf=0.0, neginf=0.0)
+    if max_gradient is not None:
+        finite = finite.clamp(-max_gradient, max_gradient)
     target = (latents.float() - finite).detach()
     return 0.5 * (latents.float() - target).square().sum() / latents.shape[0]

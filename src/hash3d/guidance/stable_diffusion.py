@@ -1,7 +1,7 @@
 """Guidance by a text: SDS with Stable Diffusion, the prompt naming the view."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -12,18 +12,42 @@ from hash3d.cameras import Cameras
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.stopwatch import Stopwatch
 
-from .latent_guidance import LatentGuidance, LatentGuidanceConfig
+from .latent_guidance import LatentGuidance, LatentGuidanceConfig, expect_one_of
+from .perp_neg import NEGATIVE_VIEWS, PerpNegConfig, negative_weights, perp_neg_guidance, positive_weights
+from .rendered_latents import resize_latents
 from .view_prompts import VIEWS, view_index, view_prompt
+
+ScaleFrom = Literal["unconditional", "conditional"]
+Rendered = Literal["pictures", "latents"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StableDiffusionGuidanceConfig(LatentGuidanceConfig):
-    """SDS with Stable Diffusion. Defaults: threestudio 28d9d80, configs/dreamfusion-sd.yaml."""
+    """SDS with Stable Diffusion. Defaults: threestudio 28d9d80, configs/dreamfusion-sd.yaml, but for `scale_from`."""
 
     guidance_scale: float = 100.0
     """Classifier-free guidance; the small embedded prior wants about 10."""
+    scale_from: ScaleFrom = "unconditional"
+    """Where the scale s starts: "unconditional" is u + s (c - u), 1 being the bare prompt; "conditional" is
+    c + s (c - u), an effective scale of s + 1, as in threestudio's Stable Diffusion guidance without Perp-Neg."""
     view_prompts: bool = True
     """Add the view's words to the prompt: front, side, back or overhead view."""
+    perp_neg: PerpNegConfig | None = None
+    """Push views away from the words of others, against several faces. Four U-Net passes a view in place of two."""
+    rendered: Rendered = "pictures"
+    """What the guidance is given: pictures, or latents [B, h, w, 4] (Latent-NeRF), which need no encoder."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expect_one_of("scale_from", self.scale_from, ScaleFrom)
+        expect_one_of("rendered", self.rendered, Rendered)
+        if self.perp_neg is not None and not self.view_prompts:
+            raise ValueError("Expected view_prompts with perp_neg, but they are off. Switch view_prompts on.")
+
+    @property
+    def effective_scale(self) -> float:
+        """The factor of unconditional + factor (conditional - unconditional)."""
+        return self.guidance_scale + (1.0 if self.scale_from == "conditional" else 0.0)
 
 
 class StableDiffusionGuidance(LatentGuidance[StableDiffusionPrior]):
@@ -35,7 +59,12 @@ class StableDiffusionGuidance(LatentGuidance[StableDiffusionPrior]):
         negative_prompt: in place of the empty prompt in the unconditional branch.
         generator: draws the noise, on the CPU.
         cache: of the prior's U-Net, or None. It starts anew when the prompts change.
+
+    Raises:
+        ValueError: the prompt is empty, or too long with the view's words.
     """
+
+    config: StableDiffusionGuidanceConfig
 
     def __init__(
         self,
@@ -49,6 +78,8 @@ class StableDiffusionGuidance(LatentGuidance[StableDiffusionPrior]):
         stopwatch: Stopwatch | None = None,
     ) -> None:
         super().__init__(config, prior, generator=generator, cache=cache, stopwatch=stopwatch)
+        if not prompt.strip():
+            raise ValueError("Expected a prompt, but got an empty one. Say what to make, such as 'a red mug'.")
         self.prompts = tuple(view_prompt(prompt, view) if config.view_prompts else prompt for view in range(len(VIEWS)))
         self.negative_prompt = negative_prompt
         with torch.no_grad():
@@ -60,8 +91,33 @@ class StableDiffusionGuidance(LatentGuidance[StableDiffusionPrior]):
         """The prompts."""
         return self.prompts, self.negative_prompt
 
+    def encode(self, image: Float[Tensor, "B H W C"]) -> Float[Tensor, "B 4 h w"]:
+        """Latents of pictures of any size, or rendered latents brought to the U-Net's size."""
+        if self.config.rendered == "pictures":
+            return super().encode(image)
+        return resize_latents(image, self.prior.unet.config.sample_size).to(self.prior.dtype)
+
     def inputs(self, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], cameras: Cameras) -> dict[str, Any]:
-        """Each view's prompt."""
-        views = view_index(cameras.elevation, cameras.azimuth)
-        conditional = self._conditional[views.to(self._conditional.device)]
-        return self.prior.guided_inputs(noisy, timesteps, conditional, self._unconditional.expand_as(conditional))
+        """Each view's prompt, the unconditional one, and with Perp-Neg the words of NEGATIVE_VIEWS."""
+        conditional = self.conditional(cameras)
+        branches = [conditional, self._unconditional.expand_as(conditional)]
+        if self.config.perp_neg is not None:
+            branches += [self._conditional[view].expand_as(conditional) for view in NEGATIVE_VIEWS]
+        count = len(branches)
+        return self.prior.unet_inputs(torch.cat([noisy] * count), torch.cat([timesteps] * count), torch.cat(branches))
+
+    def conditional(self, cameras: Cameras) -> Float[Tensor, "B T D"]:
+        """The embedding of each view's prompt: the nearest view's words, or with Perp-Neg a blend of two."""
+        if self.config.perp_neg is None:
+            views = view_index(cameras.elevation, cameras.azimuth)
+            return self._conditional[views.to(self._conditional.device)]
+        weights = positive_weights(cameras.elevation, cameras.azimuth).to(self._conditional)
+        return torch.einsum("bv,vtd->btd", weights, self._conditional)
+
+    def guide(self, predictions: Float[Tensor, "S B 4 h w"], cameras: Cameras) -> Float[Tensor, "B 4 h w"]:
+        """Classifier-free guidance, or Perp-Neg."""
+        if self.config.perp_neg is None:
+            return super().guide(predictions, cameras)
+        weights = negative_weights(self.config.perp_neg, cameras.elevation, cameras.azimuth)
+        conditional, unconditional, *_ = predictions
+        return perp_neg_guidance(conditional, unconditional, predictions[2:], weights, self.config.effective_scale)

@@ -19,7 +19,7 @@ from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import constant, ramp
 from hash3d.training.draws import DrawOrderConfig
-from hash3d.training.recipe import LossWeights, Recipe, Stage
+from hash3d.training.recipe import LossWeights, Recipe, Stage, expect_steps
 
 NAME = "zero123_gs"
 MINI_STEPS = 300
@@ -98,8 +98,7 @@ def recipe(
 
     `scale` None: mini for an embedded prior, else the supplement's.
     """
-    if steps is not None and steps < 1:
-        raise ValueError(f"Expected at least 1 step, but got {steps}. Pass --steps with a positive number.")
+    expect_steps(steps)
     chosen = scale or ("mini" if prior in EMBEDDED else "supplement")
     stage = mini(steps or MINI_STEPS) if chosen == "mini" else full(chosen, steps)
     if isinstance(cache, Hash3DConfig):

@@ -44,13 +44,15 @@ def load_scene(folder: Path) -> Gaussians:
     return scene
 
 
-def preview(render: RenderViews, recipe: Recipe, picture: FramedPicture) -> Float[Tensor, "H W 3"]:
-    """The input and a row of views all round, from the input's elevation."""
+def preview(render: RenderViews, recipe: Recipe, picture: FramedPicture | None) -> Float[Tensor, "H W 3"]:
+    """The input, if it is a picture, and a row of views all round, from its elevation."""
     config = recipe.stage.cameras
     cameras = orbit(PREVIEW_VIEWS, recipe.reference_elevation, config.radius, config.fov_y, PREVIEW_SIZE)
-    color = picture.color_on_white.permute(2, 0, 1)[None]
-    shown = F.interpolate(color, (PREVIEW_SIZE, PREVIEW_SIZE), mode="area")[0].permute(1, 2, 0)
-    return tile([shown, *render_each(render, cameras)], columns=PREVIEW_VIEWS + 1)
+    shown = render_each(render, cameras)
+    if picture:
+        color = picture.color_on_white.permute(2, 0, 1)[None]
+        shown.insert(0, F.interpolate(color, (PREVIEW_SIZE, PREVIEW_SIZE), mode="area")[0].permute(1, 2, 0))
+    return tile(shown, columns=len(shown))
 
 
 def contact_sheet(render: RenderViews, recipe: Recipe) -> Float[Tensor, "H W 3"]:
@@ -67,7 +69,7 @@ def turntable(render: RenderViews, recipe: Recipe) -> list[Float[Tensor, "H W 3"
 
 
 def write_outputs(
-    folder: Path, scene: Gaussians, recipe: Recipe, picture: FramedPicture, device: torch.device
+    folder: Path, scene: Gaussians, recipe: Recipe, picture: FramedPicture | None, device: torch.device
 ) -> list[str]:
     """Write model.ply, preview.png and turntable.mp4. Returns their names."""
     render = views_on_white(scene, device)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hash3d.cache import CacheConfig
 from hash3d.cameras import CameraSamplerConfig
+from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.pictures import Framing
 from hash3d.rendering.splat import SplatRendererConfig
@@ -13,6 +14,12 @@ from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import Schedule, constant
 
 from .draws import DrawOrderConfig
+
+
+def expect_steps(steps: int | None) -> None:
+    """Raise `ValueError` for fewer than 1; None stands for a recipe's own number."""
+    if steps is not None and steps < 1:
+        raise ValueError(f"Expected at least 1 step, but got {steps}. Pass --steps with a positive number.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,34 +52,37 @@ class Stage:
     """In which order cameras and timesteps are drawn."""
     size: Schedule
     """Pixels a side of the random view over the steps; the value of the last knot passed is rounded down."""
-    reference_size: Schedule
-    """Pixels a side of the reference view over the steps."""
+    reference_size: Schedule = field(default_factory=lambda: constant(256))
+    """Pixels a side of the reference view over the steps; without a picture it has no use."""
     representation: GaussiansConfig
     densify: DensifyConfig | None
     """How Gaussians are added and removed; None keeps their number."""
     renderer: SplatRendererConfig
-    guidance: Zero123GuidanceConfig
+    guidance: Zero123GuidanceConfig | StableDiffusionGuidanceConfig
     losses: LossWeights
     adam_betas: tuple[float, float] = (0.9, 0.99)
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"Expected at least 1 step, but got {self.steps}. Pass --steps with a positive number.")
+        expect_steps(self.steps)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A system with its input."""
+    """A system with its input: a picture, a text, or both."""
 
     system: str
     prior: str
     """A folder, an embedded prior's name, or a hub name."""
-    image: Path
+    image: Path | None = None
     """The reference picture."""
+    prompt: str | None = None
+    """What to make."""
+    negative_prompt: str = ""
+    """What it should not look like."""
     framing: Framing = "auto"
     """Whether the picture is brought to the prior's framing: auto, keep or recentre."""
     reference_elevation: float = 5.0
-    """Elevation in degrees from which the picture was taken."""
+    """Elevation in degrees from which the picture was taken, and from which the result is shown."""
     seed: int = 0
     stage: Stage
     cache: CacheConfig | None = None

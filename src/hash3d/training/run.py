@@ -17,11 +17,11 @@ import torch
 from hash3d import __version__
 from hash3d.cache import FeatureCache
 from hash3d.diffusion.hook import remove_hash3d
-from hash3d.diffusion.loading import resolve_folder
-from hash3d.diffusion.zero123 import Zero123Prior
+from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.export.turntable import save_picture
 from hash3d.pictures import FramedPicture, frame_picture, load_picture
 
+from .guide import load_prior
 from .outputs import write_outputs
 from .recipe import Recipe
 from .run_folder import RunFolder
@@ -52,15 +52,15 @@ class Run:
         self._started = time.perf_counter()
         resuming = resume and (path / "recipe.json").exists()
         source = self.folder.input_picture if resuming and self.folder.input_picture.exists() else recipe.image
-        picture = load_picture(source)
-        prior = load_prior(recipe.prior, self.device)
+        picture = load_picture(source) if source else None
+        prior = load_prior(recipe, self.device)
         if resuming:
             self.folder.check_same(recipe)
         else:
             self.folder.create(recipe)
-        if source != self.folder.input_picture:
+        if picture is not None and source != self.folder.input_picture:
             save_picture(picture, self.folder.input_picture)
-        self.picture = frame_reference(recipe, prior, self.folder.input_picture)
+        self.picture = frame_reference(recipe, prior, self.folder.input_picture) if source else None
         self.trainer = Trainer(recipe, prior, self.picture)
         if resuming:
             self._resume()
@@ -124,7 +124,7 @@ class Run:
             "unet": unet_passes(cache, views),
             "cache": cache.summary() if cache else None,
             "gaussians": len(self.trainer.scene),
-            "framing": {"scale": self.picture.scale, "shift": list(self.picture.shift)},
+            "framing": {"scale": self.picture.scale, "shift": list(self.picture.shift)} if self.picture else None,
             "peak_memory_bytes": peak_memory(self.device),
             "outputs": outputs,
             "versions": versions(),
@@ -140,14 +140,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def load_prior(name: str, device: torch.device) -> Zero123Prior:
-    """The diffusion model of a recipe: half precision on a GPU, channels last on a CPU, where that is faster."""
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
-    prior = Zero123Prior.load(resolve_folder(name), dtype=dtype, device=device)
-    return prior.to(memory_format=torch.channels_last) if device.type == "cpu" else prior  # type: ignore[call-overload]
-
-
-def frame_reference(recipe: Recipe, prior: Zero123Prior, image: Path) -> FramedPicture:
+def frame_reference(recipe: Recipe, prior: LatentPrior, image: Path) -> FramedPicture:
     """A picture in the prior's framing, as large as the recipe's reference views need it.
 
     A run gives it the picture that its folder keeps: a resumed run reads the very same pixels.

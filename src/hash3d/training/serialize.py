@@ -6,6 +6,8 @@ from typing import Any
 
 from hash3d.cache import DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
 from hash3d.cameras import CameraSamplerConfig
+from hash3d.guidance.perp_neg import PerpNegConfig
+from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.rendering.splat import SplatRendererConfig
 from hash3d.representations.densify import DensifyConfig
@@ -27,9 +29,11 @@ _TYPES = {
         GuardConfig,
         Hash3DConfig,
         LossWeights,
+        PerpNegConfig,
         Recipe,
         Schedule,
         SplatRendererConfig,
+        StableDiffusionGuidanceConfig,
         Stage,
         Zero123GuidanceConfig,
     )

@@ -3,23 +3,22 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.cache import FeatureCache
-from hash3d.cameras import Cameras
 from hash3d.diffusion.hook import apply_hash3d
-from hash3d.diffusion.zero123 import Zero123Prior
-from hash3d.guidance.zero123 import Zero123Guidance
+from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.pictures import FramedPicture
 from hash3d.rendering.base import Render
 from hash3d.rendering.splat import screen_probe
 from hash3d.schedules import Schedule
 from hash3d.stopwatch import Stopwatch
 
-from .losses import color_loss, mask_loss, opaque_loss, scale_loss
+from .guide import build_guidance
+from .losses import opaque_loss, scale_loss
 from .recipe import Recipe
+from .reference import Reference
 
 Metrics = dict[str, float]
 
@@ -33,16 +32,20 @@ class Trainer:
     Args:
         recipe: what to run.
         prior: the recipe's diffusion model, on its device.
-        picture: the reference picture in the prior's framing, at least as large as the largest reference view.
+        picture: the reference picture in the prior's framing, at least as large as the largest reference view; None if
+            the run starts from a text.
     """
 
-    def __init__(self, recipe: Recipe, prior: Zero123Prior, picture: FramedPicture) -> None:
+    def __init__(self, recipe: Recipe, prior: LatentPrior, picture: FramedPicture | None) -> None:
         self.recipe, self.stage, self.prior = recipe, recipe.stage, prior
         self.device = prior.device
         self.stopwatch = Stopwatch(self.device)
         self.step_count = 0
-        self._target = picture.color_on_white.permute(2, 0, 1)[None].to(self.device)
-        self._target_alpha = picture.alpha.permute(2, 0, 1)[None].to(self.device)
+        self.reference = (
+            Reference(picture, elevation=recipe.reference_elevation, cameras=recipe.stage.cameras, device=self.device)
+            if picture
+            else None
+        )
         self.generators = {
             name: torch.Generator().manual_seed(4 * recipe.seed + number)
             for number, name in enumerate(("cameras", "noise", "initialisation"))
@@ -64,17 +67,10 @@ class Trainer:
         self.cache: FeatureCache | None = (
             apply_hash3d(self.prior.unet, self.recipe.cache) if self.recipe.cache else None
         )
-        size = self.prior.image_size
-        self.guidance = Zero123Guidance(
-            stage.guidance,
-            self.prior,
-            F.interpolate(self._target, (size, size), mode="area")[0] * 2.0 - 1.0,
-            reference_elevation=self.recipe.reference_elevation,
-            reference_radius=stage.cameras.radius,
-            generator=self.generators["noise"],
-            cache=self.cache,
-            stopwatch=self.stopwatch,
-        )
+        self.guidance = build_guidance(
+            self.recipe, self.prior, self.reference,
+            generator=self.generators["noise"], cache=self.cache, stopwatch=self.stopwatch,
+        )  # fmt: skip
 
     def step(self) -> Metrics:
         """One optimisation step. Returns its losses and counts."""
@@ -89,7 +85,7 @@ class Trainer:
             probe = screen_probe(self.scene, cameras)
             random_view = self.renderer(self.scene, cameras, self.white(len(cameras)), probe)
             reference_view = self.render_reference(size_at(self.stage.reference_size, step))
-        guided = self.guidance(random_view.color, cameras, timesteps)
+        guided = self.guidance(random_view.color, cameras, timesteps, step=step)
         losses = {"guidance": guided.loss, **self._losses(random_view, reference_view)}
         weighted = {name: getattr(self.stage.losses, name)(step) * loss for name, loss in losses.items()}
         total = torch.stack(list(weighted.values())).sum()
@@ -104,18 +100,10 @@ class Trainer:
             self.densifier.after_step(self.step_count, self.scene, self.optimizer)
         return self._metrics(step, total, weighted, guided.metrics)
 
-    def _losses(self, random_view: Render, reference_view: Render) -> dict[str, Tensor]:
+    def _losses(self, random_view: Render, reference_view: Render | None) -> dict[str, Tensor]:
         """The unweighted losses besides the guidance's; those without weight are left out."""
-        size = reference_view.color.shape[1]
-        target, alpha = (
-            F.interpolate(picture, (size, size), mode="area").permute(0, 2, 3, 1)
-            for picture in (self._target, self._target_alpha)
-        )
         weights, step = self.stage.losses, self.step_count
-        losses = {
-            "color": color_loss(reference_view.color, target),
-            "mask": mask_loss(reference_view.alpha, alpha),
-        }
+        losses = self.reference.losses(reference_view) if self.reference and reference_view else {}
         if weights.opaque(step):
             losses["opaque"] = opaque_loss(random_view.alpha)
         if weights.scale(step):
@@ -136,20 +124,9 @@ class Trainer:
         """White backgrounds."""
         return torch.ones(count, 3, device=self.device)
 
-    def reference_camera(self, size: int) -> Cameras:
-        """The camera of the picture."""
-        config = self.stage.cameras
-        return Cameras.orbit(
-            elevation=self.recipe.reference_elevation,
-            azimuth=0.0,
-            radius=config.radius,
-            fov_y=config.fov_y,
-            size=size,
-        )
-
-    def render_reference(self, size: int) -> Render:
-        """The scene from the picture's camera, on white."""
-        return self.renderer(self.scene, self.reference_camera(size), self.white(1))
+    def render_reference(self, size: int) -> Render | None:
+        """The scene from the picture's camera, on white; None if there is no picture."""
+        return self.renderer(self.scene, self.reference.camera(size), self.white(1)) if self.reference else None
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on: tensors and plain values."""

@@ -1,0 +1,41 @@
+"""Latents that a scene renders itself (Latent-NeRF, Metzer et al. 2022, https://arxiv.org/abs/2211.07600): no encoder.
+
+A channel is what the diffusion model adds noise to: already times the autoencoder's scaling factor, in no fixed range.
+"""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+LATENT_TO_RGB = (
+    (0.298, 0.207, 0.208),
+    (0.187, 0.286, 0.173),
+    (-0.158, 0.189, 0.264),
+    (-0.184, -0.271, -0.473),
+)
+"""Red, green and blue in [-1, 1] of each scaled latent channel of Stable Diffusion 1.4, whose autoencoder 2.x shares;
+other autoencoders, the embedded prior's among them, have other channels. From Latent-NeRF (eladrich/latent-nerf
+33199da, models/nerf_utils.py), after keturn, "Decoding latents to RGB without upscaling"
+(discuss.huggingface.co/t/23204)."""
+
+
+def resize_latents(latents: Float[Tensor, "B H W C"], size: int) -> Float[Tensor, "B C size size"]:
+    """Rendered latents at the U-Net's size, by antialiased bilinear interpolation; at that size unchanged.
+
+    Antialiased, so that the gradient reaches every pixel of a larger render (threestudio 28d9d80 does not, and trains
+    a quarter of the pixels of 256 x 256 at a step). Raises `ValueError` unless there are 4 channels.
+    """
+    if latents.shape[-1] != 4:
+        raise ValueError(
+            f"Expected rendered latents of 4 channels, but got {latents.shape[-1]}. Render 4 features, "
+            'or set the guidance to rendered="pictures".'
+        )
+    channels_first = latents.permute(0, 3, 1, 2)
+    if latents.shape[1] == latents.shape[2] == size:
+        return channels_first
+    return F.interpolate(channels_first, (size, size), mode="bilinear", antialias=True)
+
+
+def preview_latents(latents: Float[Tensor, "B H W 4"]) -> Float[Tensor, "B H W 3"]:
+    """Rough pictures in [0, 1] of Stable Diffusion's latents, without the decoder: (latents LATENT_TO_RGB + 1) / 2."""
+    return ((latents @ latents.new_tensor(LATENT_TO_RGB) + 1.0) / 2.0).clamp(0.0, 1.0)

@@ -1,0 +1,48 @@
+"""The picture that a run is given, and the view that must look like it."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from hash3d.cameras import Cameras, CameraSamplerConfig
+from hash3d.pictures import FramedPicture
+from hash3d.rendering.base import Render
+
+from .losses import color_loss, mask_loss
+
+
+class Reference:
+    """The reference picture on a device, at any size.
+
+    Args:
+        picture: in the prior's framing, at least as large as the largest reference view.
+        elevation: degrees above the horizon from which it was taken; its azimuth is 0.
+        cameras: distance and field of view, as the random views have them.
+        device: where the renders are.
+    """
+
+    def __init__(
+        self, picture: FramedPicture, *, elevation: float, cameras: CameraSamplerConfig, device: torch.device
+    ) -> None:
+        self.elevation, self.cameras = elevation, cameras
+        self._color = picture.color_on_white.permute(2, 0, 1)[None].to(device)
+        self._alpha = picture.alpha.permute(2, 0, 1)[None].to(device)
+
+    def on_white(self, size: int) -> Float[Tensor, "1 3 S S"]:
+        """The picture on white, in [0, 1]."""
+        return F.interpolate(self._color, (size, size), mode="area")
+
+    def camera(self, size: int) -> Cameras:
+        """The camera that it was taken with, of `size` pixels."""
+        config = self.cameras
+        return Cameras.orbit(elevation=self.elevation, azimuth=0.0, radius=config.radius, fov_y=config.fov_y, size=size)
+
+    def losses(self, view: Render) -> dict[str, Float[Tensor, ""]]:
+        """How far a square render of `camera` on white is from the picture: "color" and "mask", not weighted."""
+        size = view.color.shape[1]
+        alpha = F.interpolate(self._alpha, (size, size), mode="area")
+        return {
+            "color": color_loss(view.color, self.on_white(size).permute(0, 2, 3, 1)),
+            "mask": mask_loss(view.alpha, alpha.permute(0, 2, 3, 1)),
+        }
