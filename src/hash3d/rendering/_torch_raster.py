@@ -1,0 +1,118 @@
+"""Which face each pixel sees, in plain PyTorch: the definition, and the backend wherever nvdiffrast is not installed.
+
+Each face is tried at the pixels of its bounding box, all faces at once, so the work grows with the area that the faces
+cover and not with faces times pixels. Both sides of a face are visible.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+BLOCK_ELEMENTS = 4_000_000
+"""Pairs of a face and a pixel that are tried at once."""
+
+
+class Projected(NamedTuple):
+    """A mesh in one view.
+
+    `screen` are pixels (column, row), `depths` are distances along the camera's z axis. `faces` are those with no
+    corner nearer than the near plane, and `rows` their places among all faces of the mesh.
+    """
+
+    screen: Float[Tensor, "V 2"]
+    depths: Float[Tensor, " V"]
+    faces: Int[Tensor, "F 3"]
+    rows: Int[Tensor, " F"]
+
+
+def barycentric(
+    corners: Float[Tensor, "*N 3 2"], depths: Float[Tensor, "*N 3"], pixels: Float[Tensor, "*N 2"]
+) -> tuple[Float[Tensor, "*N 3"], Float[Tensor, "*N"]]:
+    """Coordinates on a face in space of the points that pixels see, and their depths.
+
+    In the image the coordinates are the areas e_i of the triangles between the pixel and two corners (Pineda 1988).
+    In space they are e_i / z_i over their sum, and 1 / z is linear in the image (Heckbert and Moreton 1991).
+    """
+    relative = corners - pixels[..., None, :]
+    weights = edge_functions(relative)
+    area = weights.sum(dim=-1, keepdim=True)
+    inverse = weights / torch.where(area == 0, 1.0, area) / depths
+    total = inverse.sum(dim=-1, keepdim=True)
+    return inverse / total, 1.0 / total[..., 0]
+
+
+def visible_faces(projected: Projected, size: tuple[int, int]) -> Int[Tensor, "H W"]:
+    """The row of `projected.faces` that is nearest at each pixel centre, -1 for none; equal depths: the lowest row.
+
+    A pixel centre on an edge belongs to the faces on both sides: nothing falls between faces that share vertices, since
+    an edge function of two such faces differs in its sign alone.
+    """
+    width, height = size
+    device = projected.depths.device
+    nearest = torch.full((width * height,), torch.inf, dtype=projected.depths.dtype, device=device)
+    face_of = torch.full((width * height,), len(projected.faces), dtype=torch.int64, device=device)
+    corners = projected.screen[projected.faces]
+    # The first pixel centre at or after the least coordinate, and the first one after the greatest.
+    limit = torch.tensor([width, height], device=device)
+    first = (corners.amin(dim=1) - 0.5).ceil().clamp(min=0).minimum(limit).long()
+    last = (corners.amax(dim=1) + 0.5).floor().clamp(min=0).minimum(limit).long()
+    spans = (last - first).clamp(min=0)
+    counts = spans.prod(dim=-1)
+    for rows in _blocks(counts):
+        face, pixel, depth = _covered(projected, corners, rows, first, spans, counts, width)
+        before = nearest
+        nearest = before.scatter_reduce(0, pixel, depth, "amin")
+        face_of = torch.where(nearest < before, len(projected.faces), face_of)
+        wins = depth == nearest[pixel]
+        face_of = face_of.scatter_reduce(0, pixel[wins], face[wins], "amin")
+    return torch.where(nearest.isfinite(), face_of, -1).reshape(height, width)
+
+
+def _blocks(counts: Int[Tensor, " F"]) -> list[Int[Tensor, " M"]]:
+    """Rows of the faces that have pixels to try, in groups of about `BLOCK_ELEMENTS` pixels."""
+    rows = (counts > 0).nonzero()[:, 0]
+    if not len(rows):
+        return []
+    groups = counts[rows].cumsum(0) // BLOCK_ELEMENTS
+    return list(rows.split(torch.unique_consecutive(groups, return_counts=True)[1].tolist()))
+
+
+def _covered(
+    projected: Projected,
+    corners: Float[Tensor, "F 3 2"],
+    rows: Int[Tensor, " M"],
+    first: Int[Tensor, "F 2"],
+    spans: Int[Tensor, "F 2"],
+    counts: Int[Tensor, " F"],
+    width: int,
+) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"], Float[Tensor, " P"]]:
+    """Faces `rows` and the pixels whose centres they cover, with the depths there."""
+    face, place = expand(counts[rows])
+    face = rows[face]
+    across = spans[face, 0]
+    column, row = first[face, 0] + place % across, first[face, 1] + place // across
+    pixels = torch.stack([column, row], dim=-1).to(corners) + 0.5
+    areas = edge_functions(corners[face] - pixels[:, None])
+    covered = (((areas >= 0).all(dim=-1)) | ((areas <= 0).all(dim=-1))) & (areas.sum(dim=-1) != 0)
+    face = face[covered]
+    depth = barycentric(corners[face], projected.depths[projected.faces[face]], pixels[covered])[1]
+    return face, (row * width + column)[covered], depth
+
+
+def edge_functions(corners: Float[Tensor, "*N 3 2"]) -> Float[Tensor, "*N 3"]:
+    """Twice the signed areas between the origin and two corners, in the order of the corner left out.
+
+    Written as two products and a difference: swapping the corners of an edge then changes the sign and no bit else.
+    """
+    x, y = corners.unbind(-1)
+    next_x, next_y, last_x, last_y = x.roll(-1, -1), y.roll(-1, -1), x.roll(1, -1), y.roll(1, -1)
+    return next_x * last_y - last_x * next_y
+
+
+def expand(counts: Int[Tensor, " N"]) -> tuple[Int[Tensor, " M"], Int[Tensor, " M"]]:
+    """Item n `counts[n]` times over: the item, and the place among its copies."""
+    items = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    starts = counts.cumsum(0) - counts
+    return items, torch.arange(len(items), device=counts.device) - starts[items]

@@ -1,0 +1,105 @@
+"""Colours for the texture of a mesh: from any function of the surface's points, or from pictures of the surface."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+from hash3d.cameras import Cameras
+from hash3d.rendering._torch_raster import Projected, barycentric, visible_faces
+from hash3d.rendering.raster import RasterRendererConfig, render_surface
+from hash3d.representations.mesh import Mesh, SurfacePoints
+from hash3d.representations.textured_mesh import TexturedMesh
+
+PointColors = Callable[[SurfacePoints], Float[Tensor, "N 3"]]
+"""RGB in [0, 1] of points on a mesh; the `colors_at` of any surface is one."""
+
+
+@torch.no_grad()
+def bake(surface: TexturedMesh, colors: PointColors) -> None:
+    """Set the texture of `surface` to `colors` at the centres of its texels; empty ones copy the nearest."""
+    points, texels = texel_points(surface)
+    size = len(surface.texture_logits)
+    texture = points.weights.new_zeros(size * size, 3).index_copy(0, texels, colors(points).to(points.weights))
+    covered = torch.zeros(size * size, dtype=torch.bool, device=texels.device)
+    covered[texels] = True
+    surface.set_texture(fill(texture.reshape(size, size, 3), covered.reshape(size, size)))
+
+
+@torch.no_grad()
+def texel_points(surface: TexturedMesh) -> tuple[SurfacePoints, Int[Tensor, " N"]]:
+    """The surface's points at the centres of the texels that a face covers, and those texels (row-major)."""
+    mesh, size = surface.mesh(), len(surface.texture_logits)
+    depths = torch.ones_like(surface.uv[:, 0])
+    rows = torch.arange(len(mesh), device=depths.device)
+    u, v = surface.uv.unbind(-1)
+    projected = Projected(torch.stack([u, 1.0 - v], dim=-1) * size, depths, surface.uv_faces, rows)
+    seen = visible_faces(projected, (size, size)).flatten()
+    texels = (seen >= 0).nonzero()[:, 0]
+    centres = torch.stack([texels % size, texels // size], dim=-1).to(depths) + 0.5
+    corners = surface.uv_faces[seen[texels]]
+    weights = barycentric(projected.screen[corners], depths[corners], centres)[0]
+    areas = surface.texel_areas()[seen[texels]]
+    points = SurfacePoints(
+        mesh=mesh, faces=seen[texels], weights=weights, views=torch.zeros_like(texels), face_pixels=areas
+    )
+    return points, texels
+
+
+def fill(texture: Float[Tensor, "T T 3"], covered: Bool[Tensor, "T T"]) -> Float[Tensor, "T T 3"]:
+    """`texture` with each texel that is not covered set to the nearest one that is."""
+    rows, columns = ndimage.distance_transform_edt(~covered.cpu().numpy(), return_distances=False, return_indices=True)
+    return texture[torch.from_numpy(rows).long(), torch.from_numpy(columns).long()]
+
+
+def sample_image(image: Float[Tensor, "H W C"], pixels: Float[Tensor, "N 2"]) -> Float[Tensor, "N C"]:
+    """Values of `image` at `pixels` (column, row), linear between the centres of pixels."""
+    size = torch.tensor([image.shape[1], image.shape[0]]).to(pixels)
+    grid = (2.0 * pixels / size - 1.0)[None, None]
+    found = functional.grid_sample(image.permute(2, 0, 1)[None], grid, padding_mode="border", align_corners=False)
+    return found[0, :, 0].T
+
+
+def colors_from_views(
+    mesh: Mesh,
+    cameras: Cameras,
+    images: Float[Tensor, "B H W 3"],
+    *,
+    min_cosine: float = 0.5,
+    depth_tolerance: float = 0.02,
+    unseen: float = 0.5,
+) -> PointColors:
+    """Colours of points of `mesh` from `images` taken by `cameras`: means of the views that see the point.
+
+    A view counts if its ray meets the surface with a cosine above `min_cosine` (0.5 in DreamGaussian 69a3c70, which
+    keeps the first view rather than a mean), weighted by the cosine, and the point is no farther than
+    `depth_tolerance` (scene units) behind what the view sees of the mesh. Points that no view sees are grey, `unseen`.
+    """
+    config = RasterRendererConfig(antialias=False)
+    blank = Mesh(vertices=mesh.vertices.detach(), faces=mesh.faces, colors=torch.zeros_like(mesh.vertices))
+    render = render_surface(blank, cameras, images.new_zeros(len(cameras), 3), config=config)
+    depths = torch.where(render.alpha > 0, render.depth, torch.inf)[..., 0]
+
+    def colors(points: SurfacePoints) -> Float[Tensor, "N 3"]:
+        positions, normals = points.positions, points.normals
+        total = torch.zeros_like(positions[:, :1])
+        summed = torch.zeros_like(positions)
+        for view in range(len(cameras)):
+            eye, viewmat, intrinsic = (each[view].to(positions) for each in (cameras.eyes, cameras.viewmats, cameras.K))
+            cosines = (functional.normalize(eye - positions, dim=-1) * normals).sum(dim=-1)
+            local = positions @ viewmat[:3, :3].T + viewmat[:3, 3]
+            screen = local[:, :2] / local[:, 2:] * intrinsic.diagonal()[:2] + intrinsic[:2, 2]
+            column, row = screen.floor().long().unbind(-1)
+            values = sample_image(images[view].to(positions), screen)
+            inside = (column >= 0) & (column < cameras.width) & (row >= 0) & (row < cameras.height)
+            column, row = column.clamp(0, cameras.width - 1), row.clamp(0, cameras.height - 1)
+            seen = inside & (cosines > min_cosine) & (local[:, 2] < depths[view, row, column] + depth_tolerance)
+            weights = torch.where(seen, cosines, 0.0)[:, None]
+            summed = summed + weights * values
+            total = total + weights
+        return torch.where(total > 0, summed / total.clamp(min=1e-12), unseen)
+
+    return colors

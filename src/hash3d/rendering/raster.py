@@ -1,0 +1,173 @@
+"""Rasterisation of triangle meshes: a surface and cameras in, images out, differentiable in shape and colour."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hash3d.cameras import Cameras
+from hash3d.rendering._torch_raster import Projected, barycentric, edge_functions, visible_faces
+from hash3d.rendering.antialias import antialias
+from hash3d.rendering.base import Render
+from hash3d.rendering.shading import Shading
+from hash3d.representations.mesh import Mesh, Surface, SurfacePoints
+
+RasterBackend = Literal["auto", "torch", "nvdiffrast"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RasterRendererConfig:
+    """Constants of the rasteriser."""
+
+    near: float = 0.01
+    """Faces with a corner closer than this along the camera's z axis (scene units) are left out."""
+    antialias: bool = True
+    """Blend pixels across silhouettes. Without it no outline has a gradient."""
+    backend: RasterBackend = "auto"
+    """What finds the visible faces. auto: nvdiffrast on CUDA if it is installed, else torch."""
+
+    def __post_init__(self) -> None:
+        if self.near <= 0.0:
+            raise ValueError(f"Expected a near plane in front of the camera, but got {self.near}. Give near above 0.")
+
+    def build(self) -> "RasterRenderer":
+        """The renderer of this configuration."""
+        return RasterRenderer(self)
+
+
+class RasterRenderer:
+    """`render_surface` with its constants fixed."""
+
+    def __init__(self, config: RasterRendererConfig) -> None:
+        self.config = config
+
+    def __call__(
+        self,
+        surface: Surface,
+        cameras: Cameras,
+        background: Float[Tensor, "B 3"] | Float[Tensor, "B H W 3"],
+        *,
+        shading: Shading | None = None,
+    ) -> Render:
+        """See `render_surface`."""
+        return render_surface(surface, cameras, background, shading=shading, config=self.config)
+
+
+@dataclass(frozen=True)
+class _View:
+    """What one camera sees: the projected mesh, the pixels (row-major) that see a face, the points and depths there."""
+
+    projected: Projected
+    pixels: Int[Tensor, " N"]
+    points: SurfacePoints
+    depths: Float[Tensor, " N"]
+
+
+def render_surface(
+    surface: Surface,
+    cameras: Cameras,
+    background: Float[Tensor, "B 3"] | Float[Tensor, "B H W 3"],
+    *,
+    shading: Shading | None = None,
+    config: RasterRendererConfig | None = None,
+) -> Render:
+    """Images of `surface` from `cameras` over one colour or picture a view, on the surface's device and in its dtype.
+
+    A pixel has the colour, perspective-correct, of the nearest face at its centre; both sides of a face are seen.
+    `shading` puts light on the colours, which are then albedo, with smooth normals. Differentiable in the vertices,
+    through the interpolation and through the silhouettes (`hash3d.rendering.antialias`), in all that the colours depend
+    on, and in `background`.
+    """
+    config = config or RasterRendererConfig()
+    shape = (len(cameras), cameras.height, cameras.width, 3)
+    if background.shape not in ((len(cameras), 3), shape):
+        raise ValueError(
+            f"Expected one background colour for each of {len(cameras)} views, shape ({len(cameras)}, 3), or a "
+            f"picture, shape {shape}, but got {tuple(background.shape)}. Pass background.expand(len(cameras), 3)."
+        )
+    mesh = surface.mesh()
+    views = [_see(mesh, cameras, index, config) for index in range(len(cameras))]
+    points = SurfacePoints(
+        mesh=mesh,
+        faces=torch.cat([view.points.faces for view in views]),
+        weights=torch.cat([view.points.weights for view in views]),
+        views=torch.cat([view.points.views for view in views]),
+        face_pixels=torch.cat([view.points.face_pixels for view in views]),
+    )
+    colors = surface.colors_at(points)
+    if shading is not None:
+        colors = shading(colors, points.positions, points.normals if shading.needs_normals else None, points.views)
+    parts = colors.split([len(view.pixels) for view in views])
+    size = (cameras.width, cameras.height)
+    image = torch.stack([_paint(view, part, size, config) for view, part in zip(views, parts, strict=True)])
+    alpha = image[..., 4:]
+    behind = (background if background.dim() == 4 else background[:, None, None]).to(image)
+    color = image[..., :3] + (1.0 - alpha) * behind
+    return Render(color=color, alpha=alpha, depth=image[..., 3:4])
+
+
+def project(mesh: Mesh, cameras: Cameras, near: float) -> Projected:
+    """`mesh` in the image of a single camera, with the faces that lie wholly behind the near plane."""
+    like = mesh.vertices
+    viewmat, intrinsic = cameras.viewmats[0].to(like), cameras.K[0].to(like)
+    local = like @ viewmat[:3, :3].T + viewmat[:3, 3]
+    in_front = local[:, 2] >= near
+    depths = torch.where(in_front, local[:, 2], near)
+    screen = local[:, :2] / depths[:, None] * intrinsic.diagonal()[:2] + intrinsic[:2, 2]
+    rows = in_front[mesh.faces].all(dim=-1).nonzero()[:, 0]
+    return Projected(screen, depths, mesh.faces[rows], rows)
+
+
+def _see(mesh: Mesh, cameras: Cameras, view: int, config: RasterRendererConfig) -> _View:
+    """The faces that one camera sees, and where each pixel's ray meets its face."""
+    projected = project(mesh, cameras[view], config.near)
+    size = (cameras.width, cameras.height)
+    with torch.no_grad():
+        match pick_raster_backend(config.backend, mesh.vertices.device):
+            case "nvdiffrast":
+                from hash3d.rendering._nvdiffrast import visible_faces_nvdiffrast
+
+                seen = visible_faces_nvdiffrast(projected, size).flatten()
+            case _:
+                seen = visible_faces(projected, size).flatten()
+    pixels = (seen >= 0).nonzero()[:, 0]
+    faces = projected.faces[seen[pixels]]
+    corners = projected.screen[faces]
+    centres = torch.stack([pixels % cameras.width, pixels // cameras.width], dim=-1).to(corners) + 0.5
+    weights, depths = barycentric(corners, projected.depths[faces], centres)
+    points = SurfacePoints(
+        mesh=mesh,
+        faces=projected.rows[seen[pixels]],
+        weights=weights,
+        views=torch.full_like(pixels, view),
+        face_pixels=0.5 * edge_functions(corners.detach()).sum(dim=-1).abs(),
+    )
+    return _View(projected, pixels, points, depths)
+
+
+def _paint(
+    view: _View, colors: Float[Tensor, "N 3"], size: tuple[int, int], config: RasterRendererConfig
+) -> Float[Tensor, "H W 5"]:
+    """Red, green, blue, depth and alpha over nothing: what no face covers is 0."""
+    width, height = size
+    values = torch.cat([colors, view.depths[:, None], torch.ones_like(view.depths)[:, None]], dim=-1)
+    image = values.new_zeros(height * width, 5).index_copy(0, view.pixels, values).reshape(height, width, 5)
+    if not config.antialias:
+        return image
+    nearest = torch.where(image[..., 4] > 0, image[..., 3], torch.inf).detach()
+    return antialias(image, nearest, view.projected, view.points.mesh.edges)
+
+
+def pick_raster_backend(backend: RasterBackend, device: torch.device) -> RasterBackend:
+    """The backend for tensors on `device`; an explicit choice that cannot run there is an error."""
+    if backend == "auto":
+        return "nvdiffrast" if device.type == "cuda" and find_spec("nvdiffrast") is not None else "torch"
+    if backend == "nvdiffrast" and device.type != "cuda":
+        raise ValueError(
+            f"The mesh backend 'nvdiffrast' needs tensors on cuda, but the surface is on {device}. Move the surface, "
+            f"or choose the backend 'auto'."
+        )
+    return backend

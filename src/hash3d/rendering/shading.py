@@ -1,0 +1,107 @@
+"""Light on a scene: albedo, a Lambertian point light, or the light alone (textureless).
+
+Poole et al. (2023), "DreamFusion", section 3.1 and appendix; numbers and draws of threestudio 28d9d80
+(models/materials/diffuse_with_point_light_material.py, data/uncond.py).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hash3d.cameras import Cameras
+
+Kind = Literal["albedo", "textureless", "lambertian"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShadingConfig:
+    """How often the light is on, how strong it is, and where it stands."""
+
+    albedo_until: int = 2001
+    """Before this step the colours are shown as they are."""
+    shaded_share: float = 0.75
+    """Share of the later steps with light."""
+    textureless_share: float = 0.5
+    """Share of the steps with light in which every surface is white."""
+    ambient: float = 0.1
+    """Light from everywhere."""
+    diffuse: float = 0.9
+    """Light of the point light on a surface that faces it."""
+    soft: bool = False
+    """Draw `diffuse` uniformly from [0, 1] at each step with light, and let `ambient` be 1 - `diffuse` (Magic3D)."""
+    light: Literal["dreamfusion", "magic3d"] = "dreamfusion"
+    """dreamfusion: in the direction of the eye plus a normal draw of variance 1 an axis; magic3d: at most 60 degrees
+    from the direction of the eye, uniform in that angle and around it."""
+    light_distance: tuple[float, float] = (0.8, 1.5)
+    """Range of the distance of the light from the origin, in scene units."""
+
+    def __post_init__(self) -> None:
+        if not (0.0 <= self.shaded_share <= 1.0 and 0.0 <= self.textureless_share <= 1.0):
+            raise ValueError("Expected shaded_share and textureless_share in [0, 1].")
+        if min(self.ambient, self.diffuse) < 0.0:
+            raise ValueError(f"Expected ambient and diffuse of at least 0, but got {self.ambient} and {self.diffuse}.")
+        if not 0.0 < self.light_distance[0] <= self.light_distance[1]:
+            raise ValueError(f"Expected a rising light_distance range above 0, but got {self.light_distance}.")
+
+    def draw(self, step: int, cameras: Cameras, generator: torch.Generator) -> "Shading":
+        """The shading of one step; every number comes from `generator` (on the CPU), as many at each step."""
+        coins = torch.rand(3, generator=generator).tolist()
+        lights = self.draw_lights(cameras, generator)
+        kind: Kind = "albedo"
+        if step >= self.albedo_until and coins[0] < self.shaded_share:
+            kind = "textureless" if coins[1] < self.textureless_share else "lambertian"
+        ambient, diffuse = (1.0 - coins[2], coins[2]) if self.soft else (self.ambient, self.diffuse)
+        return Shading(kind=kind, lights=lights, ambient=ambient, diffuse=diffuse)
+
+    def draw_lights(self, cameras: Cameras, generator: torch.Generator) -> Float[Tensor, "B 3"]:
+        """Positions of the point lights of B views."""
+        count = len(cameras)
+        low, high = self.light_distance
+        distances = low + (high - low) * torch.rand(count, 1, generator=generator)
+        if self.light == "dreamfusion":
+            around = cameras.eyes + torch.randn(count, 3, generator=generator)
+            return distances * F.normalize(around, dim=-1)
+        angle, turn = torch.rand(2, count, generator=generator) * torch.tensor([[math.pi / 3.0], [2.0 * math.pi]])
+        # The camera's axes: right, down, forward. The light is seen from the origin at `angle` from the eye.
+        local = torch.stack([angle.sin() * turn.cos(), angle.sin() * turn.sin(), -angle.cos()], dim=-1)
+        return distances * (cameras.c2w[:, :3, :3] @ local[:, :, None])[:, :, 0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shading:
+    """The light of B views: `lights` are world positions of point lights; `ambient` and `diffuse` are strengths."""
+
+    kind: Kind
+    lights: Float[Tensor, "B 3"]
+    ambient: float = 0.1
+    diffuse: float = 0.9
+
+    @property
+    def needs_normals(self) -> bool:
+        """Whether the light depends on the surface's direction."""
+        return self.kind != "albedo"
+
+    def __call__(
+        self,
+        albedo: Float[Tensor, "N 3"],
+        points: Float[Tensor, "N 3"],
+        normals: Float[Tensor, "N 3"] | None,
+        views: Int[Tensor, " N"],
+    ) -> Float[Tensor, "N 3"]:
+        """Colours of surface points with unit `normals`, each in the view of its number.
+
+        Lambert's law: albedo (ambient + diffuse max(0, n . l)), with l the unit vector to the light; white albedo when
+        textureless.
+        """
+        if self.kind == "albedo":
+            return albedo
+        if normals is None:
+            raise ValueError(f"Expected normals for {self.kind} shading, but got None. Query the field with normals.")
+        to_light = F.normalize(self.lights.to(points)[views] - points, dim=-1)
+        light = self.ambient + self.diffuse * (normals * to_light).sum(dim=-1, keepdim=True).clamp(min=0.0)
+        return light.expand_as(albedo) if self.kind == "textureless" else albedo * light

@@ -1,0 +1,175 @@
+"""A mesh that can change its topology: signed values and small offsets on a grid of tetrahedra.
+
+Shen et al. (2021), "Deep Marching Tetrahedra"; as the second stage of Magic3D (Lin et al. 2023) and Magic123 (Qian et
+al. 2023).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hash3d.representations.gaussians import ParameterGroup
+from hash3d.representations.mesh import Mesh, SurfacePoints
+from hash3d.representations.tetrahedra import grid_tetrahedra, grid_vertices, marching_tetrahedra
+
+PointFunction = Callable[[Float[Tensor, "N 3"]], Tensor]
+"""World positions in scene units to one value, shape "N" or "N 1", or to one colour, shape "N 3", each."""
+
+QUERY_POINTS = 65_536
+"""Points a field is asked for at once."""
+BORDER_VALUE = 1e-3
+"""Least value at the box's border: no surface leaves the box, so every surface is closed."""
+EMPTY_DENSITY = 1e-5
+"""Densities up to this do not count in the automatic threshold (threestudio 28d9d80, geometry/implicit_volume.py)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DmtetMeshConfig:
+    """The grid, its start and its learning rates; the defaults are those of threestudio's Magic123, second stage."""
+
+    resolution: int = 64
+    """Cells along each side of the box. 64 give 274,625 vertices, about as many as threestudio's irregular grid 128."""
+    radius: float = 1.0
+    """Half of a side of the box around the origin, in scene units, unless a density tightens it."""
+    max_offset: float = 0.5
+    """Farthest that a vertex moves along each axis, in cells (1/128 of the box at 64 cells, as in threestudio)."""
+    start_radius: float = 0.5
+    """Radius in scene units of the sphere that is the start if no field is given."""
+    values_lr: float = 1e-3
+    """Learning rate of the signed values (0.01 in Magic3D, as for the other two)."""
+    offsets_lr: float = 1e-3
+    """Learning rate of the offsets, before the hyperbolic tangent."""
+    colors_lr: float = 1e-3
+    """Learning rate of the colours at the vertices, before the sigmoid, or of the colour field."""
+    adam_eps: float = 1e-8
+    """Adam's epsilon."""
+
+    def __post_init__(self) -> None:
+        if self.resolution < 2:
+            raise ValueError(f"Expected at least 2 cells a side, but got {self.resolution}. Give a higher resolution.")
+        if not 0.0 < self.start_radius < self.radius:
+            raise ValueError(
+                f"Expected a start inside the box of radius {self.radius}, but got start_radius {self.start_radius}. "
+                f"Give 0 < start_radius < radius."
+            )
+        if not 0.0 <= self.max_offset <= 1.0:
+            raise ValueError(f"Expected max_offset between 0 and 1 cell, but got {self.max_offset}. Give 0.5.")
+
+    def build(self, sdf: PointFunction | None = None, color_field: nn.Module | None = None) -> "DmtetMesh":
+        """The surface where `sdf` changes sign from negative (inside) to positive; a sphere if it is None.
+
+        Colours are those of `color_field` (positions "N 3" to RGB "N 3", trained with the mesh), else grey ones at the
+        vertices. `ValueError` if the field has one sign in the whole box. Fields get positions on the CPU.
+        """
+        box = torch.tensor([[-self.radius] * 3, [self.radius] * 3])
+        field = sdf or (lambda points: points.norm(dim=-1) - self.start_radius)
+        return DmtetMesh(self, box, evaluate(field, grid_points(self.resolution, box)), color_field)
+
+    def build_from_density(
+        self, density: PointFunction, color_field: nn.Module | None = None, threshold: float | None = None
+    ) -> "DmtetMesh":
+        """The surface where `density` falls to `threshold`; None takes the mean of the densities above 1e-5.
+
+        The box is tightened: it is that of the surface on the whole grid, grown by a tenth of its size on each side.
+        The values are `threshold - density`, cut to [-1, 1] (threestudio 28d9d80, geometry/tetrahedra_sdf_grid.py).
+        """
+        whole = torch.tensor([[-self.radius] * 3, [self.radius] * 3])
+        found = evaluate(density, grid_points(self.resolution, whole))
+        if threshold is None:
+            threshold = float(found[found > EMPTY_DENSITY].mean())
+        coarse = DmtetMesh(self, whole, threshold - found, None).mesh().vertices.detach()
+        low, high = coarse.amin(dim=0), coarse.amax(dim=0)
+        margin = 0.1 * (high - low)
+        box = torch.stack([torch.maximum(low - margin, whole[0]), torch.minimum(high + margin, whole[1])])
+        values = (threshold - evaluate(density, grid_points(self.resolution, box))).clamp(-1.0, 1.0)
+        return DmtetMesh(self, box, values, color_field)
+
+
+class DmtetMesh(nn.Module):
+    """A trainable surface.
+
+    The parameters are `values` "V" (negative inside), `offsets` "V 3" (before the hyperbolic tangent) and either
+    `color_logits` "V 3" (before the sigmoid) or those of `color_field`; V = (resolution + 1)^3. `box` "2 3" holds the
+    least and greatest corner in scene units.
+    """
+
+    box: Tensor
+    vertices: Tensor
+    tetrahedra: Tensor
+    border: Tensor
+
+    def __init__(
+        self,
+        config: DmtetMeshConfig,
+        box: Float[Tensor, "2 3"],
+        values: Float[Tensor, " V"],
+        color_field: nn.Module | None,
+    ) -> None:
+        super().__init__()
+        vertices = grid_vertices(config.resolution)
+        border = ((vertices == 0.0) | (vertices == 1.0)).any(dim=-1)
+        if not bool((values[~border] < 0).any() and (values >= 0).any()):
+            raise ValueError(
+                f"Expected a field with an inside and an outside, but its values range from {float(values.min()):.3g} "
+                f"to {float(values.max()):.3g} at the grid's vertices. Give another threshold, or a larger radius."
+            )
+        self.config = config
+        self.register_buffer("box", box.clone())
+        self.register_buffer("vertices", vertices, persistent=False)
+        self.register_buffer("tetrahedra", grid_tetrahedra(config.resolution), persistent=False)
+        self.register_buffer("border", border, persistent=False)
+        self.values = nn.Parameter(values.clone())
+        self.offsets = nn.Parameter(torch.zeros_like(vertices))
+        self.color_field = color_field
+        self.color_logits = nn.Parameter(torch.zeros_like(vertices)) if color_field is None else None
+
+    def mesh(self) -> Mesh:
+        """The surface as a closed mesh, coloured unless there is a colour field; empty if nothing is inside."""
+        moved = self.vertices + self.config.max_offset / self.config.resolution * self.offsets.tanh()
+        vertices = torch.lerp(self.box[0], self.box[1], moved)
+        values = torch.where(self.border, self.values.clamp(min=BORDER_VALUE), self.values)
+        colors = None if self.color_logits is None else self.color_logits.sigmoid()
+        return marching_tetrahedra(vertices, values, self.tetrahedra, colors)
+
+    def colors_at(self, points: SurfacePoints) -> Float[Tensor, "N 3"]:
+        """RGB of the field at the points' positions, or of the vertices in between."""
+        if self.color_field is None:
+            return points.mesh.colors_at(points)
+        colors: Tensor = self.color_field(points.positions)
+        return colors
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """One group a parameter, under the parameter's name, and one for the colour field."""
+        config = self.config
+        field = self.color_field
+        colors = [self.color_logits] if field is None else list(field.parameters())
+        return [
+            {"name": "values", "params": [self.values], "lr": config.values_lr},
+            {"name": "offsets", "params": [self.offsets], "lr": config.offsets_lr},
+            {
+                "name": "color_logits" if field is None else "color_field",
+                "params": [parameter for parameter in colors if parameter is not None],
+                "lr": config.colors_lr,
+            },
+        ]
+
+    def build_optimizer(self) -> torch.optim.Adam:
+        """Adam over `parameter_groups()` with the configuration's epsilon."""
+        return torch.optim.Adam([dict(group) for group in self.parameter_groups()], eps=self.config.adam_eps)
+
+    def update_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Nothing: the learning rates are constant."""
+
+
+def grid_points(resolution: int, box: Float[Tensor, "2 3"]) -> Float[Tensor, "V 3"]:
+    """World positions of the grid's vertices."""
+    return torch.lerp(box[0], box[1], grid_vertices(resolution))
+
+
+@torch.no_grad()
+def evaluate(field: PointFunction, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+    """Values of a field, in blocks, without gradients."""
+    return torch.cat([field(block).reshape(len(block)).to(points) for block in points.split(QUERY_POINTS)])

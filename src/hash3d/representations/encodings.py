@@ -1,0 +1,167 @@
+"""From a point in the unit cube to features that a small network can read."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+HASH_PRIMES = (1, 2_654_435_761, 805_459_861)
+"""Multipliers of the spatial hash, one an axis (Mueller et al. 2022, section 3)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HashGridConfig:
+    """A multiresolution hash grid; the defaults are threestudio's (16 levels that grow 1.447 times, 16 to 4096).
+
+    Mueller et al. (2022), "Instant Neural Graphics Primitives with a Multiresolution Hash Encoding".
+    """
+
+    levels: int = 16
+    """Number of grids."""
+    features: int = 2
+    """Numbers a grid gives."""
+    log2_entries: int = 19
+    """Log2 of the most entries that a level stores; a grid with more corners is hashed. 14 is quick on a CPU."""
+    base_resolution: int = 16
+    """Cells a side of the coarsest grid."""
+    finest_resolution: int = 4096
+    """Cells a side of the finest grid; the levels between grow by the same factor (Mueller et al. 2022, eq. 3)."""
+    start_level: int | None = None
+    """Levels switched on at step 0; None switches all on. The others give zeros until their turn, coarse to fine."""
+    start_step: int = 2000
+    """Step at which levels begin to be added (threestudio 28d9d80, configs/dreamfusion-sd.yaml)."""
+    update_steps: int = 500
+    """Steps between two added levels: level count = start_level + floor(max(step - start_step, 0) / update_steps)."""
+
+    def __post_init__(self) -> None:
+        if min(self.levels, self.features, self.log2_entries, self.base_resolution, self.update_steps) < 1:
+            raise ValueError("Expected levels, features, log2_entries, base_resolution and update_steps of at least 1.")
+        if self.finest_resolution < self.base_resolution:
+            raise ValueError(
+                f"Expected finest_resolution >= base_resolution ({self.base_resolution}), but got "
+                f"{self.finest_resolution}."
+            )
+        if self.start_level is not None and not 1 <= self.start_level <= self.levels:
+            raise ValueError(f"Expected 1 <= start_level <= levels ({self.levels}), but got {self.start_level}.")
+
+    @property
+    def resolutions(self) -> list[int]:
+        """Cells a side of each level, floor(base * growth^level) (Mueller et al. 2022, eq. 2)."""
+        growth = (self.finest_resolution / self.base_resolution) ** (1.0 / max(self.levels - 1, 1))
+        return [math.floor(self.base_resolution * growth**level * (1.0 + 1e-9)) for level in range(self.levels)]
+
+    def active_levels(self, step: int) -> int:
+        """How many levels are on at `step`."""
+        if self.start_level is None:
+            return self.levels
+        return min(self.levels, self.start_level + max(step - self.start_step, 0) // self.update_steps)
+
+    def build(self, generator: torch.Generator) -> "HashGrid":
+        """A grid with entries uniform in [-1e-4, 1e-4] from `generator` (Mueller et al. 2022, section 4)."""
+        return HashGrid(self, generator)
+
+
+class HashGrid(nn.Module):
+    """Trilinear interpolation in `levels` grids whose corners are entries of a table.
+
+    A grid with at most 2^log2_entries corners has one entry a corner; in a larger one corners share entries by their
+    hash. `table` is "features entries", all levels after each other: one plane a feature, because PyTorch gathers
+    single numbers many times faster than short rows.
+    """
+
+    def __init__(self, config: HashGridConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        self.config = config
+        self.num_features = config.levels * config.features
+        self.active_levels = config.active_levels(0)
+        self.sizes = [min((resolution + 1) ** 3, 2**config.log2_entries) for resolution in config.resolutions]
+        entries = torch.empty(config.features, sum(self.sizes)).uniform_(-1e-4, 1e-4, generator=generator)
+        self.table = nn.Parameter(entries)
+
+    def set_step(self, step: int) -> None:
+        """Switch on the levels of `step`."""
+        self.active_levels = self.config.active_levels(step)
+
+    def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
+        """Features of points in [0, 1]^3, coarse levels first; points outside take the value at the nearest face.
+
+        Twice differentiable in the table and, inside a cell, in the points.
+        """
+        axes = points.T.clamp(0.0, 1.0)
+        tables = self.table.split(self.sizes, dim=1)[: self.active_levels]
+        levels = zip(tables, self.config.resolutions, strict=False)
+        planes = [plane for table, resolution in levels for plane in interpolate(table, axes, resolution)]
+        return torch.nn.functional.pad(torch.stack(planes), (0, 0, 0, self.num_features - len(planes))).T
+
+    def get_extra_state(self) -> dict[str, int]:
+        """The levels switched on, so that a checkpoint shows the same scene."""
+        return {"active_levels": self.active_levels}
+
+    def set_extra_state(self, state: Any) -> None:
+        """The inverse of `get_extra_state`."""
+        self.active_levels = state["active_levels"]
+
+
+def interpolate(
+    table: Float[Tensor, "features entries"], axes: Float[Tensor, "3 N"], resolution: int
+) -> list[Float[Tensor, " N"]]:
+    """The features of one level at the coordinates `axes` in [0, 1]. A cell's 8 corners lie along the first axes."""
+    scaled = axes * resolution
+    lower = scaled.detach().floor().clamp(max=resolution - 1)
+    share = scaled - lower
+    x, y, z = torch.stack([1.0 - share, share], dim=1)
+    weights = (x[:, None, None] * y[None, :, None] * z[None, None, :]).flatten(0, 2)
+    corners = torch.stack([lower, lower + 1.0], dim=1).long()
+    indices = corner_entries(corners, resolution, table.shape[1]).flatten()
+    return [(plane.gather(0, indices).view_as(weights) * weights).sum(dim=0) for plane in table]
+
+
+def corner_entries(corners: Int[Tensor, "3 2 N"], resolution: int, entries: int) -> Int[Tensor, "2 2 2 N"]:
+    """The entry of each corner of each cell, along x, y and z: its number if all fit, else its hash (eq. 4)."""
+    side = resolution + 1
+    fits = side**3 <= entries
+    x, y, z = (
+        corner * factor for corner, factor in zip(corners, (1, side, side**2) if fits else HASH_PRIMES, strict=True)
+    )
+    x, y, z = x[:, None, None], y[None, :, None], z[None, None, :]
+    return x + y + z if fits else (x ^ y ^ z) & (entries - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrequencyConfig:
+    """Sines and cosines of the coordinates (Mildenhall et al. 2020, "NeRF", eq. 4)."""
+
+    num_frequencies: int = 6
+    """Frequencies pi, 2 pi, 4 pi, ... of coordinates in [-1, 1]. NeRF has 10, Stable-DreamFusion 6."""
+
+    def __post_init__(self) -> None:
+        if self.num_frequencies < 1:
+            raise ValueError(f"Expected at least 1 frequency, but got {self.num_frequencies}.")
+
+    def build(self, generator: torch.Generator) -> "Frequency":
+        """The encoding; it has no parameters, so nothing is drawn."""
+        return Frequency(self)
+
+
+class Frequency(nn.Module):
+    """The coordinates in [-1, 1], then sin(2^k pi x), then cos(2^k pi x), for each k and axis."""
+
+    frequencies: Tensor
+
+    def __init__(self, config: FrequencyConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.num_features = 3 + 6 * config.num_frequencies
+        self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(config.num_frequencies), persistent=False)
+
+    def set_step(self, step: int) -> None:
+        """All frequencies are on at every step."""
+
+    def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
+        """Features of points in [0, 1]^3."""
+        centred = 2.0 * points - 1.0
+        angles = (centred[:, None, :] * self.frequencies[:, None]).flatten(1)
+        return torch.cat([centred, angles.sin(), angles.cos()], dim=-1)

@@ -1,0 +1,35 @@
+"""What every renderer and exporter of fields may ask of one."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldSamples:
+    """A field at N points: `density` in 1 / scene unit, `color` in C channels, `normal` unit vectors out of the scene.
+
+    `normal` is None unless it was asked for.
+    """
+
+    density: Float[Tensor, " N"]
+    color: Float[Tensor, "N C"]
+    normal: Float[Tensor, "N 3"] | None = None
+
+
+@runtime_checkable
+class Field(Protocol):
+    """A scene that has a density and a colour at every point of the cube [-radius, radius]^3."""
+
+    radius: float
+    channels: int
+
+    def density(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+        """Density at world positions, in 1 / scene unit."""
+        ...
+
+    def query(self, points: Float[Tensor, "N 3"], *, normals: bool = False) -> FieldSamples:
+        """Density, colour and, when asked, normals at world positions."""
+        ...

@@ -1,0 +1,260 @@
+"""Radiance fields: density and colour anywhere in a cube, from an encoding and two small networks.
+
+The layout is threestudio's (28d9d80, models/geometry/implicit_volume.py): density and colour networks of their own on
+one encoding, linear layers without bias, ReLU between. Colour does not depend on the direction of view.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hash3d.representations.encodings import FrequencyConfig, HashGridConfig
+from hash3d.representations.field import FieldSamples
+from hash3d.representations.gaussians import ParameterGroup
+
+
+@dataclass(frozen=True, kw_only=True)
+class NerfConfig:
+    """What every field has; `HashGridNerfConfig`, `VanillaNerfConfig` and `LatentNerfConfig` are the ones to build."""
+
+    encoding: HashGridConfig | FrequencyConfig
+    """What the networks see of a position."""
+    radius: float = 1.0
+    """Half the side in scene units of the cube that holds the scene."""
+    hidden_layers: int = 1
+    """Hidden layers of the density and of the colour network."""
+    hidden_width: int = 64
+    """Numbers in a hidden layer."""
+    channels: int = 3
+    """Channels of the colour: 3 for RGB, 4 for latents of Stable Diffusion."""
+    color_activation: Literal["sigmoid", "none"] = "sigmoid"
+    """sigmoid for colours in [0, 1]; none for latents."""
+    density_activation: Literal["softplus", "trunc_exp"] = "softplus"
+    """From the network's number plus the blob to a density of at least 0."""
+    blob: Literal["magic3d", "dreamfusion"] = "magic3d"
+    """The start: magic3d adds scale (1 - |x| / std), dreamfusion scale exp(-|x|^2 / (2 std^2)), before the activation
+    (threestudio 28d9d80, models/geometry/implicit_volume.py)."""
+    blob_scale: float = 10.0
+    """Height of the blob at the origin; 0 for none."""
+    blob_std: float = 0.5
+    """Size of the blob in scene units."""
+    normals: Literal["analytic", "finite_difference"] = "analytic"
+    """analytic: the exact gradient of the density, twice the time of a step; finite_difference: central, six more
+    densities a point."""
+    normal_epsilon: float = 0.01
+    """Half the distance in scene units of the central difference."""
+    encoding_lr: float = 0.01
+    """Learning rate of the encoding."""
+    density_lr: float = 0.01
+    """Learning rate of the density network (0.001 in Magic123)."""
+    color_lr: float = 0.01
+    """Learning rate of the colour network (0.001 in Magic123)."""
+    warmup_steps: int = 0
+    """Steps over which the learning rates rise linearly from a tenth."""
+    lr_decay: float = 1.0
+    """Factor that the learning rates have lost, log-linearly, at `lr_steps`; constant after."""
+    lr_steps: int = 10_000
+    """Step at which the learning rates are at their last."""
+    adam_eps: float = 1e-15
+    """Adam's epsilon (1e-8 in Zero-123 NeRF and Magic123)."""
+
+    def __post_init__(self) -> None:
+        if min(self.radius, self.blob_std, self.normal_epsilon, self.lr_decay) <= 0.0:
+            raise ValueError("Expected radius, blob_std, normal_epsilon and lr_decay above 0.")
+        if min(self.encoding_lr, self.density_lr, self.color_lr) <= 0.0:
+            raise ValueError("Expected encoding_lr, density_lr and color_lr above 0.")
+        if min(self.hidden_layers, self.hidden_width, self.channels) < 1:
+            raise ValueError("Expected hidden_layers, hidden_width and channels of at least 1.")
+        if not 0 <= self.warmup_steps < self.lr_steps:
+            raise ValueError(f"Expected 0 <= warmup_steps < lr_steps ({self.lr_steps}), but got {self.warmup_steps}.")
+
+    def build(self, generator: torch.Generator) -> "Nerf":
+        """A new field; every number comes from `generator` (on the CPU)."""
+        return Nerf(self, generator)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HashGridNerfConfig(NerfConfig):
+    """A field on a hash grid, as in DreamFusion, Magic3D, Zero-123 and Magic123 of threestudio."""
+
+    encoding: HashGridConfig | FrequencyConfig = field(default_factory=HashGridConfig)
+    radius: float = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class VanillaNerfConfig(NerfConfig):
+    """A field on sines and cosines with deep networks (Mildenhall et al. 2020), smooth and slow.
+
+    Stable-DreamFusion (0198976, nerf/network.py) has 6 frequencies, 4 linear layers and a width of 96.
+    """
+
+    encoding: HashGridConfig | FrequencyConfig = field(default_factory=FrequencyConfig)
+    hidden_layers: int = 3
+    hidden_width: int = 96
+    encoding_lr: float = 0.001
+    density_lr: float = 0.001
+    color_lr: float = 0.001
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentNerfConfig(NerfConfig):
+    """A field of Stable Diffusion's latents: 4 channels, no activation (Metzer et al. 2023, "Latent-NeRF").
+
+    Numbers: threestudio 28d9d80, configs/latentnerf.yaml. The supplement of Hash3D says "vanilla NeRF": that is
+    `encoding=FrequencyConfig()`.
+    """
+
+    encoding: HashGridConfig | FrequencyConfig = field(default_factory=HashGridConfig)
+    channels: int = 4
+    color_activation: Literal["sigmoid", "none"] = "none"
+    density_activation: Literal["softplus", "trunc_exp"] = "trunc_exp"
+    blob: Literal["magic3d", "dreamfusion"] = "dreamfusion"
+    blob_scale: float = 5.0
+    blob_std: float = 0.2
+    warmup_steps: int = 100
+    lr_decay: float = 0.1
+
+
+class Nerf(nn.Module):
+    """A trainable field."""
+
+    def __init__(self, config: NerfConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        self.config = config
+        self.radius, self.channels = config.radius, config.channels
+        self.encoding = config.encoding.build(generator)
+        widths = [self.encoding.num_features, *[config.hidden_width] * config.hidden_layers]
+        self.density_network = network([*widths, 1], generator)
+        self.color_network = network([*widths, config.channels], generator)
+
+    def set_step(self, step: int) -> None:
+        """Switch on what the encoding has at `step`. Call it at the start of each step."""
+        self.encoding.set_step(step)
+
+    def density(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+        """Density at world positions, in 1 / scene unit."""
+        return self._density(points, self._encode(points))
+
+    def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N C"]:
+        """Colour at world positions, without the density: what paints a mesh."""
+        return self._color(self._encode(points))
+
+    def query(self, points: Float[Tensor, "N 3"], *, normals: bool = False) -> FieldSamples:
+        """Density, colour and, when asked, normals at world positions.
+
+        Normals are differentiable in the parameters when gradients are on: losses of normals train the density.
+        """
+        training = torch.is_grad_enabled()
+        analytic = normals and self.config.normals == "analytic"
+        with torch.set_grad_enabled(training or analytic):
+            places = points.detach().requires_grad_() if analytic and not points.requires_grad else points
+            features = self._encode(places)
+            density = self._density(places, features)
+            color = self._color(features)
+            slope = None
+            if analytic:
+                slope = torch.autograd.grad(density.sum(), places, create_graph=training, retain_graph=training)[0]
+        if normals and slope is None:
+            slope = self._central_slope(points)
+        if not training:
+            density, color = density.detach(), color.detach()
+        normal = None if slope is None else -F.normalize(slope, dim=-1)
+        return FieldSamples(density=density, color=color, normal=normal)
+
+    def normals(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """Unit vectors down the slope of the density: out of the scene. Zero where the density is flat."""
+        normal = self.query(points, normals=True).normal
+        assert normal is not None
+        return normal
+
+    def _encode(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
+        return self.encoding(0.5 * (points / self.radius + 1.0))
+
+    def _density(self, points: Float[Tensor, "N 3"], features: Float[Tensor, "N F"]) -> Float[Tensor, " N"]:
+        raw = self.density_network(features)[:, 0] + self._blob(points)
+        return F.softplus(raw) if self.config.density_activation == "softplus" else trunc_exp(raw)
+
+    def _blob(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+        scale, std = self.config.blob_scale, self.config.blob_std
+        if self.config.blob == "magic3d":
+            return scale * (1.0 - points.norm(dim=-1) / std)
+        return scale * torch.exp(-points.square().sum(dim=-1) / (2.0 * std**2))
+
+    def _color(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N C"]:
+        raw = self.color_network(features)
+        return raw.sigmoid() if self.config.color_activation == "sigmoid" else raw
+
+    def _central_slope(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """Central differences of the density along the axes, times twice the distance (only the direction counts)."""
+        steps = self.config.normal_epsilon * torch.eye(3, dtype=points.dtype, device=points.device)
+        ahead, behind = (self.density((points + sign * steps[:, None]).flatten(0, 1)) for sign in (1.0, -1.0))
+        return (ahead - behind).view(3, -1).T
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """The groups "encoding" (when it has parameters), "density" and "color", with the rates at step 0."""
+        parts = {"encoding": self.encoding, "density": self.density_network, "color": self.color_network}
+        rates = self.learning_rates(0)
+        groups: list[ParameterGroup] = [
+            {"name": name, "params": list(part.parameters()), "lr": rates[name]} for name, part in parts.items()
+        ]
+        return [group for group in groups if group["params"]]
+
+    def build_optimizer(self) -> torch.optim.Adam:
+        """Adam over `parameter_groups()` with the configuration's epsilon."""
+        groups: list[dict[str, Any]] = [dict(group) for group in self.parameter_groups()]
+        return torch.optim.Adam(groups, eps=self.config.adam_eps)
+
+    def learning_rates(self, step: int) -> dict[str, float]:
+        """Learning rates at `step`: a linear rise from a tenth, then a log-linear fall, then constant."""
+        config = self.config
+        rise = 1.0 if step >= config.warmup_steps else 0.1 + 0.9 * step / config.warmup_steps
+        share = (min(max(step, config.warmup_steps), config.lr_steps) - config.warmup_steps) / (
+            config.lr_steps - config.warmup_steps
+        )
+        factor = rise * math.exp(share * math.log(config.lr_decay))
+        rates = {"encoding": config.encoding_lr, "density": config.density_lr, "color": config.color_lr}
+        return {name: factor * rate for name, rate in rates.items()}
+
+    def update_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Set the learning rates of `step` in the groups named by `parameter_groups`."""
+        rates = self.learning_rates(step)
+        for group in optimizer.param_groups:
+            group["lr"] = rates.get(group.get("name", ""), group["lr"])
+
+
+def network(widths: list[int], generator: torch.Generator) -> nn.Sequential:
+    """Linear layers without bias between `widths`, ReLU between them.
+
+    Weights are uniform in +-1 / sqrt(inputs), PyTorch's own start, but drawn from `generator`.
+    """
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(widths):
+        layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=False)
+        bound = 1.0 / math.sqrt(inputs)
+        nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+        layers += [layer, nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def trunc_exp(x: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """exp(x), whose derivative takes the exponent as at most 15 (torch-ngp's trunc_exp, as threestudio has it)."""
+    result: Tensor = _TruncatedExponential.apply(x)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _TruncatedExponential(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.exp()
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad_outputs[0] * x.clamp(max=15.0).exp()

@@ -1,0 +1,112 @@
+"""Which cells of a field's cube hold anything: rays skip the rest.
+
+Mueller et al. (2022), appendix C, with the numbers of nerfacc 0.5.2 (estimators/occ_grid.py) as threestudio uses it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from hash3d.representations.field import Field
+
+
+@dataclass(frozen=True, kw_only=True)
+class OccupancyGridConfig:
+    """How fine the grid is and how it follows the field."""
+
+    resolution: int = 32
+    """Cells a side of the cube [-radius, radius]^3."""
+    threshold: float = 0.01
+    """A cell whose alpha over one step of a ray is above min(threshold, mean alpha of all cells) is occupied."""
+    decay: float = 0.95
+    """A cell's alpha is max(decay * old, new): it falls slowly and rises at once."""
+    update_every: int = 16
+    """Steps between two updates."""
+    warmup_steps: int = 256
+    """Before this step an update looks at all cells; after, at a quarter of the cells drawn from all and as many drawn
+    from the occupied ones."""
+
+    def __post_init__(self) -> None:
+        if min(self.resolution, self.update_every) < 1:
+            raise ValueError("Expected resolution and update_every of at least 1.")
+        if self.threshold < 0.0 or not 0.0 <= self.decay < 1.0:
+            raise ValueError(
+                f"Expected threshold >= 0 and 0 <= decay < 1, but got threshold {self.threshold} and decay "
+                f"{self.decay}."
+            )
+
+    def build(self, radius: float) -> "OccupancyGrid":
+        """A grid over [-radius, radius]^3 (scene units), wholly occupied until its first update."""
+        return OccupancyGrid(self, radius)
+
+
+class OccupancyGrid(nn.Module):
+    """A cube of cells, each occupied or empty. Its state is in `state_dict`; it has no parameters."""
+
+    alphas: Tensor
+    occupied: Tensor
+
+    def __init__(self, config: OccupancyGridConfig, radius: float) -> None:
+        super().__init__()
+        self.config, self.radius = config, radius
+        count = config.resolution**3
+        self.register_buffer("alphas", torch.zeros(count))
+        self.register_buffer("occupied", torch.ones(count, dtype=torch.bool))
+
+    def contains(self, points: Float[Tensor, "*S 3"]) -> Bool[Tensor, "*S"]:
+        """Whether world positions lie in occupied cells. Points outside the cube do not."""
+        resolution = self.config.resolution
+        cells = ((points / self.radius + 1.0) * (0.5 * resolution)).floor()
+        x, y, z = cells.long().clamp(0, resolution - 1).unbind(-1)
+        inside = (points.abs() <= self.radius).all(dim=-1)
+        return self.occupied[(x * resolution + y) * resolution + z] & inside
+
+    @property
+    def min_alpha(self) -> float:
+        """Samples fainter than this need not be rendered: the threshold, or the mean alpha if that is less."""
+        return min(self.config.threshold, float(self.alphas.mean()))
+
+    def after_step(self, step: int, field: Field, step_length: float, generator: torch.Generator) -> bool:
+        """Update when `step` (counted from 0) is a multiple of `update_every`; says whether it did.
+
+        `step_length` is the distance in scene units between two samples of a ray.
+        """
+        due = step % self.config.update_every == 0
+        if due:
+            self.update(field, step_length, generator, every_cell=step < self.config.warmup_steps)
+        return due
+
+    @torch.no_grad()
+    def update(self, field: Field, step_length: float, generator: torch.Generator, *, every_cell: bool = True) -> None:
+        """Look at one random point of every cell, or of the cells of a later update; see the configuration.
+
+        All random numbers come from `generator` (on the CPU), as many on a GPU as on a CPU.
+        """
+        cells = self._all_cells() if every_cell else self._drawn_cells(generator)
+        jitter = torch.rand(len(cells), 3, generator=generator).to(self.alphas)
+        resolution = self.config.resolution
+        corners = torch.stack([cells // resolution**2, cells // resolution % resolution, cells % resolution], dim=-1)
+        points = self.radius * (2.0 * (corners + jitter) / resolution - 1.0)
+        # The larger of two looks at one cell counts; no two looks decay it twice.
+        found = torch.zeros_like(self.alphas)
+        alphas = 1.0 - torch.exp(-step_length * field.density(points)).to(found)
+        found.scatter_reduce_(0, cells, alphas, reduce="amax")
+        looked = torch.zeros_like(self.occupied)
+        looked[cells] = True
+        self.alphas = torch.where(looked, torch.maximum(self.config.decay * self.alphas, found), self.alphas)
+        self.occupied = self.alphas > self.alphas.mean().clamp(max=self.config.threshold)
+
+    def _all_cells(self) -> Int[Tensor, " K"]:
+        return torch.arange(len(self.alphas), device=self.alphas.device)
+
+    def _drawn_cells(self, generator: torch.Generator) -> Int[Tensor, " K"]:
+        """A quarter of the cells drawn from all, then as many drawn from the occupied ones."""
+        count = max(1, len(self.alphas) // 4)
+        anywhere = torch.randint(len(self.alphas), (count,), generator=generator).to(self.alphas.device)
+        occupied = self.occupied.nonzero()[:, 0]
+        if len(occupied) == 0:
+            return anywhere
+        picks = (torch.rand(count, generator=generator) * len(occupied)).long().to(self.alphas.device)
+        return torch.cat([anywhere, occupied[picks.clamp(max=len(occupied) - 1)]])

@@ -1,0 +1,170 @@
+"""A mesh of fixed topology with a texture: the second stage of DreamGaussian (Tang et al. 2024).
+
+A texture is an image "T T 3", its first row on top; texture coordinates (u, v) run from its lower left corner (0, 0) to
+its upper right corner (1, 1), so texel (column, row) has its centre at u = (column + 0.5) / T, v = 1 - (row + 0.5) / T.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hash3d.representations.gaussians import ParameterGroup
+from hash3d.representations.mesh import Mesh, SurfacePoints
+
+COARSEST_TEXELS = 16
+"""The side of the coarsest texel in texels: four halvings."""
+NUM_CHARTS = 100
+"""No piece of the unwrapped surface has more than one part in this of it: xatlas is slow over large pieces."""
+LOGIT_MARGIN = 1e-6
+"""Colours are cut to [1e-6, 1 - 1e-6] before the logit (DreamGaussian 69a3c70, mesh_renderer.py)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TexturedMeshConfig:
+    """The texture and the learning rates; the defaults are DreamGaussian's second stage."""
+
+    texture_size: int = 1024
+    """Texels a side, a multiple of 16."""
+    padding: int = 4
+    """Texels between two pieces of the unwrapped surface."""
+    texture_lr: float = 0.2
+    """Learning rate of the texture, before the sigmoid."""
+    offsets_lr: float | None = None
+    """Learning rate of the vertices' offsets, in scene units a step; None keeps the geometry as it is.
+
+    DreamGaussian has 1e-4 where it trains the geometry."""
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's averages ((0.95, 0.999) in DreamGaussian with Hash3D)."""
+
+    def __post_init__(self) -> None:
+        if self.texture_size < COARSEST_TEXELS or self.texture_size % COARSEST_TEXELS:
+            raise ValueError(
+                f"Expected a texture size that {COARSEST_TEXELS} divides, but got {self.texture_size}. Give 1024."
+            )
+
+    def build(self, mesh: Mesh) -> "TexturedMesh":
+        """`mesh` unwrapped, with a grey texture; `hash3d.rendering.bake` paints it. `ValueError` if it has no face."""
+        uv, uv_faces = unwrap(mesh, self.texture_size, self.padding)
+        return TexturedMesh(self, mesh, uv, uv_faces)
+
+
+class TexturedMesh(nn.Module):
+    """A trainable texture on a mesh.
+
+    The parameters are `texture_logits` "T T 3" (before the sigmoid) and, if the geometry learns, `offsets` "V 3" (scene
+    units). `uv` "K 2" are texture coordinates and `uv_faces` "F 3" rows of them: vertices are shared across the seams
+    of the texture, so a seam is no silhouette. A checkpoint brings its own mesh and texture size.
+    """
+
+    vertices: Tensor
+    faces: Tensor
+    uv: Tensor
+    uv_faces: Tensor
+
+    def __init__(
+        self, config: TexturedMeshConfig, mesh: Mesh, uv: Float[Tensor, "K 2"], uv_faces: Int[Tensor, "F 3"]
+    ) -> None:
+        super().__init__()
+        self.config = config
+        buffers = {"vertices": mesh.vertices, "faces": mesh.faces, "uv": uv, "uv_faces": uv_faces}
+        for name, values in buffers.items():
+            self.register_buffer(name, values.detach().clone())
+        self.texture_logits = nn.Parameter(mesh.vertices.new_zeros(config.texture_size, config.texture_size, 3))
+        self.offsets = None if config.offsets_lr is None else nn.Parameter(torch.zeros_like(self.vertices))
+
+    @property
+    def texture(self) -> Float[Tensor, "T T 3"]:
+        """The colours, in (0, 1)."""
+        return self.texture_logits.sigmoid()
+
+    @torch.no_grad()
+    def set_texture(self, texture: Float[Tensor, "T T 3"]) -> None:
+        """Take the colours of `texture`, RGB in [0, 1]."""
+        self.texture_logits.copy_(texture.to(self.texture_logits).logit(eps=LOGIT_MARGIN))
+
+    def mesh(self) -> Mesh:
+        """The geometry."""
+        vertices = self.vertices if self.offsets is None else self.vertices + self.offsets
+        return Mesh(vertices=vertices, faces=self.faces)
+
+    def colors_at(self, points: SurfacePoints) -> Float[Tensor, "N 3"]:
+        """RGB of the texture, filtered to the size of a pixel."""
+        uv = points.interpolate_corners(self.uv, self.uv_faces)
+        levels = 0.5 * torch.log2(self.texel_areas()[points.faces] / points.face_pixels)
+        return sample_texture(self.texture, uv, levels)
+
+    def texel_areas(self) -> Float[Tensor, " F"]:
+        """The area of each face on the texture, in texels."""
+        a, b, c = (self.uv[self.uv_faces] * len(self.texture_logits)).unbind(1)
+        (x1, y1), (x2, y2) = (b - a).unbind(-1), (c - a).unbind(-1)
+        return 0.5 * (x1 * y2 - x2 * y1).abs()
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """One group a parameter, under the parameter's name."""
+        groups: list[ParameterGroup] = [
+            {"name": "texture_logits", "params": [self.texture_logits], "lr": self.config.texture_lr}
+        ]
+        if self.offsets is not None and self.config.offsets_lr is not None:
+            groups.append({"name": "offsets", "params": [self.offsets], "lr": self.config.offsets_lr})
+        return groups
+
+    def build_optimizer(self) -> torch.optim.Adam:
+        """Adam over `parameter_groups()`."""
+        return torch.optim.Adam([dict(group) for group in self.parameter_groups()], betas=self.config.adam_betas)
+
+    def update_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Nothing: the learning rates are constant."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Take the sizes from the checkpoint before its values are copied."""
+        for name, own in (*self.named_buffers(recurse=False), *self.named_parameters(recurse=False)):
+            stored = state_dict.get(prefix + name)
+            if isinstance(stored, Tensor) and stored.dim() == own.dim():
+                own.data = own.data.new_empty(stored.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def sample_texture(
+    texture: Float[Tensor, "T T C"], uv: Float[Tensor, "N 2"], levels: Float[Tensor, " N"]
+) -> Float[Tensor, "N C"]:
+    """Values of `texture` at `uv`, linear between the centres of texels and between halvings (Williams 1983).
+
+    Level l is the texture halved l times by means of 2 x 2 texels; levels are cut to [0, 4]. The point of level 0 is
+    the plain bilinear value. Beyond the outermost centres the value is that of the border's texels.
+    """
+    values = texture.new_zeros(len(uv), texture.shape[-1])
+    image = texture.permute(2, 0, 1)[None]
+    last = COARSEST_TEXELS.bit_length() - 1
+    levels = levels.clamp(0, last)
+    for level in range(last + 1):
+        shares = 1.0 - (levels - level).abs()
+        used = (shares > 0).nonzero()[:, 0]
+        if len(used):
+            grid = ((2.0 * uv[used] - 1.0) * uv.new_tensor([1.0, -1.0]))[None, None]
+            found = functional.grid_sample(image, grid, padding_mode="border", align_corners=False)
+            values = values.index_add(0, used, shares[used, None] * found[0, :, 0].T)
+        image = functional.avg_pool2d(image, 2) if level < last else image
+    return values
+
+
+def unwrap(mesh: Mesh, texture_size: int, padding: int) -> tuple[Float[Tensor, "K 2"], Int[Tensor, "F 3"]]:
+    """Texture coordinates by xatlas (Young 2018), and which of them the corners of each face have."""
+    if not len(mesh):
+        raise ValueError("Expected a mesh with faces, but it has none. Lower the threshold it was made with.")
+    try:
+        import xatlas
+    except ImportError as error:
+        raise ImportError("Texture coordinates need xatlas. Run pip install xatlas.") from error
+    atlas = xatlas.Atlas()
+    charts, packing = xatlas.ChartOptions(), xatlas.PackOptions()
+    charts.max_chart_area = float(mesh.face_areas.sum()) / NUM_CHARTS
+    packing.resolution, packing.padding, packing.bilinear = texture_size, padding, True
+    atlas.add_mesh(mesh.vertices.detach().cpu().float().numpy(), mesh.faces.cpu().int().numpy().astype("uint32"))
+    atlas.generate(charts, packing)
+    _, corners, uv = atlas[0]
+    like = mesh.vertices
+    return torch.from_numpy(uv).to(like), torch.from_numpy(corners.astype("int64")).to(like.device)

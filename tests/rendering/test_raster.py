@@ -1,0 +1,343 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+from scipy.spatial import ConvexHull
+
+from hash3d.cameras import Cameras
+from hash3d.rendering.raster import RasterRendererConfig, pick_raster_backend, project, render_surface
+from hash3d.rendering.shading import Shading
+from hash3d.rendering.splat import render_gaussians
+from hash3d.representations.gaussians import GaussianTensors
+from hash3d.representations.mesh import Mesh, SurfacePoints
+from tests.shapes import ball, cube, joined, sphere, surface, torus
+
+WHITE = torch.ones(1, 3)
+
+
+def camera(size: int = 48, elevation: float = 20.0, azimuth: float = 30.0) -> Cameras:
+    return Cameras.orbit(elevation=elevation, azimuth=azimuth, radius=2.5, fov_y=40.0, size=size)
+
+
+def focal(size: int) -> float:
+    return 0.5 * size / math.tan(math.radians(20.0))
+
+
+class Positions:
+    """A surface whose colours are its world positions."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.shape = mesh
+
+    def mesh(self) -> Mesh:
+        return self.shape
+
+    def colors_at(self, points: SurfacePoints) -> torch.Tensor:
+        return points.positions
+
+
+def with_colors(mesh: Mesh, color: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Mesh:
+    return dataclasses.replace(mesh, colors=torch.tensor(color).to(mesh.vertices).expand_as(mesh.vertices))
+
+
+def cast_rays(mesh: Mesh, cameras: Cameras) -> tuple[torch.Tensor, torch.Tensor]:
+    """Nearest hit of each pixel's ray (Moeller and Trumbore 1997): distance "P" (infinite for none) and point "P 3"."""
+    origins, directions = (rays[0].reshape(-1, 3).double() for rays in cameras.rays())
+    a, b, c = mesh.vertices[mesh.faces].unbind(1)
+    first, second = b - a, c - a
+    p = torch.linalg.cross(directions[:, None], second[None])
+    determinant = (p * first).sum(-1)
+    offset = (origins[:, None] - a) / determinant[..., None]
+    u = (offset * p).sum(-1)
+    q = torch.linalg.cross(offset, first[None])
+    v = (directions[:, None] * q).sum(-1)
+    distance = torch.where((u >= 0) & (v >= 0) & (u + v <= 1), (second * q).sum(-1), torch.inf).amin(dim=1)
+    return distance, origins + distance[:, None] * directions
+
+
+@pytest.mark.parametrize("shape", [surface(torus, 10), cube(), ball(7)])
+def test_depth_and_attributes_are_those_of_ray_casting(shape):
+    view = camera()
+    render = render_surface(Positions(shape), view, WHITE, config=RasterRendererConfig(antialias=False))
+    distance, points = cast_rays(shape, view)
+    hit = distance.isfinite()
+    assert torch.equal(render.alpha.flatten() > 0, hit)
+    forward = view.c2w[0, :3, 2].double()
+    depth = (points - view.eyes[0].double()) @ forward
+    # Float32 camera matrices against float32 rays.
+    torch.testing.assert_close(render.depth.flatten()[hit], depth[hit], atol=1e-5, rtol=0)
+    torch.testing.assert_close(render.color.reshape(-1, 3)[hit], points[hit], atol=1e-5, rtol=0)
+    assert (render.color.reshape(-1, 3)[~hit] == 1).all()
+
+
+@pytest.mark.parametrize("elevation", [0.0, 35.0, 90.0])
+def test_a_sphere_has_the_area_and_depth_of_perspective(elevation):
+    """The cone around a sphere of radius r at distance d meets the image in a disc of radius f r / sqrt(d^2 - r^2)."""
+    shape = with_colors(ball(60))
+    render = render_surface(shape, camera(64, elevation), WHITE)
+    area = math.pi * (focal(64) * 0.6) ** 2 / (2.5**2 - 0.6**2)
+    assert float(render.alpha.sum()) == pytest.approx(area, rel=0.003)  # the polygon lacks 0.1 %
+    assert float(render.depth[0, 32, 32]) == pytest.approx(2.5 - 0.6, abs=0.002)
+
+
+def test_faces_smaller_than_pixels_have_smooth_outlines():
+    """Each pixel's alpha is near the share of the disc in it, measured with 32 x 32 points."""
+    size, many = 24, 32
+    render = render_surface(with_colors(ball(90)), camera(size, 10.0), WHITE)
+    places = (torch.arange(size * many) + 0.5) / many - size / 2
+    disc = places[:, None] ** 2 + places**2 < (focal(size) * 0.6) ** 2 / (2.5**2 - 0.6**2)
+    share = disc.double().reshape(size, many, size, many).mean(dim=(1, 3))
+    error = (render.alpha[0, ..., 0] - share).abs()
+    assert error.max() < 0.16  # one straight crossing a pixel, where the disc has a curve and two
+    assert error.sum() < 0.02 * share.sum()
+    plain = render_surface(
+        with_colors(ball(90)), camera(size, 10.0), WHITE, config=RasterRendererConfig(antialias=False)
+    )
+    assert (plain.alpha[0, ..., 0] - share).abs().sum() > 3 * error.sum()
+
+
+def test_a_cube_seen_from_the_front_has_the_exact_coverage_and_gradient():
+    """Its front is a square of side 2 f h / (d - h) pixels; sum(alpha) and the derivative by h are those of the area.
+
+    The square holds the centres of its corners' pixels; where it does not, their small coverage is left out.
+    """
+    half = torch.tensor(0.287, dtype=torch.float64, requires_grad=True)
+    unit = cube(1.0)
+    render = render_surface(with_colors(Mesh(vertices=half * unit.vertices, faces=unit.faces)), camera(48, 0, 0), WHITE)
+    side = 2 * focal(48) * half / (2.5 - half)
+    assert render.alpha.sum().item() == pytest.approx(side.item() ** 2, rel=1e-5)  # float32 cameras
+    reach = side.item() / 2
+    edges = torch.arange(49, dtype=torch.float64) - 24
+    line = (edges[1:].clamp(max=reach) - edges[:-1].clamp(min=-reach)).clamp(min=0)
+    torch.testing.assert_close(render.alpha[0, ..., 0], line[:, None] * line, atol=1e-4, rtol=0)
+    gradient = torch.autograd.grad(render.alpha.sum(), half, retain_graph=True)[0]
+    assert float(gradient) == pytest.approx(float(torch.autograd.grad(side**2, half)[0]), rel=1e-4)
+
+
+def test_area_and_outline_gradients_are_those_of_the_convex_hull():
+    """A turned cube's area is that of the hull of its projected corners, and sum(alpha) has its derivatives."""
+    shape, count = cube(0.4), 8
+    azimuth = [10.0 + 31.0 * view for view in range(count)]
+    views = Cameras.orbit(elevation=25.0, azimuth=azimuth, radius=2.5, fov_y=40.0, size=64)
+
+    def moved(values: torch.Tensor) -> Mesh:
+        """The cube scaled, and pushed aside and towards the front."""
+        vertices = shape.vertices * values[0] + torch.tensor([1.0, 0.5, 2.0]) * values[1]
+        return with_colors(Mesh(vertices=vertices, faces=shape.faces))
+
+    def hulls(values: torch.Tensor) -> torch.Tensor:
+        screens = [project(moved(values), views[view], 0.01).screen for view in range(count)]
+        return torch.tensor([ConvexHull(screen.numpy()).volume for screen in screens], dtype=torch.float64)
+
+    values = torch.tensor([1.0, 0.05], dtype=torch.float64, requires_grad=True)
+    areas = render_surface(moved(values), views, torch.ones(count, 3)).alpha.sum(dim=(1, 2, 3))
+    torch.testing.assert_close(areas.detach(), hulls(values.detach()), rtol=5e-4, atol=0)
+    gradients = torch.stack([torch.autograd.grad(area, values, retain_graph=True)[0] for area in areas])
+    for place, step in enumerate(1e-4 * torch.eye(2, dtype=torch.float64)):
+        expected = (hulls(values.detach() + step) - hulls(values.detach() - step)) / 2e-4
+        # An edge may be off by one of the about twenty rows that it crosses.
+        assert (gradients[:, place] - expected).abs().max() < 0.04 * expected.abs().max()
+
+
+@pytest.mark.parametrize("shape", [surface(torus, 6), joined(cube(0.3), cube(0.15, (0.2, 0.3, 0.5)))])
+def test_gradients_are_those_of_finite_differences(shape):
+    """Of every channel under random weights: interpolation, depth and silhouettes, in random directions of all inputs.
+
+    The image is smooth but where a pixel changes its face, which steps of 1e-6 leave out.
+    """
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(24, 24, 5, generator=generator, dtype=torch.float64)
+    inputs = [shape.vertices, torch.rand(shape.vertices.shape, generator=generator).double(), WHITE.double() * 0.3]
+
+    def total(vertices, colors, background):
+        mesh = Mesh(vertices=vertices, faces=shape.faces, colors=colors)
+        render = render_surface(mesh, camera(24), background)
+        return (torch.cat([render.color, render.alpha, render.depth], dim=-1)[0] * weights).sum()
+
+    leaves = [each.clone().requires_grad_() for each in inputs]
+    gradients = torch.autograd.grad(total(*leaves), leaves)
+    for place, gradient in enumerate(gradients):
+        for _ in range(4):
+            direction = torch.randn(gradient.shape, generator=generator, dtype=torch.float64)
+            sides = []
+            for step in (1e-6, -1e-6):
+                moved = [each + step * direction if i == place else each for i, each in enumerate(inputs)]
+                sides.append(float(total(*moved)))
+            expected = float((gradient * direction).sum())
+            assert (sides[0] - sides[1]) / 2e-6 == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_a_thing_in_front_has_outlines_and_a_hidden_one_has_none():
+    wall, front, behind = cube(0.5), cube(0.16, (0.0, 0.0, 0.8)), cube(0.16, (0.0, 0.0, -0.8))
+    scene = joined(wall, front, behind)
+    colors = torch.zeros_like(scene.vertices)
+    colors[8:16, 0] = 1.0
+    colors[16:, 1] = 1.0
+    scale = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    centres = torch.tensor([[0.0, 0.0, 0.8], [0.0, 0.0, -0.8]]).double()
+    moved = [centres[i] + scale[i] * (mesh.vertices - centres[i]) for i, mesh in enumerate((front, behind))]
+    mesh = Mesh(vertices=torch.cat([wall.vertices, *moved]), faces=scene.faces, colors=colors)
+    render = render_surface(mesh, camera(48, 0, 0), WHITE * 0)
+    side = 2 * focal(48) * 0.16 / (2.5 - 0.96)
+    assert render.color[..., 0].sum().item() == pytest.approx(side**2, rel=1e-3)
+    assert render.color[..., 1].sum().item() == 0
+    gradient = torch.autograd.grad(render.color[..., 0].sum(), scale)[0]
+    # d(side) / d(scale s) = 2 f 0.16 (2.5 - 0.8) / (2.5 - 0.8 - 0.16 s)^2
+    slope = 2 * side * 2 * focal(48) * 0.16 * 1.7 / 1.54**2
+    assert float(gradient[0]) == pytest.approx(slope, rel=1e-3)
+    assert float(gradient[1]) == 0
+
+
+def test_a_strip_between_pixel_centres_changes_nothing():
+    """No pixel has its colour, so its outlines have none to blend: what is behind stays as it is."""
+    wall = cube(0.5)
+    columns = torch.tensor([30.6, 30.9, 30.9, 30.6], dtype=torch.float64)
+    x, y = (columns - 24) / focal(48) * (2.5 - 0.8), torch.tensor([-0.2, -0.2, 0.2, 0.2]).double()
+    strip = torch.stack([x, y, torch.full_like(x, 0.8)], dim=-1)
+    both = joined(wall, Mesh(vertices=strip, faces=torch.tensor([[0, 1, 2], [0, 2, 3]])))
+    view = camera(48, 0, 0)
+    alone, found = (render_surface(Positions(mesh), view, WHITE) for mesh in (wall, both))
+    assert torch.equal(found.color, alone.color)
+    assert torch.equal(found.depth, alone.depth)
+
+
+def test_blending_takes_means():
+    """Triangles of all sizes through each other: alpha and colours stay in [0, 1], depths between the nearest and 0."""
+    generator = torch.Generator().manual_seed(0)
+    size = torch.rand(150, 1, 1, generator=generator) ** 3
+    vertices = (
+        torch.rand(150, 1, 3, generator=generator) - 0.5 + size * (torch.rand(150, 3, 3, generator=generator) - 0.5)
+    )
+    colors = torch.rand(450, 3, generator=generator)
+    mesh = Mesh(vertices=vertices.reshape(-1, 3), faces=torch.arange(450).reshape(-1, 3), colors=colors)
+    render = render_surface(mesh, camera(48), torch.rand(1, 3, generator=generator))
+    for image, most in ((render.alpha, 1.0), (render.color, 1.0), (render.depth, 3.5)):
+        assert image.min() >= -1e-6
+        assert image.max() <= most + 1e-6
+    assert ((render.alpha > 0.01) & (render.alpha < 0.99)).float().mean() > 0.05
+
+
+def test_faces_that_share_vertices_leave_no_holes():
+    """A sheet that covers the image, with corners and edges on pixel centres and anywhere else, in float32."""
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.cartesian_prod(torch.arange(-20, 21), torch.arange(-20, 21)).float()
+    first = torch.cartesian_prod(torch.arange(40), torch.arange(40)) @ torch.tensor([41, 1])
+    faces = torch.cat([first[:, None] + torch.tensor(three) for three in ([0, 41, 1], [1, 41, 42])])
+    for trial in range(12):
+        jitter = torch.rand(grid.shape, generator=generator) - 0.5 if trial else torch.zeros_like(grid)
+        flat = (grid + 0.8 * jitter) * 2.5 / focal(32)
+        vertices = torch.cat([flat, torch.zeros(len(flat), 1)], dim=-1)
+        render = render_surface(with_colors(Mesh(vertices=vertices, faces=faces)), camera(32, 0, 0), WHITE)
+        assert (render.alpha == 1).all()
+
+
+@pytest.mark.parametrize(("elevation", "azimuth"), [(0.0, 0.0), (30.0, 40.0), (-50.0, 200.0), (90.0, 10.0)])
+def test_a_small_thing_lands_where_the_splats_put_it(elevation, azimuth):
+    view = camera(48, elevation, azimuth)
+    for place in [(0.0, 0.0, 0.0), (0.3, -0.2, 0.4), (-0.35, 0.3, 0.1)]:
+        splat = GaussianTensors(
+            means=torch.tensor([place]),
+            quats=torch.tensor([[1.0, 0, 0, 0]]),
+            scales=torch.full((1, 3), 0.005),
+            opacities=torch.ones(1),
+            colors=torch.zeros(1, 3),
+        )
+        small = ball(8, 0.04, torch.float32)
+        moved = with_colors(Mesh(vertices=small.vertices + torch.tensor(place), faces=small.faces))
+        splats, mesh = render_gaussians(splat, view, WHITE), render_surface(moved, view, WHITE)
+        centres = []
+        for alpha in (splats.alpha[0, ..., 0], mesh.alpha[0, ..., 0]):
+            rows, columns = torch.meshgrid(torch.arange(48) + 0.5, torch.arange(48) + 0.5, indexing="ij")
+            centres.append(torch.stack([(alpha * columns).sum(), (alpha * rows).sum()]) / alpha.sum())
+        assert (centres[0] - centres[1]).abs().max() < 0.15  # pixels; the ball is 2 to 3 pixels wide
+        column, row = centres[1].long().tolist()
+        depths = [render.depth[0, row, column] / render.alpha[0, row, column] for render in (splats, mesh)]
+        assert float(depths[1]) == pytest.approx(float(depths[0]), abs=0.041)  # the ball's radius
+
+
+def test_views_of_a_batch_are_those_of_single_cameras():
+    views = Cameras.orbit(elevation=[0.0, 40.0], azimuth=[10.0, 120.0], radius=2.5, fov_y=40.0, size=24)
+    shape, background = Positions(surface(torus, 8)), torch.rand(2, 3)
+    both = render_surface(shape, views, background)
+    for index in range(2):
+        single = render_surface(shape, views[index], background[index : index + 1])
+        for name in ("color", "alpha", "depth"):
+            assert torch.equal(getattr(both, name)[index], getattr(single, name)[0])
+
+
+def test_a_picture_may_be_the_background():
+    picture = torch.rand(1, 24, 24, 3)
+    render = render_surface(with_colors(cube(), (0.0, 0.0, 0.0)), camera(24), picture)
+    torch.testing.assert_close(render.color, (1 - render.alpha) * picture.double())
+
+
+def test_light_falls_on_smooth_normals():
+    """A light at the eye on a white ball: the middle faces it and gets all, the outline hardly any."""
+    view = camera(48, 0.0, 0.0)
+    shading = Shading(kind="lambertian", lights=view.eyes, ambient=0.1, diffuse=0.9)
+    lit = render_surface(with_colors(ball(40, dtype=torch.float32)), view, WHITE, shading=shading)
+    assert float(lit.color[0, 24, 24, 0]) == pytest.approx(1.0, abs=1e-3)
+    # The normal of a point at depth z and offset x from the axis is (x, 2.5 - z) / 0.6.
+    x, depth = (34.5 - 24) / focal(48) * lit.depth[0, 24, 34, 0], lit.depth[0, 24, 34, 0]
+    normal = torch.tensor([x, 2.5 - depth]) / 0.6
+    to_light = torch.tensor([-x, depth])
+    cosine = float(normal @ to_light / to_light.norm())
+    assert float(lit.color[0, 24, 34, 0]) == pytest.approx(0.1 + 0.9 * cosine, abs=0.01)
+
+
+def test_nothing_and_things_behind_the_camera_leave_the_background():
+    empty = Mesh(vertices=torch.zeros(0, 3), faces=torch.zeros(0, 3, dtype=torch.int64), colors=torch.zeros(0, 3))
+    eye = camera().eyes[0]
+    around = ball(6, 0.2, torch.float32)
+    behind = with_colors(Mesh(vertices=around.vertices + 1.5 * eye, faces=around.faces))
+    passing = with_colors(Mesh(vertices=5 * around.vertices + eye, faces=around.faces))
+    for mesh in (empty, behind):
+        render = render_surface(mesh, camera(), WHITE * 0.25)
+        assert (render.color == 0.25).all()
+        assert float(render.alpha.sum()) == float(render.depth.sum()) == 0.0
+    render = render_surface(passing, camera(), WHITE)
+    assert render.color.isfinite().all()
+    assert render.depth.max() <= 1.01, "the far half of the ball around the eye"
+
+
+def test_mistakes_are_told():
+    with pytest.raises(ValueError, match="Expected one background colour for each of 1 views"):
+        render_surface(with_colors(cube()), camera(), torch.ones(3, 3))
+    with pytest.raises(ValueError, match="needs tensors on cuda"):
+        pick_raster_backend("nvdiffrast", torch.device("cpu"))
+    with pytest.raises(ValueError, match="near"):
+        RasterRendererConfig(near=0.0)
+    assert pick_raster_backend("auto", torch.device("cpu")) == "torch"
+
+
+def test_fitting_an_outline_moves_a_ball_to_its_place():
+    """Gradient descent on alpha alone: through nothing but silhouettes."""
+    shape = ball(12)
+    view = camera(32, 0.0, 0.0)
+    goal = torch.tensor([0.2, -0.15, 0.0]).double()
+
+    def alpha(shift: torch.Tensor) -> torch.Tensor:
+        return render_surface(with_colors(Mesh(vertices=shape.vertices + shift, faces=shape.faces)), view, WHITE).alpha
+
+    target = alpha(goal)
+    shift = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([shift], lr=0.03)
+    for _ in range(40):
+        optimizer.zero_grad()
+        (alpha(shift) - target).square().sum().backward()
+        optimizer.step()
+    assert (shift - goal)[:2].abs().max() < 0.01  # a pixel is 0.05 wide there
+
+
+@pytest.mark.gpu
+def test_nvdiffrast_equals_the_definition():
+    pytest.importorskip("nvdiffrast")
+    shape = surface(sphere, 16, torch.float32)
+    scene = Mesh(vertices=shape.vertices.cuda(), faces=shape.faces.cuda(), colors=shape.vertices.cuda())
+    renders = [
+        render_surface(scene, camera(64), WHITE.cuda(), config=RasterRendererConfig(backend=backend))
+        for backend in ("torch", "nvdiffrast")
+    ]
+    differences = (renders[0].color - renders[1].color).abs()
+    assert differences.quantile(0.99) < 1e-4  # a pixel centre on an edge may go to either face

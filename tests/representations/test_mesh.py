@@ -1,0 +1,72 @@
+import pytest
+import torch
+
+from hash3d.representations.mesh import Mesh, SurfacePoints, laplacian_smoothness, normal_consistency
+from tests.shapes import sphere, surface
+
+TETRAHEDRON = Mesh(
+    vertices=torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=torch.float64),
+    faces=torch.tensor([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]]),
+)
+
+
+def sheet(size: int) -> Mesh:
+    """A flat square of regular triangles' corners."""
+    vertices = torch.cartesian_prod(torch.arange(size), torch.arange(size), torch.zeros(1, dtype=torch.int64)).double()
+    first = torch.cartesian_prod(torch.arange(size - 1), torch.arange(size - 1)) @ torch.tensor([size, 1])
+    faces = torch.cat([first[:, None] + torch.tensor(three) for three in ([0, size, 1], [1, size, size + 1])])
+    return Mesh(vertices=vertices, faces=faces)
+
+
+def test_a_regular_tetrahedron_has_the_known_measures():
+    """Edge 2 sqrt(2). Vertex normals point from the centre; the centre of three vertices is -1/3 of the fourth."""
+    assert float(TETRAHEDRON.volume) == pytest.approx(8 / 3)
+    assert float(TETRAHEDRON.face_areas.sum()) == pytest.approx(8 * 3**0.5)
+    torch.testing.assert_close(TETRAHEDRON.vertex_normals, TETRAHEDRON.vertices / 3**0.5)
+    assert float(normal_consistency(TETRAHEDRON)) == pytest.approx(1 + 1 / 3)
+    assert float(laplacian_smoothness(TETRAHEDRON)) == pytest.approx(4 / 3 * 3**0.5)
+    assert TETRAHEDRON.edges.vertices.tolist() == [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
+    ends = TETRAHEDRON.edges.vertices[TETRAHEDRON.edges.of_face]
+    assert (ends != TETRAHEDRON.faces[..., None]).all(), "an edge lies opposite to its corner"
+
+
+def test_a_plane_is_smooth_and_a_bump_is_not():
+    flat = sheet(6)
+    assert float(normal_consistency(flat)) == pytest.approx(0, abs=1e-12)
+    inner = float(laplacian_smoothness(sheet(30))) / float(laplacian_smoothness(sheet(6)))
+    assert inner < 0.4, "only the rim, 4 (n - 1) of n^2 vertices, is away from its neighbours' centre"
+    bumped = flat.vertices.clone()
+    bumped[14, 2] = 1.0
+    bump = Mesh(vertices=bumped, faces=flat.faces)
+    assert normal_consistency(bump) > 0.01
+    assert laplacian_smoothness(bump) > laplacian_smoothness(flat) + 1 / 36
+
+
+def test_the_measures_gradients_are_those_of_finite_differences():
+    shape = surface(sphere, 4)
+
+    def measures(vertices):
+        mesh = Mesh(vertices=vertices, faces=shape.faces)
+        return normal_consistency(mesh), laplacian_smoothness(mesh), mesh.volume
+
+    assert torch.autograd.gradcheck(measures, shape.vertices.clone().requires_grad_())
+
+
+def test_an_empty_mesh_costs_nothing():
+    empty = Mesh(vertices=torch.zeros(0, 3), faces=torch.zeros(0, 3, dtype=torch.int64))
+    assert float(normal_consistency(empty)) == float(laplacian_smoothness(empty)) == float(empty.volume) == 0.0
+
+
+def test_points_interpolate_their_corners():
+    weights = torch.tensor([[1.0, 0.0, 0.0], [0.25, 0.25, 0.5]]).double()
+    zeros = torch.zeros(2, dtype=torch.int64)
+    points = SurfacePoints(
+        mesh=TETRAHEDRON, faces=torch.tensor([0, 3]), weights=weights, views=zeros, face_pixels=torch.ones(2)
+    )
+    expected = torch.tensor([[1.0, 1.0, 1.0], [-0.5, 0.0, -0.5 + 0.5]]).double()
+    expected[1] = 0.25 * TETRAHEDRON.vertices[1] + 0.25 * TETRAHEDRON.vertices[3] + 0.5 * TETRAHEDRON.vertices[2]
+    torch.testing.assert_close(points.positions, expected)
+    torch.testing.assert_close(points.normals.norm(dim=-1), torch.ones(2).double())
+    torch.testing.assert_close(points.normals[0], TETRAHEDRON.vertices[0] / 3**0.5)
+    with pytest.raises(ValueError, match="Expected a mesh with vertex colours"):
+        TETRAHEDRON.colors_at(points)
