@@ -1,0 +1,85 @@
+"""A start from Shap-E (Jun and Nichol 2023), a diffusion model of shapes, given a text.
+
+The folder is that of diffusers' `ShapEPipeline`. Only safetensors are read. GaussianDreamer uses the same model with
+fine-tuned weights; its numbers are those of its code, 06f24c0, systems/GaussianDreamer.py.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hash3d.representations.point_start import GrowthConfig, PointStart, grow_points, linear_to_srgb
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapEConfig:
+    """Which shape; the defaults are GaussianDreamer's."""
+
+    folder: Path
+    """A diffusers folder of Shap-E."""
+    prompt: str
+    """What the shape is of."""
+    guidance_scale: float = 15.0
+    """Weight of the text over no text. Shap-E itself uses 15."""
+    num_steps: int = 64
+    """Denoising steps."""
+    scale: float = 1.6
+    """Scene units of one unit of Shap-E, whose shapes lie in [-1, 1]^3."""
+    growth: GrowthConfig | None = field(default_factory=GrowthConfig)
+    """Whether points grow around the shape's vertices, in Shap-E's units."""
+
+    def build(self, generator: torch.Generator, device: str = "cpu") -> PointStart:
+        """The start of this configuration; every number comes from `generator` (on the CPU)."""
+        pipeline = load_shap_e(self.folder).to(device)
+        pipeline.set_progress_bar_config(disable=True)
+        mesh = pipeline(
+            self.prompt,
+            guidance_scale=self.guidance_scale,
+            num_inference_steps=self.num_steps,
+            generator=generator,
+            output_type="mesh",
+        ).images[0]
+        start = from_shap_e(mesh)
+        if self.growth is not None:
+            start = grow_points(start, self.growth, generator)
+        return start.scaled(self.scale)
+
+
+def load_shap_e(folder: Path) -> Any:
+    """The pipeline in a local folder, in float32.
+
+    Raises:
+        ValueError: the folder is not one of Shap-E, or does not load, in one sentence.
+    """
+    from diffusers import ShapEPipeline
+
+    if not (folder / "model_index.json").is_file():
+        raise ValueError(f"Expected a diffusers folder of Shap-E, but {folder} holds no model_index.json.")
+    halves = any(folder.glob("*/*.fp16.safetensors")) and not any(
+        folder.glob("prior/diffusion_pytorch_model.safetensors")
+    )
+    try:
+        return ShapEPipeline.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+            variant="fp16" if halves else None,
+        )
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"Expected a folder of Shap-E in safetensors, but {folder} does not load: {reason}") from error
+
+
+def from_shap_e(mesh: Any) -> PointStart:
+    """The vertices of what the pipeline returns as a mesh (`MeshDecoderOutput`), in its own units.
+
+    Shap-E has z up; its cameras begin at -y, where its objects' fronts are (diffusers 0.42.1, shap_e/camera.py). Its
+    decoder makes its colours linear; they are made sRGB again, where GaussianDreamer takes them as they are, darker.
+    """
+    x, y, z = mesh.verts.detach().float().cpu().unbind(-1)
+    linear = torch.stack([mesh.vertex_channels[name] for name in "RGB"], dim=-1).detach().cpu()
+    colors = torch.from_numpy(linear_to_srgb(linear.numpy())).float()
+    return PointStart(points=torch.stack([x, z, -y], dim=-1), colors=colors)

@@ -1,0 +1,167 @@
+"""Files of meshes, opened again by trimesh: geometry, texture, colours and axes."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from hash3d.cameras import Cameras
+from hash3d.export.density import GaussianField
+from hash3d.export.isosurface import IsosurfaceConfig, extract_mesh
+from hash3d.export.mesh import BakedMesh, write_glb, write_obj
+from hash3d.export.texture import bake_texture
+from hash3d.rendering.splat import render_gaussians
+from hash3d.representations.gaussians import GaussianTensors
+from hash3d.representations.mesh import Mesh
+from hash3d.representations.point_start import sample_mesh
+
+WRITERS = {"model.glb": write_glb, "model.obj": write_obj}
+
+
+@pytest.fixture(scope="module")
+def ball() -> Mesh:
+    """A ball of radius 0.5 at (0.1, 0.2, 0.3), with dark and bright colours at its vertices."""
+    sphere = trimesh.creation.icosphere(subdivisions=3, radius=0.5)
+    vertices = torch.tensor(sphere.vertices, dtype=torch.float32)
+    center = torch.tensor([0.1, 0.2, 0.3])
+    return Mesh(vertices=vertices + center, faces=torch.tensor(sphere.faces), colors=vertices + 0.5)
+
+
+@pytest.fixture(scope="module")
+def textured(ball) -> BakedMesh:
+    return bake_texture(ball, lambda points: points, size=128)
+
+
+def blobs() -> GaussianTensors:
+    """Red on the right (+x), green on top (+y), blue in front (+z)."""
+    return GaussianTensors(
+        means=0.3 * torch.eye(3),
+        quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(3, 1),
+        scales=torch.full((3, 3), 0.08),
+        opacities=torch.full((3,), 0.99),
+        colors=torch.eye(3),
+    )
+
+
+def opened(path) -> trimesh.Trimesh:
+    return trimesh.load_mesh(path, process=False)
+
+
+def glb_json(path) -> dict:
+    content = path.read_bytes()
+    return json.loads(content[20 : 20 + int.from_bytes(content[12:16], "little")])
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_geometry_and_normals_come_back(name, ball, tmp_path):
+    path = WRITERS[name](tmp_path / "new" / name, ball)
+    found = opened(path)
+    np.testing.assert_allclose(found.vertices, ball.vertices, atol=1e-6)
+    np.testing.assert_array_equal(found.faces, ball.faces)
+    directions = (ball.vertices - torch.tensor([0.1, 0.2, 0.3])) / 0.5
+    np.testing.assert_allclose(found.vertex_normals, directions, atol=0.01)
+    assert found.volume == pytest.approx(4 / 3 * math.pi * 0.5**3, rel=0.02)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_texture_and_coordinates_come_back(name, textured, tmp_path):
+    found = opened(WRITERS[name](tmp_path / name, textured))
+    np.testing.assert_allclose(found.visual.uv, textured.uv, atol=1e-6)
+    material = found.visual.material
+    picture = material.baseColorTexture if name.endswith("glb") else material.image
+    # A PNG keeps every texel; 8 bits are right to half a step.
+    np.testing.assert_allclose(np.asarray(picture) / 255.0, textured.texture, atol=0.5 / 255 + 1e-6)
+    # The colour at the top of the ball is its place, which the texture was painted with.
+    start = sample_mesh(tmp_path / name, 500, torch.Generator().manual_seed(0))
+    assert (start.colors - start.points.clamp(0.0, 1.0)).abs().mean() < 0.01
+
+
+def test_a_glb_has_matt_materials_and_one_embedded_png(textured, ball, tmp_path):
+    bare = Mesh(vertices=ball.vertices, faces=ball.faces)
+    for mesh, images in ((textured, 1), (ball, 0), (bare, 0)):
+        described = glb_json(write_glb(tmp_path / "model.glb", mesh))
+        surface = described["materials"][0]["pbrMetallicRoughness"]
+        assert (surface["metallicFactor"], surface["roughnessFactor"]) == (0.0, 1.0)
+        assert [image["mimeType"] for image in described.get("images", [])] == ["image/png"] * images
+        assert "NORMAL" in described["meshes"][0]["primitives"][0]["attributes"]
+
+
+def test_vertex_colours_are_linear_in_a_glb_and_plain_in_an_obj(ball, tmp_path):
+    plain = opened(write_obj(tmp_path / "model.obj", ball)).visual.vertex_colors[:, :3] / 255.0
+    np.testing.assert_allclose(plain, ball.colors, atol=0.5 / 255 + 1e-6)
+    (surface,) = trimesh.load_scene(write_glb(tmp_path / "model.glb", ball), process=False).geometry.values()
+    linear = surface.visual.vertex_attributes["color"][:, :3] / 255.0
+    srgb = ball.colors.double()
+    # IEC 61966-2-1, for colours above its straight part and a few below.
+    expected = torch.where(srgb > 0.04045, ((srgb + 0.055) / 1.055) ** 2.4, srgb / 12.92)
+    np.testing.assert_allclose(linear, expected, atol=0.5 / 255 + 1e-6)
+    start = sample_mesh(tmp_path / "model.glb", 300, torch.Generator().manual_seed(0))
+    expected = start.points - torch.tensor([0.1, 0.2, 0.3]) + 0.5
+    bright = expected.amin(dim=-1) > 0.2  # darker, 8 linear bits are coarse
+    torch.testing.assert_close(start.colors[bright], expected[bright], atol=0.02, rtol=0)
+
+
+def test_a_mesh_without_colours_is_written_too(ball, tmp_path):
+    bare = Mesh(vertices=ball.vertices.clone().requires_grad_(), faces=ball.faces)
+    assert len(opened(write_glb(tmp_path / "model.glb", bare)).faces) == len(ball.faces)
+    lines = write_obj(tmp_path / "model.obj", bare).read_text().splitlines()
+    assert {len(line.split()) for line in lines if line.startswith("v ")} == {4}
+
+
+def test_an_obj_names_the_files_beside_it(textured, tmp_path):
+    write_obj(tmp_path / "mug.obj", textured)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["mug.mtl", "mug.obj", "mug.png"]
+    assert "mtllib mug.mtl" in (tmp_path / "mug.obj").read_text()
+    assert "map_Kd mug.png" in (tmp_path / "mug.mtl").read_text()
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_failed_write_leaves_the_old_files_and_no_other(name, textured, ball, tmp_path, monkeypatch):
+    WRITERS[name](tmp_path / name, textured)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def fail(*_: object) -> None:
+        raise OSError("full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="full"):
+        WRITERS[name](tmp_path / name, ball)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_file_looks_like_the_scene_from_every_side(name, tmp_path):
+    scene = blobs()
+    field = GaussianField(scene)
+    mesh = extract_mesh(field.density, field.box, IsosurfaceConfig(level=0.3, resolution=32))
+    WRITERS[name](tmp_path / name, bake_texture(mesh, field.color, size=128))
+    start = sample_mesh(tmp_path / name, 2000, torch.Generator().manual_seed(0))
+    red = start.points[start.colors[:, 0] > 0.7]
+    torch.testing.assert_close(red.mean(dim=0), torch.tensor([0.3, 0.0, 0.0]), atol=0.02, rtol=0)
+    points = GaussianTensors(
+        means=start.points,
+        quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(len(start), 1),
+        scales=torch.full((len(start), 3), 0.01),
+        opacities=torch.full((len(start),), 0.9),
+        colors=start.colors,
+    )
+    cameras = Cameras.orbit(elevation=[0.0, 0.0, 70.0], azimuth=[0.0, 90.0, 30.0], radius=2.0, fov_y=40.0, size=48)
+    black = torch.zeros(3, 3)
+    expected, found = (render_gaussians(each, cameras, black).color for each in (scene, points))
+    for view in range(3):
+        for channel in range(3):
+            # Blobs of one colour: where the light is, to a pixel; what is hidden or missing would move or dim it.
+            torch.testing.assert_close(
+                centroid(found[view, ..., channel]), centroid(expected[view, ..., channel]), atol=1.0, rtol=0
+            )
+
+
+def centroid(image: torch.Tensor) -> torch.Tensor:
+    """Mean (row, column) of the light in an image "H W"; nothing where there is none to speak of."""
+    if image.sum() < 1.0:
+        return torch.full((2,), -1.0)
+    axis = torch.arange(len(image)).float()
+    return torch.stack([(image.sum(dim=1) * axis).sum(), (image.sum(dim=0) * axis).sum()]) / image.sum()
