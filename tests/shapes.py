@@ -1,10 +1,12 @@
-"""Meshes with known measures."""
+"""Meshes with known measures, and a camera that sees them."""
 
+import dataclasses
 import math
 
 import torch
 
-from hash3d.representations.mesh import Mesh
+from hash3d.cameras import Cameras
+from hash3d.representations.mesh import Mesh, SurfacePoints
 from hash3d.representations.tetrahedra import grid_tetrahedra, grid_vertices, marching_tetrahedra
 
 
@@ -62,3 +64,31 @@ def joined(*meshes: Mesh) -> Mesh:
     starts = torch.tensor([0, *(len(mesh.vertices) for mesh in meshes)]).cumsum(0)
     faces = torch.cat([mesh.faces + start for mesh, start in zip(meshes, starts[:-1], strict=True)])
     return Mesh(vertices=torch.cat([mesh.vertices for mesh in meshes]), faces=faces)
+
+
+WHITE = torch.ones(1, 3)
+
+
+def camera(size: int = 48, elevation: float = 20.0, azimuth: float = 30.0) -> Cameras:
+    return Cameras.orbit(elevation=elevation, azimuth=azimuth, radius=2.5, fov_y=40.0, size=size)
+
+
+def focal(size: int) -> float:
+    return 0.5 * size / math.tan(math.radians(20.0))
+
+
+class Positions:
+    """A surface whose colours are its world positions."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.shape = mesh
+
+    def mesh(self) -> Mesh:
+        return self.shape
+
+    def colors_at(self, points: SurfacePoints) -> torch.Tensor:
+        return points.positions
+
+
+def with_colors(mesh: Mesh, color: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Mesh:
+    return dataclasses.replace(mesh, colors=torch.tensor(color).to(mesh.vertices).expand_as(mesh.vertices))

@@ -18,12 +18,9 @@ OFTEN_FULL = replace(DEFAULT, reuse_probability=0.7)
 """So that cells come to hold several entries."""
 
 
-OPEN_CELLS = 8
-
-
 def draws(
     dwell: int,
-    open_cells: int = OPEN_CELLS,
+    open_cells: int = DRAWS.open_cells,
     cells: GridConfig | None = None,
     *,
     same_view: bool = False,

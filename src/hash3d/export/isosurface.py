@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hash3d.representations.mesh import Mesh
+from hash3d.representations.dmtet import EMPTY_DENSITY
+from hash3d.representations.mesh import Mesh, grown_box
 
 Density = Callable[[Float[Tensor, "N 3"]], Float[Tensor, " N"]]
 """Density at positions in scene units, at least 0; larger is inside."""
@@ -24,10 +25,6 @@ BLOCK = 8
 many small parts can leave out what is far from each cube."""
 POINTS_AT_ONCE = 32_768
 """Most positions in one call of a density."""
-MARGIN = 0.1
-"""Share of its size by which the first pass's box grows on each side for the second."""
-NOTHING = 1e-5
-"""Densities up to this are left out of the automatic level."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +61,13 @@ def extract_mesh(density: Density, box: Float[Tensor, "2 3"], config: Isosurface
     origin, spacing, values = _sample(density, box, config.resolution)
     level = config.level if config.level != "auto" else _automatic_level(values)
     found = without_small_components(_surface(origin, spacing, values, level), config.min_component)
-    low, high = found.vertices.amin(dim=0).to(box), found.vertices.amax(dim=0).to(box)
-    margin = MARGIN * (high - low)
-    tight = torch.stack([torch.maximum(low - margin, box[0]), torch.minimum(high + margin, box[1])])
-    refined = _surface(*_sample(density, tight, config.resolution), level)
+    refined = _surface(*_sample(density, grown_box(found, box), config.resolution), level)
     return without_small_components(refined, config.min_component)
 
 
 def _automatic_level(values: Float[np.ndarray, "X Y Z"]) -> float:
     """threestudio's "auto": the mean of what is not nothing."""
-    something = values[values > NOTHING]
+    something = values[values > EMPTY_DENSITY]
     if not something.size:
         raise ValueError(f"Expected a density above 0 in the box, but the largest is {values.max():.3g}. Train longer.")
     return float(something.mean())

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from hash3d.export.turntable import to_bytes
-from hash3d.files import replacing
+from hash3d.files import write_bytes
 from hash3d.representations.mesh import Mesh
 
 
@@ -40,7 +40,8 @@ class BakedMesh:
 def write_glb(path: Path, mesh: Mesh | BakedMesh) -> Path:
     """Write binary glTF 2.0 to `path`, whole or not at all, and return `path`."""
     content = _to_trimesh(mesh, linear_colors=True).export(file_type="glb", include_normals=True)
-    return _write(Path(path), content)
+    write_bytes(Path(path), content)
+    return Path(path)
 
 
 def write_obj(path: Path, mesh: Mesh | BakedMesh) -> Path:
@@ -57,14 +58,8 @@ def write_obj(path: Path, mesh: Mesh | BakedMesh) -> Path:
         geometry, include_normals=True, return_texture=True, mtl_name=f"{path.stem}.mtl", header=None
     )
     for name, content in others.items():
-        _write(path.with_name(name), content)
-    return _write(path, text.encode())
-
-
-def _write(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+        write_bytes(path.with_name(name), content)
+    write_bytes(path, text.encode())
     return path
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hash3d.files import replacing
+from hash3d.files import write_bytes
 from hash3d.representations.gaussians import PARAMETER_NAMES, Gaussians
 
 PlyLayout = Literal["inria", "gsplat"]
@@ -51,9 +51,7 @@ def write_ply(path: Path, gaussians: Gaussians, layout: PlyLayout = "inria") -> 
     properties = "".join(f"property float {name}\n" for name in names)
     header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(table)}\n{properties}end_header\n"
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_bytes(header.encode("ascii") + np.ascontiguousarray(table).tobytes())
+    write_bytes(path, header.encode("ascii") + np.ascontiguousarray(table).tobytes())
     return path
 
 

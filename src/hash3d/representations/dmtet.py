@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hash3d.representations.gaussians import ParameterGroup
-from hash3d.representations.mesh import Mesh, SurfacePoints
+from hash3d.representations.mesh import Mesh, SurfacePoints, grown_box
+from hash3d.representations.optimizer import ParameterGroup, build_adam
 from hash3d.representations.tetrahedra import grid_tetrahedra, grid_vertices, marching_tetrahedra
 
 PointFunction = Callable[[Float[Tensor, "N 3"]], Tensor]
@@ -73,17 +73,14 @@ class DmtetMeshConfig:
     ) -> "DmtetMesh":
         """The surface where `density` falls to `threshold`; None takes the mean of the densities above 1e-5.
 
-        The box is tightened: it is that of the surface on the whole grid, grown by a tenth of its size on each side.
+        The box is tightened: it is that of the surface on the whole grid, grown (`grown_box`).
         The values are `threshold - density`, cut to [-1, 1] (threestudio 28d9d80, geometry/tetrahedra_sdf_grid.py).
         """
         whole = torch.tensor([[-self.radius] * 3, [self.radius] * 3])
         found = evaluate(density, grid_points(self.resolution, whole))
         if threshold is None:
             threshold = float(found[found > EMPTY_DENSITY].mean())
-        coarse = DmtetMesh(self, whole, threshold - found, None).mesh().vertices.detach()
-        low, high = coarse.amin(dim=0), coarse.amax(dim=0)
-        margin = 0.1 * (high - low)
-        box = torch.stack([torch.maximum(low - margin, whole[0]), torch.minimum(high + margin, whole[1])])
+        box = grown_box(DmtetMesh(self, whole, threshold - found, None).mesh(), whole)
         values = (threshold - evaluate(density, grid_points(self.resolution, box))).clamp(-1.0, 1.0)
         return DmtetMesh(self, box, values, color_field)
 
@@ -158,7 +155,7 @@ class DmtetMesh(nn.Module):
 
     def build_optimizer(self) -> torch.optim.Adam:
         """Adam over `parameter_groups()` with the configuration's epsilon."""
-        return torch.optim.Adam([dict(group) for group in self.parameter_groups()], eps=self.config.adam_eps)
+        return build_adam(self.parameter_groups(), eps=self.config.adam_eps)
 
     def update_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Nothing: the learning rates are constant."""

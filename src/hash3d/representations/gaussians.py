@@ -6,11 +6,13 @@ degree 0.
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from hash3d.representations.optimizer import ParameterGroup, build_adam, set_learning_rates
 
 SH_DEGREE_0 = 0.28209479177387814
 """The constant spherical harmonic, 1 / (2 sqrt(pi)): a colour is `0.5 + SH_DEGREE_0 * sh0`."""
@@ -44,14 +46,6 @@ class Splats(Protocol):
     def gaussians(self) -> GaussianTensors:
         """The Gaussians of this scene, differentiable in its parameters."""
         ...
-
-
-class ParameterGroup(TypedDict):
-    """One named group of an optimizer of `torch.optim`."""
-
-    name: str
-    params: list[nn.Parameter]
-    lr: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +146,7 @@ class Gaussians(nn.Module):
 
     def build_optimizer(self) -> torch.optim.Adam:
         """Adam over `parameter_groups()` with the configuration's epsilon."""
-        groups: list[dict[str, Any]] = [dict(group) for group in self.parameter_groups()]
-        return torch.optim.Adam(groups, eps=self.config.adam_eps)
+        return build_adam(self.parameter_groups(), eps=self.config.adam_eps)
 
     def learning_rates(self, step: int) -> dict[str, float]:
         """Learning rates of the positions and colours at `step`: log-linear, then constant."""
@@ -166,9 +159,7 @@ class Gaussians(nn.Module):
 
     def update_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Set the learning rates that change for `step`, in the groups named after the parameters."""
-        rates = self.learning_rates(step)
-        for group in optimizer.param_groups:
-            group["lr"] = rates.get(group.get("name", ""), group["lr"])
+        set_learning_rates(optimizer, self.learning_rates(step))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take the number of Gaussians from the checkpoint before its values are copied."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hash3d.representations.encodings import FrequencyConfig, HashGridConfig
 from hash3d.representations.field import FieldSamples
-from hash3d.representations.gaussians import ParameterGroup
+from hash3d.representations.optimizer import ParameterGroup, build_adam, set_learning_rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,8 +207,7 @@ class Nerf(nn.Module):
 
     def build_optimizer(self) -> torch.optim.Adam:
         """Adam over `parameter_groups()` with the configuration's epsilon."""
-        groups: list[dict[str, Any]] = [dict(group) for group in self.parameter_groups()]
-        return torch.optim.Adam(groups, eps=self.config.adam_eps)
+        return build_adam(self.parameter_groups(), eps=self.config.adam_eps)
 
     def learning_rates(self, step: int) -> dict[str, float]:
         """Learning rates at `step`: a linear rise from a tenth, then a log-linear fall, then constant."""
@@ -223,9 +222,7 @@ class Nerf(nn.Module):
 
     def update_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Set the learning rates of `step` in the groups named by `parameter_groups`."""
-        rates = self.learning_rates(step)
-        for group in optimizer.param_groups:
-            group["lr"] = rates.get(group.get("name", ""), group["lr"])
+        set_learning_rates(optimizer, self.learning_rates(step))
 
 
 def network(widths: list[int], generator: torch.Generator) -> nn.Sequential:

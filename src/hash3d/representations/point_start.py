@@ -129,7 +129,7 @@ def read_point_cloud(file: Path, up: Up = "y") -> PointStart:
     if not len(points) or not np.isfinite(points).all():
         raise ValueError(f"Expected {file} to hold points, but it has none, or some that are not finite. Export again.")
     colors = np.concatenate([_point_colors(cloud) for cloud in clouds])
-    return PointStart(points=_to_world(points, up), colors=torch.from_numpy(colors).float())
+    return PointStart(points=to_world(points, up), colors=torch.from_numpy(colors).float())
 
 
 def sample_mesh(file: Path, num_points: int, generator: torch.Generator, up: Up = "y") -> PointStart:
@@ -152,7 +152,7 @@ def sample_mesh(file: Path, num_points: int, generator: torch.Generator, up: Up 
     points, faces, weights = sample_surface(mesh, num_points, return_barycentric=True, seed=seed)
     linear = file.suffix.lower() in (".glb", ".gltf")
     colors = _surface_colors(mesh.visual, mesh.faces[faces], weights, faces, linear)
-    return PointStart(points=_to_world(points, up), colors=torch.from_numpy(colors).float())
+    return PointStart(points=to_world(points, up), colors=torch.from_numpy(colors).float())
 
 
 def linear_to_srgb(linear: Any) -> Any:
@@ -160,6 +160,12 @@ def linear_to_srgb(linear: Any) -> Any:
     from trimesh.visual import color
 
     return color.linear_to_srgb(np.asarray(linear, dtype=np.float64).clip(0.0, 1.0))
+
+
+def to_world(points: Any, up: Up) -> Float[Tensor, "N 3"]:
+    """Positions of a file in our world: z up and front -y become y up and front +z by a quarter turn about x."""
+    x, y, z = torch.from_numpy(np.asarray(points, dtype=np.float32)).unbind(-1)
+    return torch.stack([x, z, -y] if up == "z" else [x, y, z], dim=-1)
 
 
 def _read(file: Path) -> Any:
@@ -178,12 +184,6 @@ def _read(file: Path) -> Any:
 
 def _has_faces(scene: Any) -> bool:
     return any(len(getattr(geometry, "faces", ())) for geometry in scene.geometry.values())
-
-
-def _to_world(points: Any, up: Up) -> Float[Tensor, "N 3"]:
-    """Positions of a file in our world: z up and front -y become y up and front +z by a quarter turn about x."""
-    x, y, z = torch.from_numpy(np.asarray(points, dtype=np.float32)).unbind(-1)
-    return torch.stack([x, z, -y] if up == "z" else [x, y, z], dim=-1)
 
 
 def _point_colors(cloud: Any) -> Any:

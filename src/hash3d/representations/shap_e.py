@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from hash3d.representations.point_start import GrowthConfig, PointStart, grow_points, linear_to_srgb
+from hash3d.representations.point_start import GrowthConfig, PointStart, grow_points, linear_to_srgb, to_world
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,6 @@ def from_shap_e(mesh: Any) -> PointStart:
     Shap-E has z up; its cameras begin at -y, where its objects' fronts are (diffusers 0.42.1, shap_e/camera.py). Its
     decoder makes its colours linear; they are made sRGB again, where GaussianDreamer takes them as they are, darker.
     """
-    x, y, z = mesh.verts.detach().float().cpu().unbind(-1)
     linear = torch.stack([mesh.vertex_channels[name] for name in "RGB"], dim=-1).detach().cpu()
     colors = torch.from_numpy(linear_to_srgb(linear.numpy())).float()
-    return PointStart(points=torch.stack([x, z, -y], dim=-1), colors=colors)
+    return PointStart(points=to_world(mesh.verts.detach().cpu(), "z"), colors=colors)

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hash3d.representations.gaussians import ParameterGroup
 from hash3d.representations.mesh import Mesh, SurfacePoints
+from hash3d.representations.optimizer import ParameterGroup, build_adam
 
 COARSEST_TEXELS = 16
 """The side of the coarsest texel in texels: four halvings."""
@@ -114,7 +114,7 @@ class TexturedMesh(nn.Module):
 
     def build_optimizer(self) -> torch.optim.Adam:
         """Adam over `parameter_groups()`."""
-        return torch.optim.Adam([dict(group) for group in self.parameter_groups()], betas=self.config.adam_betas)
+        return build_adam(self.parameter_groups(), betas=self.config.adam_betas)
 
     def update_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Nothing: the learning rates are constant."""

@@ -7,7 +7,7 @@ its smoothness terms are not here. Mini scale: the embedded prior at 128x128 on 
 
 import dataclasses
 
-from hash3d.cache import CacheConfig, Hash3DConfig
+from hash3d.cache import CacheConfig
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.diffusion.loading import EMBEDDED
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
@@ -15,14 +15,13 @@ from hash3d.rendering.splat import SplatRendererConfig
 from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import constant, ramp
-from hash3d.training.draws import DrawOrderConfig
-from hash3d.training.recipe import LossWeights, Recipe, Stage, expect_steps
+from hash3d.systems.zero123_gs import DRAWS
+from hash3d.training.recipe import LossWeights, Recipe, Stage, expect_steps, returning_to
 
 NAME = "sds_gs"
 MINI_STEPS = 400
 SHOWN_ELEVATION = 15.0
 """Degrees from which the result is shown (threestudio's evaluation)."""
-DRAWS = DrawOrderConfig(dwell=4, open_cells=8)
 
 
 def supplement() -> Stage:
@@ -83,7 +82,6 @@ def recipe(
     if chosen not in ("mini", "supplement"):
         raise ValueError(f"Expected the scale of {NAME} to be mini or supplement, but got {chosen}.")
     stage = mini(steps or MINI_STEPS) if chosen == "mini" else supplement()
-    draws = dataclasses.replace(stage.draws, cells=cache.grid) if isinstance(cache, Hash3DConfig) else stage.draws
     return Recipe(
         system=NAME,
         prior=prior,
@@ -91,6 +89,6 @@ def recipe(
         negative_prompt=negative_prompt,
         reference_elevation=SHOWN_ELEVATION,
         seed=seed,
-        stage=dataclasses.replace(stage, steps=steps or stage.steps, draws=draws),
+        stage=returning_to(dataclasses.replace(stage, steps=steps or stage.steps), cache),
         cache=cache,
     )

@@ -9,7 +9,7 @@ Mini scale: the embedded prior at 128x128 on a CPU, tuned on its own.
 import dataclasses
 from pathlib import Path
 
-from hash3d.cache import CacheConfig, Hash3DConfig
+from hash3d.cache import CacheConfig
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.diffusion.loading import EMBEDDED
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
@@ -19,7 +19,7 @@ from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import constant, ramp
 from hash3d.training.draws import DrawOrderConfig
-from hash3d.training.recipe import LossWeights, Recipe, Stage, expect_steps
+from hash3d.training.recipe import LossWeights, Recipe, Stage, expect_steps, returning_to
 
 NAME = "zero123_gs"
 MINI_STEPS = 300
@@ -101,8 +101,6 @@ def recipe(
     expect_steps(steps)
     chosen = scale or ("mini" if prior in EMBEDDED else "supplement")
     stage = mini(steps or MINI_STEPS) if chosen == "mini" else full(chosen, steps)
-    if isinstance(cache, Hash3DConfig):
-        stage = dataclasses.replace(stage, draws=dataclasses.replace(stage.draws, cells=cache.grid))
     return Recipe(
         system=NAME,
         prior=prior,
@@ -110,6 +108,6 @@ def recipe(
         framing=framing,
         reference_elevation=elevation,
         seed=seed,
-        stage=stage,
+        stage=returning_to(stage, cache),
         cache=cache,
     )

@@ -1,9 +1,9 @@
 """All that a run is, frozen: the recipe of a system. Two equal recipes make the same run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hash3d.cache import CacheConfig
+from hash3d.cache import CacheConfig, Hash3DConfig
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
@@ -64,6 +64,13 @@ class Stage:
 
     def __post_init__(self) -> None:
         expect_steps(self.steps)
+
+
+def returning_to(stage: Stage, cache: CacheConfig | None) -> Stage:
+    """The stage with draws that return to the cells of a cache's grid, if the cache has one."""
+    if not isinstance(cache, Hash3DConfig):
+        return stage
+    return replace(stage, draws=replace(stage.draws, cells=cache.grid))
 
 
 @dataclass(frozen=True, kw_only=True)
