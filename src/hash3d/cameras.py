@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+Interval = tuple[float, float]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cameras:
@@ -36,23 +38,16 @@ class Cameras:
         *,
         elevation: float | list[float] | Tensor,
         azimuth: float | list[float] | Tensor,
-        radius: float,
-        fov_y: float,
+        radius: float | list[float] | Tensor,
+        fov_y: float | list[float] | Tensor,
         size: int,
     ) -> "Cameras":
-        """Square cameras of `size` pixels from scalars or lists, broadcast against each other."""
-        elevations, azimuths = torch.broadcast_tensors(
-            torch.atleast_1d(torch.as_tensor(elevation, dtype=torch.float32)),
-            torch.atleast_1d(torch.as_tensor(azimuth, dtype=torch.float32)),
+        """Square cameras of `size` pixels from scalars, lists or tensors, broadcast against each other."""
+        given = (elevation, azimuth, radius, fov_y)
+        elevations, azimuths, radii, fovs = torch.broadcast_tensors(
+            *(torch.atleast_1d(torch.as_tensor(values, dtype=torch.float32)) for values in given)
         )
-        return cls(
-            elevation=elevations,
-            azimuth=azimuths,
-            radius=torch.full_like(elevations, radius),
-            fov_y=torch.full_like(elevations, fov_y),
-            width=size,
-            height=size,
-        )
+        return cls(elevation=elevations, azimuth=azimuths, radius=radii, fov_y=fovs, width=size, height=size)
 
     def __len__(self) -> int:
         return self.elevation.shape[0]
@@ -129,6 +124,17 @@ class Cameras:
         directions = directions / directions.norm(dim=-1, keepdim=True)
         return self.eyes[:, None, None].expand_as(directions), directions
 
+    def project(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "B N 2"], Float[Tensor, "B N"]]:
+        """World points as pixel coordinates (column, row) and depths along z in scene units, on the points' device.
+
+        The ray of pixel (column, row) meets what projects to (column + 0.5, row + 0.5). A point that is not in front
+        of a camera has a depth of 0 or less, and pixel coordinates without meaning.
+        """
+        viewmats, intrinsics = self.viewmats.to(points), self.K.to(points)
+        local = points @ viewmats[:, :3, :3].mT + viewmats[:, None, :3, 3]
+        focal, centre = intrinsics.diagonal(dim1=1, dim2=2)[:, None, :2], intrinsics[:, None, :2, 2]
+        return local[..., :2] / local[..., 2:] * focal + centre, local[..., 2]
+
 
 @dataclass(frozen=True, kw_only=True)
 class CameraSamplerConfig:
@@ -140,18 +146,34 @@ class CameraSamplerConfig:
     azimuth: tuple[float, float] = (-180.0, 180.0)
     """Range in degrees, relative to the reference view."""
     radius: float = 1.5
-    """Distance to the origin in scene units."""
+    """Distance to the origin in scene units: that of the reference view and of shown views, and without a range that
+    of the random views."""
+    radius_range: tuple[float, float] | None = None
+    """Distances of the random views in scene units, uniform for each view. None: always `radius`, drawing nothing."""
     fov_y: float = 49.1
-    """Vertical field of view in degrees."""
+    """Vertical field of view in degrees: that of the reference view and of shown views, and without a range that of
+    the random views."""
+    fov_y_range: tuple[float, float] | None = None
+    """Vertical fields of view of the random views in degrees, uniform for each view. None: always `fov_y`, drawing
+    nothing."""
     batch_size: int = 1
     """Views a step. The azimuth range is split into this many equal strata, one draw each."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"Expected a camera batch size of at least 1, but got {self.batch_size}.")
-        for name, (low, high) in {"elevation": self.elevation, "azimuth": self.azimuth}.items():
+        radii = self.radius_range or (self.radius, self.radius)
+        fovs = self.fov_y_range or (self.fov_y, self.fov_y)
+        ranges = {"elevation": self.elevation, "azimuth": self.azimuth, "radius": radii, "field of view": fovs}
+        for name, (low, high) in ranges.items():
             if low > high:
                 raise ValueError(f"Expected the {name} range in rising order, but got ({low}, {high}).")
+        for radius in (self.radius, *radii):
+            if radius <= 0.0:
+                raise ValueError(f"Expected radii above 0, but got {radius}.")
+        for fov_y in (self.fov_y, *fovs):
+            if not 0.0 < fov_y < 180.0:
+                raise ValueError(f"Expected fields of view between 0 and 180 degrees, but got {fov_y}.")
 
     def build(self) -> "CameraSampler":
         """The sampler of this configuration."""
@@ -167,7 +189,24 @@ class CameraSampler:
     def sample(self, size: int, generator: torch.Generator) -> Cameras:
         """One batch of square cameras of `size` pixels; every number comes from `generator` (on the CPU)."""
         elevation, azimuth = self.angles(1, generator)
-        return self.cameras(elevation[0], azimuth[0], size)
+        reach = self.config.radius_range
+        radii = None if reach is None else [reach] * self.config.batch_size
+        return self._cameras(elevation[0], azimuth[0], radii, size, generator)
+
+    def sample_inside(
+        self,
+        elevations: Sequence[Interval],
+        azimuths: Sequence[Sequence[Interval]],
+        radii: Sequence[Interval] | None,
+        size: int,
+        generator: torch.Generator,
+    ) -> Cameras:
+        """A draw of `sample` given that view v lies in elevations[v], in one of azimuths[v], and in radii[v].
+
+        radii: None for a sampler without a range of radii.
+        """
+        elevation, azimuth = self.angles_inside(elevations, azimuths, generator)
+        return self._cameras(elevation, azimuth, radii, size, generator)
 
     def angles(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "N B"], Float[Tensor, "N B"]]:
         """Elevations and azimuths of `count` independent batches, in degrees."""
@@ -181,8 +220,8 @@ class CameraSampler:
 
     def angles_inside(
         self,
-        elevations: Sequence[tuple[float, float]],
-        azimuths: Sequence[Sequence[tuple[float, float]]],
+        elevations: Sequence[Interval],
+        azimuths: Sequence[Sequence[Interval]],
         generator: torch.Generator,
     ) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
         """A draw of `angles` given that view v lies in the interval elevations[v] and in one of azimuths[v].
@@ -216,13 +255,29 @@ class CameraSampler:
         sine_low, sine_high = (torch.sin(torch.deg2rad(torch.as_tensor(bound))) for bound in (low, high))
         return low + (high - low) * uniform, torch.rad2deg(torch.asin(sine_low + (sine_high - sine_low) * uniform))
 
-    def cameras(self, elevation: Float[Tensor, " B"], azimuth: Float[Tensor, " B"], size: int) -> Cameras:
-        """Square cameras of `size` pixels at the sampler's distance and field of view."""
+    def _cameras(
+        self,
+        elevation: Float[Tensor, " B"],
+        azimuth: Float[Tensor, " B"],
+        radii: Sequence[Interval] | None,
+        size: int,
+        generator: torch.Generator,
+    ) -> Cameras:
+        """Cameras at given angles, with radii in given intervals (None: the one radius) and any field of view."""
         config = self.config
-        return Cameras.orbit(elevation=elevation, azimuth=azimuth, radius=config.radius, fov_y=config.fov_y, size=size)
+        radius = config.radius if radii is None else _uniform(radii, generator)
+        fovs = None if config.fov_y_range is None else [config.fov_y_range] * config.batch_size
+        fov_y = config.fov_y if fovs is None else _uniform(fovs, generator)
+        return Cameras.orbit(elevation=elevation, azimuth=azimuth, radius=radius, fov_y=fov_y, size=size)
 
 
-def _place(share: float, intervals: Sequence[tuple[float, float]]) -> float:
+def _uniform(intervals: Sequence[Interval], generator: torch.Generator) -> Float[Tensor, " N"]:
+    """One number of each interval, drawn in float64, so that it is rounded to float32 once and seldom over a border."""
+    low, high = torch.tensor(intervals, dtype=torch.float64).unbind(-1)
+    return (low + (high - low) * torch.rand(len(intervals), generator=generator, dtype=torch.float64)).float()
+
+
+def _place(share: float, intervals: Sequence[Interval]) -> float:
     """The point that has `share` of the intervals' whole length before it."""
     left = share * sum(high - low for low, high in intervals)
     for low, high in intervals:

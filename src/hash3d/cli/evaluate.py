@@ -13,7 +13,7 @@ from rich.table import Table
 from hash3d.experiments.figures import compare
 from hash3d.export.truth import load_truth
 from hash3d.files import write_text
-from hash3d.training.outputs import load_scene
+from hash3d.training.outputs import load_asset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,4 +48,4 @@ def main(arguments: list[str]) -> int:
 
 def evaluate(folder: Path, truth: Path) -> dict[str, Any]:
     """PSNR, SSIM and IoU of each true view, and their means."""
-    return compare(load_scene(folder), load_truth(truth), torch.device("cpu"))
+    return compare(load_asset(folder, torch.device("cpu"))[1], load_truth(truth))

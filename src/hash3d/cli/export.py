@@ -8,15 +8,23 @@ import torch
 import tyro
 from rich.console import Console
 
+from hash3d.export.mesh import write_glb, write_obj
 from hash3d.export.points import write_ply
 from hash3d.export.turntable import save_picture, write_video
 from hash3d.representations.gaussians import Gaussians
-from hash3d.training.outputs import contact_sheet, load_scene, turntable, views_on_white
-from hash3d.training.recipe import Recipe
+from hash3d.training.outputs import bake_model, contact_sheet, load_asset, turntable
 from hash3d.training.run_folder import RunFolder
+from hash3d.training.show import colors
 
-Format = Literal["ply", "gsplat", "mp4", "sheet"]
-FILES = {"ply": "splats.ply", "gsplat": "splats_gsplat.ply", "mp4": "turntable.mp4", "sheet": "sheet.png"}
+Format = Literal["glb", "obj", "ply", "gsplat", "mp4", "sheet"]
+FILES = {
+    "glb": "model.glb",
+    "obj": "model.obj",
+    "ply": "splats.ply",
+    "gsplat": "splats_gsplat.ply",
+    "mp4": "turntable.mp4",
+    "sheet": "sheet.png",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +34,8 @@ class Export:
     folder: tyro.conf.Positional[Path]
     """The run folder."""
     format: Format
-    """ply: splats in the layout of the Inria viewer; gsplat: that of gsplat's exporter; mp4: a turntable; sheet: 16
+    """glb: a mesh with its texture as binary glTF, which Blender and the web read; obj: the same as OBJ with MTL and
+    PNG; ply: splats in the layout of the Inria viewer; gsplat: that of gsplat's exporter; mp4: a turntable; sheet: 16
     views as one picture."""
     out: Path | None = None
     """The file to write; by default one in the run folder."""
@@ -35,19 +44,23 @@ class Export:
 def main(arguments: list[str]) -> int:
     """Write the file. Returns the exit code."""
     options = tyro.cli(Export, prog="hash3d export", args=arguments)
-    recipe = RunFolder(options.folder).read_recipe()
     out = options.out or options.folder / FILES[options.format]
-    write(options.format, load_scene(options.folder), recipe, out)
+    write(options.format, options.folder, out)
     Console(highlight=False, soft_wrap=True).print(str(out), markup=False)
     return 0
 
 
-def write(format: Format, scene: Gaussians, recipe: Recipe, out: Path) -> None:
-    """Write one file of the asset."""
-    render = views_on_white(scene, torch.device("cpu"))
-    if format in ("ply", "gsplat"):
-        write_ply(out, scene, "inria" if format == "ply" else "gsplat")
+def write(format: Format, folder: Path, out: Path) -> None:
+    """Write one file of a run's asset. Raises `ValueError` if the run has none, or its scene no such file."""
+    recipe = RunFolder(folder).read_recipe()
+    model, show = load_asset(folder, torch.device("cpu"))
+    if format in ("glb", "obj"):
+        (write_glb if format == "glb" else write_obj)(out, bake_model(model, recipe, show))
+    elif format in ("ply", "gsplat"):
+        if not isinstance(model, Gaussians):
+            raise ValueError(f"Expected splats for {format}, but {recipe.system} makes none. Export glb or obj.")
+        write_ply(out, model, "inria" if format == "ply" else "gsplat")
     elif format == "mp4":
-        write_video(turntable(render, recipe), out)
+        write_video(turntable(colors(show), recipe), out)
     else:
-        save_picture(contact_sheet(render, recipe), out)
+        save_picture(contact_sheet(colors(show), recipe), out)

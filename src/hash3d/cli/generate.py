@@ -1,6 +1,7 @@
 """`hash3d generate SYSTEM`."""
 
 import dataclasses
+import inspect
 import os
 import re
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from hash3d.training.run_folder import RunFolder
 
 from .progress import ProgressLine, report
 
-OF_PICTURES, OF_TEXTS = ("image", "elevation", "framing"), ("prompt", "negative_prompt")
-"""The options of the systems that start from a picture, and from a text. The first must be there."""
+INPUTS = {"image": "--image PATH", "prompt": '--prompt "a thing"'}
+"""What a system may need, and how it is given."""
+OF_SYSTEMS = (*INPUTS, "negative_prompt", "elevation", "framing", "text_prior", "start")
+"""The options that only some systems know: the arguments of their `recipe` say which."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,11 @@ class Generate:
     """The run folder; by default a new folder in outputs/."""
     prior: str | None = None
     """A diffusers folder, an embedded prior, or a hub name; by default the system's embedded one. A local path wins."""
+    text_prior: str | None = None
+    """The same of the Stable Diffusion that Magic-123 asks beside Zero123; by default the embedded one."""
+    start: Path | None = None
+    """A PLY of points, a mesh, or a Shap-E folder from which Gaussians start; by default they fill a ball, or start as
+    the recipe says."""
     scale: Literal["mini", "supplement", "released"] | None = None
     """The recipe's settings: by default mini for an embedded prior, else the supplement's."""
     seed: int = 0
@@ -106,44 +114,49 @@ def build_recipe(options: Generate) -> Recipe:
     system = find_system(options.system)
     if options.checkpoint_every < 1:
         raise ValueError(f"Expected --checkpoint-every to be at least 1, but got {options.checkpoint_every}.")
-    recipe: Recipe = import_module(f"hash3d.systems.{system.name}").recipe(
+    make = import_module(f"hash3d.systems.{system.name}").recipe
+    recipe: Recipe = make(
         prior=options.prior or system.embedded,
         cache=None if options.no_cache else options.cache,
         scale=options.scale,
         steps=options.steps,
         seed=options.seed,
-        **given(options, system),
+        **given(options, system, inspect.signature(make)),
     )
     # The same with and without --no-cache, so that the two runs have the same cameras.
     cells = options.cache.grid if isinstance(options.cache, Hash3DConfig) else GridConfig()
     usual = recipe.stage.draws.dwell if options.preset == "default" else 1
     dwell = usual if options.dwell is None else options.dwell
-    draws = dataclasses.replace(recipe.stage.draws, dwell=dwell, cells=cells)
-    stage = dataclasses.replace(recipe.stage, draws=draws)
-    return dataclasses.replace(recipe, stage=stage, checkpoint_every=options.checkpoint_every)
+    stages = [
+        dataclasses.replace(stage, draws=dataclasses.replace(stage.draws, dwell=dwell, cells=cells))
+        for stage in recipe.stages
+    ]
+    refinement = stages[1] if len(stages) > 1 else None
+    return dataclasses.replace(
+        recipe, stage=stages[0], refinement=refinement, checkpoint_every=options.checkpoint_every
+    )
 
 
 def find_system(name: str) -> SystemInfo:
-    """A system that runs."""
+    """The system of a name."""
     known = {system.name: system for system in SYSTEMS}
     if name not in known:
         raise ValueError(f"Expected a system ({', '.join(known)}), but got {name!r}.")
-    if not known[name].available:
-        ready = ", ".join(name for name, system in known.items() if system.available)
-        raise ValueError(f"Expected a system that runs already ({ready}), but {name} is not built yet.")
     return known[name]
 
 
-def given(options: Generate, system: SystemInfo) -> dict[str, Any]:
-    """What the system starts from; an option that it does not know is a mistake."""
-    mine, others = (OF_PICTURES, OF_TEXTS) if system.input == "image" else (OF_TEXTS, OF_PICTURES)
-    start = "a picture. Pass --image PATH" if system.input == "image" else 'a text. Pass --prompt "a thing"'
-    for name in others:
-        if getattr(options, name) is not None:
+def given(options: Generate, system: SystemInfo, signature: inspect.Signature) -> dict[str, Any]:
+    """What the system starts from; one that it needs or does not know is a mistake."""
+    known = {name: signature.parameters[name] for name in OF_SYSTEMS if name in signature.parameters}
+    needed = [name for name, parameter in known.items() if parameter.default is inspect.Parameter.empty]
+    start = " and ".join("a picture" if name == "image" else "a text" for name in needed)
+    start += f". Pass {' '.join(INPUTS[name] for name in needed)}"
+    for name in OF_SYSTEMS:
+        if name not in known and getattr(options, name) is not None:
             raise ValueError(f"Expected no --{name.replace('_', '-')}: {system.name} starts from {start}.")
-    if not getattr(options, mine[0]):
+    if not all(getattr(options, name) for name in needed):
         raise ValueError(f"{system.name} starts from {start}.")
-    return {name: getattr(options, name) for name in mine if getattr(options, name) is not None}
+    return {name: getattr(options, name) for name in known if getattr(options, name) is not None}
 
 
 def resumed_recipe(options: Generate, path: Path) -> Recipe:

@@ -17,7 +17,7 @@ class ProgressLine:
     """A bar with the time left and the live reuse share; plain lines where there is no terminal."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self.steps = recipe.stage.steps
+        self.steps = recipe.steps
         self.console = Console(stderr=True, highlight=False)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -41,15 +41,21 @@ class ProgressLine:
 
     def __call__(self, trainer: Trainer, metrics: Metrics) -> None:
         """Show the step that was just done."""
-        state = f"loss {metrics['loss']:.3f}, {int(metrics['gaussians'])} Gaussians"
+        state = f"loss {metrics['loss']:.3f}, {size(trainer.scene.counts())}"
         if trainer.cache:
             state += f", reuse {metrics['reuse_share']:.0%}"
             if "reuse_error" in metrics:
                 switch = "" if trainer.cache.guard.reusing else ", off"
                 state += f" (error {metrics['reuse_error']:.2f}{switch})"
-        self._bar.update(self._task, completed=trainer.step_count, state=state)
-        if not self.console.is_terminal and trainer.step_count % PLAIN_EVERY == 0:
-            self.console.print(f"step {trainer.step_count}/{self.steps}: {state}", markup=False)
+        done = int(metrics["step"]) + 1
+        self._bar.update(self._task, completed=done, state=state)
+        if not self.console.is_terminal and done % PLAIN_EVERY == 0:
+            self.console.print(f"step {done}/{self.steps}: {state}", markup=False)
+
+
+def size(counts: dict[str, float]) -> str:
+    """How large a scene is, such as "3,000 gaussians" or "12% occupied"."""
+    return ", ".join(f"{count:,.0f} {name}" if count > 1.0 else f"{count:.0%} {name}" for name, count in counts.items())
 
 
 def report(path: Path, summary: dict[str, Any]) -> None:
@@ -62,5 +68,6 @@ def report(path: Path, summary: dict[str, Any]) -> None:
         f"(U-Net {seconds['unet']:.0f} s, {unet['reuse_share']:.0%} of its passes reused)",
         markup=False,
     )
-    for label, name in (("asset", "model.ply"), ("picture", "preview.png"), ("video", "turntable.mp4")):
+    for label, endings in (("asset", (".glb", ".ply")), ("picture", (".png",)), ("video", (".mp4",))):
+        name = next(name for ending in endings for name in summary["outputs"] if name.endswith(ending))
         console.print(f"  {label:8} {path / name}", markup=False)

@@ -6,10 +6,12 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from hash3d.systems import SYSTEMS
+from hash3d.systems import SYSTEMS, SystemInfo
 
-WIDTH = 140
+WIDTH = 160
 """Characters of the table, also where the terminal is narrower: a row stays a line."""
+HEADS = ("system", "from", "prior", "makes", "stages", "steps, mini", "steps, full")
+SHOWN = {"image": "picture", "prompt": "text"}
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,19 @@ class Systems:
 def main(arguments: list[str]) -> int:
     """Print the table. Returns the exit code."""
     tyro.cli(Systems, prog="hash3d systems", args=arguments)
-    table = Table("system", "from", "prior", "makes", "stages", "steps", "state", box=None)
+    table = Table(*HEADS, box=None)
     for column in table.columns:
         column.no_wrap = True
     for system in SYSTEMS:
-        state = "runs" if system.available else "missing"
-        table.add_row(
-            system.name, system.input, system.prior, system.representation, system.stages, system.steps, state
-        )
+        table.add_row(*row(system))
     Console(highlight=False, width=WIDTH).print(table)
     return 0
+
+
+def row(system: SystemInfo) -> tuple[str, ...]:
+    """The cells of a system, one for each of HEADS."""
+    steps = [system.steps(scale) for scale in ("mini", "supplement")]
+    stages = " or ".join(sorted({str(len(each)) for each in steps}))
+    given = " and ".join(SHOWN[name] for name in system.inputs)
+    counts = [" + ".join(f"{count:,}" for count in each) for each in steps]
+    return (system.name, given, system.prior, system.representation, stages, *counts)

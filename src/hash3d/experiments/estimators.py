@@ -20,8 +20,8 @@ import tyro
 from rich.console import Console
 from torch import Tensor
 
-from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.export.truth import load_truth
+from hash3d.guidance.zero123 import Zero123Guidance
 from hash3d.systems import zero123_gs
 from hash3d.training.guide import load_zero123
 from hash3d.training.run import frame_reference
@@ -100,8 +100,8 @@ def measure(thing: Thing, options: Options, machine: Machine) -> Row:
     """One run, stopped at each snapshot to compare the estimates. Returns the object's row."""
     torch.set_num_threads(machine.threads)
     trainer = start_run(thing, options, pick_device(machine.device))
-    assert isinstance(trainer.prior, Zero123Prior)
-    passes = Passes(trainer.prior, trainer.stage.guidance.guidance_scale, options.cuts)
+    assert isinstance(trainer.guidance, Zero123Guidance)
+    passes = Passes(trainer.guidance.prior, trainer.guidance.config.guidance_scale, options.cuts)
     if passes.default_cut not in options.cuts:
         raise ValueError(f"Expected the default cut {passes.default_cut} among --cuts, but got {options.cuts}.")
     generator = torch.Generator().manual_seed(options.seed)
@@ -110,7 +110,7 @@ def measure(thing: Thing, options: Options, machine: Machine) -> Row:
     for snapshot in SNAPSHOTS:
         step = max(round(snapshot * options.steps / OF_STEPS), age)
         advance(trainer, step - age)
-        earlier = copy.deepcopy(trainer.scene)
+        earlier = copy.deepcopy(trainer.scene.model)
         advance(trainer, step)
         state = State(
             trainer, passes, earlier, age=age, views=options.views, noises=options.noises,

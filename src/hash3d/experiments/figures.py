@@ -2,23 +2,19 @@
 
 from typing import Any
 
-import torch
-
 from hash3d.export.truth import Truth
 from hash3d.metrics import psnr, silhouette_iou, ssim
-from hash3d.rendering.splat import render_gaussians
-from hash3d.representations.gaussians import Gaussians
+from hash3d.training.show import Show
 
 FIGURES = ("psnr", "ssim", "iou")
 
 
-def compare(scene: Gaussians, truth: Truth, device: torch.device) -> dict[str, Any]:
+def compare(show: Show, truth: Truth) -> dict[str, Any]:
     """PSNR and SSIM on white and silhouette IoU of each true view, as `views`, and their means, as `mean`."""
     rows = []
     for index in range(len(truth.cameras)):
         camera = truth.cameras[index]
-        with torch.no_grad():
-            render = render_gaussians(scene, camera, torch.ones(1, 3, device=device))
+        render = show(camera)
         picture, target = render.color[0].clamp(0.0, 1.0).cpu(), truth.images[index]
         rows.append(
             {

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from hash3d.cameras import Cameras
 from hash3d.guidance.zero123 import Zero123Guidance
 from hash3d.rendering.base import Render
-from hash3d.representations.gaussians import Gaussians
+from hash3d.training.show import show_model
 from hash3d.training.trainer import Trainer
 
 from .estimates import NEAREST, Situation, fit_corrections, residuals
@@ -61,7 +61,7 @@ class State:
         self,
         trainer: Trainer,
         passes: Passes,
-        earlier: Gaussians,
+        earlier: nn.Module,
         *,
         age: int,
         views: int,
@@ -70,7 +70,7 @@ class State:
         generator: torch.Generator,
     ) -> None:
         self.trainer, self.passes, self.age, self.generator = trainer, passes, age, generator
-        self.scenes = {0: trainer.scene, age: earlier}
+        self.scenes = {0: show_model(trainer.scene.model, trainer.stage), age: show_model(earlier, trainer.stage)}
         self.noises, self.grid = noises, (views, len(timesteps), noises)
         self.cameras = self.draw_cameras(views)
         self.rows = torch.arange(views).repeat_interleave(len(timesteps) * noises)
@@ -93,7 +93,7 @@ class State:
     def see(self, age: int, cameras: Cameras, azimuth: float = 0.0) -> Seen:
         """A scene from cameras turned by an azimuth."""
         turned = dataclasses.replace(cameras, azimuth=cameras.azimuth + azimuth)
-        render = self.trainer.renderer(self.scenes[age], turned, self.trainer.white(len(turned)))
+        render = self.scenes[age](turned)
         latents = self.passes.prior.encode(render.color.permute(0, 3, 1, 2) * 2.0 - 1.0)
         return Seen(cameras=turned, render=render, latents=latents)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from hash3d.cache import PAPER, PRESETS, RELEASED, CacheConfig, DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
+from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.systems.zero123_gs import DRAWS
 from hash3d.training.draws import DrawOrderConfig
 from hash3d.training.recipe import Recipe
@@ -35,7 +36,9 @@ def draws(
     )
 
     def change(recipe: Recipe) -> Recipe:
-        guidance = dataclasses.replace(recipe.stage.guidance, noise_by_view=same_noise)
+        guidance = recipe.stage.guidance
+        assert isinstance(guidance, Zero123GuidanceConfig)
+        guidance = dataclasses.replace(guidance, noise_by_view=same_noise)
         return dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, draws=order, guidance=guidance))
 
     return change

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from hash3d.cameras import Cameras
+from hash3d.cameras import Cameras, CameraSamplerConfig
 from hash3d.diffusion.hook import remove_hash3d
 from hash3d.diffusion.partial_unet import PartialUNet
 from hash3d.diffusion.zero123 import Zero123Prior
@@ -20,8 +20,8 @@ from hash3d.export.truth import load_truth
 from hash3d.export.turntable import render_each, tile, to_bytes
 from hash3d.files import replacing
 from hash3d.training.guide import load_zero123
-from hash3d.training.outputs import views_on_white
 from hash3d.training.run import frame_reference, unet_passes
+from hash3d.training.show import Show, colors, show_model
 from hash3d.training.trainer import Trainer
 
 from .figures import compare
@@ -91,12 +91,13 @@ def run(job: Job, machine: Machine) -> Row:
     remove_hash3d(prior.unet)
     started = time.perf_counter()
     trainer = Trainer(recipe, prior, picture)
-    while trainer.step_count < recipe.stage.steps:
+    while not trainer.completed:
         trainer.step()
     seconds = trainer.stopwatch.seconds()
     total = time.perf_counter() - started
-    figures = compare(trainer.scene, load_truth(job.thing.path), device)["mean"] if job.thing.has_truth else {}
-    _save_strip(trainer, machine.strip(job.identity))
+    show = show_model(trainer.scene.model, trainer.stage)
+    figures = compare(show, load_truth(job.thing.path))["mean"] if job.thing.has_truth else {}
+    _save_strip(show, trainer.stage.cameras, machine.strip(job.identity))
     cache = trainer.cache
     return {
         "object": job.thing.name,
@@ -104,11 +105,11 @@ def run(job: Job, machine: Machine) -> Row:
         "key": key_of(recipe, job.thing),
         **figures,
         "steps": trainer.step_count,
-        **unet_passes(cache, trainer.step_count * recipe.stage.cameras.batch_size),
+        **unet_passes(cache, trainer.passes),
         "cut": PartialUNet(prior.unet, cache.cut).cut if cache else None,
         "mode": cache.mode if cache else None,
         "cache": cache.summary() if cache else None,
-        "gaussians": len(trainer.scene),
+        **trainer.scene.counts(),
         "seconds": {"total": total, **seconds, "other": total - sum(seconds.values())},
         **machine.account(),
     }
@@ -130,13 +131,12 @@ def _prior(name: str, device: torch.device) -> Zero123Prior:
     return load_zero123(name, device)
 
 
-def _save_strip(trainer: Trainer, path: Path) -> None:
+def _save_strip(show: Show, config: CameraSamplerConfig, path: Path) -> None:
     """Four views from the horizon, side by side."""
-    config = trainer.stage.cameras
     cameras = Cameras.orbit(
         elevation=0.0, azimuth=list(SHOWN_AZIMUTHS), radius=config.radius, fov_y=config.fov_y, size=VIEW_SIZE
     )
-    views = render_each(views_on_white(trainer.scene, trainer.device), cameras)
+    views = render_each(colors(show), cameras)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         Image.fromarray(to_bytes(tile(views, len(views)))).save(temporary, quality=88)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hash3d.representations.dmtet import EMPTY_DENSITY
@@ -114,6 +114,23 @@ def _surface(origin: Float[np.ndarray, " 3"], spacing: float, values: Float[np.n
 
 def without_small_components(mesh: Mesh, share: float) -> Mesh:
     """The connected pieces that have at least `share` of the largest piece's faces, and the vertices they use."""
+    pieces = pieces_of(mesh)
+    sizes = np.bincount(pieces)
+    return _with_faces(mesh, sizes[pieces] >= share * sizes.max())
+
+
+def without_cavities(mesh: Mesh) -> Mesh:
+    """A closed mesh without the connected pieces that enclose a hollow: those of negative volume.
+
+    Gaussians trained from outside are a shell, whose inner side nobody sees.
+    """
+    pieces = pieces_of(mesh)
+    signed = (mesh.vertices[mesh.faces[:, 0]].double() * mesh.face_normals.double()).sum(dim=-1).numpy()
+    return _with_faces(mesh, np.bincount(pieces, weights=signed)[pieces] > 0.0)
+
+
+def pieces_of(mesh: Mesh) -> Int[np.ndarray, " F"]:
+    """The number of the connected piece that each face belongs to."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -121,10 +138,12 @@ def without_small_components(mesh: Mesh, share: float) -> Mesh:
     starts, ends = faces[:, [0, 1]].ravel(), faces[:, [1, 2]].ravel()
     graph = coo_matrix((np.ones(len(starts), dtype=np.bool_), (starts, ends)), shape=(count, count))
     _, labels = connected_components(graph, directed=False)
-    pieces = labels[faces[:, 0]]
-    sizes = np.bincount(pieces)
-    kept = faces[sizes[pieces] >= share * sizes.max()]
-    used, renumbered = np.unique(kept, return_inverse=True)
+    return labels[faces[:, 0]].astype(np.int64)
+
+
+def _with_faces(mesh: Mesh, kept: Bool[np.ndarray, " F"]) -> Mesh:
+    """Some of the faces, and the vertices they use."""
+    used, renumbered = np.unique(mesh.faces.numpy()[kept], return_inverse=True)
     indices = torch.from_numpy(used)
     return Mesh(
         vertices=mesh.vertices[indices],

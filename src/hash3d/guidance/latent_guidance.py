@@ -123,7 +123,7 @@ class LatentGuidance(ABC, Generic[PriorT]):
             noise_pred = self.predict_noise(noisy, timesteps, cameras)
         weights = self.prior.schedule.weights(timesteps, self.config.weighting)
         loss = sds_loss(latents, sds_gradient(noise_pred, noise, weights), max_gradient)
-        return GuidanceOutput(loss=loss, metrics={"timestep": float(timesteps.float().mean())})
+        return GuidanceOutput(loss=loss, passes=len(noise), metrics={"timestep": float(timesteps.float().mean())})
 
     def draw_noise(
         self, shape: tuple[int, ...], cameras: Cameras, timesteps: Int[Tensor, " B"]

@@ -15,6 +15,8 @@ class GuidanceOutput:
     """What a guidance says of a batch of pictures."""
 
     loss: Float[Tensor, ""]
+    passes: int
+    """U-Net passes that it took, whole or shallow, counted per view."""
     metrics: dict[str, float] = field(default_factory=dict)
 
 

@@ -140,7 +140,7 @@ class Densifier:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
         self.gradients.total, self.gradients.views = state["total"].clone(), state["views"].clone()
-        self.generator.set_state(state["generator"])
+        self.generator.set_state(state["generator"].cpu())
 
 
 def largest(values: Float[Tensor, " N"], threshold: float, most: int) -> Bool[Tensor, " N"]:

@@ -160,3 +160,12 @@ def laplacian_smoothness(mesh: Mesh) -> Float[Tensor, ""]:
     used = valence > 0
     centres = summed[used] / valence[used, None]
     return (centres - mesh.vertices[used]).norm(dim=-1).sum() / max(int(used.sum()), 1)
+
+
+def sample_surface(mesh: Mesh, count: int, generator: torch.Generator) -> Float[Tensor, "N 3"]:
+    """`count` points uniform on a mesh on the CPU (Osada et al. 2002, "Shape Distributions", eq. 1)."""
+    faces = torch.multinomial(mesh.face_areas, count, replacement=True, generator=generator)
+    first, second = torch.rand(2, count, 1, generator=generator)
+    a, b, c = mesh.vertices[mesh.faces[faces]].unbind(1)
+    root = first.sqrt()
+    return (1.0 - root) * a + root * (1.0 - second) * b + root * second * c

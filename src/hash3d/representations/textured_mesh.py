@@ -7,6 +7,7 @@ its upper right corner (1, 1), so texel (column, row) has its centre at u = (col
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -17,8 +18,11 @@ from hash3d.representations.optimizer import ParameterGroup, build_adam
 
 COARSEST_TEXELS = 16
 """The side of the coarsest texel in texels: four halvings."""
-NUM_CHARTS = 100
-"""No piece of the unwrapped surface has more than one part in this of it: xatlas is slow over large pieces."""
+CHART_FACES = 250
+"""No piece of the unwrapped surface is larger than this many of its faces, nor than a hundredth of it."""
+PART_FACES = 2_000
+"""xatlas gets a mesh in parts of at most so many faces: over more its time grows with their square, and on a rough
+surface faster."""
 LOGIT_MARGIN = 1e-6
 """Colours are cut to [1e-6, 1 - 1e-6] before the logit (DreamGaussian 69a3c70, mesh_renderer.py)."""
 
@@ -161,10 +165,32 @@ def unwrap(mesh: Mesh, texture_size: int, padding: int) -> tuple[Float[Tensor, "
         raise ImportError("Texture coordinates need xatlas. Run pip install xatlas.") from error
     atlas = xatlas.Atlas()
     charts, packing = xatlas.ChartOptions(), xatlas.PackOptions()
-    charts.max_chart_area = float(mesh.face_areas.sum()) / NUM_CHARTS
+    charts.max_chart_area = float(mesh.face_areas.sum()) / max(100.0, len(mesh) / CHART_FACES)
     packing.resolution, packing.padding, packing.bilinear = texture_size, padding, True
-    atlas.add_mesh(mesh.vertices.detach().cpu().float().numpy(), mesh.faces.cpu().int().numpy().astype("uint32"))
+    vertices, faces = mesh.vertices.detach().cpu().float().numpy(), mesh.faces.cpu().numpy()
+    parts = _parts(vertices[faces].mean(axis=1))
+    for part in parts:
+        used, corners = np.unique(faces[part], return_inverse=True)
+        atlas.add_mesh(vertices[used], corners.reshape(-1, 3).astype(np.uint32))
     atlas.generate(charts, packing)
-    _, corners, uv = atlas[0]
-    like = mesh.vertices
-    return torch.from_numpy(uv).to(like), torch.from_numpy(corners.astype("int64")).to(like.device)
+    unwrapped = [atlas[index][1:] for index in range(len(parts))]
+    starts = np.cumsum([0, *(len(uv) for _, uv in unwrapped)])
+    uv_faces = np.empty_like(faces)
+    for part, (corners, _), start in zip(parts, unwrapped, starts[:-1], strict=True):
+        uv_faces[part] = corners + start
+    uv = torch.from_numpy(np.concatenate([uv for _, uv in unwrapped]))
+    return uv.to(mesh.vertices), torch.from_numpy(uv_faces).to(mesh.vertices.device)
+
+
+def _parts(centres: Float[np.ndarray, "F 3"]) -> list[Int[np.ndarray, " P"]]:
+    """The faces in parts of at most PART_FACES, by halving along the longest axis of their centres."""
+    parts, whole = [], [np.arange(len(centres))]
+    while whole:
+        part = whole.pop()
+        if len(part) <= PART_FACES:
+            parts.append(part)
+            continue
+        axis = np.ptp(centres[part], axis=0).argmax()
+        ordered = part[np.argsort(centres[part, axis], kind="stable")]
+        whole += [ordered[: len(part) // 2], ordered[len(part) // 2 :]]
+    return parts

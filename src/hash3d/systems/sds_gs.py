@@ -9,14 +9,16 @@ import dataclasses
 
 from hash3d.cache import CacheConfig
 from hash3d.cameras import CameraSamplerConfig
-from hash3d.diffusion.loading import EMBEDDED
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.rendering.splat import SplatRendererConfig
 from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import constant, ramp
+from hash3d.systems.scale import pick_scale
 from hash3d.systems.zero123_gs import DRAWS
-from hash3d.training.recipe import LossWeights, Recipe, Stage, expect_steps, returning_to
+from hash3d.training.loss_weights import LossWeights
+from hash3d.training.recipe import Recipe
+from hash3d.training.stage import Stage, expect_steps, returning_to
 
 NAME = "sds_gs"
 MINI_STEPS = 400
@@ -76,12 +78,9 @@ def recipe(
     steps: int | None = None,
     seed: int = 0,
 ) -> Recipe:
-    """The recipe for a text. `scale` None: mini for an embedded prior, else the supplement's."""
+    """The recipe for a text. Full-scale schedules do not stretch with `steps`."""
     expect_steps(steps)
-    chosen = scale or ("mini" if prior in EMBEDDED else "supplement")
-    if chosen not in ("mini", "supplement"):
-        raise ValueError(f"Expected the scale of {NAME} to be mini or supplement, but got {chosen}.")
-    stage = mini(steps or MINI_STEPS) if chosen == "mini" else supplement()
+    stage = mini(steps or MINI_STEPS) if pick_scale(scale, prior) == "mini" else supplement()
     return Recipe(
         system=NAME,
         prior=prior,

@@ -11,15 +11,17 @@ from pathlib import Path
 
 from hash3d.cache import CacheConfig
 from hash3d.cameras import CameraSamplerConfig
-from hash3d.diffusion.loading import EMBEDDED
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.pictures import Framing
 from hash3d.rendering.splat import SplatRendererConfig
 from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import constant, ramp
+from hash3d.systems.scale import pick_scale
 from hash3d.training.draws import DrawOrderConfig
-from hash3d.training.recipe import LossWeights, Recipe, Stage, expect_steps, returning_to
+from hash3d.training.loss_weights import LossWeights
+from hash3d.training.recipe import Recipe
+from hash3d.training.stage import Stage, expect_steps, returning_to
 
 NAME = "zero123_gs"
 MINI_STEPS = 300
@@ -28,11 +30,11 @@ DRAWS = DrawOrderConfig(dwell=4, open_cells=8)
 learns goes with its number of full passes (docs/experiments/frontier.md and variety.md)."""
 
 
-def supplement() -> Stage:
+def supplement(guidance_scale: float = 3.0, batch_size: int = 1) -> Stage:
     """Full scale with the supplement's guidance scale and batch."""
     return Stage(
         steps=1000,
-        cameras=CameraSamplerConfig(elevation=(-10.0, 80.0), radius=3.8, fov_y=20.0, batch_size=1),
+        cameras=CameraSamplerConfig(elevation=(-10.0, 80.0), radius=3.8, fov_y=20.0, batch_size=batch_size),
         draws=DRAWS,
         size=constant(256),
         reference_size=ramp((0, 128), (200, 256), (300, 512)),
@@ -41,7 +43,7 @@ def supplement() -> Stage:
             every=100, start=0, grad_threshold=0.01, split_scale=0.02, prune_opacity=0.005, prune_scale=None
         ),
         renderer=SplatRendererConfig(),
-        guidance=Zero123GuidanceConfig(guidance_scale=3.0, weighting="sqrt"),
+        guidance=Zero123GuidanceConfig(guidance_scale=guidance_scale, weighting="sqrt"),
         losses=LossWeights(guidance=constant(0.1), color=ramp((100, 500.0), (400, 1000.0)), mask=constant(50.0)),
         adam_betas=(0.9, 0.999),
     )
@@ -49,12 +51,7 @@ def supplement() -> Stage:
 
 def released() -> Stage:
     """Full scale with the released configuration's guidance scale and batch."""
-    stage = supplement()
-    return dataclasses.replace(
-        stage,
-        cameras=dataclasses.replace(stage.cameras, batch_size=4),
-        guidance=dataclasses.replace(stage.guidance, guidance_scale=5.0),
-    )
+    return supplement(guidance_scale=5.0, batch_size=4)
 
 
 def mini(steps: int = MINI_STEPS) -> Stage:
@@ -77,12 +74,6 @@ def mini(steps: int = MINI_STEPS) -> Stage:
     )
 
 
-def full(scale: str, steps: int | None) -> Stage:
-    """A full-scale preset; another number of steps leaves the schedules as they are."""
-    stage = {"supplement": supplement, "released": released}[scale]()
-    return stage if steps is None else dataclasses.replace(stage, steps=steps)
-
-
 def recipe(
     *,
     image: Path,
@@ -94,13 +85,15 @@ def recipe(
     elevation: float = 5.0,
     framing: Framing = "auto",
 ) -> Recipe:
-    """The recipe for a picture; it returns to cells of the cache's grid.
-
-    `scale` None: mini for an embedded prior, else the supplement's.
-    """
+    """The recipe for a picture; full-scale schedules do not stretch with `steps`."""
     expect_steps(steps)
-    chosen = scale or ("mini" if prior in EMBEDDED else "supplement")
-    stage = mini(steps or MINI_STEPS) if chosen == "mini" else full(chosen, steps)
+    match pick_scale(scale, prior):
+        case "mini":
+            stage = mini(steps or MINI_STEPS)
+        case "supplement":
+            stage = supplement()
+        case "released":
+            stage = released()
     return Recipe(
         system=NAME,
         prior=prior,
@@ -108,6 +101,6 @@ def recipe(
         framing=framing,
         reference_elevation=elevation,
         seed=seed,
-        stage=returning_to(stage, cache),
+        stage=returning_to(dataclasses.replace(stage, steps=steps or stage.steps), cache),
         cache=cache,
     )

@@ -15,9 +15,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from hash3d.cache.grid import Cell, GridConfig, Key
-from hash3d.cameras import Cameras, CameraSampler
+from hash3d.cameras import Cameras, CameraSampler, Interval
 
-Interval = tuple[float, float]
 MAX_TRIES = 100
 """Draws inside a cell until one must not have been rounded over its border."""
 
@@ -55,7 +54,7 @@ class Stay:
     cells: list[Cell]
     visits_left: int
     first: list[list[float]] = field(default_factory=list)
-    """Elevations, azimuths and timesteps of the first visit."""
+    """Elevations, azimuths, radii, fields of view and timesteps of the first visit."""
 
 
 class DrawOrder:
@@ -64,7 +63,6 @@ class DrawOrder:
     def __init__(self, config: DrawOrderConfig, sampler: CameraSampler) -> None:
         self.config, self.sampler = config, sampler
         self._grid = config.cells.build()
-        self._radius = float(torch.tensor(sampler.config.radius))  # Rounded as the cameras' is.
         # The first stays are shorter by turns: else all cells would be left, and all passes be full, at the same time.
         lengths = [math.ceil(config.dwell * (turn + 1) / config.open_cells) for turn in range(config.open_cells)]
         self._stays = [Stay(cells=[], visits_left=length) for length in lengths]
@@ -84,8 +82,9 @@ class DrawOrder:
             stay.cells, stay.visits_left, ranges = [], self.config.dwell, []
         stay.visits_left -= 1
         if stay.cells and self.config.same_view:
-            elevation, azimuth, timestep = torch.tensor(stay.first)
-            return self.sampler.cameras(elevation, azimuth, size), timestep.long()
+            elevation, azimuth, radius, fov_y, timestep = torch.tensor(stay.first)
+            cameras = Cameras.orbit(elevation=elevation, azimuth=azimuth, radius=radius, fov_y=fov_y, size=size)
+            return cameras, timestep.long()
         given = ranges if stay.cells else [(low, high)] * self.sampler.config.batch_size
         drawn = [
             int(torch.randint(first, last + 1, (1,), generator=generator))
@@ -95,8 +94,9 @@ class DrawOrder:
         if stay.cells:
             return self._cameras_inside(stay.cells, size, timesteps.tolist(), generator), timesteps
         cameras = self.sampler.sample(size, generator)
-        stay.first = [cameras.elevation.tolist(), cameras.azimuth.tolist(), timesteps.tolist()]
-        stay.cells = [self._cell(*view) for view in zip(*stay.first, strict=True)]
+        numbers = (cameras.elevation, cameras.azimuth, cameras.radius, cameras.fov_y, timesteps)
+        stay.first = [values.tolist() for values in numbers]
+        stay.cells = self._cells(cameras, timesteps.tolist())
         return cameras, timesteps
 
     def _timesteps_inside(self, cell: Cell, low: int, high: int) -> tuple[int, int]:
@@ -110,22 +110,24 @@ class DrawOrder:
         self, cells: list[Cell], size: int, timesteps: list[int], generator: torch.Generator
     ) -> Cameras:
         """A draw of the sampler given the cells."""
-        elevations = [self._elevations_inside(cell) for cell in cells]
+        config = self.sampler.config
+        elevations = [self._part_inside(cell, "elevation", config.elevation) for cell in cells]
         azimuths = [self._azimuths_inside(cell, view) for view, cell in enumerate(cells)]
+        reach = config.radius_range
+        radii = None if reach is None else [self._part_inside(cell, "radius", reach) for cell in cells]
         for _ in range(MAX_TRIES):
-            elevation, azimuth = self.sampler.angles_inside(elevations, azimuths, generator)
-            views = zip(elevation.tolist(), azimuth.tolist(), timesteps, strict=True)
-            if [self._cell(*view) for view in views] == cells:
-                return self.sampler.cameras(elevation, azimuth, size)
+            cameras = self.sampler.sample_inside(elevations, azimuths, radii, size, generator)
+            if self._cells(cameras, timesteps) == cells:
+                return cameras
         raise RuntimeError(
             f"Expected cameras inside the cells {cells}, but {MAX_TRIES} draws were rounded out of them."
         )
 
-    def _elevations_inside(self, cell: Cell) -> Interval:
-        """The elevations of the sampler's range that lie in a cell."""
-        config, (low, high) = self._grid.config, self.sampler.config.elevation
-        index = cell[config.order.index("elevation")]
-        return max(low, index * config.elevation), min(high, (index + 1) * config.elevation)
+    def _part_inside(self, cell: Cell, name: str, reach: Interval) -> Interval:
+        """The elevations or radii of a range that lie in a cell."""
+        config, (low, high) = self._grid.config, reach
+        size, index = getattr(config, name), cell[config.order.index(name)]
+        return max(low, index * size), min(high, (index + 1) * size)
 
     def _azimuths_inside(self, cell: Cell, view: int) -> list[Interval]:
         """The azimuths of a view's stratum that lie in a cell: two intervals where the cell lies across +-180."""
@@ -139,10 +141,13 @@ class DrawOrder:
         pieces = [(max(low, first + 360.0 * turn), min(high, last + 360.0 * turn)) for turn in turns]
         return [(start, end) for start, end in pieces if start <= end]
 
-    def _cell(self, elevation: float, azimuth: float, timestep: float) -> Cell:
-        """The cell of one view."""
-        key = Key(elevation=elevation, azimuth=azimuth, radius=self._radius, timestep=timestep)
-        return self._grid.cell(key)
+    def _cells(self, cameras: Cameras, timesteps: list[int]) -> list[Cell]:
+        """The cell of each view."""
+        places = (cameras.elevation.tolist(), cameras.azimuth.tolist(), cameras.radius.tolist())
+        return [
+            self._grid.cell(Key(elevation=elevation, azimuth=azimuth, radius=radius, timestep=timestep))
+            for elevation, azimuth, radius, timestep in zip(*places, timesteps, strict=True)
+        ]
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""

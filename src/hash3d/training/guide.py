@@ -1,6 +1,6 @@
 """The guidance of a recipe, and the diffusion model that it asks."""
 
-from typing import TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import torch
 
@@ -9,13 +9,16 @@ from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.diffusion.loading import resolve_folder
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.diffusion.zero123 import Zero123Prior
+from hash3d.guidance.denoise import DenoiseGuidance, DenoiseGuidanceConfig
+from hash3d.guidance.latent_guidance import LatentGuidance
 from hash3d.guidance.sds import Guidance
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidance, StableDiffusionGuidanceConfig
-from hash3d.guidance.zero123 import Zero123Guidance
+from hash3d.guidance.zero123 import Zero123Guidance, Zero123GuidanceConfig
 from hash3d.stopwatch import Stopwatch
 
 from .recipe import Recipe
 from .reference import Reference
+from .stage import GuidanceConfig
 
 PriorT = TypeVar("PriorT", Zero123Prior, StableDiffusionPrior)
 
@@ -25,11 +28,19 @@ def load_zero123(name: str, device: torch.device) -> Zero123Prior:
     return _load(Zero123Prior, name, device)
 
 
+def load_stable_diffusion(name: str, device: torch.device) -> StableDiffusionPrior:
+    """A Stable Diffusion by its folder or name, in the same way."""
+    return _load(StableDiffusionPrior, name, device)
+
+
 def load_prior(recipe: Recipe, device: torch.device) -> LatentPrior:
-    """The diffusion model that a recipe's guidance asks."""
-    if isinstance(recipe.stage.guidance, StableDiffusionGuidanceConfig):
-        return _load(StableDiffusionPrior, recipe.prior, device)
-    return load_zero123(recipe.prior, device)
+    """The diffusion model that a recipe's guidance asks: with a picture a Zero123."""
+    return (load_stable_diffusion if recipe.image is None else load_zero123)(recipe.prior, device)
+
+
+def load_text_prior(recipe: Recipe, device: torch.device) -> StableDiffusionPrior | None:
+    """The second diffusion model, if the recipe has one."""
+    return None if recipe.text_prior is None else load_stable_diffusion(recipe.text_prior, device)
 
 
 def _load(kind: type[PriorT], name: str, device: torch.device) -> PriorT:
@@ -38,28 +49,46 @@ def _load(kind: type[PriorT], name: str, device: torch.device) -> PriorT:
     return prior.to(memory_format=torch.channels_last) if device.type == "cpu" else prior  # type: ignore[call-overload]
 
 
+class Tools(TypedDict):
+    """What every guidance works with: the noise's generator, the prior's cache, and who counts the seconds."""
+
+    generator: torch.Generator
+    cache: FeatureCache | None
+    stopwatch: Stopwatch
+
+
 def build_guidance(
+    recipe: Recipe, config: GuidanceConfig, prior: LatentPrior, reference: Reference | None, **tools: Unpack[Tools]
+) -> Guidance:
+    """The guidance of a stage, on the recipe's prior."""
+    if isinstance(config, DenoiseGuidanceConfig):
+        return DenoiseGuidance(config, build_latent_guidance(recipe, config.guidance, prior, reference, **tools))
+    return build_latent_guidance(recipe, config, prior, reference, **tools)
+
+
+def build_latent_guidance(
     recipe: Recipe,
+    config: Zero123GuidanceConfig | StableDiffusionGuidanceConfig,
     prior: LatentPrior,
     reference: Reference | None,
-    *,
-    generator: torch.Generator,
-    cache: FeatureCache | None,
-    stopwatch: Stopwatch,
-) -> Guidance:
-    """The guidance that a recipe describes, on a prior of its kind."""
-    config = recipe.stage.guidance
+    **tools: Unpack[Tools],
+) -> LatentGuidance[Any]:
+    """Score distillation by a picture or by a text."""
     if isinstance(config, StableDiffusionGuidanceConfig):
-        if not isinstance(prior, StableDiffusionPrior) or recipe.prompt is None:
-            raise ValueError(f"Expected a text prior and a prompt for {recipe.system}, but got {type(prior).__name__}.")
-        return StableDiffusionGuidance(
-            config, prior, recipe.prompt,
-            negative_prompt=recipe.negative_prompt, generator=generator, cache=cache, stopwatch=stopwatch,
-        )  # fmt: skip
+        return build_text_guidance(recipe, config, prior, **tools)
     if not isinstance(prior, Zero123Prior) or reference is None:
         raise ValueError(f"Expected a Zero123 prior and a picture for {recipe.system}, but got {type(prior).__name__}.")
+    picture = reference.on_white(prior.image_size)[0] * 2.0 - 1.0
     return Zero123Guidance(
-        config, prior, reference.on_white(prior.image_size)[0] * 2.0 - 1.0,
-        reference_elevation=recipe.reference_elevation, reference_radius=recipe.stage.cameras.radius,
-        generator=generator, cache=cache, stopwatch=stopwatch,
+        config, prior, picture,
+        reference_elevation=recipe.reference_elevation, reference_radius=reference.cameras.radius, **tools,
     )  # fmt: skip
+
+
+def build_text_guidance(
+    recipe: Recipe, config: StableDiffusionGuidanceConfig, prior: LatentPrior, **tools: Unpack[Tools]
+) -> StableDiffusionGuidance:
+    """Score distillation by the recipe's prompt."""
+    if not isinstance(prior, StableDiffusionPrior) or recipe.prompt is None:
+        raise ValueError(f"Expected a text prior and a prompt for {recipe.system}, but got {type(prior).__name__}.")
+    return StableDiffusionGuidance(config, prior, recipe.prompt, negative_prompt=recipe.negative_prompt, **tools)

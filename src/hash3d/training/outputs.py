@@ -8,15 +8,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.export.points import read_ply, write_ply
+from hash3d.export.asset import bake_asset
+from hash3d.export.mesh import BakedMesh, write_glb
 from hash3d.export.turntable import RenderViews, orbit, render_each, save_picture, tile, write_video
 from hash3d.pictures import FramedPicture
-from hash3d.rendering.splat import render_gaussians
-from hash3d.representations.gaussians import Gaussians, GaussiansConfig
+from hash3d.rendering.bake import PointColors, colors_from_views
+from hash3d.representations.gaussians import Gaussians
+from hash3d.representations.mesh import Mesh
+from hash3d.representations.nerf import Nerf
 
+from .guide import load_prior
+from .model import Model, load_model, save_model
 from .recipe import Recipe
+from .run_folder import RunFolder
+from .show import LATENT_CHANNELS, Show, colors, show_model
 
-MODEL = "model.ply"
+ASSET = "model.glb"
 PREVIEW_SIZE = 192
 PREVIEW_VIEWS = 8
 SHEET_SIZE = 256
@@ -24,29 +31,17 @@ VIDEO_SIZE = 256
 VIDEO_FRAMES = 72
 
 
-def views_on_white(scene: Gaussians, device: torch.device) -> RenderViews:
-    """A function that renders cameras on white."""
-
-    def render(cameras: Cameras) -> Float[Tensor, "B H W 3"]:
-        return render_gaussians(scene, cameras, torch.ones(len(cameras), 3, device=device)).color
-
-    return render
-
-
-def load_scene(folder: Path) -> Gaussians:
-    """The splats of a finished run. Raises `ValueError` if there are none."""
-    path = folder / MODEL
-    if not path.is_file():
-        raise ValueError(f"Expected a finished run in {folder}, but it has no {MODEL}. Run hash3d generate first.")
-    raw = read_ply(path)
-    scene = Gaussians(GaussiansConfig(), raw["means"], torch.full_like(raw["means"], 0.5))
-    scene.load_state_dict(raw)
-    return scene
+def load_asset(folder: Path, device: torch.device) -> tuple[Model, Show]:
+    """The model of a finished run, and what draws it. Raises `ValueError` if there is none."""
+    recipe = RunFolder(folder).read_recipe()
+    model = load_model(recipe, folder, device)
+    latent = isinstance(model, Nerf) and model.channels == LATENT_CHANNELS
+    return model, show_model(model, recipe.stages[-1], load_prior(recipe, device) if latent else None)
 
 
 def preview(render: RenderViews, recipe: Recipe, picture: FramedPicture | None) -> Float[Tensor, "H W 3"]:
     """The input, if it is a picture, and a row of views all round, from its elevation."""
-    config = recipe.stage.cameras
+    config = recipe.stages[-1].cameras
     cameras = orbit(PREVIEW_VIEWS, recipe.reference_elevation, config.radius, config.fov_y, PREVIEW_SIZE)
     shown = render_each(render, cameras)
     if picture:
@@ -57,23 +52,40 @@ def preview(render: RenderViews, recipe: Recipe, picture: FramedPicture | None) 
 
 def contact_sheet(render: RenderViews, recipe: Recipe) -> Float[Tensor, "H W 3"]:
     """Two rows of eight views, from the horizon and from 30 degrees above."""
-    config = recipe.stage.cameras
+    config = recipe.stages[-1].cameras
     rows = [orbit(8, elevation, config.radius, config.fov_y, SHEET_SIZE) for elevation in (0.0, 30.0)]
     return tile([view for row in rows for view in render_each(render, row)], columns=8)
 
 
 def turntable(render: RenderViews, recipe: Recipe) -> list[Float[Tensor, "H W 3"]]:
     """The frames of one turn, from the input's elevation."""
-    config = recipe.stage.cameras
+    config = recipe.stages[-1].cameras
     return render_each(render, orbit(VIDEO_FRAMES, recipe.reference_elevation, config.radius, config.fov_y, VIDEO_SIZE))
 
 
-def write_outputs(
-    folder: Path, scene: Gaussians, recipe: Recipe, picture: FramedPicture | None, device: torch.device
-) -> list[str]:
-    """Write model.ply, preview.png and turntable.mp4. Returns their names."""
-    render = views_on_white(scene, device)
-    write_ply(folder / MODEL, scene)
+def write_outputs(folder: Path, model: Model, show: Show, recipe: Recipe, picture: FramedPicture | None) -> list[str]:
+    """Write the model, preview.png, turntable.mp4 and, but for Gaussians, model.glb. Returns their names."""
+    render = colors(show)
+    names = [save_model(folder, model)]
     save_picture(preview(render, recipe, picture), folder / "preview.png")
     write_video(turntable(render, recipe), folder / "turntable.mp4")
-    return [MODEL, "preview.png", "turntable.mp4"]
+    if not isinstance(model, Gaussians):
+        write_glb(folder / ASSET, bake_model(model, recipe, show))
+        names.append(ASSET)
+    return [*names, "preview.png", "turntable.mp4"]
+
+
+def bake_model(model: Model, recipe: Recipe, show: Show) -> BakedMesh:
+    """The model as a mesh with a texture, on the CPU; a latent field is painted with its decoded pictures."""
+    latent = isinstance(model, Nerf) and model.channels == LATENT_CHANNELS
+    config = recipe.stages[-1].cameras
+    azimuths, elevations = torch.arange(0.0, 360.0, 45.0).repeat(3), torch.tensor([0.0, -40.0, 40.0])
+    cameras = Cameras.orbit(
+        elevation=elevations.repeat_interleave(8), azimuth=azimuths,
+        radius=config.radius, fov_y=config.fov_y, size=VIDEO_SIZE,
+    )  # fmt: skip
+
+    def paint(mesh: Mesh) -> PointColors:
+        return colors_from_views(mesh, cameras, torch.stack(render_each(colors(show), cameras)))
+
+    return bake_asset(model, recipe.surface, paint=paint if latent else None)

@@ -9,7 +9,8 @@ from hash3d.cameras import Cameras, CameraSamplerConfig
 from hash3d.pictures import FramedPicture
 from hash3d.rendering.base import Render
 
-from .losses import color_loss, mask_loss
+from .losses import color_loss, mask_entropy_loss, mask_loss
+from .scene import Losses
 
 
 class Reference:
@@ -38,11 +39,13 @@ class Reference:
         config = self.cameras
         return Cameras.orbit(elevation=self.elevation, azimuth=0.0, radius=config.radius, fov_y=config.fov_y, size=size)
 
-    def losses(self, view: Render) -> dict[str, Float[Tensor, ""]]:
-        """How far a square render of `camera` on white is from the picture: "color" and "mask", not weighted."""
+    def losses(self, view: Render) -> Losses:
+        """How far a square render of `camera` on white is from the picture, not weighted."""
         size = view.color.shape[1]
-        alpha = F.interpolate(self._alpha, (size, size), mode="area")
+        color = self.on_white(size).permute(0, 2, 3, 1)
+        alpha = F.interpolate(self._alpha, (size, size), mode="area").permute(0, 2, 3, 1)
         return {
-            "color": color_loss(view.color, self.on_white(size).permute(0, 2, 3, 1)),
-            "mask": mask_loss(view.alpha, alpha.permute(0, 2, 3, 1)),
+            "color": lambda: color_loss(view.color, color),
+            "mask": lambda: mask_loss(view.alpha, alpha),
+            "mask_entropy": lambda: mask_entropy_loss(view.alpha, alpha),
         }

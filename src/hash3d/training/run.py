@@ -16,15 +16,15 @@ import torch
 
 from hash3d import __version__
 from hash3d.cache import FeatureCache
-from hash3d.diffusion.hook import remove_hash3d
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.export.turntable import save_picture
 from hash3d.pictures import FramedPicture, frame_picture, load_picture
 
-from .guide import load_prior
+from .guide import load_prior, load_text_prior
 from .outputs import write_outputs
 from .recipe import Recipe
 from .run_folder import RunFolder
+from .show import show_model
 from .trainer import Metrics, Trainer
 
 Progress = Callable[[Trainer, Metrics], None]
@@ -53,33 +53,40 @@ class Run:
         resuming = resume and (path / "recipe.json").exists()
         source = self.folder.input_picture if resuming and self.folder.input_picture.exists() else recipe.image
         picture = load_picture(source) if source else None
-        prior = load_prior(recipe, self.device)
+        self.prior = load_prior(recipe, self.device)
+        self.text_prior = load_text_prior(recipe, self.device)
         if resuming:
             self.folder.check_same(recipe)
         else:
             self.folder.create(recipe)
         if picture is not None and source != self.folder.input_picture:
             save_picture(picture, self.folder.input_picture)
-        self.picture = frame_reference(recipe, prior, self.folder.input_picture) if source else None
-        self.trainer = Trainer(recipe, prior, self.picture)
-        if resuming:
-            self._resume()
-
-    def _resume(self) -> None:
-        state = self.folder.load_checkpoint(self.device)
+        self.picture = frame_reference(recipe, self.prior, self.folder.input_picture) if source else None
+        state = self.folder.load_checkpoint(self.device) if resuming else None
+        self.finished: list[dict[str, Any]] = []
+        self.trainer = Trainer(
+            recipe, self.prior, self.picture, text_prior=self.text_prior, number=state["stage"] if state else 0
+        )
         if state is not None:
             self.trainer.load_state_dict(state)
-            self._earlier_seconds = state["total_seconds"]
+            self._earlier_seconds, self.finished = state["total_seconds"], state["finished"]
 
     @property
     def completed(self) -> bool:
-        """Whether all steps are done."""
-        return self.trainer.step_count >= self.recipe.stage.steps
+        """Whether all steps of all stages are done."""
+        return self.trainer.completed and self.trainer.number + 1 == len(self.recipe.stages)
+
+    @property
+    def steps(self) -> int:
+        """Steps done, of all stages."""
+        return sum(row["steps"] for row in self.finished) + self.trainer.step_count
 
     def execute(self) -> dict[str, Any]:
         """Run to the end, or to an interruption; then export. Returns the summary."""
         self.train()
-        outputs = write_outputs(self.folder.path, self.trainer.scene, self.recipe, self.picture, self.device)
+        model = self.trainer.scene.model
+        show = show_model(model, self.trainer.stage, self.prior)
+        outputs = write_outputs(self.folder.path, model, show, self.recipe, self.picture)
         summary = self.summary(outputs)
         self.folder.write_summary(summary)
         return summary
@@ -88,15 +95,27 @@ class Run:
         """All steps that are left, or those before an interruption, with their checkpoints."""
         with stop_requests() as stopped:
             while not self.completed and not stopped():
+                if self.trainer.completed:
+                    self._next_stage()
                 metrics = self.trainer.step()
                 self.folder.append_metrics(metrics)
                 if self.progress:
                     self.progress(self.trainer, metrics)
-                if self.trainer.step_count % self.recipe.checkpoint_every == 0 or self.completed:
+                if self.trainer.step_count % self.recipe.checkpoint_every == 0 or self.trainer.completed:
                     self.save_checkpoint()
             if not self.completed:
                 self.save_checkpoint()
-        remove_hash3d(self.trainer.prior.unet)
+        self.trainer.close()
+
+    def _next_stage(self) -> None:
+        """Go on from the model that the stage has made."""
+        done = self.trainer
+        self.finished.append(self.stage_summary())
+        done.close()
+        self.trainer = Trainer(
+            self.recipe, self.prior, self.picture,
+            text_prior=self.text_prior, number=done.number + 1, previous=done.scene.model, stopwatch=done.stopwatch,
+        )  # fmt: skip
 
     @property
     def total_seconds(self) -> float:
@@ -105,25 +124,43 @@ class Run:
 
     def save_checkpoint(self) -> None:
         """Keep the trainer's state."""
-        self.folder.save_checkpoint({**self.trainer.state_dict(), "total_seconds": self.total_seconds})
+        state = {"total_seconds": self.total_seconds, "finished": self.finished}
+        self.folder.save_checkpoint({**self.trainer.state_dict(), **state})
+
+    def stage_summary(self) -> dict[str, Any]:
+        """What the present stage did: its steps, U-Net passes and cache, and how large its scene is."""
+        trainer = self.trainer
+        summary: dict[str, Any] = {
+            "steps": trainer.step_count,
+            "unet": unet_passes(trainer.cache, trainer.passes),
+            "cache": trainer.cache.summary() if trainer.cache else None,
+            "scene": {name: int(count) if count > 1.0 else count for name, count in trainer.scene.counts().items()},
+        }
+        if trainer.text_guidance is not None:
+            summary["text_unet"] = unet_passes(trainer.text_cache, trainer.text_passes)
+            summary["text_cache"] = trainer.text_cache.summary() if trainer.text_cache else None
+        return summary
 
     def summary(self, outputs: list[str]) -> dict[str, Any]:
         """The contents of summary.json."""
-        recipe, cache = self.recipe, self.trainer.cache
+        recipe = self.recipe
         seconds = dict.fromkeys(PARTS, 0.0) | self.trainer.stopwatch.seconds()
         total = self.total_seconds
-        views = self.trainer.step_count * recipe.stage.cameras.batch_size
+        stages = [*self.finished, self.stage_summary()]
+        passes = [stage[name] for stage in stages for name in ("unet", "text_unet") if name in stage]
+        full, shallow = (sum(each[kind] for each in passes) for kind in ("full", "shallow"))
         return {
             "system": recipe.system,
             "prior": recipe.prior,
+            "text_prior": recipe.text_prior,
+            "prompt": recipe.prompt,
             "device": self.device.type,
             "seed": recipe.seed,
-            "steps": self.trainer.step_count,
+            "steps": self.steps,
             "completed": self.completed,
             "seconds": {"total": total, **seconds, "other": total - sum(seconds.values())},
-            "unet": unet_passes(cache, views),
-            "cache": cache.summary() if cache else None,
-            "gaussians": len(self.trainer.scene),
+            "unet": counted(full, shallow),
+            "stages": stages,
             "framing": {"scale": self.picture.scale, "shift": list(self.picture.shift)} if self.picture else None,
             "peak_memory_bytes": peak_memory(self.device),
             "outputs": outputs,
@@ -145,13 +182,17 @@ def frame_reference(recipe: Recipe, prior: LatentPrior, image: Path) -> FramedPi
 
     A run gives it the picture that its folder keeps: a resumed run reads the very same pixels.
     """
-    size = max(prior.image_size, *(int(value) for _, value in recipe.stage.reference_size.knots))
+    size = max(prior.image_size, *(int(value) for stage in recipe.stages for _, value in stage.reference_size.knots))
     return frame_picture(load_picture(image), size, recipe.framing)
 
 
-def unet_passes(cache: FeatureCache | None, views: int) -> dict[str, float]:
-    """Passes by kind, counted per view."""
-    full, shallow = (cache.statistics.full, cache.statistics.shallow) if cache else (views, 0)
+def unet_passes(cache: FeatureCache | None, passes: int) -> dict[str, float]:
+    """U-Net passes by kind, counted per view; without a cache all `passes` are full."""
+    return counted(cache.statistics.full, cache.statistics.shallow) if cache else counted(passes, 0)
+
+
+def counted(full: int, shallow: int) -> dict[str, float]:
+    """Passes by kind."""
     return {"full": full, "shallow": shallow, "reuse_share": shallow / max(full + shallow, 1)}
 
 

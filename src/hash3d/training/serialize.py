@@ -6,35 +6,68 @@ from typing import Any
 
 from hash3d.cache import DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
 from hash3d.cameras import CameraSamplerConfig
+from hash3d.export.isosurface import IsosurfaceConfig
+from hash3d.guidance.denoise import DenoiseGuidanceConfig
 from hash3d.guidance.perp_neg import PerpNegConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
+from hash3d.rendering.raster import RasterRendererConfig
+from hash3d.rendering.shading import ShadingConfig
 from hash3d.rendering.splat import SplatRendererConfig
+from hash3d.rendering.volume import VolumeRendererConfig
+from hash3d.representations.background import EnvironmentConfig, SolidBackgroundConfig
 from hash3d.representations.densify import DensifyConfig
+from hash3d.representations.dmtet import DmtetMeshConfig
+from hash3d.representations.encodings import FrequencyConfig, HashGridConfig
 from hash3d.representations.gaussians import GaussiansConfig
+from hash3d.representations.nerf import HashGridNerfConfig, LatentNerfConfig, VanillaNerfConfig
+from hash3d.representations.occupancy import OccupancyGridConfig
+from hash3d.representations.point_start import GrowthConfig, PointStartConfig
+from hash3d.representations.shap_e import ShapEConfig
+from hash3d.representations.textured_mesh import TexturedMeshConfig
 from hash3d.schedules import Schedule
 
 from .draws import DrawOrderConfig
-from .recipe import LossWeights, Recipe, Stage
+from .loss_weights import LossWeights
+from .recipe import Recipe
+from .stage import Stage
 
 _TYPES = {
     kind.__name__: kind
     for kind in (
         CameraSamplerConfig,
         DeepCacheConfig,
+        DenoiseGuidanceConfig,
         DensifyConfig,
+        DmtetMeshConfig,
         DrawOrderConfig,
+        EnvironmentConfig,
+        FrequencyConfig,
         GaussiansConfig,
         GridConfig,
+        GrowthConfig,
         GuardConfig,
         Hash3DConfig,
+        HashGridConfig,
+        HashGridNerfConfig,
+        IsosurfaceConfig,
+        LatentNerfConfig,
         LossWeights,
+        OccupancyGridConfig,
         PerpNegConfig,
+        PointStartConfig,
+        RasterRendererConfig,
         Recipe,
         Schedule,
+        ShadingConfig,
+        ShapEConfig,
+        SolidBackgroundConfig,
         SplatRendererConfig,
         StableDiffusionGuidanceConfig,
         Stage,
+        TexturedMeshConfig,
+        VanillaNerfConfig,
+        VolumeRendererConfig,
         Zero123GuidanceConfig,
     )
 }

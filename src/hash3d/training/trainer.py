@@ -1,159 +1,188 @@
-"""The one loop: cameras, render, guidance, losses, backward, optimizer, densification."""
+"""The one loop: cameras, render, guidance, losses, backward, optimizer."""
 
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Int
+from torch import Tensor, nn
 
 from hash3d.cache import FeatureCache
-from hash3d.diffusion.hook import apply_hash3d
+from hash3d.diffusion.hook import apply_hash3d, remove_hash3d
 from hash3d.diffusion.latent_prior import LatentPrior
+from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
+from hash3d.guidance.stable_diffusion import StableDiffusionGuidance
 from hash3d.pictures import FramedPicture
 from hash3d.rendering.base import Render
-from hash3d.rendering.splat import screen_probe
 from hash3d.schedules import Schedule
 from hash3d.stopwatch import Stopwatch
 
-from .guide import build_guidance
-from .losses import opaque_loss, scale_loss
+from .guide import Tools, build_guidance, build_text_guidance
+from .model import build_model
 from .recipe import Recipe
 from .reference import Reference
+from .scenes import build_scene
+from .show import white_and_black
 
 Metrics = dict[str, float]
+GENERATORS = ("cameras", "noise", "initialisation", "rendering")
+STAGE_SEEDS = 1_000_003
+"""Between the seeds of two stages."""
 
 
 class Trainer:
-    """Optimises the representation of a recipe, one `step()` at a time.
+    """Runs a stage of a recipe, one `step()` at a time.
 
-    One seed makes three generators (cameras and timesteps, noise, initialisation and densification), and the cache has
-    one of its own, so that switching the cache on or off changes no camera and no noise.
+    One seed makes four generators (cameras and timesteps, noise, initialisation and densification, rendering), and the
+    cache has one of its own, so that switching the cache on or off changes no camera and no noise.
 
     Args:
         recipe: what to run.
         prior: the recipe's diffusion model, on its device.
         picture: the reference picture in the prior's framing, at least as large as the largest reference view; None if
             the run starts from a text.
+        text_prior: the second diffusion model, if the recipe has one.
+        number: which of the recipe's stages.
+        previous: the model that the stage before made; a second stage without it waits for `load_state_dict`.
+        stopwatch: goes on; None starts one.
     """
 
-    def __init__(self, recipe: Recipe, prior: LatentPrior, picture: FramedPicture | None) -> None:
-        self.recipe, self.stage, self.prior = recipe, recipe.stage, prior
+    def __init__(
+        self,
+        recipe: Recipe,
+        prior: LatentPrior,
+        picture: FramedPicture | None,
+        *,
+        text_prior: StableDiffusionPrior | None = None,
+        number: int = 0,
+        previous: nn.Module | None = None,
+        stopwatch: Stopwatch | None = None,
+    ) -> None:
+        self.recipe, self.stage, self.number = recipe, recipe.stages[number], number
+        self.prior, self.text_prior = prior, text_prior
         self.device = prior.device
-        self.stopwatch = Stopwatch(self.device)
-        self.step_count = 0
+        self.stopwatch = stopwatch or Stopwatch(self.device)
+        self.step_count, self.passes, self.text_passes = 0, 0, 0
         self.reference = (
-            Reference(picture, elevation=recipe.reference_elevation, cameras=recipe.stage.cameras, device=self.device)
+            Reference(picture, elevation=recipe.reference_elevation, cameras=self.stage.cameras, device=self.device)
             if picture
             else None
         )
         self.generators = {
-            name: torch.Generator().manual_seed(4 * recipe.seed + number)
-            for number, name in enumerate(("cameras", "noise", "initialisation"))
+            name: torch.Generator().manual_seed(len(GENERATORS) * recipe.seed + each + STAGE_SEEDS * number)
+            for each, name in enumerate(GENERATORS)
         }
-        self._build()
+        self.draws = self.stage.draws.build(self.stage.cameras.build())
+        model = build_model(recipe, number, previous, self.generators["initialisation"])
+        colors = white_and_black(getattr(model, "channels", 3), prior)
+        self.scene = build_scene(self.stage, model, device=self.device, generators=self.generators, colors=colors)
+        self._build_guidance()
 
-    def _build(self) -> None:
-        """Make the stage's parts."""
-        stage = self.stage
-        self.draws = stage.draws.build(stage.cameras.build())
-        self.renderer = stage.renderer.build()
-        self.scene = stage.representation.build(self.generators["initialisation"]).to(self.device)
-        self.optimizer = self.scene.build_optimizer()
-        for group in self.optimizer.param_groups:
-            group["betas"] = stage.adam_betas
-        self.densifier = (
-            stage.densify.build(len(self.scene), self.generators["initialisation"]) if stage.densify else None
-        )
-        self.cache: FeatureCache | None = (
-            apply_hash3d(self.prior.unet, self.recipe.cache) if self.recipe.cache else None
-        )
-        self.guidance = build_guidance(
-            self.recipe, self.prior, self.reference,
-            generator=self.generators["noise"], cache=self.cache, stopwatch=self.stopwatch,
-        )  # fmt: skip
+    def _build_guidance(self) -> None:
+        config = (self.stage.cache or self.recipe.cache) if self.recipe.cache else None
+        self.cache: FeatureCache | None = apply_hash3d(self.prior.unet, config) if config else None
+        self.text_cache: FeatureCache | None = None
+        tools: Tools = {"generator": self.generators["noise"], "cache": self.cache, "stopwatch": self.stopwatch}
+        self.guidance = build_guidance(self.recipe, self.stage.guidance, self.prior, self.reference, **tools)
+        self.text_guidance: StableDiffusionGuidance | None = None
+        if self.stage.text_guidance is not None and self.text_prior is not None:
+            self.text_cache = apply_hash3d(self.text_prior.unet, config) if config else None
+            tools["cache"] = self.text_cache
+            self.text_guidance = build_text_guidance(self.recipe, self.stage.text_guidance, self.text_prior, **tools)
+
+    @property
+    def completed(self) -> bool:
+        """Whether all steps of the stage are done."""
+        return self.step_count >= self.stage.steps
+
+    def close(self) -> None:
+        """Take the caches off the diffusion models."""
+        for prior in (self.prior, self.text_prior):
+            if prior is not None:
+                remove_hash3d(prior.unet)
 
     def step(self) -> Metrics:
         """One optimisation step. Returns its losses and counts."""
-        step = self.step_count
-        self.scene.update_learning_rate(self.optimizer, step)
-        low, high = self.stage.guidance.timestep_range(step, self.prior.schedule.num_timesteps)
+        step, stage = self.step_count, self.stage
+        self.scene.before_step(step)
+        low, high = stage.guidance.timestep_range(step, self.prior.schedule.num_timesteps)
         cameras, timesteps = self.draws.next(
-            size_at(self.stage.size, step), low, high, self.generators["cameras"],
-            shared_timestep=self.stage.guidance.shared_timestep,
+            size_at(stage.size, step), low, high, self.generators["cameras"],
+            shared_timestep=stage.guidance.shared_timestep,
         )  # fmt: skip
         with self.stopwatch.part("render"):
-            probe = screen_probe(self.scene, cameras)
-            random_view = self.renderer(self.scene, cameras, self.white(len(cameras)), probe)
-            reference_view = self.render_reference(size_at(self.stage.reference_size, step))
+            random_view = self.scene.draw_random(cameras, step)
+            reference_view = (
+                self.scene.draw_reference(self.reference.camera(size_at(stage.reference_size, step)), step)
+                if self.reference
+                else None
+            )
         guided = self.guidance(random_view.color, cameras, timesteps, step=step)
-        losses = {"guidance": guided.loss, **self._losses(random_view, reference_view)}
-        weighted = {name: getattr(self.stage.losses, name)(step) * loss for name, loss in losses.items()}
+        self.passes += guided.passes
+        losses = {"guidance": guided.loss, **self._losses(step, random_view, reference_view)}
+        if self.text_guidance is not None:
+            other = self.text_guidance.config.timestep_range(step, self.text_guidance.prior.schedule.num_timesteps)
+            guided_by_text = self.text_guidance(
+                random_view.color, cameras, same_share(timesteps, (low, high), other), step=step
+            )
+            self.text_passes += guided_by_text.passes
+            losses["text_guidance"] = guided_by_text.loss
+        weights = {"guidance": 0.0, "text_guidance": 0.0} | stage.losses.active(step)
+        weighted = {name: weights[name] * loss for name, loss in losses.items()}
         total = torch.stack(list(weighted.values())).sum()
         with self.stopwatch.part("backward"):
             total.backward()
-        if self.densifier and probe.grad is not None:
-            self.densifier.add(probe.grad, (cameras.width, cameras.height))
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.scene.after_backward()
+        self.scene.optimizer.step()
+        self.scene.optimizer.zero_grad(set_to_none=True)
         self.step_count += 1
-        if self.densifier:
-            self.densifier.after_step(self.step_count, self.scene, self.optimizer)
-        return self._metrics(step, total, weighted, guided.metrics)
+        self.scene.after_step(self.step_count)
+        return self._metrics(total, weighted, guided.metrics)
 
-    def _losses(self, random_view: Render, reference_view: Render | None) -> dict[str, Tensor]:
+    def _losses(self, step: int, random_view: Render, reference_view: Render | None) -> dict[str, Tensor]:
         """The unweighted losses besides the guidance's; those without weight are left out."""
-        weights, step = self.stage.losses, self.step_count
-        losses = self.reference.losses(reference_view) if self.reference and reference_view else {}
-        if weights.opaque(step):
-            losses["opaque"] = opaque_loss(random_view.alpha)
-        if weights.scale(step):
-            losses["scale"] = scale_loss(self.scene.gaussians().scales, weights.scale_limit)
-        return losses
+        active = self.stage.losses.active(step)
+        known = self.reference.losses(reference_view) if self.reference and reference_view else {}
+        losses = {name: loss() for name, loss in known.items() if name in active}
+        return {**losses, **self.scene.losses(step, random_view, reference_view)}
 
-    def _metrics(self, step: int, total: Tensor, weighted: dict[str, Tensor], extra: Metrics) -> Metrics:
+    def _metrics(self, total: Tensor, weighted: dict[str, Tensor], extra: Metrics) -> Metrics:
         names = ["loss", *(f"loss_{name}" for name in weighted)]
         values = torch.stack([total.detach(), *(loss.detach() for loss in weighted.values())]).tolist()
-        counts = {"gaussians": float(len(self.scene)), "reuse_share": 0.0}
+        counts = {**self.scene.counts(), "reuse_share": 0.0}
         if self.cache:
             counts["reuse_share"] = self.cache.statistics.reuse_share
             if self.cache.guard.error is not None:
                 counts["reuse_error"] = self.cache.guard.error
-        return {"step": float(step), **dict(zip(names, values, strict=True)), **extra, **counts}
-
-    def white(self, count: int) -> Float[Tensor, "B 3"]:
-        """White backgrounds."""
-        return torch.ones(count, 3, device=self.device)
-
-    def render_reference(self, size: int) -> Render | None:
-        """The scene from the picture's camera, on white; None if there is no picture."""
-        return self.renderer(self.scene, self.reference.camera(size), self.white(1)) if self.reference else None
+        before = sum(stage.steps for stage in self.recipe.stages[: self.number])
+        step = float(before + self.step_count - 1)
+        return {"step": step, **dict(zip(names, values, strict=True)), **extra, **counts}
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on: tensors and plain values."""
         return {
+            "stage": self.number,
             "step": self.step_count,
             "scene": self.scene.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
             "draws": self.draws.state_dict(),
-            "densifier": self.densifier.state_dict() if self.densifier else None,
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
             "cache": self.cache.state_dict() if self.cache else None,
+            "text_cache": self.text_cache.state_dict() if self.text_cache else None,
+            "passes": (self.passes, self.text_passes),
             "seconds": self.stopwatch.seconds(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as if the run had not stopped."""
         self.step_count = state["step"]
+        self.passes, self.text_passes = state["passes"]
         self.scene.load_state_dict(state["scene"])
-        self.optimizer = self.scene.build_optimizer()
-        self.optimizer.load_state_dict(state["optimizer"])
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name].cpu())
         self.draws.load_state_dict(state["draws"])
-        if self.densifier:
-            self.densifier.load_state_dict(state["densifier"])
         if self.cache:
             self.cache.load_state_dict(state["cache"])
+        if self.text_cache:
+            self.text_cache.load_state_dict(state["text_cache"])
         self.stopwatch.add(state["seconds"])
 
 
@@ -161,3 +190,12 @@ def size_at(schedule: Schedule, step: int) -> int:
     """Pixels of the last knot at or before `step`: sizes jump, they do not slide."""
     passed = [value for start, value in schedule.knots if start <= step]
     return int(passed[-1] if passed else schedule.knots[0][1])
+
+
+def same_share(timesteps: Int[Tensor, " B"], first: tuple[int, int], second: tuple[int, int]) -> Int[Tensor, " B"]:
+    """Timesteps at the same share of another range: uniform there too, and near each other where these are.
+
+    So a view that returns to a cell of one model's cache returns to one of the other's.
+    """
+    share = (timesteps - first[0]).double() / max(first[1] - first[0], 1)
+    return second[0] + (share * (second[1] - second[0])).round().long()

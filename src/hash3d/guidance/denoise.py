@@ -1,0 +1,156 @@
+"""Guidance by a denoised picture: the second stage of DreamGaussian (Tang et al. 2024, https://arxiv.org/abs/2309.16653).
+
+The render is encoded, noised, denoised by a few deterministic steps and decoded; then it is to look like that picture.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hash3d.cache.last_feature import LastFeature
+from hash3d.cameras import Cameras
+from hash3d.diffusion.noise import NoiseSchedule
+from hash3d.schedules import Schedule, ramp
+
+from .latent_guidance import LatentGuidance
+from .sds import GuidanceOutput
+from .stable_diffusion import StableDiffusionGuidanceConfig
+from .zero123 import Zero123GuidanceConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoiseGuidanceConfig:
+    """How far a picture is noised and in how many steps it comes back. Defaults: DreamGaussian 69a3c70, main2.py."""
+
+    guidance: Zero123GuidanceConfig | StableDiffusionGuidanceConfig = field(
+        default_factory=lambda: Zero123GuidanceConfig(guidance_scale=5.0)
+    )
+    """The guidance that predicts the noise: its scale and how it draws latents and noise. Its weighting, timesteps and
+    bound on the gradient serve score distillation alone."""
+    num_steps: int = 50
+    """Steps of the whole way from pure noise to a picture, of which `strength` leaves the last few."""
+    strength: Schedule = field(default_factory=lambda: ramp((0, 0.8), (50, 0.95)))
+    """Share of the `num_steps` that is left out, over the steps of the run: the larger, the less noise, and the closer
+    the picture stays to the render. Of 50 steps 0.8 leaves 10, and 0.95 leaves 3."""
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ValueError(f"Expected at least 1 step of denoising, but got {self.num_steps}.")
+        for _, share in self.strength.knots:
+            if not 0.0 <= share < 1.0:
+                raise ValueError(f"Expected a strength of at least 0.0 and less than 1.0, but got {share}.")
+        if isinstance(self.guidance, StableDiffusionGuidanceConfig) and self.guidance.rendered != "pictures":
+            raise ValueError(
+                f"Expected a guidance of rendered pictures, but got {self.guidance.rendered}. Set rendered='pictures'."
+            )
+
+    @property
+    def shared_timestep(self) -> bool:
+        """All views of a batch start at the same timestep."""
+        return True
+
+    def timestep_range(self, step: int, num_timesteps: int) -> tuple[int, int]:
+        """The timestep at which the denoising starts at a step of the run, twice: lowest and highest are the same.
+
+        Timesteps are 1, 1 + s, 1 + 2 s, ... with the stride s of `stride` (diffusers' "leading" spacing, offset 1).
+        """
+        steps_left = self.num_steps - int(self.num_steps * self.strength(step))
+        start = 1 + (steps_left - 1) * self.stride(num_timesteps)
+        return start, start
+
+    def stride(self, num_timesteps: int) -> int:
+        """Timesteps from one step of the denoising to the next. `ValueError` if the model has too few."""
+        if self.num_steps >= num_timesteps:
+            raise ValueError(f"Expected fewer than {num_timesteps} steps of denoising, but got {self.num_steps}.")
+        return num_timesteps // self.num_steps
+
+
+class DenoiseGuidance:
+    """Draws the render towards what a diffusion model makes of it.
+
+    With `DeepCacheConfig` on the U-Net each picture starts with a full pass: no feature goes from one picture to the
+    next. With `Hash3DConfig` features do, within a cell of views and timesteps.
+
+    Args:
+        config: noise and steps.
+        guidance: made from `config.guidance`; brings the diffusion model, the condition, the generator and the cache.
+    """
+
+    def __init__(self, config: DenoiseGuidanceConfig, guidance: LatentGuidance[Any]) -> None:
+        self.config, self.guidance = config, guidance
+        self.stride = config.stride(guidance.prior.schedule.num_timesteps)
+
+    def __call__(
+        self,
+        image: Float[Tensor, "B H W 3"],
+        cameras: Cameras,
+        timesteps: Int[Tensor, " B"],
+        *,
+        step: int | None = None,
+    ) -> GuidanceOutput:
+        """The mean squared error between B pictures in [0, 1] and the same noised to `timesteps` and denoised.
+
+        The timesteps, all the same, are those of `config.timestep_range`; `step` has no further use.
+        """
+        target = self.denoised(image, cameras, timesteps)
+        loss = (image.float() - target).square().mean()
+        start = shared_timestep(timesteps)
+        passes = len(image) * len(self.path(start))
+        return GuidanceOutput(loss=loss, passes=passes, metrics={"timestep": float(start)})
+
+    def path(self, start: int) -> range:
+        """The timesteps of the denoising, from `start` down."""
+        return range(start, -1, -self.stride)
+
+    @torch.no_grad()
+    def denoised(
+        self, image: Float[Tensor, "B H W 3"], cameras: Cameras, timesteps: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B H W 3"]:
+        """What the diffusion model makes of pictures, at their size, in [0, 1].
+
+        Raises `ValueError` unless the views have one timestep.
+        """
+        guidance, schedule = self.guidance, self.guidance.prior.schedule
+        with guidance.stopwatch.part("encode"):
+            latents = guidance.encode(image).float()
+        noise = guidance.draw_noise(tuple(latents.shape), cameras, timesteps).to(latents)
+        noisy = schedule.add_noise(latents, noise, timesteps)
+        if guidance.cache is not None and isinstance(guidance.cache.store, LastFeature):
+            guidance.cache.reset()
+        for timestep in self.path(shared_timestep(timesteps)):
+            now = torch.full_like(timesteps, timestep)
+            with guidance.stopwatch.part("unet"):
+                noise_pred = guidance.predict_noise(noisy.to(guidance.prior.dtype), now, cameras)
+            noisy = ddim_step(schedule, noise_pred.float(), noisy, now, self.stride)
+        with guidance.stopwatch.part("decode"):
+            pixels = (guidance.prior.decode(noisy).float() * 0.5 + 0.5).clamp(0.0, 1.0)
+            if pixels.shape[-2:] != image.shape[1:3]:
+                pixels = F.interpolate(pixels, image.shape[1:3], mode="bilinear", antialias=True)
+        return pixels.permute(0, 2, 3, 1)
+
+
+def shared_timestep(timesteps: Int[Tensor, " B"]) -> int:
+    """The one timestep of all views."""
+    values = set(timesteps.tolist())
+    if len(values) != 1:
+        raise ValueError(f"Expected one timestep for all views, but got {timesteps.tolist()}.")
+    return int(values.pop())
+
+
+def ddim_step(
+    schedule: NoiseSchedule,
+    noise_pred: Float[Tensor, "B C h w"],
+    noisy: Float[Tensor, "B C h w"],
+    timesteps: Int[Tensor, " B"],
+    stride: int,
+) -> Float[Tensor, "B C h w"]:
+    """Latents of the timesteps t - stride from those of t, without new noise (Song et al. 2021, eq. 12, sigma = 0).
+
+    Below 0 the noise is that of timestep 0, as in Stable Diffusion's scheduler ("set_alpha_to_one": false).
+    """
+    latents = schedule.to_latents(noise_pred, noisy, timesteps)
+    return schedule.add_noise(latents, noise_pred, (timesteps - stride).clamp(min=0))

@@ -1,0 +1,79 @@
+"""Light on splats: normals from differences of the depth map, for scenes without normals of their own.
+
+The Gaussian Splatting extension of threestudio does so (gsstudio/renderer/rasterizer/
+diff_gaussian_rasterizer_shading.py). There positions come from the alpha-weighted sum of the depths, which pulls faint
+pixels towards the eye, and every pixel counts as a neighbour; here depths are divided by alpha, and differences are
+taken between pixels that show something.
+"""
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from hash3d.cameras import Cameras
+from hash3d.rendering.base import Render
+from hash3d.rendering.shading import Shading
+
+
+def surface_points(
+    depth: Float[Tensor, "B H W 1"], alpha: Float[Tensor, "B H W 1"], cameras: Cameras
+) -> Float[Tensor, "B H W 3"]:
+    """World positions of what the pixels show, from a `Render`'s depth and alpha; the eye where alpha is 0."""
+    eyes, directions = (rays.to(depth) for rays in cameras.rays())
+    forward = cameras.c2w[:, None, None, :3, 2].to(depth)
+    distances = depth / torch.where(alpha > 0, alpha, 1.0)
+    return eyes + distances * directions / (directions * forward).sum(dim=-1, keepdim=True)
+
+
+def depth_normals(
+    depth: Float[Tensor, "B H W 1"], alpha: Float[Tensor, "B H W 1"], cameras: Cameras, *, min_alpha: float = 0.0
+) -> Float[Tensor, "B H W 3"]:
+    """Unit normals in world axes, towards the camera, of what the pixels show.
+
+    They are cross products of central differences of `surface_points`; a pixel stands in for a neighbour whose alpha is
+    0 or that is outside of the picture. Zero where alpha is 0, and where a row or a column has no neighbour.
+    Differentiable where alpha is above `min_alpha`; threestudio's smoothness losses have 0.99.
+    """
+    points, shown = surface_points(depth, alpha, cameras), alpha > 0
+    right, down = _differences(points, shown, dim=2), _differences(points, shown, dim=1)
+    toward = torch.cross(down, right, dim=-1)
+    # The gradient of a zero vector's direction has no bound, so those have none.
+    found = shown & (toward != 0).any(dim=-1, keepdim=True)
+    normals = torch.where(found, F.normalize(toward, dim=-1, eps=1e-20), 0.0)
+    return torch.where(alpha > min_alpha, normals, normals.detach())
+
+
+def shade_render(
+    render: Render,
+    cameras: Cameras,
+    background: Float[Tensor, "B 3"] | Float[Tensor, "B H W 3"],
+    shading: Shading,
+) -> Render:
+    """`render`, made over black, with light on its colours and over `background`: one colour or picture a view.
+
+    Over black a pixel is its albedo times its alpha. Differentiable in the colours, the alpha, the depth and the
+    background.
+    """
+    points = surface_points(render.depth, render.alpha, cameras).flatten(0, 2)
+    normals = depth_normals(render.depth, render.alpha, cameras).flatten(0, 2) if shading.needs_normals else None
+    albedo = render.color / torch.where(render.alpha > 0, render.alpha, 1.0)
+    views = torch.arange(len(cameras), device=points.device).repeat_interleave(cameras.height * cameras.width)
+    lit = shading(albedo.flatten(0, 2), points, normals, views).view_as(albedo)
+    behind = (background if background.dim() == 4 else background[:, None, None]).to(lit)
+    return dataclasses.replace(render, color=render.alpha * lit + (1.0 - render.alpha) * behind)
+
+
+def _differences(
+    points: Float[Tensor, "B H W 3"], shown: Bool[Tensor, "B H W 1"], dim: int
+) -> Float[Tensor, "B H W 3"]:
+    """The next pixel's point minus the last one's along a dimension; the pixel's own for one that is not shown."""
+
+    def neighbour(shift: int) -> Float[Tensor, "B H W 3"]:
+        there = shown.roll(shift, dim)
+        there.select(dim, 0 if shift > 0 else -1).fill_(False)
+        return torch.where(there, points.roll(shift, dim), points)
+
+    return neighbour(-1) - neighbour(1)

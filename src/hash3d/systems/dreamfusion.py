@@ -1,0 +1,90 @@
+"""DreamFusion: a text to a hash-grid NeRF by SDS with Stable Diffusion.
+
+Full scale: threestudio 28d9d80 with the released Hash3D's dreamfusion-sd_hash3d.yaml (cc48922); the supplement's
+numbers are the same. Its small shifts of the camera's place, aim and up direction are not done here.
+Mini scale: the embedded prior on a CPU, tuned on its own.
+"""
+
+import dataclasses
+
+from hash3d.cache import CacheConfig
+from hash3d.cameras import CameraSamplerConfig
+from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
+from hash3d.rendering.shading import ShadingConfig
+from hash3d.rendering.volume import VolumeRendererConfig
+from hash3d.representations.background import EnvironmentConfig
+from hash3d.representations.encodings import HashGridConfig
+from hash3d.representations.nerf import HashGridNerfConfig
+from hash3d.representations.occupancy import OccupancyGridConfig
+from hash3d.schedules import constant, ramp
+from hash3d.systems.scale import pick_scale
+from hash3d.systems.sds_gs import SHOWN_ELEVATION
+from hash3d.systems.zero123_gs import DRAWS
+from hash3d.systems.zero123_nerf import MINI_SURFACE, mini_field
+from hash3d.training.loss_weights import LossWeights
+from hash3d.training.recipe import Recipe
+from hash3d.training.stage import Stage, expect_steps, returning_to
+
+NAME = "dreamfusion"
+MINI_STEPS = 300
+
+
+def supplement() -> Stage:
+    """Full scale."""
+    return Stage(
+        steps=10_000,
+        cameras=CameraSamplerConfig(
+            elevation=(-10.0, 45.0), radius=2.0, fov_y=70.0, radius_range=(1.5, 2.0), fov_y_range=(40.0, 70.0)
+        ),
+        draws=DRAWS,
+        size=constant(64),
+        representation=HashGridNerfConfig(encoding=HashGridConfig(start_level=8)),
+        renderer=VolumeRendererConfig(),
+        occupancy=OccupancyGridConfig(),
+        shading=ShadingConfig(),
+        background=EnvironmentConfig(),
+        guidance=StableDiffusionGuidanceConfig(guidance_scale=100.0, scale_from="conditional", shared_timestep=False),
+        losses=LossWeights(guidance=constant(1.0), orientation=ramp((0, 10.0), (5000, 1000.0)), sparsity=constant(1.0)),
+    )
+
+
+def mini(steps: int = MINI_STEPS) -> Stage:
+    """The embedded prior on a CPU; every schedule stretches with `steps`."""
+    return Stage(
+        steps=steps,
+        cameras=CameraSamplerConfig(elevation=(-10.0, 60.0), radius=1.5, fov_y=49.1),
+        draws=DRAWS,
+        size=ramp((0, 64), (steps // 2, 96)),
+        representation=mini_field(steps),
+        renderer=VolumeRendererConfig(samples_per_ray=96),
+        occupancy=OccupancyGridConfig(),
+        guidance=StableDiffusionGuidanceConfig(guidance_scale=10.0, max_timestep=ramp((0, 0.98), (steps, 0.5))),
+        losses=LossWeights(guidance=constant(0.1), opaque_entropy=constant(1.0)),
+    )
+
+
+def recipe(
+    *,
+    prompt: str,
+    prior: str,
+    cache: CacheConfig | None,
+    negative_prompt: str = "",
+    scale: str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+) -> Recipe:
+    """The recipe for a text. Full-scale schedules do not stretch with `steps`."""
+    expect_steps(steps)
+    chosen = pick_scale(scale, prior)
+    stage = mini(steps or MINI_STEPS) if chosen == "mini" else supplement()
+    return Recipe(
+        system=NAME,
+        prior=prior,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        reference_elevation=SHOWN_ELEVATION,
+        surface=MINI_SURFACE if chosen == "mini" else None,
+        seed=seed,
+        stage=returning_to(dataclasses.replace(stage, steps=steps or stage.steps), cache),
+        cache=cache,
+    )

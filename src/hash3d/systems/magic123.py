@@ -1,0 +1,163 @@
+"""Magic-123: one image and its description to a NeRF, then to a mesh, by SDS with Zero123 and Stable Diffusion.
+
+Full scale: threestudio 28d9d80 with the released Hash3D's magic123-{coarse,refine}-sd-hash3d.yaml (cc48922). The
+supplement weighs Zero123's guidance with 0.1; the released code counts its loss twice, which makes 2.0: presets
+`supplement` and `released`. Both models' timesteps of a step are the same share of their ranges, so that one order of
+draws serves both caches. Mini scale: the embedded priors on a CPU, tuned on its own.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from hash3d.cache import CacheConfig
+from hash3d.cameras import CameraSamplerConfig
+from hash3d.export.isosurface import IsosurfaceConfig
+from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
+from hash3d.guidance.zero123 import Zero123GuidanceConfig
+from hash3d.pictures import Framing
+from hash3d.rendering.raster import RasterRendererConfig
+from hash3d.rendering.volume import VolumeRendererConfig
+from hash3d.representations.dmtet import DmtetMeshConfig
+from hash3d.representations.encodings import HashGridConfig
+from hash3d.representations.nerf import HashGridNerfConfig
+from hash3d.representations.occupancy import OccupancyGridConfig
+from hash3d.schedules import constant
+from hash3d.systems import zero123_nerf
+from hash3d.systems.scale import pick_scale
+from hash3d.systems.zero123_gs import DRAWS
+from hash3d.training.loss_weights import LossWeights
+from hash3d.training.recipe import Recipe
+from hash3d.training.stage import Stage, expect_steps, returning_to, scaled_steps
+
+NAME = "magic123"
+MINI_STEPS = 310
+"""250 for the field, 60 for the mesh."""
+TEXT_WEIGHT = 0.005
+CAMERAS = CameraSamplerConfig(elevation=(-45.0, 45.0), radius=2.5, fov_y=40.0)
+
+
+def supplement(weight: float = 0.1) -> tuple[Stage, Stage]:
+    """Full scale; `weight` is that of Zero123's guidance."""
+    by_image = Zero123GuidanceConfig(guidance_scale=3.0, weighting="sqrt")
+    by_text = StableDiffusionGuidanceConfig(
+        guidance_scale=100.0, scale_from="conditional", weighting="uniform", max_timestep=constant(0.6)
+    )
+    field = Stage(
+        steps=10_000,
+        cameras=CAMERAS,
+        draws=DRAWS,
+        size=constant(128),
+        reference_size=constant(128),
+        representation=HashGridNerfConfig(
+            encoding=HashGridConfig(start_level=8, start_step=2000, update_steps=300),
+            radius=1.0,
+            hidden_layers=2,
+            density_lr=0.001,
+            color_lr=0.001,
+            adam_eps=1e-8,
+        ),
+        renderer=VolumeRendererConfig(samples_per_ray=256),
+        occupancy=OccupancyGridConfig(),
+        guidance=by_image,
+        text_guidance=by_text,
+        losses=LossWeights(
+            guidance=constant(weight),
+            text_guidance=constant(0.025),
+            color=constant(1000.0),
+            mask=constant(0.0),
+            mask_entropy=constant(100.0),
+            normal_smoothness=constant(1000.0),
+        ),
+    )
+    mesh = Stage(
+        steps=10_000,
+        cameras=CAMERAS,
+        draws=DRAWS,
+        size=constant(512),
+        reference_size=constant(512),
+        representation=DmtetMeshConfig(radius=1.0),
+        surface=IsosurfaceConfig(level=25.0),
+        renderer=RasterRendererConfig(),
+        guidance=by_image,
+        text_guidance=by_text,
+        losses=LossWeights(
+            guidance=constant(weight),
+            text_guidance=constant(0.025),
+            color=constant(1000.0),
+            mask=constant(100.0),
+            normal_consistency=constant(1000.0),
+        ),
+    )
+    return field, mesh
+
+
+def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
+    """The embedded priors on a CPU; every schedule stretches with `steps`."""
+    first = max(1, round(steps * 250 / MINI_STEPS))
+    by_text = StableDiffusionGuidanceConfig(guidance_scale=10.0, min_timestep=constant(0.2), max_timestep=constant(0.6))
+    field = zero123_nerf.mini(first)
+    field = replace(
+        field,
+        representation=zero123_nerf.mini_field(first, lr=0.02),
+        text_guidance=by_text,
+        losses=replace(field.losses, text_guidance=constant(TEXT_WEIGHT)),
+    )
+    mesh = Stage(
+        steps=max(1, steps - first),
+        cameras=field.cameras,
+        draws=DRAWS,
+        size=constant(128),
+        reference_size=constant(128),
+        representation=DmtetMeshConfig(resolution=48, radius=0.6, values_lr=2e-3, offsets_lr=2e-3),
+        surface=IsosurfaceConfig(level=5.0),
+        renderer=RasterRendererConfig(),
+        guidance=field.guidance,
+        text_guidance=by_text,
+        losses=LossWeights(
+            guidance=constant(0.1),
+            text_guidance=constant(TEXT_WEIGHT),
+            color=constant(1000.0),
+            mask=constant(100.0),
+            normal_consistency=constant(1000.0),
+        ),
+    )
+    return field, mesh
+
+
+def recipe(
+    *,
+    image: Path,
+    prompt: str,
+    prior: str,
+    cache: CacheConfig | None,
+    text_prior: str = "mini-sd",
+    negative_prompt: str = "",
+    scale: str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    elevation: float = 5.0,
+    framing: Framing = "auto",
+) -> Recipe:
+    """The recipe for a picture and its text; `steps` is of both stages, and full-scale schedules keep theirs."""
+    expect_steps(steps)
+    match pick_scale(scale, prior):
+        case "mini":
+            first, second = mini(steps or MINI_STEPS)
+        case "supplement":
+            first, second = scaled_steps(steps, *supplement())
+        case "released":
+            first, second = scaled_steps(steps, *supplement(weight=2.0))
+    return Recipe(
+        system=NAME,
+        prior=prior,
+        text_prior=text_prior,
+        image=image,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        framing=framing,
+        reference_elevation=elevation,
+        seed=seed,
+        stage=returning_to(first, cache),
+        refinement=returning_to(second, cache),
+        cache=cache,
+    )

@@ -1,0 +1,104 @@
+"""Magic3D: a text to a hash-grid NeRF, then to a mesh, by SDS with Stable Diffusion.
+
+Full scale: threestudio 28d9d80 with the released Hash3D's magic3d-{coarse,refine}-sd-hash3d.yaml (cc48922); its second
+stage has 5,000 steps, the supplement's 10,000: presets `released` and `supplement`. Small shifts of the camera are not
+done here. Mini scale: the embedded prior on a CPU, tuned on its own.
+"""
+
+from dataclasses import replace
+
+from hash3d.cache import CacheConfig
+from hash3d.export.isosurface import IsosurfaceConfig
+from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
+from hash3d.rendering.raster import RasterRendererConfig
+from hash3d.rendering.shading import ShadingConfig
+from hash3d.representations.background import EnvironmentConfig
+from hash3d.representations.dmtet import DmtetMeshConfig
+from hash3d.representations.nerf import HashGridNerfConfig
+from hash3d.schedules import constant
+from hash3d.systems import dreamfusion
+from hash3d.systems.scale import pick_scale
+from hash3d.systems.sds_gs import SHOWN_ELEVATION
+from hash3d.systems.zero123_gs import DRAWS
+from hash3d.training.loss_weights import LossWeights
+from hash3d.training.recipe import Recipe
+from hash3d.training.stage import Stage, expect_steps, returning_to, scaled_steps
+
+NAME = "magic3d"
+MINI_STEPS = 400
+"""300 for the field, 100 for the mesh."""
+
+
+def supplement(mesh_steps: int = 10_000) -> tuple[Stage, Stage]:
+    """Full scale."""
+    by_text = StableDiffusionGuidanceConfig(guidance_scale=100.0, scale_from="conditional", shared_timestep=False)
+    coarse = dreamfusion.supplement()
+    field = replace(
+        coarse,
+        representation=HashGridNerfConfig(),
+        shading=ShadingConfig(soft=True, light="magic3d"),
+        guidance=replace(by_text, weighting="uniform"),
+    )
+    mesh = Stage(
+        steps=mesh_steps,
+        cameras=replace(coarse.cameras, fov_y=45.0, fov_y_range=(30.0, 45.0)),
+        draws=DRAWS,
+        size=constant(512),
+        representation=DmtetMeshConfig(radius=2.0, values_lr=0.01, offsets_lr=0.01, colors_lr=0.01, adam_eps=1e-15),
+        surface=IsosurfaceConfig(level="auto"),
+        renderer=RasterRendererConfig(),
+        shading=ShadingConfig(albedo_until=0, soft=True, light="magic3d"),
+        background=EnvironmentConfig(),
+        guidance=replace(by_text, max_timestep=constant(0.5)),
+        losses=LossWeights(guidance=constant(1.0), normal_consistency=constant(10_000.0)),
+    )
+    return field, mesh
+
+
+def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
+    """The embedded prior on a CPU; every schedule stretches with `steps`."""
+    field = dreamfusion.mini(max(1, round(steps * 300 / MINI_STEPS)))
+    mesh = Stage(
+        steps=max(1, steps - field.steps),
+        cameras=field.cameras,
+        draws=DRAWS,
+        size=constant(128),
+        representation=DmtetMeshConfig(resolution=48, radius=0.6, values_lr=1e-2, offsets_lr=1e-2),
+        surface=IsosurfaceConfig(level=3.0),
+        renderer=RasterRendererConfig(),
+        guidance=StableDiffusionGuidanceConfig(guidance_scale=10.0, max_timestep=constant(0.6)),
+        losses=LossWeights(guidance=constant(0.1), normal_consistency=constant(1000.0)),
+    )
+    return field, mesh
+
+
+def recipe(
+    *,
+    prompt: str,
+    prior: str,
+    cache: CacheConfig | None,
+    negative_prompt: str = "",
+    scale: str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+) -> Recipe:
+    """The recipe for a text; `steps` is of both stages, and full-scale schedules keep theirs."""
+    expect_steps(steps)
+    match pick_scale(scale, prior):
+        case "mini":
+            first, second = mini(steps or MINI_STEPS)
+        case "supplement":
+            first, second = scaled_steps(steps, *supplement())
+        case "released":
+            first, second = scaled_steps(steps, *supplement(mesh_steps=5000))
+    return Recipe(
+        system=NAME,
+        prior=prior,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        reference_elevation=SHOWN_ELEVATION,
+        seed=seed,
+        stage=returning_to(first, cache),
+        refinement=returning_to(second, cache),
+        cache=cache,
+    )
