@@ -14,53 +14,15 @@ import tempfile
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image, ImageDraw
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from random_priors import write_prior
 
 from hash3d.cache import PRESETS
-from hash3d.diffusion.noise import NoiseSchedule
-from hash3d.diffusion.zero123 import CLIPCameraProjection, Zero123Prior
 from hash3d.systems import zero123_gs
 from hash3d.training.run import Run, versions
 
 CASES = {"off": None, "on (default)": PRESETS["default"], "DeepCache, interval 4": PRESETS["deepcache"]}
 PARTS = ("render", "encode", "unet", "backward", "other")
-
-
-def build_prior(folder: Path) -> None:
-    """A Stable-Zero123 folder with random half-precision weights (859.5 M parameters in the U-Net)."""
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(sample_size=32, in_channels=8, cross_attention_dim=768, attention_head_dim=8)
-    vae = AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
-        sample_size=256,
-        scaling_factor=0.18215,
-    )
-    encoder = CLIPVisionModelWithProjection(
-        CLIPVisionConfig(
-            hidden_size=1024,
-            intermediate_size=4096,
-            projection_dim=768,
-            num_hidden_layers=24,
-            num_attention_heads=16,
-            patch_size=14,
-        )
-    )
-    prior = Zero123Prior(
-        unet=unet,
-        vae=vae,
-        image_encoder=encoder,
-        camera_projection=CLIPCameraProjection(),
-        schedule=NoiseSchedule(),
-        pixel_mean=(0.48145466, 0.4578275, 0.40821073),
-        pixel_std=(0.26862954, 0.26130258, 0.27577711),
-        pose_variant="stable",
-    )
-    prior.half().save(folder)
 
 
 def draw_picture(path: Path) -> None:
@@ -107,8 +69,7 @@ def main() -> None:
     options = parser.parse_args()
     picture = Path(tempfile.mkdtemp()) / "disc.png"
     draw_picture(picture)
-    if not (options.folder / "unet").exists():
-        build_prior(options.folder)
+    write_prior("stable-zero123", options.folder, device=options.device)
     measure(options.folder, picture, None, 5, options.device)  # Warm-up: kernels are built and chosen.
     rows = []
     for name, cache in CASES.items():

@@ -1,20 +1,19 @@
 """Settings and fixtures of the whole suite: a run small enough for a test."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from hash3d.cache import GridConfig, Hash3DConfig
 from hash3d.schedules import constant
 from hash3d.systems import sds_gs, zero123_gs
 from hash3d.training import outputs
 from tests.tiny_models import tiny_stable_diffusion, tiny_zero123
+from tests.tiny_recipes import OFTEN, tiny_system
 
-OFTEN = Hash3DConfig(reuse_probability=0.7, grid=GridConfig(azimuth=90, elevation=90, timestep=500))
-"""A cache that often hits."""
 torch.set_num_threads(1)  # Tiny models: a second thread costs more than it gives.
 
 
@@ -63,6 +62,12 @@ def tiny_text_recipe(text_prior_folder):
     representation = dataclasses.replace(recipe.stage.representation, num_points=40)
     stage = dataclasses.replace(recipe.stage, size=constant(32), representation=representation)
     return dataclasses.replace(recipe, stage=stage, checkpoint_every=4)
+
+
+@pytest.fixture
+def tiny(prior_folder, text_prior_folder, picture_file):
+    """`tiny(system, cache=..., steps=...)`: a small recipe of any system."""
+    return functools.partial(tiny_system, image=picture_file, prior=prior_folder, text_prior=text_prior_folder)
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,16 @@
 """Conventions of cameras, and the sampler."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from scipy.stats import kstest
 
 from hash3d.cameras import Cameras, CameraSamplerConfig
 
 POLES = Cameras.orbit(elevation=[90.0, -90.0], azimuth=[30.0, 200.0], radius=2.0, fov_y=40.0, size=8)
+WIDE = replace(POLES, width=12)
 
 
 def orbit(**changes):
@@ -34,9 +37,11 @@ def test_eyes(elevation, azimuth, eye):
 
 
 def test_orbit_broadcasts_and_indexing_keeps_the_batch():
-    cameras = Cameras.orbit(elevation=10, azimuth=[0, 120, 240], radius=1.5, fov_y=49.1, size=8)
+    cameras = Cameras.orbit(elevation=10, azimuth=[0, 120, 240], radius=1.5, fov_y=torch.tensor([40, 50, 60]), size=8)
     assert len(cameras) == 3
     assert cameras.elevation.tolist() == [10, 10, 10]
+    assert cameras.radius.tolist() == [1.5, 1.5, 1.5]
+    assert cameras[1:].fov_y.tolist() == [50, 60]
     assert cameras[1].azimuth.tolist() == [120]
     assert cameras[1:].azimuth.tolist() == [120, 240]
 
@@ -58,39 +63,49 @@ def test_axes_are_right_handed_and_look_at_the_origin(cameras):
     assert down[:, 1].max() < 1e-6, "down is down"
 
 
-def project(cameras, points):
-    """Pixels (column, row) [B, N, 2] of world points [B, N, 3]."""
-    local = torch.einsum("bij,bnj->bni", cameras.viewmats[:, :3, :3], points) + cameras.viewmats[:, None, :3, 3]
-    pixels = torch.einsum("bij,bnj->bni", cameras.K, local)
-    return pixels[..., :2] / pixels[..., 2:]
-
-
 def test_the_origin_lies_in_the_middle():
     cameras = orbit(size=50)
-    torch.testing.assert_close(project(cameras, torch.zeros(7, 1, 3)), torch.full((7, 1, 2), 25.0))
+    pixels, depths = cameras.project(torch.zeros(1, 3))
+    torch.testing.assert_close(pixels, torch.full((7, 1, 2), 25.0))
+    torch.testing.assert_close(depths, cameras.radius[:, None])
 
 
 def test_the_field_of_view_ends_at_the_border():
     """A point at height radius * tan(fov / 2) above the origin, seen horizontally, lies on the upper border."""
     cameras = Cameras.orbit(elevation=0, azimuth=[0, 77], radius=1.5, fov_y=49.1, size=64)
-    top = torch.tensor([0.0, 1.5 * math.tan(math.radians(49.1 / 2)), 0.0]).expand(2, 1, 3)
-    torch.testing.assert_close(project(cameras, top)[:, 0], torch.tensor([[32.0, 0.0]] * 2), rtol=0, atol=1e-4)
+    top = torch.tensor([0.0, 1.5 * math.tan(math.radians(49.1 / 2)), 0.0])
+    torch.testing.assert_close(cameras.project(top[None])[0][:, 0], torch.tensor([[32.0, 0.0]] * 2), rtol=0, atol=1e-4)
 
 
 def test_what_lies_at_plus_x_is_on_the_right_from_the_front():
     cameras = Cameras.orbit(elevation=0, azimuth=0, radius=1.5, fov_y=49.1, size=64)
-    assert project(cameras, torch.tensor([[[0.2, 0.0, 0.0]]]))[0, 0, 0] > 32
+    assert cameras.project(torch.tensor([[0.2, 0.0, 0.0]]))[0][0, 0, 0] > 32
 
 
-@pytest.mark.parametrize("cameras", [orbit(), POLES], ids=["orbit", "poles"])
-def test_rays_hit_what_projects_to_their_pixel(cameras):
+@pytest.mark.parametrize(
+    "cameras",
+    [orbit(), POLES, orbit(radius=torch.linspace(1.2, 4.0, 7), fov_y=torch.linspace(20, 70, 7)), WIDE],
+    ids=["orbit", "poles", "ranges", "wide"],
+)
+def test_rays_meet_what_projects_to_their_pixel(cameras):
+    """Each view's points, 1.3 along its rays, project to its pixel centres, at 1.3 times the cosine to its axis."""
     origins, directions = cameras.rays()
     torch.testing.assert_close(directions.norm(dim=-1), torch.ones(directions.shape[:-1]))
     points = (origins + 1.3 * directions).flatten(1, 2)
-    size = cameras.width
-    centres = torch.arange(size) + 0.5
-    expected = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), dim=-1).flatten(0, 1)
-    torch.testing.assert_close(project(cameras, points), expected.expand(len(cameras), -1, -1), rtol=0, atol=1e-4)
+    axes = cameras.c2w[:, None, :3, 2]
+    columns, rows = torch.arange(cameras.width) + 0.5, torch.arange(cameras.height) + 0.5
+    centres = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1).flatten(0, 1)
+    for view in range(len(cameras)):
+        pixels, depths = cameras.project(points[view])
+        torch.testing.assert_close(pixels[view], centres, rtol=0, atol=1e-4)
+        expected = 1.3 * (directions.flatten(1, 2) * axes).sum(dim=-1)
+        torch.testing.assert_close(depths[view], expected[view], rtol=0, atol=1e-5)
+
+
+def test_what_lies_behind_has_no_positive_depth():
+    cameras = orbit()
+    _, depths = cameras.project(2.0 * cameras.eyes)
+    torch.testing.assert_close(depths.diagonal(), -cameras.radius)
 
 
 def draws(count=2000, **settings):
@@ -127,13 +142,39 @@ def test_each_stratum_of_the_azimuth_has_one_view():
         assert ((cameras.azimuth + 180) // 90).tolist() == [0, 1, 2, 3]
 
 
+RANGES = {"radius_range": (1.5, 2.0), "fov_y_range": (40.0, 70.0)}
+
+
+def test_distances_and_fields_of_view_are_uniform_in_their_ranges_and_one_a_view():
+    cameras = draws(1500, batch_size=2, radius=9.0, fov_y=9.0, **RANGES)
+    radius, fov_y = (torch.stack([getattr(item, name) for item in cameras]) for name in ("radius", "fov_y"))
+    for values, (low, high) in [(radius, RANGES["radius_range"]), (fov_y, RANGES["fov_y_range"])]:
+        assert kstest(values.flatten(), "uniform", (low, high - low)).pvalue > 1e-3
+    together = torch.corrcoef(torch.cat([radius, fov_y], dim=1).T) - torch.eye(4)
+    assert together.abs().max() < 0.1, "four independent columns: 4 / sqrt(1500) is 0.1"
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_without_a_range_nothing_more_is_drawn(batch_size):
+    """The generator is where the angles left it; with both ranges, it gave two numbers more a view."""
+    for ranges, more in [({}, 0), (RANGES, 2)]:
+        sampler = CameraSamplerConfig(batch_size=batch_size, **ranges).build()
+        generator, twin = (torch.Generator().manual_seed(0) for _ in range(2))
+        cameras = sampler.sample(8, generator)
+        elevation, azimuth = sampler.angles(1, twin)
+        torch.rand(more * batch_size, generator=twin, dtype=torch.float64)
+        assert torch.equal(generator.get_state(), twin.get_state())
+        assert torch.equal(cameras.elevation, elevation[0])
+        assert torch.equal(cameras.azimuth, azimuth[0])
+
+
 def test_the_generator_alone_decides():
     before = torch.get_rng_state()
-    first, second = draws(5, batch_size=3), draws(5, batch_size=3)
+    first, second = draws(5, batch_size=3, **RANGES), draws(5, batch_size=3, **RANGES)
     assert torch.equal(torch.get_rng_state(), before)
     for one, other in zip(first, second, strict=True):
-        assert torch.equal(one.elevation, other.elevation)
-        assert torch.equal(one.azimuth, other.azimuth)
+        for name in ("elevation", "azimuth", "radius", "fov_y"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
 
 
 @pytest.mark.parametrize(
@@ -142,6 +183,11 @@ def test_the_generator_alone_decides():
         ({"batch_size": 0}, "at least 1, but got 0"),
         ({"elevation": (10.0, -10.0)}, r"elevation range in rising order, but got \(10\.0, -10\.0\)"),
         ({"azimuth": (10.0, -10.0)}, "azimuth range in rising order"),
+        ({"radius_range": (2.0, 1.5)}, r"radius range in rising order, but got \(2\.0, 1\.5\)"),
+        ({"fov_y_range": (70.0, 40.0)}, "field of view range in rising order"),
+        ({"radius_range": (0.0, 1.5)}, r"radii above 0, but got 0\.0"),
+        ({"radius": -1.0, "radius_range": (1.0, 2.0)}, r"radii above 0, but got -1\.0"),
+        ({"fov_y_range": (90.0, 180.0)}, r"between 0 and 180 degrees, but got 180\.0"),
     ],
 )
 def test_refusals(settings, message):

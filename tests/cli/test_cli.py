@@ -60,6 +60,24 @@ def assert_refused(result, pattern):
     assert len(err.strip().splitlines()) == 1
 
 
+def test_a_stage_with_its_own_cache_keeps_its_own_order_of_views(picture_file):
+    """DreamGaussian's second stage denoises whole pictures: it has nothing to return to a cell for."""
+    for options, dwells in (([], (4, 1)), (["--preset", "paper"], (1, 1)), (["--dwell", "2"], (2, 2))):
+        recipe = build_recipe(parse(["dreamgaussian", "--image", str(picture_file), *options]))
+        assert tuple(stage.draws.dwell for stage in recipe.stages) == dwells
+        assert build_recipe(parse(["dreamgaussian", "--image", str(picture_file), *options, "--no-cache"])).stages == (
+            recipe.stages
+        )
+
+
+def test_an_interrupted_run_without_its_model_is_told(generate, hash3d, tmp_path):
+    assert generate()[0] == 0
+    (tmp_path / "run" / "model.ply").unlink()
+    message = "Expected a finished run in .*, but it has no model.ply"
+    assert_refused(hash3d("export", tmp_path / "run", "--format", "sheet"), message)
+    assert_refused(hash3d("evaluate", tmp_path / "run", "--truth", tmp_path), message)
+
+
 def test_generate_evaluate_export(generate, hash3d, tmp_path):
     code, out, _ = generate("--cache.reuse-probability", "0.5")
     assert code == 0
@@ -196,8 +214,7 @@ def test_mistaken_options(generate, hash3d, tmp_path):
     assert_refused(generate("--resume", out=None), "--out")
     assert_refused(generate(prior="mini-sd"), "mini-sd to hold clip_camera_projection/config.json")
     assert_refused(hash3d("generate", "zero124_gs"), "Expected a system")
-    assert_refused(hash3d("generate", "dreamfusion", "--prompt", "a cat"), "not built yet")
-    assert_refused(hash3d("evaluate", tmp_path / "nothing", "--truth", tmp_path), "no model.ply")
+    assert_refused(hash3d("evaluate", tmp_path / "nothing", "--truth", tmp_path), "no recipe.json")
     assert_refused(hash3d("export", tmp_path / "nothing", "--format", "ply"), "no recipe.json")
     code, _, err = generate("--reuse", "0.5")
     assert code == 2
@@ -221,7 +238,6 @@ def test_mistaken_texts(generate_of_text, hash3d, picture_file):
     assert_refused(generate_of_text(prompt="a red mug " * 40), "77 tokens")
     assert_refused(generate_of_text("--image", picture_file), "no --image: sds_gs starts from a text")
     assert_refused(generate_of_text("--elevation", "10"), "no --elevation")
-    assert_refused(generate_of_text("--scale", "released"), "mini or supplement, but got released")
     assert_refused(generate_of_text("--prior", "mini-zero123"), "text_encoder/config.json, but it is missing")
 
 

@@ -1,8 +1,14 @@
 import pytest
 import torch
 
-from hash3d.representations.mesh import Mesh, SurfacePoints, laplacian_smoothness, normal_consistency
-from tests.shapes import sphere, surface
+from hash3d.representations.mesh import (
+    Mesh,
+    SurfacePoints,
+    laplacian_smoothness,
+    normal_consistency,
+    sample_surface,
+)
+from tests.shapes import ball, cube, joined, sphere, surface
 
 TETRAHEDRON = Mesh(
     vertices=torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=torch.float64),
@@ -70,3 +76,43 @@ def test_points_interpolate_their_corners():
     torch.testing.assert_close(points.normals[0], TETRAHEDRON.vertices[0] / 3**0.5)
     with pytest.raises(ValueError, match="Expected a mesh with vertex colours"):
         TETRAHEDRON.colors_at(points)
+
+
+def test_points_on_a_surface_are_uniform_on_a_cube():
+    """Each of the 6 sides has a sixth of the points; on a side the two free coordinates are uniform and independent."""
+    half, count = 0.3, 24_000
+    points = sample_surface(cube(half), count, torch.Generator().manual_seed(0)) / half
+    torch.testing.assert_close(points.abs().amax(dim=-1), torch.ones_like(points[:, 0]))
+    side = points.abs().argmax(dim=-1)
+    for axis in range(3):
+        for sign in (-1.0, 1.0):
+            chosen = (side == axis) & (points[:, axis] * sign > 0)
+            # Four standard deviations of the count of a sixth, and of each mean below.
+            assert abs(int(chosen.sum()) - count / 6) < 4 * (count * 5 / 36) ** 0.5
+            free = points[chosen][:, [other for other in range(3) if other != axis]]
+            limit = 4 / len(free) ** 0.5
+            assert free.mean(dim=0).abs().max() < limit * 3**-0.5
+            assert (free.square().mean(dim=0) - 1 / 3).abs().max() < limit * (4 / 45) ** 0.5
+            assert free.prod(dim=-1).mean().abs() < limit / 3
+            # The diagonal between the two triangles of a side is nowhere to be seen: each quarter has a quarter.
+            quarters = torch.bincount(2 * (free[:, 0] > 0).long() + (free[:, 1] > 0).long(), minlength=4)
+            assert (quarters - len(free) / 4).abs().max() < 4 * (len(free) * 3 / 16) ** 0.5
+
+
+def test_points_on_a_sphere_have_the_moments_of_a_sphere():
+    """Archimedes: each coordinate is uniform in [-r, r], whatever the triangles; x_i x_j has the mean r^2 / 3 or 0."""
+    radius, count = 0.6, 20_000
+    points = sample_surface(ball(32, radius), count, torch.Generator().manual_seed(1)) / radius
+    assert (points.norm(dim=-1) - 1.0).abs().max() < 0.01
+    assert points.mean(dim=0).abs().max() < 4 * (1 / 3 / count) ** 0.5
+    assert (points.T @ points / count - torch.eye(3) / 3).abs().max() < 0.01
+    uniform = torch.linspace(-1.0, 1.0, count, dtype=torch.float64)
+    for axis in range(3):
+        assert (points[:, axis].sort().values - uniform).abs().max() < 0.04
+
+
+def test_a_larger_part_of_a_surface_gets_more_points_and_a_seed_repeats_them():
+    small, large = cube(0.1, (-1.0, 0.0, 0.0)), cube(0.2, (1.0, 0.0, 0.0))
+    first, again = (sample_surface(joined(small, large), 5000, torch.Generator().manual_seed(2)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert float((first[:, 0] > 0).double().mean()) == pytest.approx(4 / 5, abs=4 * (0.16 / 5000) ** 0.5)

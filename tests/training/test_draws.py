@@ -1,6 +1,7 @@
 """The order of draws keeps every marginal distribution, and stays where it should."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -12,47 +13,51 @@ from hash3d.cameras import CameraSamplerConfig
 from hash3d.schedules import ramp
 from hash3d.training.draws import DrawOrderConfig
 
-CELLS = GridConfig(elevation=20.0, azimuth=30.0, timestep=100.0)
+CELLS = GridConfig(elevation=20.0, azimuth=30.0, radius=0.25, timestep=100.0)
+RANGES = {"radius_range": (1.4, 2.1), "fov_y_range": (40.0, 70.0)}
+"""The radii lie in four cells, of which the first and the last reach beyond the range."""
+NAMES = ("elevation", "azimuth", "radius", "fov_y")
 
 
-def run(dwell, steps, batch_size=1, seed=0, low=20, high=980, shared=True, cells=CELLS, open_cells=1):
-    """Elevations, azimuths and timesteps [steps, B] of a run."""
-    config = DrawOrderConfig(dwell=dwell, open_cells=open_cells, cells=cells)
-    order = config.build(CameraSamplerConfig(batch_size=batch_size).build())
-    generator = torch.Generator().manual_seed(seed)
-    drawn = [order.next(16, low, high, generator, shared_timestep=shared) for _ in range(steps)]
+def run(dwell, steps, batch_size=1, shared=True, open_cells=1, ranges=RANGES):
+    """Elevations, azimuths, radii, fields of view and timesteps [steps, B] of a run."""
+    config = DrawOrderConfig(dwell=dwell, open_cells=open_cells, cells=CELLS)
+    order = config.build(CameraSamplerConfig(batch_size=batch_size, **ranges).build())
+    generator = torch.Generator().manual_seed(0)
+    drawn = [order.next(16, 20, 980, generator, shared_timestep=shared) for _ in range(steps)]
     return (
-        torch.stack([cameras.elevation for cameras, _ in drawn]),
-        torch.stack([cameras.azimuth for cameras, _ in drawn]),
+        *(torch.stack([getattr(cameras, name) for cameras, _ in drawn]) for name in NAMES),
         torch.stack([timesteps for _, timesteps in drawn]),
     )
 
 
-def cells_of(elevation, azimuth, timestep, cells=CELLS):
-    grid = cells.build()
-    rows = zip(elevation.tolist(), azimuth.tolist(), timestep.tolist(), strict=True)
-    return [grid.cell(Key(elevation=e, azimuth=a, radius=1.5, timestep=t)) for e, a, t in rows]
+def cells_of(elevation, azimuth, radius, timestep):
+    grid = CELLS.build()
+    rows = zip(elevation.tolist(), azimuth.tolist(), radius.tolist(), timestep.tolist(), strict=True)
+    return [grid.cell(Key(elevation=e, azimuth=a, radius=r, timestep=t)) for e, a, r, t in rows]
 
 
 def test_a_dwell_of_one_draws_each_view_anew():
     """The first view of a cell is the sampler's, number for number."""
     generator = torch.Generator().manual_seed(0)
-    sampler = CameraSamplerConfig().build()
-    elevation, azimuth, timesteps = run(1, 20)
+    sampler = CameraSamplerConfig(**RANGES).build()
+    *views, timesteps = run(1, 20)
     for step in range(20):
         assert timesteps[step].tolist() == torch.randint(20, 981, (1,), generator=generator).tolist()
         cameras = sampler.sample(16, generator)
-        assert torch.equal(cameras.elevation, elevation[step])
-        assert torch.equal(cameras.azimuth, azimuth[step])
+        for name, values in zip(NAMES, views, strict=True):
+            assert torch.equal(getattr(cameras, name), values[step])
 
 
+@pytest.mark.parametrize("ranges", [RANGES, {}], ids=["ranges", "fixed"])
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("dwell", [2, 5])
-def test_every_dwell_stays_in_one_cell(dwell, batch_size):
-    elevation, azimuth, timesteps = run(dwell, 12 * dwell, batch_size)
+def test_every_dwell_stays_in_one_cell(dwell, batch_size, ranges):
+    elevation, azimuth, radius, fov_y, timesteps = run(dwell, 12 * dwell, batch_size, ranges=ranges)
+    assert len(radius.unique()) == len(fov_y.unique()) == (radius.numel() if ranges else 1), "one draw a view"
     visited = set()
     for view in range(batch_size):
-        cells = cells_of(elevation[:, view], azimuth[:, view], timesteps[:, view])
+        cells = cells_of(elevation[:, view], azimuth[:, view], radius[:, view], timesteps[:, view])
         for start in range(0, len(cells), dwell):
             assert len(set(cells[start : start + dwell])) == 1
         visited |= set(cells)
@@ -64,11 +69,11 @@ def test_every_dwell_stays_in_one_cell(dwell, batch_size):
 def test_open_cells_are_visited_in_turn_and_left_one_at_a_time(batch_size):
     """Each of 3 cells gets 6 visits, 3 steps apart; first stays are shorter, so one opens every 4 to 7."""
     dwell, open_cells = 6, 3
-    elevation, azimuth, timesteps = run(dwell, 20 * dwell * open_cells, batch_size, open_cells=open_cells)
+    elevation, azimuth, radius, _, timesteps = run(dwell, 20 * dwell * open_cells, batch_size, open_cells=open_cells)
     opened = []
     for turn in range(open_cells):
         first = dwell * (turn + 1) // open_cells
-        views = zip(elevation[turn::open_cells], azimuth[turn::open_cells], timesteps[turn::open_cells], strict=True)
+        views = zip(*(values[turn::open_cells] for values in (elevation, azimuth, radius, timesteps)), strict=True)
         cells = [tuple(cells_of(*view)) for view in views]
         starts = [0, *range(first, len(cells), dwell)]
         assert all(len(set(cells[a:b])) == 1 for a, b in itertools.pairwise(starts))
@@ -84,18 +89,43 @@ def test_the_marginals_are_the_samplers(batch_size, shared, open_cells):
     dwell = 4
     drawn = run(dwell, 700 * dwell, batch_size, shared=shared, open_cells=open_cells)
     places = slice(dwell - 1, None, dwell) if open_cells == 1 else slice(None)
-    elevation, azimuth, timesteps = (values[places] for values in drawn)
+    elevation, azimuth, radius, fov_y, timesteps = (values[places] for values in drawn)
     if open_cells > 1:  # Every step of one of the four turns, each fourth of its visits.
-        elevation, azimuth, timesteps = (
+        elevation, azimuth, radius, fov_y, timesteps = (
             torch.cat([values[turn::open_cells][::dwell] for turn in range(open_cells)])
-            for values in (elevation, azimuth, timesteps)
+            for values in (elevation, azimuth, radius, fov_y, timesteps)
         )
     sampler = CameraSamplerConfig(batch_size=batch_size).build()
     expected_elevation, expected_azimuth = sampler.angles(20_000, torch.Generator().manual_seed(5))
     for view in range(batch_size):
         assert ks_2samp(elevation[:, view], expected_elevation[:, view]).pvalue > 1e-3
         assert ks_2samp(azimuth[:, view], expected_azimuth[:, view]).pvalue > 1e-3
+        assert kstest(radius[:, view], "uniform", (1.4, 0.7)).pvalue > 1e-3
+        assert kstest(fov_y[:, view], "uniform", (40, 30)).pvalue > 1e-3
         assert kstest((timesteps[:, view] - 20 + 0.5) / 961, "uniform").pvalue > 1e-3
+
+
+def test_inside_a_stay_the_field_of_view_is_free_and_the_radius_fills_its_cell():
+    """The field of view forgets the first view's; the place of a radius in its cell's part of the range does too."""
+    _, _, radius, fov_y, _ = run(2, 2000)
+    low = (radius / 0.25).floor() * 0.25
+    low, high = low.clamp(min=1.4), (low + 0.25).clamp(max=2.1)
+    for values in (fov_y, (radius - low) / (high - low)):
+        first, second = values[0::2, 0], values[1::2, 0]
+        assert abs(np.corrcoef(first, second)[0, 1]) < 0.126, "4 / sqrt(1000)"
+
+
+@pytest.mark.parametrize("reach", [(0.7, 0.7), (1.5, 1.5), (1.7, 1.7), (1.4, 1.4 + 1e-7), (1.7 - 1e-7, 1.7 + 1e-7)])
+@pytest.mark.parametrize("size", [0.1, 0.05])
+def test_radii_that_float32_rounds_over_a_border_find_their_cell(reach, size):
+    """In float32 0.7 lies below 7 cells of 0.1, and 1.7 above 17: the radius counts that the camera has."""
+    cells = GridConfig(elevation=20.0, azimuth=30.0, radius=size)
+    order = DrawOrderConfig(dwell=4, cells=cells).build(CameraSamplerConfig(batch_size=2, radius_range=reach).build())
+    generator = torch.Generator().manual_seed(0)
+    radii = torch.stack([order.next(16, 20, 980, generator)[0].radius for _ in range(200)]).double()
+    visited = (radii / size).floor().reshape(50, 4, 2)
+    assert torch.equal(visited, visited[:, :1].expand_as(visited))
+    assert torch.all((radii - sum(reach) / 2).abs() < 2.5e-7), "half the range and a rounding"
 
 
 def test_annealed_timesteps_stay_in_the_range_of_their_step_and_fill_it():
@@ -119,13 +149,18 @@ def test_a_dwell_ends_when_the_range_leaves_its_cell():
     assert int(order.next(16, 100, 180, generator)[1]) < 200
 
 
+def numbers(cameras, timesteps):
+    """All numbers of a batch, to compare."""
+    return *(tuple(getattr(cameras, name).tolist()) for name in NAMES), tuple(timesteps.tolist())
+
+
 def test_the_same_view_is_the_first_of_each_stay():
     """The first visits are those of an order that repeats nothing; the cells' turns are the same."""
     config = DrawOrderConfig(dwell=5, open_cells=2, cells=CELLS, same_view=True)
-    order = config.build(CameraSamplerConfig(batch_size=3).build())
+    order = config.build(CameraSamplerConfig(batch_size=3, **RANGES).build())
     generator = torch.Generator().manual_seed(0)
     drawn = [order.next(16, 20, 980, generator, shared_timestep=False) for _ in range(100)]
-    seen = [(tuple(view.elevation.tolist()), tuple(view.azimuth.tolist()), tuple(t.tolist())) for view, t in drawn]
+    seen = [numbers(*each) for each in drawn]
     first = config.dwell * 1 // 2 + 1  # The first stay of the first of two turns: 5 / 2, rounded up.
     assert set(seen[0 : 2 * first : 2]) == {seen[0]}
     assert set(seen[1 : 2 * config.dwell : 2]) == {seen[1]}
@@ -138,16 +173,16 @@ def test_the_same_view_is_the_first_of_each_stay():
 @pytest.mark.parametrize("same_view", [False, True])
 def test_a_state_goes_on_inside_the_dwell(same_view):
     config = DrawOrderConfig(dwell=6, open_cells=3, cells=CELLS, same_view=same_view)
-    sampler = CameraSamplerConfig(batch_size=2).build()
+    sampler = CameraSamplerConfig(batch_size=2, **RANGES).build()
     generator = torch.Generator().manual_seed(0)
     order = config.build(sampler)
     for _ in range(7):
         order.next(16, 20, 980, generator)
     copy, position = config.build(sampler), generator.get_state()
-    copy.load_state_dict(order.state_dict())
-    expected = [order.next(16, 20, 980, generator)[1].tolist() for _ in range(30)]
+    copy.load_state_dict(json.loads(json.dumps(order.state_dict())))
+    expected = [numbers(*order.next(16, 20, 980, generator)) for _ in range(30)]
     generator.set_state(position)
-    assert [copy.next(16, 20, 980, generator)[1].tolist() for _ in range(30)] == expected
+    assert [numbers(*copy.next(16, 20, 980, generator)) for _ in range(30)] == expected
 
 
 @pytest.mark.parametrize(("name", "value"), [("dwell", 0), ("open_cells", -1)])

@@ -12,6 +12,7 @@ import time
 import pytest
 import torch
 
+from hash3d.export.points import read_ply
 from hash3d.training.run import Run
 
 OUTPUTS = {"recipe.json", "metrics.jsonl", "input.png", "preview.png", "turntable.mp4", "model.ply", "summary.json"}
@@ -40,11 +41,13 @@ def test_folder_and_summary(finished, tiny_recipe):
     summary = json.loads((finished / "summary.json").read_text())
     assert summary["completed"]
     assert summary["steps"] == len(series(finished)) == 12
-    unet = summary["unet"]
-    assert unet["full"] + unet["shallow"] == 12
-    assert unet["reuse_share"] == unet["shallow"] / 12 == summary["cache"]["hits"] / 12
-    assert 0 < summary["cache"]["bytes"] <= summary["cache"]["bytes_limit"]
-    assert set(summary["cache"]["mean_gap"]) == {"elevation", "azimuth", "radius", "timestep"}
+    unet, (stage,) = summary["unet"], summary["stages"]
+    assert stage["unet"] == unet
+    assert stage["steps"] == unet["full"] + unet["shallow"] == 12
+    assert unet["reuse_share"] == unet["shallow"] / 12 == stage["cache"]["hits"] / 12
+    assert 0 < stage["cache"]["bytes"] <= stage["cache"]["bytes_limit"]
+    assert set(stage["cache"]["mean_gap"]) == {"elevation", "azimuth", "radius", "timestep"}
+    assert stage["scene"] == {"gaussians": len(read_ply(finished / "model.ply")["means"])}
     seconds = summary["seconds"]
     assert sum(value for name, value in seconds.items() if name != "total") == pytest.approx(seconds["total"])
     assert min(seconds.values()) >= 0

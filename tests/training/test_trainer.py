@@ -9,8 +9,10 @@ from hash3d.cache import GuardConfig, Hash3DConfig
 from hash3d.diffusion.hook import remove_hash3d
 from hash3d.pictures import frame_picture, load_picture
 from hash3d.schedules import ramp
-from hash3d.training.guide import load_prior
-from hash3d.training.trainer import Trainer, size_at
+from hash3d.training.guide import load_prior, load_text_prior
+from hash3d.training.trainer import Trainer, same_share, size_at
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(params=["picture", "text"])
@@ -20,12 +22,15 @@ def recipe(request, tiny_recipe, tiny_text_recipe):
 
 @pytest.fixture
 def prior(recipe):
-    return load_prior(recipe, torch.device("cpu"))
+    return load_prior(recipe, CPU)
 
 
-def make_trainer(recipe, prior):
-    remove_hash3d(prior.unet)
-    return Trainer(recipe, prior, frame_picture(load_picture(recipe.image), 32, "keep") if recipe.image else None)
+def make_trainer(recipe, prior, text_prior=None, **options):
+    for each in (prior, text_prior):
+        if each is not None:
+            remove_hash3d(each.unet)
+    picture = frame_picture(load_picture(recipe.image), 32, "keep") if recipe.image else None
+    return Trainer(recipe, prior, picture, text_prior=text_prior, **options)
 
 
 def often_reusing(recipe):
@@ -80,8 +85,92 @@ def test_state_round_trip_continues_the_series(recipe, prior, tmp_path):
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert losses(resumed, 5) == expected[7:]
     assert resumed.cache.statistics == whole.cache.statistics
-    assert len(resumed.scene) == len(whole.scene)
-    assert len(whole.scene) > 40 or recipe.stage.densify is None
+    assert resumed.scene.counts() == whole.scene.counts()
+    assert whole.scene.counts()["gaussians"] > 40 or recipe.stage.densify is None
+
+
+SCENES = {"gaussians": "zero123_gs", "field": "zero123_nerf", "latent field": "latent_nerf", "two models": "magic123"}
+
+
+@pytest.fixture(params=SCENES.values(), ids=SCENES.keys())
+def paired(request, tiny):
+    """A recipe of each kind of first stage, and its diffusion models."""
+    recipe = tiny(request.param, steps=10)
+    cache = dataclasses.replace(recipe.cache, reuse_probability=0.9)
+    return dataclasses.replace(recipe, cache=cache), load_prior(recipe, CPU), load_text_prior(recipe, CPU)
+
+
+def test_the_cache_changes_no_camera_and_no_noise_of_any_kind_of_scene(paired):
+    recipe, *priors = paired
+    on = make_trainer(recipe, *priors)
+    reused = losses(on, 10)
+    for cache in (on.cache, on.text_cache) if recipe.text_prior else (on.cache,):
+        assert cache.statistics.hits > 0, "the test means nothing without hits"
+    off = make_trainer(dataclasses.replace(recipe, cache=None), *priors)
+    assert losses(off, 10) != reused
+    for name in ("cameras", "noise"):
+        assert torch.equal(on.generators[name].get_state(), off.generators[name].get_state())
+
+
+def mesh_stage(tiny, name, cache):
+    """The second stage of a system, from a first one without a step."""
+    recipe = dataclasses.replace(tiny(name, steps=10), cache=cache)
+    priors = load_prior(recipe, CPU), load_text_prior(recipe, CPU)
+    first = make_trainer(recipe, *priors)
+    first.close()
+    return make_trainer(recipe, *priors, number=1, previous=first.scene.model)
+
+
+@pytest.mark.parametrize("name", ["dreamgaussian", "magic123"])
+def test_the_cache_changes_no_camera_and_no_noise_of_a_mesh(tiny, name):
+    cache = dataclasses.replace(tiny(name).cache, reuse_probability=0.9)
+    on, off = mesh_stage(tiny, name, cache), mesh_stage(tiny, name, None)
+    for each in (on, off):
+        losses(each, 5)
+    assert on.cache.statistics.shallow > 0
+    for generator in ("cameras", "noise"):
+        assert torch.equal(on.generators[generator].get_state(), off.generators[generator].get_state())
+
+
+def test_magic123_has_a_table_for_each_diffusion_model(tiny):
+    trainer = mesh_stage(tiny, "magic123", tiny("magic123").cache)
+    losses(trainer, 10)
+    assert trainer.cache.store is not trainer.text_cache.store
+    for cache in (trainer.cache, trainer.text_cache):
+        assert cache.statistics.full + cache.statistics.shallow == 10
+        assert cache.statistics.hits > 0
+    trainer.close()
+    for prior in (trainer.prior, trainer.text_prior):
+        assert "forward" not in vars(prior.unet)
+
+
+@pytest.mark.parametrize("name", ["zero123_nerf", "latent_nerf", "magic123"])
+def test_a_field_s_state_round_trip_continues_the_series(tiny, name, tmp_path):
+    """With its occupied cells, the levels of its encoding, its background and both caches."""
+    recipe = tiny(name, steps=8)
+    priors = load_prior(recipe, CPU), load_text_prior(recipe, CPU)
+    whole = make_trainer(recipe, *priors)
+    expected = losses(whole, 8)
+    part = make_trainer(recipe, *priors)
+    losses(part, 5)
+    torch.save(part.state_dict(), tmp_path / "state.pt")
+    resumed = make_trainer(recipe, *priors)
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert losses(resumed, 3) == expected[5:]
+    assert torch.equal(resumed.scene.occupancy.alphas, whole.scene.occupancy.alphas)
+    assert resumed.cache.statistics == whole.cache.statistics
+
+
+def test_generators_of_all_stages_and_seeds_are_different(tiny):
+    seeds = []
+    for seed in (0, 1):
+        recipe = dataclasses.replace(tiny("magic3d"), seed=seed)
+        prior = load_prior(recipe, CPU)
+        for number in (0, 1):
+            trainer = make_trainer(recipe, prior, number=number)
+            seeds += [generator.initial_seed() for generator in trainer.generators.values()]
+            trainer.close()
+    assert len(set(seeds)) == len(seeds) == 16
 
 
 def test_guidance_weight_zero_fits_the_reference_view(tiny_recipe):
@@ -104,3 +193,19 @@ def test_a_recipe_needs_a_prior_of_its_kind(request, mine, other):
     prior = load_prior(request.getfixturevalue(other), torch.device("cpu"))
     with pytest.raises(ValueError, match=f"Expected a .* prior and a .* for {recipe.system}, but got"):
         make_trainer(recipe, prior)
+
+
+@pytest.mark.parametrize(("first", "second"), [((20, 980), (20, 600)), ((600, 980), (200, 600)), ((5, 9), (0, 999))])
+def test_the_same_share_of_another_range(first, second):
+    """Both ends stay, order stays, equal steps stay equal up to rounding, and so it covers the other range evenly."""
+    timesteps = torch.arange(first[0], first[1] + 1)
+    found = same_share(timesteps, first, second)
+    assert (int(found[0]), int(found[-1])) == second
+    assert (found.diff() >= 0).all()
+    step = (second[1] - second[0]) / (first[1] - first[0])
+    assert ((found - second[0]).double() - step * (timesteps - first[0]).double()).abs().max() <= 0.5 + 1e-9
+    assert torch.equal(same_share(timesteps, first, first), timesteps)
+
+
+def test_the_same_share_of_one_timestep_is_the_other_range_s_first():
+    assert same_share(torch.tensor([500]), (500, 500), (20, 600)).tolist() == [20]

@@ -14,9 +14,11 @@ import tyro
 
 from hash3d.cache import PRESETS, CacheConfig, GridConfig, Hash3DConfig
 from hash3d.systems import SYSTEMS, SystemInfo
+from hash3d.training.draws import DrawOrderConfig
 from hash3d.training.recipe import Recipe
 from hash3d.training.run import Run
 from hash3d.training.run_folder import RunFolder
+from hash3d.training.stage import Stage
 
 from .progress import ProgressLine, report
 
@@ -125,12 +127,12 @@ def build_recipe(options: Generate) -> Recipe:
     )
     # The same with and without --no-cache, so that the two runs have the same cameras.
     cells = options.cache.grid if isinstance(options.cache, Hash3DConfig) else GridConfig()
-    usual = recipe.stage.draws.dwell if options.preset == "default" else 1
-    dwell = usual if options.dwell is None else options.dwell
-    stages = [
-        dataclasses.replace(stage, draws=dataclasses.replace(stage.draws, dwell=dwell, cells=cells))
-        for stage in recipe.stages
-    ]
+
+    def order(stage: Stage) -> DrawOrderConfig:
+        usual = stage.draws.dwell if options.preset == "default" else 1
+        return dataclasses.replace(stage.draws, dwell=usual if options.dwell is None else options.dwell, cells=cells)
+
+    stages = [dataclasses.replace(stage, draws=order(stage)) for stage in recipe.stages]
     refinement = stages[1] if len(stages) > 1 else None
     return dataclasses.replace(
         recipe, stage=stages[0], refinement=refinement, checkpoint_every=options.checkpoint_every

@@ -1,6 +1,5 @@
 """Any finished scene as one textured mesh, for the programs that artists use."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -9,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hash3d.export.density import GaussianField
-from hash3d.export.isosurface import Density, IsosurfaceConfig, extract_mesh, without_cavities
+from hash3d.export.isosurface import Density, IsosurfaceConfig, extract_mesh_or_auto, without_cavities
 from hash3d.export.mesh import BakedMesh
 from hash3d.export.texture import ColorField, cut_open
 from hash3d.rendering.bake import PointColors, bake
@@ -76,7 +75,7 @@ def _mesh_and_colors(scene: Asset, surface: IsosurfaceConfig | None, paint: Pain
         mesh = scene.mesh()
         return mesh, paint(mesh) if paint else scene.colors_at
     volume = _volume(scene, painted=paint is not None)
-    mesh = without_cavities(_extract(volume, surface or volume.surface))
+    mesh = without_cavities(extract_mesh_or_auto(volume.density, volume.box, surface or volume.surface))
     return mesh, paint(mesh) if paint else lambda points: volume.color(points.positions)
 
 
@@ -92,18 +91,6 @@ def _volume(scene: Field | Splats | GaussianTensors, *, painted: bool) -> _Volum
     device = next(scene.parameters()).device if isinstance(scene, nn.Module) else torch.device("cpu")
     box = scene.radius * torch.tensor([[-1.0] * 3, [1.0] * 3], device=device)
     return _Volume(scene.density, lambda points: scene.query(points.to(device)).color, box, FIELD_SURFACE)
-
-
-def _extract(volume: _Volume, surface: IsosurfaceConfig) -> Mesh:
-    """The surface, or with a warning that of the level "auto" if there is none."""
-    try:
-        return extract_mesh(volume.density, volume.box, surface)
-    except ValueError as error:
-        if surface.level == "auto":
-            raise
-        found = extract_mesh(volume.density, volume.box, replace(surface, level="auto"))
-        warnings.warn(f"{error} The asset has the surface of the level 'auto', the mean density.", stacklevel=3)
-        return found
 
 
 def _in_parts(mesh: Mesh, colors: PointColors) -> PointColors:

@@ -5,8 +5,9 @@ models/geometry/base.py and models/exporters/mesh_exporter.py; marching cubes (L
 of Lewiner et al. 2003) stands in for its marching tetrahedra.
 """
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -63,6 +64,18 @@ def extract_mesh(density: Density, box: Float[Tensor, "2 3"], config: Isosurface
     found = without_small_components(_surface(origin, spacing, values, level), config.min_component)
     refined = _surface(*_sample(density, grown_box(found, box), config.resolution), level)
     return without_small_components(refined, config.min_component)
+
+
+def extract_mesh_or_auto(density: Density, box: Float[Tensor, "2 3"], config: IsosurfaceConfig) -> Mesh:
+    """The same; a density that never reaches the level has its surface at the level "auto", with a warning."""
+    try:
+        return extract_mesh(density, box, config)
+    except ValueError as error:
+        if config.level == "auto":
+            raise
+        found = extract_mesh(density, box, replace(config, level="auto"))
+        warnings.warn(f"{error} The surface is that of the level 'auto', the mean density.", stacklevel=2)
+        return found
 
 
 def _automatic_level(values: Float[np.ndarray, "X Y Z"]) -> float:

@@ -5,8 +5,6 @@ numbers are the same. Its small shifts of the camera's place, aim and up directi
 Mini scale: the embedded prior on a CPU, tuned on its own.
 """
 
-import dataclasses
-
 from hash3d.cache import CacheConfig
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
@@ -17,13 +15,13 @@ from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
-from hash3d.systems.scale import pick_scale
 from hash3d.systems.sds_gs import SHOWN_ELEVATION
+from hash3d.systems.stages import stages_at
 from hash3d.systems.zero123_gs import DRAWS
 from hash3d.systems.zero123_nerf import MINI_SURFACE, mini_field
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage, expect_steps, returning_to
+from hash3d.training.stage import Stage
 
 NAME = "dreamfusion"
 MINI_STEPS = 300
@@ -54,8 +52,9 @@ def mini(steps: int = MINI_STEPS) -> Stage:
         steps=steps,
         cameras=CameraSamplerConfig(elevation=(-10.0, 60.0), radius=1.5, fov_y=49.1),
         draws=DRAWS,
-        size=ramp((0, 64), (steps // 2, 96)),
+        size=ramp((0, 64), (max(1, steps // 2), 96)),
         representation=mini_field(steps),
+        surface=MINI_SURFACE,
         renderer=VolumeRendererConfig(samples_per_ray=96),
         occupancy=OccupancyGridConfig(),
         guidance=StableDiffusionGuidanceConfig(guidance_scale=10.0, max_timestep=ramp((0, 0.98), (steps, 0.5))),
@@ -74,17 +73,14 @@ def recipe(
     seed: int = 0,
 ) -> Recipe:
     """The recipe for a text. Full-scale schedules do not stretch with `steps`."""
-    expect_steps(steps)
-    chosen = pick_scale(scale, prior)
-    stage = mini(steps or MINI_STEPS) if chosen == "mini" else supplement()
-    return Recipe(
+    stages = stages_at(scale, prior, steps, mini=mini, supplement=supplement)
+    return Recipe.of(
+        stages,
+        cache=cache,
         system=NAME,
         prior=prior,
         prompt=prompt,
         negative_prompt=negative_prompt,
         reference_elevation=SHOWN_ELEVATION,
-        surface=MINI_SURFACE if chosen == "mini" else None,
         seed=seed,
-        stage=returning_to(dataclasses.replace(stage, steps=steps or stage.steps), cache),
-        cache=cache,
     )

@@ -6,6 +6,7 @@ it does. The supplement lets the points start on a sphere; both fill the ball he
 Mini scale: the embedded prior on a CPU, tuned on its own.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from hash3d.cache import CacheConfig, DeepCacheConfig
@@ -22,11 +23,11 @@ from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.representations.textured_mesh import TexturedMeshConfig
 from hash3d.schedules import constant, ramp
 from hash3d.systems import zero123_gs
-from hash3d.systems.scale import pick_scale
+from hash3d.systems.stages import stages_at
 from hash3d.systems.zero123_gs import DRAWS
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage, expect_steps, returning_to, scaled_steps
+from hash3d.training.stage import Stage, shared_steps
 
 NAME = "dreamgaussian"
 MINI_STEPS = 330
@@ -36,7 +37,7 @@ MINI_STEPS = 330
 def supplement() -> tuple[Stage, Stage]:
     """Full scale."""
     cameras = CameraSamplerConfig(elevation=(-30.0, 30.0), radius=2.0, fov_y=49.1)
-    falling = ramp((0, 0.98), (500, 0.02))
+    falling = ramp((10, 0.98), (490, 0.02))
     gaussians = Stage(
         steps=500,
         cameras=cameras,
@@ -46,6 +47,7 @@ def supplement() -> tuple[Stage, Stage]:
         representation=GaussiansConfig(
             num_points=5000, opacity=0.1, means_lr=(0.01, 2e-4), lr_steps=500, quat_lr=0.005
         ),
+        surface=IsosurfaceConfig(level=1.0, resolution=128),
         densify=DensifyConfig(),
         renderer=SplatRendererConfig(),
         background=SolidBackgroundConfig(other_share=0.5),
@@ -59,7 +61,6 @@ def supplement() -> tuple[Stage, Stage]:
         size=constant(512),
         reference_size=constant(256),
         representation=TexturedMeshConfig(offsets_lr=1e-4),
-        surface=IsosurfaceConfig(level=1.0, resolution=128),
         renderer=RasterRendererConfig(),
         guidance=DenoiseGuidanceConfig(guidance=Zero123GuidanceConfig(guidance_scale=5.0)),
         losses=LossWeights(guidance=constant(1.0), color=constant(1.0), mask=constant(0.0)),
@@ -71,15 +72,14 @@ def supplement() -> tuple[Stage, Stage]:
 
 def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
     """The embedded prior on a CPU; every schedule stretches with `steps`."""
-    first = zero123_gs.mini(max(1, round(steps * 300 / MINI_STEPS)))
-    second = max(1, steps - first.steps)
+    splat_steps, second = shared_steps(steps, 300, 30)
+    first = replace(zero123_gs.mini(splat_steps), surface=IsosurfaceConfig(level=0.4, resolution=64))
     mesh = Stage(
         steps=second,
         cameras=first.cameras,
         size=constant(192),
         reference_size=constant(128),
         representation=TexturedMeshConfig(texture_size=512, texture_lr=0.1),
-        surface=IsosurfaceConfig(level=0.4, resolution=64),
         renderer=RasterRendererConfig(),
         guidance=DenoiseGuidanceConfig(
             guidance=Zero123GuidanceConfig(guidance_scale=2.0), strength=ramp((0, 0.8), (second, 0.95))
@@ -103,17 +103,14 @@ def recipe(
     framing: Framing = "auto",
 ) -> Recipe:
     """The recipe for a picture; full-scale schedules do not stretch with `steps`, which is of both stages."""
-    expect_steps(steps)
-    is_mini = pick_scale(scale, prior) == "mini"
-    first, second = mini(steps or MINI_STEPS) if is_mini else scaled_steps(steps, *supplement())
-    return Recipe(
+    stages = stages_at(scale, prior, steps, mini=mini, supplement=supplement)
+    return Recipe.of(
+        stages,
+        cache=cache,
         system=NAME,
         prior=prior,
         image=image,
         framing=framing,
         reference_elevation=elevation,
         seed=seed,
-        stage=returning_to(first, cache),
-        refinement=second,
-        cache=cache,
     )

@@ -7,7 +7,7 @@ Mini scale: the embedded prior on a CPU. Without a `start` a short first stage m
 around its surface.
 """
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 from hash3d.cache import CacheConfig
@@ -21,13 +21,13 @@ from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.representations.point_start import GrowthConfig
 from hash3d.schedules import constant, ramp
 from hash3d.systems import dreamfusion, sds_gs
-from hash3d.systems.scale import pick_scale
+from hash3d.systems.stages import stages_at
 from hash3d.systems.starts import read_start
 from hash3d.systems.zero123_gs import DRAWS
 from hash3d.systems.zero123_nerf import mini_field
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage, expect_steps, returning_to
+from hash3d.training.stage import Stage, shared_steps
 
 NAME = "gaussiandreamer"
 MINI_STEPS = 400
@@ -66,14 +66,24 @@ def supplement() -> Stage:
     )
 
 
-def mini(steps: int) -> Stage:
-    """The embedded prior on a CPU; every schedule stretches with `steps`."""
+def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
+    """The embedded prior on a CPU: a rough field first, as there is no Shap-E."""
+    first, second = shared_steps(steps, 150, 250)
+    rough = replace(
+        dreamfusion.mini(first),
+        representation=mini_field(first, lr=0.02),
+        surface=IsosurfaceConfig(level=3.0, resolution=48),
+    )
+    return rough, mini_from_start(second)
+
+
+def mini_from_start(steps: int = 250) -> Stage:
+    """The embedded prior on a CPU, from a shape that is given; every schedule stretches with `steps`."""
     stage = sds_gs.mini(steps)
     assert isinstance(stage.representation, GaussiansConfig)
-    return dataclasses.replace(
+    return replace(
         stage,
-        representation=dataclasses.replace(stage.representation, num_points=1500, means_lr=(2e-3, 2e-4)),
-        surface=IsosurfaceConfig(level=3.0, resolution=48),
+        representation=replace(stage.representation, num_points=1500, means_lr=(2e-3, 2e-4)),
         growth=GrowthConfig(num_candidates=20_000, distance=0.02),
     )
 
@@ -90,20 +100,11 @@ def recipe(
     seed: int = 0,
 ) -> Recipe:
     """The recipe for a text. Full-scale schedules do not stretch with `steps`."""
-    expect_steps(steps)
     chosen = read_start(start, prompt, GrowthConfig())
-    stages: tuple[Stage, ...]
-    if pick_scale(scale, prior) != "mini":
-        stage = supplement()
-        stages = (dataclasses.replace(stage, steps=steps or stage.steps),)
-    elif chosen is not None:
-        stages = (mini(steps or MINI_STEPS),)
-    else:
-        rough = dreamfusion.mini(max(1, round((steps or MINI_STEPS) * 150 / MINI_STEPS)))
-        rough = dataclasses.replace(rough, representation=mini_field(rough.steps, lr=0.02))
-        stages = (rough, mini(max(1, (steps or MINI_STEPS) - rough.steps)))
-    stages = tuple(returning_to(stage, cache) for stage in stages)
-    return Recipe(
+    stages = stages_at(scale, prior, steps, mini=mini if chosen is None else mini_from_start, supplement=supplement)
+    return Recipe.of(
+        stages,
+        cache=cache,
         system=NAME,
         prior=prior,
         prompt=prompt,
@@ -111,7 +112,4 @@ def recipe(
         reference_elevation=sds_gs.SHOWN_ELEVATION,
         start=chosen,
         seed=seed,
-        stage=stages[0],
-        refinement=stages[1] if len(stages) > 1 else None,
-        cache=cache,
     )

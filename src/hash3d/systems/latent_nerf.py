@@ -16,13 +16,13 @@ from hash3d.representations.encodings import FrequencyConfig
 from hash3d.representations.nerf import LatentNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
-from hash3d.systems.scale import pick_scale
 from hash3d.systems.sds_gs import SHOWN_ELEVATION
+from hash3d.systems.stages import stages_at
 from hash3d.systems.zero123_gs import DRAWS
 from hash3d.systems.zero123_nerf import MINI_GRID, MINI_SURFACE
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage, expect_steps, returning_to
+from hash3d.training.stage import Stage
 
 NAME = "latent_nerf"
 MINI_STEPS = 400
@@ -73,6 +73,7 @@ def mini(steps: int = MINI_STEPS) -> Stage:
             lr_steps=steps,
             adam_eps=1e-8,
         ),
+        surface=MINI_SURFACE,
         renderer=VolumeRendererConfig(samples_per_ray=96),
         occupancy=OccupancyGridConfig(),
         guidance=StableDiffusionGuidanceConfig(
@@ -93,23 +94,14 @@ def recipe(
     seed: int = 0,
 ) -> Recipe:
     """The recipe for a text. Full-scale schedules do not stretch with `steps`."""
-    expect_steps(steps)
-    chosen = pick_scale(scale, prior)
-    match chosen:
-        case "mini":
-            stage = mini(steps or MINI_STEPS)
-        case "supplement":
-            stage = supplement()
-        case "released":
-            stage = released()
-    return Recipe(
+    stages = stages_at(scale, prior, steps, mini=mini, supplement=supplement, released=released)
+    return Recipe.of(
+        stages,
+        cache=cache,
         system=NAME,
         prior=prior,
         prompt=prompt,
         negative_prompt=negative_prompt,
         reference_elevation=SHOWN_ELEVATION,
-        surface=MINI_SURFACE if chosen == "mini" else None,
         seed=seed,
-        stage=returning_to(dataclasses.replace(stage, steps=steps or stage.steps), cache),
-        cache=cache,
     )

@@ -7,11 +7,11 @@ draws serves both caches. Mini scale: the embedded priors on a CPU, tuned on its
 """
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hash3d.cache import CacheConfig
 from hash3d.cameras import CameraSamplerConfig
-from hash3d.export.isosurface import IsosurfaceConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.pictures import Framing
@@ -23,11 +23,11 @@ from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant
 from hash3d.systems import zero123_nerf
-from hash3d.systems.scale import pick_scale
+from hash3d.systems.stages import stages_at
 from hash3d.systems.zero123_gs import DRAWS
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage, expect_steps, returning_to, scaled_steps
+from hash3d.training.stage import Stage, shared_steps
 
 NAME = "magic123"
 MINI_STEPS = 310
@@ -69,17 +69,13 @@ def supplement(weight: float = 0.1) -> tuple[Stage, Stage]:
             normal_smoothness=constant(1000.0),
         ),
     )
-    mesh = Stage(
-        steps=10_000,
-        cameras=CAMERAS,
-        draws=DRAWS,
+    mesh = replace(
+        field,
         size=constant(512),
         reference_size=constant(512),
         representation=DmtetMeshConfig(radius=1.0),
-        surface=IsosurfaceConfig(level=25.0),
         renderer=RasterRendererConfig(),
-        guidance=by_image,
-        text_guidance=by_text,
+        occupancy=None,
         losses=LossWeights(
             guidance=constant(weight),
             text_guidance=constant(0.025),
@@ -93,7 +89,7 @@ def supplement(weight: float = 0.1) -> tuple[Stage, Stage]:
 
 def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
     """The embedded priors on a CPU; every schedule stretches with `steps`."""
-    first = max(1, round(steps * 250 / MINI_STEPS))
+    first, second = shared_steps(steps, 250, 60)
     by_text = StableDiffusionGuidanceConfig(guidance_scale=10.0, min_timestep=constant(0.2), max_timestep=constant(0.6))
     field = zero123_nerf.mini(first)
     field = replace(
@@ -102,24 +98,15 @@ def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
         text_guidance=by_text,
         losses=replace(field.losses, text_guidance=constant(TEXT_WEIGHT)),
     )
-    mesh = Stage(
-        steps=max(1, steps - first),
-        cameras=field.cameras,
-        draws=DRAWS,
+    mesh = replace(
+        field,
+        steps=second,
         size=constant(128),
         reference_size=constant(128),
         representation=DmtetMeshConfig(resolution=48, radius=0.6, values_lr=2e-3, offsets_lr=2e-3),
-        surface=IsosurfaceConfig(level=5.0),
         renderer=RasterRendererConfig(),
-        guidance=field.guidance,
-        text_guidance=by_text,
-        losses=LossWeights(
-            guidance=constant(0.1),
-            text_guidance=constant(TEXT_WEIGHT),
-            color=constant(1000.0),
-            mask=constant(100.0),
-            normal_consistency=constant(1000.0),
-        ),
+        occupancy=None,
+        losses=replace(field.losses, opaque_entropy=constant(0.0), normal_consistency=constant(1000.0)),
     )
     return field, mesh
 
@@ -139,15 +126,10 @@ def recipe(
     framing: Framing = "auto",
 ) -> Recipe:
     """The recipe for a picture and its text; `steps` is of both stages, and full-scale schedules keep theirs."""
-    expect_steps(steps)
-    match pick_scale(scale, prior):
-        case "mini":
-            first, second = mini(steps or MINI_STEPS)
-        case "supplement":
-            first, second = scaled_steps(steps, *supplement())
-        case "released":
-            first, second = scaled_steps(steps, *supplement(weight=2.0))
-    return Recipe(
+    stages = stages_at(scale, prior, steps, mini=mini, supplement=supplement, released=partial(supplement, weight=2.0))
+    return Recipe.of(
+        stages,
+        cache=cache,
         system=NAME,
         prior=prior,
         text_prior=text_prior,
@@ -157,7 +139,4 @@ def recipe(
         framing=framing,
         reference_elevation=elevation,
         seed=seed,
-        stage=returning_to(first, cache),
-        refinement=returning_to(second, cache),
-        cache=cache,
     )

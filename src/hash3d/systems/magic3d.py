@@ -6,6 +6,7 @@ done here. Mini scale: the embedded prior on a CPU, tuned on its own.
 """
 
 from dataclasses import replace
+from functools import partial
 
 from hash3d.cache import CacheConfig
 from hash3d.export.isosurface import IsosurfaceConfig
@@ -17,12 +18,12 @@ from hash3d.representations.dmtet import DmtetMeshConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.schedules import constant
 from hash3d.systems import dreamfusion
-from hash3d.systems.scale import pick_scale
 from hash3d.systems.sds_gs import SHOWN_ELEVATION
+from hash3d.systems.stages import stages_at
 from hash3d.systems.zero123_gs import DRAWS
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage, expect_steps, returning_to, scaled_steps
+from hash3d.training.stage import Stage, shared_steps
 
 NAME = "magic3d"
 MINI_STEPS = 400
@@ -36,6 +37,7 @@ def supplement(mesh_steps: int = 10_000) -> tuple[Stage, Stage]:
     field = replace(
         coarse,
         representation=HashGridNerfConfig(),
+        surface=IsosurfaceConfig(level="auto"),
         shading=ShadingConfig(soft=True, light="magic3d"),
         guidance=replace(by_text, weighting="uniform"),
     )
@@ -45,7 +47,6 @@ def supplement(mesh_steps: int = 10_000) -> tuple[Stage, Stage]:
         draws=DRAWS,
         size=constant(512),
         representation=DmtetMeshConfig(radius=2.0, values_lr=0.01, offsets_lr=0.01, colors_lr=0.01, adam_eps=1e-15),
-        surface=IsosurfaceConfig(level="auto"),
         renderer=RasterRendererConfig(),
         shading=ShadingConfig(albedo_until=0, soft=True, light="magic3d"),
         background=EnvironmentConfig(),
@@ -57,14 +58,14 @@ def supplement(mesh_steps: int = 10_000) -> tuple[Stage, Stage]:
 
 def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
     """The embedded prior on a CPU; every schedule stretches with `steps`."""
-    field = dreamfusion.mini(max(1, round(steps * 300 / MINI_STEPS)))
+    field_steps, mesh_steps = shared_steps(steps, 300, 100)
+    field = dreamfusion.mini(field_steps)
     mesh = Stage(
-        steps=max(1, steps - field.steps),
+        steps=mesh_steps,
         cameras=field.cameras,
         draws=DRAWS,
         size=constant(128),
         representation=DmtetMeshConfig(resolution=48, radius=0.6, values_lr=1e-2, offsets_lr=1e-2),
-        surface=IsosurfaceConfig(level=3.0),
         renderer=RasterRendererConfig(),
         guidance=StableDiffusionGuidanceConfig(guidance_scale=10.0, max_timestep=constant(0.6)),
         losses=LossWeights(guidance=constant(0.1), normal_consistency=constant(1000.0)),
@@ -83,22 +84,16 @@ def recipe(
     seed: int = 0,
 ) -> Recipe:
     """The recipe for a text; `steps` is of both stages, and full-scale schedules keep theirs."""
-    expect_steps(steps)
-    match pick_scale(scale, prior):
-        case "mini":
-            first, second = mini(steps or MINI_STEPS)
-        case "supplement":
-            first, second = scaled_steps(steps, *supplement())
-        case "released":
-            first, second = scaled_steps(steps, *supplement(mesh_steps=5000))
-    return Recipe(
+    stages = stages_at(
+        scale, prior, steps, mini=mini, supplement=supplement, released=partial(supplement, mesh_steps=5000)
+    )
+    return Recipe.of(
+        stages,
+        cache=cache,
         system=NAME,
         prior=prior,
         prompt=prompt,
         negative_prompt=negative_prompt,
         reference_elevation=SHOWN_ELEVATION,
         seed=seed,
-        stage=returning_to(first, cache),
-        refinement=returning_to(second, cache),
-        cache=cache,
     )

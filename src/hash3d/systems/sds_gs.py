@@ -1,24 +1,28 @@
 """SDS+GS: a text to Gaussians by SDS with Stable Diffusion.
 
-Full scale: threestudio's Gaussian extension (8c2ab7b, configs/gaussian_splatting_shading.yaml): Gaussians, learning
-rates, densification, timesteps, guidance, with the middle of its field of view. Its shading, its learned background and
-its smoothness terms are not here. Mini scale: the embedded prior at 128x128 on a CPU, tuned on its own.
+Full scale: threestudio's Gaussian extension (8c2ab7b, configs/gaussian_splatting_shading.yaml), without its small
+shifts of the camera. There the points fill a ball; the supplement lets them start from Shap-E: pass its folder as
+`start`.
+Mini scale: the embedded prior at 128x128 on a CPU, tuned on its own.
 """
 
-import dataclasses
+from pathlib import Path
 
 from hash3d.cache import CacheConfig
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
+from hash3d.rendering.shading import ShadingConfig
 from hash3d.rendering.splat import SplatRendererConfig
+from hash3d.representations.background import EnvironmentConfig
 from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import constant, ramp
-from hash3d.systems.scale import pick_scale
+from hash3d.systems.stages import stages_at
+from hash3d.systems.starts import read_start
 from hash3d.systems.zero123_gs import DRAWS
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage, expect_steps, returning_to
+from hash3d.training.stage import Stage
 
 NAME = "sds_gs"
 MINI_STEPS = 400
@@ -30,7 +34,9 @@ def supplement() -> Stage:
     """Full scale."""
     return Stage(
         steps=5000,
-        cameras=CameraSamplerConfig(elevation=(-20.0, 90.0), radius=2.5, fov_y=65.0, batch_size=4),
+        cameras=CameraSamplerConfig(
+            elevation=(-20.0, 90.0), radius=2.5, fov_y=70.0, fov_y_range=(60.0, 70.0), batch_size=4
+        ),
         draws=DRAWS,
         size=constant(512),
         representation=GaussiansConfig(
@@ -46,7 +52,16 @@ def supplement() -> Stage:
             max_timestep=ramp((2000, 0.98), (2001, 0.5)),
             shared_timestep=False,
         ),
-        losses=LossWeights(guidance=constant(0.1)),
+        shading=ShadingConfig(albedo_until=2000, textureless_share=0.0, soft=True),
+        background=EnvironmentConfig(solid_share=0.8),
+        losses=LossWeights(
+            guidance=constant(0.1),
+            position=constant(1.0),
+            opacity=constant(1e-4),
+            scale_sum=constant(1e-4),
+            total_variation=constant(1.0),
+            shape_variation=constant(1.0),
+        ),
         adam_betas=(0.9, 0.999),
     )
 
@@ -74,20 +89,21 @@ def recipe(
     prior: str,
     cache: CacheConfig | None,
     negative_prompt: str = "",
+    start: Path | None = None,
     scale: str | None = None,
     steps: int | None = None,
     seed: int = 0,
 ) -> Recipe:
     """The recipe for a text. Full-scale schedules do not stretch with `steps`."""
-    expect_steps(steps)
-    stage = mini(steps or MINI_STEPS) if pick_scale(scale, prior) == "mini" else supplement()
-    return Recipe(
+    stages = stages_at(scale, prior, steps, mini=mini, supplement=supplement)
+    return Recipe.of(
+        stages,
+        cache=cache,
         system=NAME,
         prior=prior,
         prompt=prompt,
         negative_prompt=negative_prompt,
         reference_elevation=SHOWN_ELEVATION,
+        start=read_start(start, prompt, growth=None),
         seed=seed,
-        stage=returning_to(dataclasses.replace(stage, steps=steps or stage.steps), cache),
-        cache=cache,
     )

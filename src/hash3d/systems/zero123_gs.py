@@ -6,7 +6,6 @@ released Hash3D (cc48922, gaussian_splatting_zero123_hash3d.yaml). The supplemen
 Mini scale: the embedded prior at 128x128 on a CPU, tuned on its own.
 """
 
-import dataclasses
 from pathlib import Path
 
 from hash3d.cache import CacheConfig
@@ -17,11 +16,11 @@ from hash3d.rendering.splat import SplatRendererConfig
 from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import constant, ramp
-from hash3d.systems.scale import pick_scale
+from hash3d.systems.stages import stages_at
 from hash3d.training.draws import DrawOrderConfig
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage, expect_steps, returning_to
+from hash3d.training.stage import Stage
 
 NAME = "zero123_gs"
 MINI_STEPS = 300
@@ -86,21 +85,14 @@ def recipe(
     framing: Framing = "auto",
 ) -> Recipe:
     """The recipe for a picture; full-scale schedules do not stretch with `steps`."""
-    expect_steps(steps)
-    match pick_scale(scale, prior):
-        case "mini":
-            stage = mini(steps or MINI_STEPS)
-        case "supplement":
-            stage = supplement()
-        case "released":
-            stage = released()
-    return Recipe(
+    stages = stages_at(scale, prior, steps, mini=mini, supplement=supplement, released=released)
+    return Recipe.of(
+        stages,
+        cache=cache,
         system=NAME,
         prior=prior,
         image=image,
         framing=framing,
         reference_elevation=elevation,
         seed=seed,
-        stage=returning_to(dataclasses.replace(stage, steps=steps or stage.steps), cache),
-        cache=cache,
     )

@@ -5,7 +5,6 @@ gives guidance scale 3, Adam at 0.01, 1,000 steps and batch 1, as there: the pre
 same. The reference view is not jittered. Mini scale: the embedded prior on a CPU, tuned on its own.
 """
 
-import dataclasses
 from pathlib import Path
 
 from hash3d.cache import CacheConfig
@@ -18,18 +17,18 @@ from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
-from hash3d.systems.scale import pick_scale
+from hash3d.systems.stages import stages_at
 from hash3d.systems.zero123_gs import DRAWS
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage, expect_steps, returning_to
+from hash3d.training.stage import Stage
 
 NAME = "zero123_nerf"
 MINI_STEPS = 300
 MINI_GRID = HashGridConfig(levels=5, log2_entries=14, base_resolution=8, finest_resolution=64)
 """An encoding that two cores can train."""
 
-MINI_SURFACE = IsosurfaceConfig(level=5.0, resolution=64)
+MINI_SURFACE = IsosurfaceConfig(level=3.0, resolution=64)
 """The exported mesh of such a field: some 20,000 faces, unwrapped in seconds."""
 
 
@@ -86,9 +85,10 @@ def mini(steps: int = MINI_STEPS) -> Stage:
         steps=steps,
         cameras=CameraSamplerConfig(elevation=(-10.0, 60.0), radius=1.5, fov_y=49.1),
         draws=DRAWS,
-        size=ramp((0, 64), (steps // 2, 96)),
+        size=ramp((0, 64), (max(1, steps // 2), 96)),
         reference_size=constant(96),
         representation=mini_field(steps),
+        surface=MINI_SURFACE,
         renderer=VolumeRendererConfig(samples_per_ray=96),
         occupancy=OccupancyGridConfig(),
         guidance=Zero123GuidanceConfig(guidance_scale=2.0, min_timestep=constant(0.6), max_timestep=constant(0.98)),
@@ -110,17 +110,14 @@ def recipe(
     framing: Framing = "auto",
 ) -> Recipe:
     """The recipe for a picture. Full-scale schedules do not stretch with `steps`."""
-    expect_steps(steps)
-    chosen = pick_scale(scale, prior)
-    stage = mini(steps or MINI_STEPS) if chosen == "mini" else supplement()
-    return Recipe(
+    stages = stages_at(scale, prior, steps, mini=mini, supplement=supplement)
+    return Recipe.of(
+        stages,
+        cache=cache,
         system=NAME,
         prior=prior,
         image=image,
         framing=framing,
         reference_elevation=elevation,
-        surface=MINI_SURFACE if chosen == "mini" else None,
         seed=seed,
-        stage=returning_to(dataclasses.replace(stage, steps=steps or stage.steps), cache),
-        cache=cache,
     )

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hash3d.export.isosurface import IsosurfaceConfig, extract_mesh
+from hash3d.export.asset import FIELD_SURFACE, GAUSSIANS_SURFACE
+from hash3d.export.isosurface import IsosurfaceConfig, extract_mesh_or_auto
 from hash3d.export.points import read_ply, write_ply
 from hash3d.files import replacing
 from hash3d.representations.dmtet import DmtetMesh, DmtetMeshConfig
@@ -34,7 +35,11 @@ def build_model(recipe: Recipe, number: int, previous: nn.Module | None, generat
     stage = recipe.stages[number]
     config = stage.representation
     if number > 0:
-        return blank_model(recipe) if previous is None else continued(stage, previous, generator)
+        return (
+            blank_model(recipe)
+            if previous is None
+            else continued(recipe.stages[number - 1], stage, previous, generator)
+        )
     if isinstance(config, GaussiansConfig) and recipe.start is not None:
         start = recipe.start.build(generator)
         return Gaussians(config, start.points, start.colors)
@@ -43,9 +48,10 @@ def build_model(recipe: Recipe, number: int, previous: nn.Module | None, generat
     raise ValueError(f"Expected a first stage of Gaussians or a field, but got a {type(config).__name__}.")
 
 
-def continued(stage: Stage, previous: nn.Module, generator: torch.Generator) -> Model:
-    """The start of a second stage: the surface of the first stage's result."""
-    config, surface = stage.representation, stage.surface or IsosurfaceConfig()
+def continued(first: Stage, stage: Stage, previous: nn.Module, generator: torch.Generator) -> Model:
+    """The start of a second stage: the surface of what the first has made."""
+    config = stage.representation
+    surface = first.surface or (GAUSSIANS_SURFACE if isinstance(previous, Gaussians) else FIELD_SURFACE)
     if isinstance(config, TexturedMeshConfig) and isinstance(previous, Gaussians):
         return textured_mesh(previous.gaussians(), config, surface, camera=stage.cameras)
     if isinstance(config, DmtetMeshConfig) and isinstance(previous, Nerf):
@@ -71,7 +77,7 @@ def dmtet_mesh(field: Nerf, config: DmtetMeshConfig, surface: IsosurfaceConfig) 
 def surface_points(field: Nerf, surface: IsosurfaceConfig, count: int, generator: torch.Generator) -> PointStart:
     """`count` points uniform on a field's surface, in its colours, on the CPU."""
     box = torch.tensor([[-field.radius] * 3, [field.radius] * 3])
-    mesh = extract_mesh(lambda points: density(field, points), box, surface)
+    mesh = extract_mesh_or_auto(lambda points: density(field, points), box, surface)
     points = sample_surface(mesh, count, generator)
     device = next(field.parameters()).device
     return PointStart(points=points, colors=field(points.to(device)).cpu())

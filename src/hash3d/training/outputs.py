@@ -15,7 +15,7 @@ from hash3d.pictures import FramedPicture
 from hash3d.rendering.bake import PointColors, colors_from_views
 from hash3d.representations.gaussians import Gaussians
 from hash3d.representations.mesh import Mesh
-from hash3d.representations.nerf import Nerf
+from hash3d.representations.nerf import Nerf, NerfConfig
 
 from .guide import load_prior
 from .model import Model, load_model, save_model
@@ -58,9 +58,13 @@ def contact_sheet(render: RenderViews, recipe: Recipe) -> Float[Tensor, "H W 3"]
 
 
 def turntable(render: RenderViews, recipe: Recipe) -> list[Float[Tensor, "H W 3"]]:
-    """The frames of one turn, from the input's elevation."""
-    config = recipe.stages[-1].cameras
-    return render_each(render, orbit(VIDEO_FRAMES, recipe.reference_elevation, config.radius, config.fov_y, VIDEO_SIZE))
+    """The frames of one turn, from the input's elevation; fewer and smaller ones of a field, which is slow to draw."""
+    stage = recipe.stages[-1]
+    frames, size = VIDEO_FRAMES, VIDEO_SIZE
+    if isinstance(stage.representation, NerfConfig):
+        frames, size = frames * 2 // 3, size * 5 // 8
+    cameras = orbit(frames, recipe.reference_elevation, stage.cameras.radius, stage.cameras.fov_y, size)
+    return render_each(render, cameras)
 
 
 def write_outputs(folder: Path, model: Model, show: Show, recipe: Recipe, picture: FramedPicture | None) -> list[str]:
@@ -88,4 +92,4 @@ def bake_model(model: Model, recipe: Recipe, show: Show) -> BakedMesh:
     def paint(mesh: Mesh) -> PointColors:
         return colors_from_views(mesh, cameras, torch.stack(render_each(colors(show), cameras)))
 
-    return bake_asset(model, recipe.surface, paint=paint if latent else None)
+    return bake_asset(model, recipe.stages[-1].surface, paint=paint if latent else None)

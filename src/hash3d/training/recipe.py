@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hash3d.cache import CacheConfig
-from hash3d.export.isosurface import IsosurfaceConfig
 from hash3d.pictures import Framing
 from hash3d.representations.point_start import PointStartConfig
 from hash3d.representations.shap_e import ShapEConfig
 
-from .stage import Stage
+from .stage import Stage, returning_to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,6 @@ class Recipe:
     """Elevation in degrees from which the picture was taken, and from which the result is shown."""
     start: PointStartConfig | ShapEConfig | None = None
     """Where the first stage's Gaussians start; None: as their configuration says."""
-    surface: IsosurfaceConfig | None = None
-    """Which surface of a field or of Gaussians the exported mesh has; None takes the usual one of its kind."""
     seed: int = 0
     stage: Stage
     refinement: Stage | None = None
@@ -47,6 +45,12 @@ class Recipe:
     def __post_init__(self) -> None:
         if not -90.0 <= self.reference_elevation <= 90.0:
             raise ValueError(f"Expected an elevation between -90 and 90, but got {self.reference_elevation}.")
+
+    @classmethod
+    def of(cls, stages: tuple[Stage, ...], *, cache: CacheConfig | None, **fields: Any) -> "Recipe":
+        """A recipe of one or two stages, whose draws return to the cells of the cache."""
+        first, *others = (returning_to(stage, cache) for stage in stages)
+        return cls(stage=first, refinement=others[0] if others else None, cache=cache, **fields)
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from hash3d import __version__
 from hash3d.cache import FeatureCache
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.export.turntable import save_picture
+from hash3d.files import write_bytes
 from hash3d.pictures import FramedPicture, frame_picture, load_picture
 
 from .guide import load_prior, load_text_prior
@@ -51,22 +53,25 @@ class Run:
         self._earlier_seconds = 0.0
         self._started = time.perf_counter()
         resuming = resume and (path / "recipe.json").exists()
-        source = self.folder.input_picture if resuming and self.folder.input_picture.exists() else recipe.image
-        picture = load_picture(source) if source else None
-        self.prior = load_prior(recipe, self.device)
-        self.text_prior = load_text_prior(recipe, self.device)
-        if resuming:
-            self.folder.check_same(recipe)
-        else:
-            self.folder.create(recipe)
-        if picture is not None and source != self.folder.input_picture:
-            save_picture(picture, self.folder.input_picture)
-        self.picture = frame_reference(recipe, self.prior, self.folder.input_picture) if source else None
-        state = self.folder.load_checkpoint(self.device) if resuming else None
-        self.finished: list[dict[str, Any]] = []
-        self.trainer = Trainer(
-            recipe, self.prior, self.picture, text_prior=self.text_prior, number=state["stage"] if state else 0
-        )
+        with TemporaryDirectory() as temporary:
+            image = self.folder.input_picture
+            if recipe.image is not None and not (resuming and image.exists()):
+                image = Path(temporary) / image.name
+                save_picture(load_picture(recipe.image), image)
+            self.prior = load_prior(recipe, self.device)
+            self.text_prior = load_text_prior(recipe, self.device)
+            if resuming:
+                self.folder.check_same(recipe)
+            self.picture = None if recipe.image is None else frame_reference(recipe, self.prior, image)
+            state = self.folder.load_checkpoint(self.device) if resuming else None
+            self.finished: list[dict[str, Any]] = []
+            self.trainer = Trainer(
+                recipe, self.prior, self.picture, text_prior=self.text_prior, number=state["stage"] if state else 0
+            )
+            if not resuming:  # Only now: a mistake that a part above has found leaves no folder behind.
+                self.folder.create(recipe)
+            if recipe.image is not None and image != self.folder.input_picture:
+                write_bytes(self.folder.input_picture, image.read_bytes())
         if state is not None:
             self.trainer.load_state_dict(state)
             self._earlier_seconds, self.finished = state["total_seconds"], state["finished"]

@@ -32,7 +32,7 @@ def show_model(model: nn.Module, stage: Stage, prior: LatentPrior | None = None)
     renderer = stage.renderer
     if isinstance(model, Nerf):
         assert isinstance(renderer, VolumeRendererConfig)
-        return _show_field(model, renderer.build(), prior)
+        return _show_field(model, renderer.build(), stage.occupancy, prior)
     device = next(model.parameters()).device
 
     @torch.no_grad()
@@ -46,13 +46,16 @@ def show_model(model: nn.Module, stage: Stage, prior: LatentPrior | None = None)
     return show
 
 
-def _show_field(field: Nerf, renderer: VolumeRenderer, prior: LatentPrior | None) -> Show:
-    """A grid of occupied cells is made once, so that rays skip the rest."""
+def _show_field(
+    field: Nerf, renderer: VolumeRenderer, cells: OccupancyGridConfig | None, prior: LatentPrior | None
+) -> Show:
+    """Rays skip the cells that they skip in training, made anew, once."""
     device = next(field.parameters()).device
-    occupancy = OccupancyGridConfig().build(field.radius).to(device)
+    occupancy = cells.build(field.radius).to(device) if cells else None
     generator = torch.Generator().manual_seed(0)
-    for _ in range(4):  # One look at a random point a cell may miss what is thin.
-        occupancy.update(field, renderer.config.step_length(field.radius), generator)
+    if occupancy is not None:
+        for _ in range(4):  # One look at a random point a cell may miss what is thin.
+            occupancy.update(field, renderer.config.step_length(field.radius), generator)
 
     @torch.no_grad()
     def show(cameras: Cameras) -> Render:
@@ -66,7 +69,7 @@ def _show_field(field: Nerf, renderer: VolumeRenderer, prior: LatentPrior | None
 
 
 def decoded(
-    field: Nerf, renderer: VolumeRenderer, prior: LatentPrior, cameras: Cameras, *, occupancy: OccupancyGrid
+    field: Nerf, renderer: VolumeRenderer, prior: LatentPrior, cameras: Cameras, *, occupancy: OccupancyGrid | None
 ) -> Render:
     """Pictures of a latent field: latents over those of a white picture, decoded at the prior's size, and resized."""
     size = prior.image_size

@@ -55,9 +55,9 @@ class Stage:
     representation: RepresentationConfig
     """What is optimised. A second stage starts from the first one's result (`training.model`)."""
     surface: IsosurfaceConfig | None = None
-    """How a second stage finds the surface of the first one's result; of use there alone."""
+    """Which surface the result has, for the next stage and for an exported mesh; None takes the usual one."""
     growth: GrowthConfig | None = None
-    """How points grow around that surface, where Gaussians start from it; None takes the surface's alone."""
+    """How points grow around the surface of the stage before, where Gaussians start from it; None: they do not."""
     densify: DensifyConfig | None = None
     """How Gaussians are added and removed; None keeps their number."""
     renderer: RendererConfig
@@ -97,17 +97,20 @@ def returning_to(stage: Stage, cache: CacheConfig | None) -> Stage:
     return replace(stage, draws=replace(stage.draws, cells=cache.grid))
 
 
-def scaled_steps(steps: int | None, first: Stage, second: Stage) -> tuple[Stage, Stage]:
-    """Two stages of `steps` in all, shared as before; schedules stay. None changes nothing."""
+def scaled_steps(stages: tuple[Stage, ...], steps: int | None) -> tuple[Stage, ...]:
+    """Stages of `steps` in all, shared as before; schedules stay. None changes nothing."""
     if steps is None:
-        return first, second
-    one, other = shared_steps(steps, first.steps, second.steps)
-    return replace(first, steps=one), replace(second, steps=other)
+        return stages
+    counts = shared_steps(steps, *(stage.steps for stage in stages))
+    return tuple(replace(stage, steps=count) for stage, count in zip(stages, counts, strict=True))
 
 
-def shared_steps(steps: int, first: int, second: int) -> tuple[int, int]:
-    """`steps` for two stages in about the proportion of `first` to `second`, at least 1 each."""
-    if steps < 2:
-        raise ValueError(f"Expected at least 2 steps for two stages, but got {steps}. Pass --steps 2 or more.")
-    share = min(max(1, round(steps * first / (first + second))), steps - 1)
+def shared_steps(steps: int, *shares: int) -> tuple[int, ...]:
+    """`steps` for one or two stages in about the proportion of `shares`, at least 1 each."""
+    if steps < len(shares):
+        raise ValueError(f"Expected at least a step for each of {len(shares)} stages, but got {steps}. Pass --steps 2.")
+    first, *others = shares
+    if not others:
+        return (steps,)
+    share = min(max(1, round(steps * first / sum(shares))), steps - 1)
     return share, steps - share

@@ -1,0 +1,60 @@
+"""The benchmark of the nine systems, with tiny priors on a CPU."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Runs the script on systems; gives its exit code, the rows of its JSON and the page."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def run(*systems, steps, warm_up):
+        files = {"--folder": tmp_path, "--json": tmp_path / "rows.json", "--write": tmp_path / "page.md"}
+        options = [str(each) for pair in files.items() for each in pair]
+        numbers = ["--steps", str(steps), "--warm-up", str(warm_up)]
+        arguments = ["--tiny", "--device", "cpu", *numbers, "--systems", *systems, *options]
+        monkeypatch.setattr(sys, "argv", ["systems_full_size.py", *arguments])
+        with torch.random.fork_rng(devices=[]), pytest.raises(SystemExit) as left:
+            runpy.run_path(str(BENCHMARKS / "systems_full_size.py"), run_name="__main__")
+        return int(left.value.code), json.loads((tmp_path / "rows.json").read_text())["rows"], tmp_path / "page.md"
+
+    return run
+
+
+def test_two_stages_with_the_cache_off_and_on(run):
+    code, rows, page = run("magic3d", steps=3, warm_up=1)
+    assert code == 0
+    assert [(row["stage"], row["cache"], row["representation"]) for row in rows] == [
+        (stage, cache, kind) for cache in ("off", "on") for stage, kind in ((1, "Nerf"), (2, "DmtetMesh"))
+    ]
+    for row in rows:
+        assert (row["steps"], row["measured_steps"]) == (3, 2)
+        assert min(row["mean_ms"].values()) > 0
+        # Two steps, so that the median is the mean; the parts are inside of it.
+        assert sum(row["mean_ms"].values()) == pytest.approx(row["median_ms"])
+    assert page.read_text().count("| magic3d") == len(rows)
+
+
+def test_what_is_measured_begins_after_the_warm_up(run):
+    """Of eight open cells two are left after one visit: of the steps 9 to 12 two are full and two are reused."""
+    _, (off, on), _ = run("zero123_gs", steps=12, warm_up=8)
+    assert (off["reuse_share"], on["reuse_share"]) == (0.0, 0.5)
+
+
+def test_a_system_that_fails_has_a_row_and_stops_no_other(run, tmp_path):
+    code, rows, page = run("zero123_gs", steps=2, warm_up=1)
+    assert code == 0
+    (tmp_path / "stable-zero123" / "vae" / "config.json").unlink()
+    sys.modules["full_size_cases"].LOADED._priors.clear()
+    code, rows, page = run("zero123_gs", "sds_gs", steps=2, warm_up=1)
+    assert code == 1
+    assert ["vae/config.json" in row.get("error", "") for row in rows] == [True, True, False, False]
+    assert "ValueError: Expected the prior" in page.read_text()

@@ -1,0 +1,84 @@
+"""What a run leaves behind, for each kind of model."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+
+from hash3d.cameras import Cameras
+from hash3d.training import outputs
+from hash3d.training.guide import load_prior
+from hash3d.training.model import build_model
+from hash3d.training.outputs import load_asset, write_outputs
+from hash3d.training.run_folder import RunFolder
+from hash3d.training.show import show_model
+
+CPU = torch.device("cpu")
+CAMERA = Cameras.orbit(elevation=20.0, azimuth=[0.0, 100.0], radius=1.5, fov_y=49.1, size=24)
+FILES = {
+    "zero123_gs": ["model.ply"],
+    "gaussiandreamer": ["model.ply"],
+    "zero123_nerf": ["model.pt", "model.glb"],
+    "latent_nerf": ["model.pt", "model.glb"],
+    "magic3d": ["model.pt", "model.glb"],
+    "dreamgaussian": ["model.pt", "model.glb"],
+}
+
+
+@pytest.fixture(autouse=True)
+def small_textures(monkeypatch):
+    """Textures of 64 texels: what is tested of them is that they are there."""
+    bake = outputs.bake_asset
+    monkeypatch.setattr(outputs, "bake_asset", lambda *given, **options: bake(*given, 64, **options))
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_outputs_are_written_and_loaded_again(tiny, name, tmp_path):
+    recipe = tiny(name)
+    first = build_model(recipe, 0, None, seeded())
+    model = build_model(recipe, 1, first, seeded(1)) if recipe.refinement else first
+    prior = load_prior(recipe, CPU)
+    show = show_model(model, recipe.stages[-1], prior)
+    RunFolder(tmp_path).create(recipe)
+    names = write_outputs(tmp_path, model, show, recipe, None)
+    assert sorted(names) == sorted([*FILES[name], "preview.png", "turntable.mp4"])
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {*names, "recipe.json", "checkpoint"}
+    assert Image.open(tmp_path / "preview.png").size == (8 * 32, 32)
+    loaded, shown = load_asset(tmp_path, CPU)
+    assert type(loaded) is type(model)
+    assert torch.equal(shown(CAMERA).color, show(CAMERA).color)
+    if "model.glb" in names:
+        asset = trimesh.load_scene(tmp_path / "model.glb").to_geometry()
+        assert len(asset.faces) > 10
+        assert np.abs(asset.vertices).max() <= recipe.stages[-1].cameras.radius
+        assert min(asset.visual.material.baseColorTexture.size) == 64
+
+
+def test_a_latent_field_is_painted_with_its_decoded_pictures(tiny, tmp_path):
+    """The colours of its texture are colours that its pictures have."""
+    recipe = tiny("latent_nerf")
+    model = build_model(recipe, 0, None, seeded())
+    purple = torch.tensor([0.6, 0.2, 0.8])
+
+    own = show_model(model, recipe.stage, load_prior(recipe, CPU))
+
+    def show(cameras):
+        render = own(cameras)
+        return dataclasses.replace(render, color=purple.expand_as(render.color))
+
+    asset = outputs.bake_model(model, recipe, show)
+    texture = torch.as_tensor(asset.texture)
+    assert (texture - purple).abs().amax(dim=-1).median() < 0.01
+
+
+def test_a_run_folder_without_a_recipe_is_told(tmp_path):
+    with pytest.raises(ValueError, match=r"Expected a run in .*, but it has no recipe\.json"):
+        load_asset(tmp_path, CPU)
