@@ -35,15 +35,16 @@ MINI_SURFACE = IsosurfaceConfig(level=3.0, resolution=64)
 def mini_field(steps: int, lr: float = 0.01) -> HashGridNerfConfig:
     """A field that fits the embedded priors' scenes, and is learnt in a few hundred steps; fewer want a larger `lr`.
 
-    The exponential makes a surface of the fog that the softplus would leave after so few steps.
+    The exponential makes a surface of the fog that the softplus would leave after so few steps, and the blob that
+    falls without end leaves the cells around it empty, for rays to skip.
     """
     return HashGridNerfConfig(
         encoding=MINI_GRID,
         radius=0.6,
         density_activation="trunc_exp",
-        blob="dreamfusion",
-        blob_scale=5.0,
-        blob_std=0.15,
+        blob="magic3d",
+        blob_scale=4.0,
+        blob_std=0.4,
         encoding_lr=lr,
         density_lr=lr,
         color_lr=lr,
