@@ -182,7 +182,7 @@ def provenance(runs: Path, ready: dict[str, Pair]) -> str:
     if not made:
         return f"device {devices}; runs started by hand, page of {datetime.date.today()}"
     told = (all_of(made, name) for name in ("hardware", "threads", "commit", "date"))
-    return "device {}, {}, {} threads a run, one run at a time; commit {}; {}".format(devices, *told)
+    return "device {}, {}, {} threads a run; commit {}; {}".format(devices, *told)
 
 
 def overview(ready: dict[str, Pair]) -> list[str]:
@@ -213,8 +213,13 @@ def cells(folder: Path, summary: dict[str, Any]) -> list[str]:
         f"{summary['unet']['reuse_share']:.0%}",
         f"{summary['peak_memory_bytes'] / 1e9:.1f} GB",
         scene,
-        ", ".join(f"{name} {(folder / name).stat().st_size / 1e6:.1f} MB" for name in assets),
+        ", ".join(f"{name}{in_megabytes(folder / name)}" for name in assets),
     ]
+
+
+def in_megabytes(path: Path) -> str:
+    """The size of a file, if it was kept."""
+    return f" {path.stat().st_size / 1e6:.1f} MB" if path.exists() else ""
 
 
 def strips(paths: Sequence[Path]) -> Image.Image:
