@@ -12,6 +12,8 @@ from hash3d.cache import DeepCacheConfig
 from hash3d.diffusion.hook import remove_hash3d
 from hash3d.training import run as run_module
 from hash3d.training.guide import load_prior, load_text_prior
+from hash3d.training.model import blank_model
+from hash3d.training.outputs import load_asset
 from hash3d.training.run import Run
 
 TWO_STAGES = ["dreamgaussian", "magic3d", "magic123", "gaussiandreamer"]
@@ -143,6 +145,11 @@ def test_an_interruption_in_the_first_stage_exports_and_resumes(recipe, tmp_path
     assert not summary["completed"]
     assert summary["steps"] == 2
     assert all((tmp_path / "run" / name).stat().st_size > 0 for name in summary["outputs"])
-    assert train(recipe, tmp_path / "run").completed
+    first, _ = load_asset(tmp_path / "run", torch.device("cpu"))
+    assert isinstance(first, type(blank_model(recipe.up_to(0))))
+    summary = Run(recipe, tmp_path / "run", resume=True).execute()
+    assert summary["completed"]
+    models = {path.name for path in (tmp_path / "run").glob("model.*")}
+    assert models == {name for name in summary["outputs"] if name.startswith("model.")}
     train(recipe, tmp_path / "whole")
     assert rows(tmp_path / "run") == rows(tmp_path / "whole")

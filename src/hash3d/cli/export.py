@@ -12,8 +12,7 @@ from hash3d.export.mesh import write_glb, write_obj
 from hash3d.export.points import write_ply
 from hash3d.export.turntable import save_picture, write_video
 from hash3d.representations.gaussians import Gaussians
-from hash3d.training.outputs import bake_model, contact_sheet, load_asset, turntable
-from hash3d.training.run_folder import RunFolder
+from hash3d.training.outputs import bake_model, contact_sheet, load_asset, reached, turntable
 from hash3d.training.show import colors
 
 Format = Literal["glb", "obj", "ply", "gsplat", "mp4", "sheet"]
@@ -52,7 +51,7 @@ def main(arguments: list[str]) -> int:
 
 def write(format: Format, folder: Path, out: Path) -> None:
     """Write one file of a run's asset. Raises `ValueError` if the run has none, or its scene no such file."""
-    recipe = RunFolder(folder).read_recipe()
+    recipe = reached(folder)
     model, show = load_asset(folder, torch.device("cpu"))
     if format in ("glb", "obj"):
         (write_glb if format == "glb" else write_obj)(out, bake_model(model, recipe, show))

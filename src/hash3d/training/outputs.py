@@ -18,7 +18,7 @@ from hash3d.representations.mesh import Mesh
 from hash3d.representations.nerf import Nerf, NerfConfig
 
 from .guide import load_prior
-from .model import Model, load_model, save_model
+from .model import OTHERS, SPLATS, Model, load_model, save_model
 from .recipe import Recipe
 from .run_folder import RunFolder
 from .show import LATENT_CHANNELS, Show, colors, show_model
@@ -32,11 +32,18 @@ VIDEO_FRAMES = 72
 
 
 def load_asset(folder: Path, device: torch.device) -> tuple[Model, Show]:
-    """The model of a finished run, and what draws it. Raises `ValueError` if there is none."""
-    recipe = RunFolder(folder).read_recipe()
+    """The model of the last stage that a run has reached, and what draws it. Raises `ValueError` if there is none."""
+    recipe = reached(folder)
     model = load_model(recipe, folder, device)
     latent = isinstance(model, Nerf) and model.channels == LATENT_CHANNELS
     return model, show_model(model, recipe.stages[-1], load_prior(recipe, device) if latent else None)
+
+
+def reached(folder: Path) -> Recipe:
+    """A run's recipe up to the stage that it has reached; a run without a summary counts as finished."""
+    run = RunFolder(folder)
+    recipe, summary = run.read_recipe(), run.read_summary()
+    return recipe if summary is None else recipe.up_to(len(summary["stages"]) - 1)
 
 
 def preview(render: RenderViews, recipe: Recipe, picture: FramedPicture | None) -> Float[Tensor, "H W 3"]:
@@ -68,7 +75,10 @@ def turntable(render: RenderViews, recipe: Recipe) -> list[Float[Tensor, "H W 3"
 
 
 def write_outputs(folder: Path, model: Model, show: Show, recipe: Recipe, picture: FramedPicture | None) -> list[str]:
-    """Write the model, preview.png, turntable.mp4 and, but for Gaussians, model.glb. Returns their names."""
+    """Write the model, preview.png, turntable.mp4 and, but for Gaussians, model.glb. Returns their names.
+
+    What an earlier stage has left is removed.
+    """
     render = colors(show)
     names = [save_model(folder, model)]
     save_picture(preview(render, recipe, picture), folder / "preview.png")
@@ -76,6 +86,8 @@ def write_outputs(folder: Path, model: Model, show: Show, recipe: Recipe, pictur
     if not isinstance(model, Gaussians):
         write_glb(folder / ASSET, bake_model(model, recipe, show))
         names.append(ASSET)
+    for leftover in {SPLATS, OTHERS, ASSET} - set(names):
+        (folder / leftover).unlink(missing_ok=True)
     return [*names, "preview.png", "turntable.mp4"]
 
 

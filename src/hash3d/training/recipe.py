@@ -1,6 +1,6 @@
 """All that a run is, frozen: the recipe of a system. Two equal recipes make the same run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,10 @@ class Recipe:
     def stages(self) -> tuple[Stage, ...]:
         """One or two."""
         return (self.stage,) if self.refinement is None else (self.stage, self.refinement)
+
+    def up_to(self, number: int) -> "Recipe":
+        """The recipe without the stages after `number`: what a run that was stopped there has made."""
+        return self if number > 0 else replace(self, refinement=None)
 
     @property
     def steps(self) -> int:

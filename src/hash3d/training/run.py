@@ -91,7 +91,7 @@ class Run:
         self.train()
         model = self.trainer.scene.model
         show = show_model(model, self.trainer.stage, self.prior)
-        outputs = write_outputs(self.folder.path, model, show, self.recipe, self.picture)
+        outputs = write_outputs(self.folder.path, model, show, self.recipe.up_to(self.trainer.number), self.picture)
         summary = self.summary(outputs)
         self.folder.write_summary(summary)
         return summary
