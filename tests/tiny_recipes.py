@@ -40,9 +40,13 @@ def tiny_system(
         options["text_prior"] = str(text_prior)
     folder = prior if "image" in options else text_prior
     recipe = system.recipe(prior=str(folder), cache=cache, scale="mini", **options)
-    first, *rest = (tiny_stage(stage, steps) for stage in recipe.stages)
-    refinement = rest[0] if rest else None
-    return replace(recipe, stage=first, refinement=refinement, checkpoint_every=3)
+    return replace(tiny(recipe, steps), checkpoint_every=3)
+
+
+def tiny(recipe: Recipe, steps: int | None = None) -> Recipe:
+    """The same recipe with `steps` steps a stage, or as many as it has, of 32x32 pixels."""
+    first, *rest = (tiny_stage(stage, steps or stage.steps) for stage in recipe.stages)
+    return replace(recipe, stage=first, refinement=rest[0] if rest else None)
 
 
 def tiny_stage(stage: Stage, steps: int) -> Stage:

@@ -14,7 +14,7 @@ from hash3d.systems import SYSTEMS, SystemInfo
 from hash3d.training.run import Run
 from hash3d.training.serialize import from_plain, to_plain
 from tests.conftest import OFTEN
-from tests.systems.tiny import tiny
+from tests.tiny_recipes import tiny
 
 ROOT = Path(__file__).parents[2]
 FILE, ROW = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "adding_a_system.md").read_text(), re.S | re.M)

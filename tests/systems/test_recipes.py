@@ -17,7 +17,7 @@ from hash3d.training.serialize import from_plain, to_plain
 from hash3d.training.trainer import size_at
 from tests.conftest import OFTEN
 from tests.systems.facts import FULL
-from tests.systems.tiny import tiny
+from tests.tiny_recipes import tiny
 
 ROOT = Path(__file__).parents[2]
 KNOWN = {system.name: system for system in SYSTEMS}
