@@ -133,20 +133,20 @@ def measure(job: Job, machine: Machine) -> dict[str, Any]:
     prior = (load_stable_diffusion if recipe.image is None else load_zero123)(recipe.prior, device)
     text_prior = None if recipe.text_prior is None else load_stable_diffusion(recipe.text_prior, device)
     picture = frame_reference(recipe, prior, recipe.image) if recipe.image else None
-    model, stopwatch, passes, started = None, None, [], time.perf_counter()
-    for number in range(len(recipe.stages)):
-        trainer = Trainer(
-            recipe, prior, picture, text_prior=text_prior, number=number, previous=model, stopwatch=stopwatch
-        )
-        try:
+    passes, started = [], time.perf_counter()
+    trainer = Trainer(recipe, prior, picture, text_prior=text_prior)
+    try:
+        while True:
             while not trainer.completed:
                 trainer.step()
-        finally:
-            trainer.close()
-        passes.append(unet_passes(trainer.cache, trainer.passes))
-        if trainer.text_guidance is not None:
-            passes.append(unet_passes(trainer.text_cache, trainer.text_passes))
-        model, stopwatch = trainer.scene.model, trainer.stopwatch
+            passes.append(unet_passes(trainer.cache, trainer.passes))
+            if trainer.text_guidance is not None:
+                passes.append(unet_passes(trainer.text_cache, trainer.text_passes))
+            if trainer.is_last:
+                break
+            trainer = trainer.following()
+    finally:
+        trainer.close()
     total = time.perf_counter() - started
     show = show_model(trainer.scene.model, trainer.stage, prior)
     save_picture(preview(colors(show), recipe, picture), machine.runs / "views" / f"{job.name}.png")

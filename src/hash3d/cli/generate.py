@@ -5,7 +5,6 @@ import inspect
 import os
 import re
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +20,7 @@ from hash3d.training.run_folder import RunFolder
 from hash3d.training.stage import Stage
 
 from .progress import ProgressLine, report
+from .systems import SHOWN
 
 INPUTS = {"image": "--image PATH", "prompt": '--prompt "a thing"'}
 """What a system may need, and how it is given."""
@@ -116,14 +116,13 @@ def build_recipe(options: Generate) -> Recipe:
     system = find_system(options.system)
     if options.checkpoint_every < 1:
         raise ValueError(f"Expected --checkpoint-every to be at least 1, but got {options.checkpoint_every}.")
-    make = import_module(f"hash3d.systems.{system.name}").recipe
-    recipe: Recipe = make(
+    recipe = system.recipe(
         prior=options.prior or system.embedded,
         cache=None if options.no_cache else options.cache,
         scale=options.scale,
         steps=options.steps,
         seed=options.seed,
-        **given(options, system, inspect.signature(make)),
+        **given(options, system),
     )
     # The same with and without --no-cache, so that the two runs have the same cameras.
     cells = options.cache.grid if isinstance(options.cache, Hash3DConfig) else GridConfig()
@@ -147,11 +146,12 @@ def find_system(name: str) -> SystemInfo:
     return known[name]
 
 
-def given(options: Generate, system: SystemInfo, signature: inspect.Signature) -> dict[str, Any]:
+def given(options: Generate, system: SystemInfo) -> dict[str, Any]:
     """What the system starts from; one that it needs or does not know is a mistake."""
-    known = {name: signature.parameters[name] for name in OF_SYSTEMS if name in signature.parameters}
-    needed = [name for name, parameter in known.items() if parameter.default is inspect.Parameter.empty]
-    start = " and ".join("a picture" if name == "image" else "a text" for name in needed)
+    parameters = inspect.signature(system.recipe).parameters
+    known = [name for name in OF_SYSTEMS if name in parameters]
+    needed = system.inputs
+    start = " and ".join(f"a {SHOWN[name]}" for name in needed)
     start += f". Pass {' '.join(INPUTS[name] for name in needed)}"
     for name in OF_SYSTEMS:
         if name not in known and getattr(options, name) is not None:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from hash3d.training.recipe import Recipe
+from hash3d.training.scene import COUNTED
 from hash3d.training.trainer import Metrics, Trainer
 
 PLAIN_EVERY = 50
@@ -41,7 +42,7 @@ class ProgressLine:
 
     def __call__(self, trainer: Trainer, metrics: Metrics) -> None:
         """Show the step that was just done."""
-        state = f"loss {metrics['loss']:.3f}, {size(trainer.scene.counts())}"
+        state = f"loss {metrics['loss']:.3f}, {size({name: metrics[name] for name in COUNTED if name in metrics})}"
         if trainer.cache:
             state += f", reuse {metrics['reuse_share']:.0%}"
             if "reuse_error" in metrics:

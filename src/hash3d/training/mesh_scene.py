@@ -1,5 +1,6 @@
 """A mesh in training."""
 
+from dataclasses import dataclass
 from typing import ClassVar, Unpack
 
 import torch
@@ -11,11 +12,28 @@ from hash3d.rendering.base import Render
 from hash3d.rendering.raster import RasterRenderer, RasterRendererConfig
 from hash3d.rendering.shading import Shading
 from hash3d.representations.dmtet import DmtetMesh
+from hash3d.representations.mesh import Mesh, Surface, SurfacePoints
 from hash3d.representations.textured_mesh import TexturedMesh
 
 from .losses import normal_consistency_loss
 from .scene import Losses, Scene, SceneTools
 from .stage import Stage
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A surface whose geometry is made once for all that a step does with it."""
+
+    model: Surface
+    geometry: Mesh
+
+    def mesh(self) -> Mesh:
+        """The geometry."""
+        return self.geometry
+
+    def colors_at(self, points: SurfacePoints) -> Float[Tensor, "N 3"]:
+        """The model's."""
+        return self.model.colors_at(points)
 
 
 class MeshScene(Scene[DmtetMesh | TexturedMesh]):
@@ -27,6 +45,19 @@ class MeshScene(Scene[DmtetMesh | TexturedMesh]):
         super().__init__(stage, model, **tools)
         assert isinstance(stage.renderer, RasterRendererConfig)
         self.renderer: RasterRenderer = stage.renderer.build()
+        self._drawn: Drawn | None = None
+
+    def before_step(self, step: int) -> None:
+        """Learning rates; the surface is made anew."""
+        super().before_step(step)
+        self._drawn = None
+
+    @property
+    def drawn(self) -> Drawn:
+        """The surface of the present step."""
+        if self._drawn is None:
+            self._drawn = Drawn(self.model, self.model.mesh())
+        return self._drawn
 
     def draw(
         self,
@@ -37,11 +68,11 @@ class MeshScene(Scene[DmtetMesh | TexturedMesh]):
         shading: Shading | None = None,
     ) -> Render:
         """Pictures of the scene, with gradients."""
-        return self.renderer(self.model, cameras, background, shading=shading)
+        return self.renderer(self.drawn, cameras, background, shading=shading)
 
     def losses_of(self, views: list[Render]) -> Losses:
         """That of the whole surface's normals."""
-        return {"normal_consistency": lambda: normal_consistency_loss(self.model.mesh())}
+        return {"normal_consistency": lambda: normal_consistency_loss(self.drawn.mesh())}
 
     def counts(self) -> dict[str, float]:
         """How many faces."""

@@ -15,13 +15,13 @@ from hash3d.pictures import FramedPicture
 from hash3d.rendering.bake import PointColors, colors_from_views
 from hash3d.representations.gaussians import Gaussians
 from hash3d.representations.mesh import Mesh
-from hash3d.representations.nerf import Nerf, NerfConfig
+from hash3d.representations.nerf import NerfConfig
 
 from .guide import load_prior
 from .model import OTHERS, SPLATS, Model, load_model, save_model
 from .recipe import Recipe
 from .run_folder import RunFolder
-from .show import LATENT_CHANNELS, Show, colors, show_model
+from .show import Show, colors, is_latent, show_model
 
 ASSET = "model.glb"
 PREVIEW_SIZE = 192
@@ -35,8 +35,7 @@ def load_asset(folder: Path, device: torch.device) -> tuple[Model, Show]:
     """The model of the last stage that a run has reached, and what draws it. Raises `ValueError` if there is none."""
     recipe = reached(folder)
     model = load_model(recipe, folder, device)
-    latent = isinstance(model, Nerf) and model.channels == LATENT_CHANNELS
-    return model, show_model(model, recipe.stages[-1], load_prior(recipe, device) if latent else None)
+    return model, show_model(model, recipe.stages[-1], load_prior(recipe, device) if is_latent(model) else None)
 
 
 def reached(folder: Path) -> Recipe:
@@ -93,7 +92,6 @@ def write_outputs(folder: Path, model: Model, show: Show, recipe: Recipe, pictur
 
 def bake_model(model: Model, recipe: Recipe, show: Show) -> BakedMesh:
     """The model as a mesh with a texture, on the CPU; a latent field is painted with its decoded pictures."""
-    latent = isinstance(model, Nerf) and model.channels == LATENT_CHANNELS
     config = recipe.stages[-1].cameras
     azimuths, elevations = torch.arange(0.0, 360.0, 45.0).repeat(3), torch.tensor([0.0, -40.0, 40.0])
     cameras = Cameras.orbit(
@@ -104,4 +102,4 @@ def bake_model(model: Model, recipe: Recipe, show: Show) -> BakedMesh:
     def paint(mesh: Mesh) -> PointColors:
         return colors_from_views(mesh, cameras, torch.stack(render_each(colors(show), cameras)))
 
-    return bake_asset(model, recipe.stages[-1].surface, paint=paint if latent else None)
+    return bake_asset(model, recipe.stages[-1].surface, paint=paint if is_latent(model) else None)

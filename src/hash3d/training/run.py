@@ -79,7 +79,7 @@ class Run:
     @property
     def completed(self) -> bool:
         """Whether all steps of all stages are done."""
-        return self.trainer.completed and self.trainer.number + 1 == len(self.recipe.stages)
+        return self.trainer.completed and self.trainer.is_last
 
     @property
     def steps(self) -> int:
@@ -101,7 +101,8 @@ class Run:
         with stop_requests() as stopped:
             while not self.completed and not stopped():
                 if self.trainer.completed:
-                    self._next_stage()
+                    self.finished.append(self.stage_summary())
+                    self.trainer = self.trainer.following()
                 metrics = self.trainer.step()
                 self.folder.append_metrics(metrics)
                 if self.progress:
@@ -111,16 +112,6 @@ class Run:
             if not self.completed:
                 self.save_checkpoint()
         self.trainer.close()
-
-    def _next_stage(self) -> None:
-        """Go on from the model that the stage has made."""
-        done = self.trainer
-        self.finished.append(self.stage_summary())
-        done.close()
-        self.trainer = Trainer(
-            self.recipe, self.prior, self.picture,
-            text_prior=self.text_prior, number=done.number + 1, previous=done.scene.model, stopwatch=done.stopwatch,
-        )  # fmt: skip
 
     @property
     def total_seconds(self) -> float:

@@ -18,6 +18,8 @@ from .stage import Stage
 Losses = dict[str, Callable[[], Float[Tensor, ""]]]
 """Losses by name, each computed when it is called."""
 ModelT = TypeVar("ModelT", bound=nn.Module)
+COUNTED = ("gaussians", "occupied", "faces")
+"""What the kinds of scenes count (`Scene.counts`), as the metrics have it."""
 OF_GUIDANCE = {"guidance", "text_guidance"}
 OF_PICTURES = {"color", "mask", "mask_entropy"}
 

@@ -27,6 +27,11 @@ Show = Callable[[Cameras], Render]
 LATENT_CHANNELS = 4
 
 
+def is_latent(model: nn.Module) -> bool:
+    """Whether a model's pictures are latents."""
+    return isinstance(model, Nerf) and model.channels == LATENT_CHANNELS
+
+
 def show_model(model: nn.Module, stage: Stage, prior: LatentPrior | None = None) -> Show:
     """A function that draws a stage's model; `prior` decodes the pictures of a latent field."""
     renderer = stage.renderer
@@ -59,7 +64,7 @@ def _show_field(
 
     @torch.no_grad()
     def show(cameras: Cameras) -> Render:
-        if field.channels != LATENT_CHANNELS:
+        if not is_latent(field):
             return renderer(field, cameras, torch.ones(len(cameras), 3, device=device), occupancy=occupancy)
         if prior is None:
             raise ValueError("Expected a prior to decode the pictures of a latent field, but got none.")

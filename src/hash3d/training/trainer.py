@@ -58,7 +58,7 @@ class Trainer:
         stopwatch: Stopwatch | None = None,
     ) -> None:
         self.recipe, self.stage, self.number = recipe, recipe.stages[number], number
-        self.prior, self.text_prior = prior, text_prior
+        self.prior, self.text_prior, self.picture = prior, text_prior, picture
         self.device = prior.device
         self.stopwatch = stopwatch or Stopwatch(self.device)
         self.step_count, self.passes, self.text_passes = 0, 0, 0
@@ -93,6 +93,19 @@ class Trainer:
     def completed(self) -> bool:
         """Whether all steps of the stage are done."""
         return self.step_count >= self.stage.steps
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no stage follows."""
+        return self.number + 1 == len(self.recipe.stages)
+
+    def following(self) -> "Trainer":
+        """The next stage, from the model that this one has made, which is closed."""
+        self.close()
+        return Trainer(
+            self.recipe, self.prior, self.picture,
+            text_prior=self.text_prior, number=self.number + 1, previous=self.scene.model, stopwatch=self.stopwatch,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Take the caches off the diffusion models."""
