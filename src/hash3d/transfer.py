@@ -1,0 +1,16 @@
+"""From the host to a device without waiting for it."""
+
+import torch
+from torch import Tensor
+
+
+def to_device(tensor: Tensor, like: Tensor | torch.device) -> Tensor:
+    """`tensor` on the device of `like`, in its dtype too if that is a tensor; the host never waits for a GPU.
+
+    What lies in ordinary host memory goes through pinned memory, which PyTorch keeps until the copy has arrived: an
+    ordinary copy would wait for all that the GPU has been given before.
+    """
+    device, dtype = (like.device, like.dtype) if isinstance(like, Tensor) else (like, tensor.dtype)
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device, dtype)
+    return tensor.to(dtype).contiguous().pin_memory().to(device, non_blocking=True)

@@ -1,0 +1,29 @@
+import pytest
+import torch
+
+from hash3d.transfer import to_device
+
+
+def test_takes_device_and_dtype_of_a_tensor():
+    moved = to_device(torch.tensor([1, 2]), torch.zeros(1, dtype=torch.float64))
+    assert moved.dtype == torch.float64
+    assert moved.tolist() == [1.0, 2.0]
+
+
+def test_keeps_the_dtype_for_a_device_and_copies_nothing_in_place():
+    tensor = torch.tensor([1, 2])
+    assert to_device(tensor, torch.device("cpu")) is tensor
+
+
+@pytest.mark.gpu
+def test_waits_for_nothing():
+    device = torch.device("cuda")
+    waited_for = torch.zeros(1, device=device)  # Starts the device.
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        moved = to_device(torch.arange(1000), waited_for)
+        spread = to_device(torch.tensor(3).expand(4), device)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert moved.cpu().tolist() == list(map(float, range(1000)))
+    assert spread.cpu().tolist() == [3] * 4
