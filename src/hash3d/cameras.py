@@ -10,10 +10,13 @@ Angles are degrees in every public place, radians inside one function. Cameras l
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from hash3d.transfer import to_device
 
 Interval = tuple[float, float]
 
@@ -23,6 +26,7 @@ class Cameras:
     """A batch of B orbit cameras that share one image size.
 
     `elevation`, `azimuth`, `fov_y` (vertical field of view) are in degrees, `radius` in scene units; all on the CPU.
+    What follows from them is computed once, and must not be written to.
     """
 
     elevation: Float[Tensor, " B"]
@@ -63,7 +67,7 @@ class Cameras:
             height=self.height,
         )
 
-    @property
+    @cached_property
     def eyes(self) -> Float[Tensor, "B 3"]:
         """Camera centres in the world."""
         elevation, azimuth = torch.deg2rad(self.elevation), torch.deg2rad(self.azimuth)
@@ -72,7 +76,7 @@ class Cameras:
         )
         return self.radius[:, None] * direction
 
-    @property
+    @cached_property
     def c2w(self) -> Float[Tensor, "B 4 4"]:
         """Camera to world. The columns are the axes right, down, forward and the eye.
 
@@ -88,7 +92,7 @@ class Cameras:
         matrices[:, :3] = torch.stack([right, down, forward, eyes], dim=-1)
         return matrices
 
-    @property
+    @cached_property
     def viewmats(self) -> Float[Tensor, "B 4 4"]:
         """World to camera, the inverse of `c2w`."""
         c2w = self.c2w
@@ -98,7 +102,7 @@ class Cameras:
         matrices[:, :3, 3:] = -rotation @ c2w[:, :3, 3:]
         return matrices
 
-    @property
+    @cached_property
     def K(self) -> Float[Tensor, "B 3 3"]:  # noqa: N802  (the field's name for the intrinsics)
         """Intrinsics in pixels: square pixels, principal point at the image's centre."""
         focal = 0.5 * self.height / torch.tan(0.5 * torch.deg2rad(self.fov_y))
@@ -107,22 +111,23 @@ class Cameras:
         matrices[:, 0, 2], matrices[:, 1, 2] = 0.5 * self.width, 0.5 * self.height
         return matrices
 
-    def rays(self) -> tuple[Float[Tensor, "B H W 3"], Float[Tensor, "B H W 3"]]:
-        """Origins and unit directions of the rays through the pixel centres."""
-        columns, rows = torch.arange(self.width) + 0.5, torch.arange(self.height) + 0.5
+    def rays(self, device: torch.device | None = None) -> tuple[Float[Tensor, "B H W 3"], Float[Tensor, "B H W 3"]]:
+        """Origins and unit directions of the rays through the pixel centres, computed on `device` (None: the CPU)."""
+        place = device or torch.device("cpu")
+        columns, rows = (torch.arange(count, device=place) + 0.5 for count in (self.width, self.height))
         v, u = torch.meshgrid(rows, columns, indexing="ij")
-        intrinsics = self.K[:, None, None]
+        eyes, c2w, intrinsics = (to_device(each, place) for each in (self.eyes, self.c2w, self.K[:, None, None]))
         local = torch.stack(
             [
                 (u - intrinsics[..., 0, 2]) / intrinsics[..., 0, 0],
                 (v - intrinsics[..., 1, 2]) / intrinsics[..., 1, 1],
-                torch.ones(len(self), self.height, self.width),
+                torch.ones(len(self), self.height, self.width, device=place),
             ],
             dim=-1,
         )
-        directions = torch.einsum("bij,bhwj->bhwi", self.c2w[:, :3, :3], local)
+        directions = torch.einsum("bij,bhwj->bhwi", c2w[:, :3, :3], local)
         directions = directions / directions.norm(dim=-1, keepdim=True)
-        return self.eyes[:, None, None].expand_as(directions), directions
+        return eyes[:, None, None].expand_as(directions), directions
 
     def project(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "B N 2"], Float[Tensor, "B N"]]:
         """World points as pixel coordinates (column, row) and depths along z in scene units, on the points' device.
@@ -130,7 +135,7 @@ class Cameras:
         The ray of pixel (column, row) meets what projects to (column + 0.5, row + 0.5). A point that is not in front
         of a camera has a depth of 0 or less, and pixel coordinates without meaning.
         """
-        viewmats, intrinsics = self.viewmats.to(points), self.K.to(points)
+        viewmats, intrinsics = to_device(self.viewmats, points), to_device(self.K, points)
         local = points @ viewmats[:, :3, :3].mT + viewmats[:, None, :3, 3]
         focal, centre = intrinsics.diagonal(dim1=1, dim2=2)[:, None, :2], intrinsics[:, None, :2, 2]
         return local[..., :2] / local[..., 2:] * focal + centre, local[..., 2]

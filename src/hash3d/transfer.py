@@ -8,9 +8,9 @@ def to_device(tensor: Tensor, like: Tensor | torch.device) -> Tensor:
     """`tensor` on the device of `like`, in its dtype too if that is a tensor; the host never waits for a GPU.
 
     What lies in ordinary host memory goes through pinned memory, which PyTorch keeps until the copy has arrived: an
-    ordinary copy would wait for all that the GPU has been given before.
+    ordinary copy would wait for all that the GPU has been given before. A tensor that wants a gradient goes that way.
     """
     device, dtype = (like.device, like.dtype) if isinstance(like, Tensor) else (like, tensor.dtype)
-    if device.type != "cuda" or tensor.device.type != "cpu":
+    if device.type != "cuda" or tensor.device.type != "cpu" or tensor.requires_grad:
         return tensor.to(device, dtype)
     return tensor.to(dtype).contiguous().pin_memory().to(device, non_blocking=True)

@@ -16,15 +16,16 @@ from torch import Tensor
 from hash3d.cameras import Cameras
 from hash3d.rendering.base import Render
 from hash3d.rendering.shading import Shading
+from hash3d.transfer import to_device
 
 
 def surface_points(
     depth: Float[Tensor, "B H W 1"], alpha: Float[Tensor, "B H W 1"], cameras: Cameras
 ) -> Float[Tensor, "B H W 3"]:
     """World positions of what the pixels show, from a `Render`'s depth and alpha; the eye where alpha is 0."""
-    eyes, directions = (rays.to(depth) for rays in cameras.rays())
-    forward = cameras.c2w[:, None, None, :3, 2].to(depth)
-    distances = depth / torch.where(alpha > 0, alpha, 1.0)
+    eyes, directions = (rays.to(depth) for rays in cameras.rays(depth.device))
+    forward = to_device(cameras.c2w[:, None, None, :3, 2], depth)
+    distances = depth / one_where_empty(alpha)
     return eyes + distances * directions / (directions * forward).sum(dim=-1, keepdim=True)
 
 
@@ -42,7 +43,7 @@ def depth_normals(
     toward = torch.cross(down, right, dim=-1)
     # The gradient of a zero vector's direction has no bound, so those have none.
     found = shown & (toward != 0).any(dim=-1, keepdim=True)
-    normals = torch.where(found, F.normalize(toward, dim=-1, eps=1e-20), 0.0)
+    normals = F.normalize(toward, dim=-1, eps=1e-20).masked_fill(~found, 0.0)
     return torch.where(alpha > min_alpha, normals, normals.detach())
 
 
@@ -59,11 +60,16 @@ def shade_render(
     """
     points = surface_points(render.depth, render.alpha, cameras).flatten(0, 2)
     normals = depth_normals(render.depth, render.alpha, cameras).flatten(0, 2) if shading.needs_normals else None
-    albedo = render.color / torch.where(render.alpha > 0, render.alpha, 1.0)
+    albedo = render.color / one_where_empty(render.alpha)
     views = torch.arange(len(cameras), device=points.device).repeat_interleave(cameras.height * cameras.width)
     lit = shading(albedo.flatten(0, 2), points, normals, views).view_as(albedo)
     behind = (background if background.dim() == 4 else background[:, None, None]).to(lit)
     return dataclasses.replace(render, color=render.alpha * lit + (1.0 - render.alpha) * behind)
+
+
+def one_where_empty(alpha: Float[Tensor, "B H W 1"]) -> Float[Tensor, "B H W 1"]:
+    """Alpha to divide by. `torch.where` with a number would do it too, but makes the host wait for the GPU."""
+    return alpha.masked_fill(~(alpha > 0), 1.0)
 
 
 def _differences(

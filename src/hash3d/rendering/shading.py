@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hash3d.cameras import Cameras
+from hash3d.transfer import to_device
 
 Kind = Literal["albedo", "textureless", "lambertian"]
 
@@ -102,6 +103,6 @@ class Shading:
             return albedo
         if normals is None:
             raise ValueError(f"Expected normals for {self.kind} shading, but got None. Query the field with normals.")
-        to_light = F.normalize(self.lights.to(points)[views] - points, dim=-1)
+        to_light = F.normalize(to_device(self.lights, points)[views] - points, dim=-1)
         light = self.ambient + self.diffuse * (normals * to_light).sum(dim=-1, keepdim=True).clamp(min=0.0)
         return light.expand_as(albedo) if self.kind == "textureless" else albedo * light

@@ -1,6 +1,7 @@
 """Gaussian splatting: a scene of Gaussians and cameras in, images out, by the backend that suits the device."""
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import Literal
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from hash3d.cameras import Cameras
 from hash3d.rendering.base import Render
 from hash3d.representations.gaussians import GaussianTensors, Splats
+from hash3d.transfer import to_device
 
 Backend = Literal["auto", "torch", "numba", "gsplat"]
 
@@ -76,10 +78,10 @@ def render_gaussians(
     probe = like.new_zeros(len(cameras), len(tensors), 2) if means2d_probe is None else means2d_probe
     arguments = (
         tensors,
-        cameras.viewmats.to(like),
-        cameras.K.to(like),
+        to_device(cameras.viewmats, like),
+        to_device(cameras.K, like),
         (cameras.width, cameras.height),
-        background.to(like),
+        to_device(background, like),
         probe,
         config,
     )
@@ -104,12 +106,18 @@ def screen_probe(scene: Splats | GaussianTensors, cameras: Cameras) -> Float[Ten
     return torch.zeros(len(cameras), means.shape[0], 2, dtype=means.dtype, device=means.device, requires_grad=True)
 
 
+@cache
+def has_gsplat() -> bool:
+    """Whether gsplat is installed; looked for once, since looking reads folders."""
+    return find_spec("gsplat") is not None
+
+
 def pick_backend(backend: Backend, device: torch.device) -> Backend:
     """The backend for tensors on `device`; an explicit choice that cannot run there is an error."""
     if backend == "auto":
         if device.type == "cpu":
             return "numba"
-        return "gsplat" if device.type == "cuda" and find_spec("gsplat") is not None else "torch"
+        return "gsplat" if device.type == "cuda" and has_gsplat() else "torch"
     needed = {"numba": "cpu", "gsplat": "cuda"}.get(backend, device.type)
     if device.type != needed:
         raise ValueError(

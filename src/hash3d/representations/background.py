@@ -118,7 +118,7 @@ class Environment(nn.Module):
             chance, coin = torch.rand(2, generator=generator).tolist()
             if chance < self.config.solid_share:
                 return self.colors[int(coin >= 0.5)].repeat(len(cameras), 1)
-        _, directions = cameras.rays()
+        _, directions = cameras.rays(weight.device)
         raw: Tensor = self.network(spherical_harmonics(directions.to(weight)))
         return raw.sigmoid() if self.config.color_activation == "sigmoid" else raw
 

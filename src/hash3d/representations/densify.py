@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hash3d.representations.gaussians import PARAMETER_NAMES, Gaussians
+from hash3d.transfer import to_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +88,10 @@ class ScreenGradients:
         It is turned to units of half an image, as the original's thresholds are. A Gaussian counts as seen in a view
         if its gradient there is not zero.
         """
-        half_image = gradient.new_tensor([0.5 * size[0], 0.5 * size[1]])
+        half_image = to_device(torch.tensor([0.5 * size[0], 0.5 * size[1]]), gradient)
         lengths = (gradient * half_image).norm(dim=-1)
-        self.total = self.total.to(lengths) + lengths.sum(dim=0)
-        self.views = self.views.to(lengths) + (lengths > 0).sum(dim=0)
+        self.total = to_device(self.total, lengths) + lengths.sum(dim=0)
+        self.views = to_device(self.views, lengths) + (lengths > 0).sum(dim=0)
 
     def mean(self) -> Float[Tensor, " N"]:
         """Mean length a view; 0 for Gaussians that were never seen."""
