@@ -1,7 +1,7 @@
 """Where the time of a run goes."""
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,12 +9,16 @@ import torch
 
 
 class Stopwatch:
-    """Seconds by part. On a GPU the parts are timed by events, so that measuring never waits for the device."""
+    """Seconds by part.
+
+    On a GPU the parts are timed by events, so that measuring never waits for the device; events that it has passed are
+    counted when the next part begins.
+    """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self._on_gpu = torch.device(device).type == "cuda"
         self._seconds: dict[str, float] = defaultdict(float)
-        self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+        self._events: deque[tuple[str, torch.cuda.Event, torch.cuda.Event]] = deque()
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -24,6 +28,8 @@ class Stopwatch:
             yield
             self._seconds[name] += time.perf_counter() - start
             return
+        while self._events and self._events[0][2].query():
+            self._settle_oldest()
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         first.record()
         yield
@@ -32,12 +38,15 @@ class Stopwatch:
 
     def seconds(self) -> dict[str, float]:
         """Seconds by part so far; waits for the GPU."""
-        if self._events:
-            torch.cuda.synchronize()
-            for name, first, last in self._events:
-                self._seconds[name] += first.elapsed_time(last) / 1000.0
-            self._events.clear()
+        while self._events:
+            self._events[0][2].synchronize()
+            self._settle_oldest()
         return dict(self._seconds)
+
+    def _settle_oldest(self) -> None:
+        """Turn the oldest pair of events, which the GPU has passed, into seconds."""
+        name, first, last = self._events.popleft()
+        self._seconds[name] += first.elapsed_time(last) / 1000.0
 
     def add(self, seconds: dict[str, float]) -> None:
         """Take over the seconds of an earlier part of the run."""

@@ -11,6 +11,7 @@ from hash3d.rendering.base import Render
 from hash3d.rendering.shading import Shading
 from hash3d.rendering.volume import RaySamples, VolumeRender, VolumeRenderer, VolumeRendererConfig
 from hash3d.representations.nerf import Nerf
+from hash3d.transfer import to_device
 
 from .losses import normal_picture, normal_smoothness_3d_loss, normal_smoothness_loss, orientation_loss
 from .scene import Losses, Scene, SceneTools, total
@@ -71,12 +72,13 @@ class FieldScene(Scene[Nerf]):
         """How much the normals change from the samples to points close by."""
         if samples.normals is None or len(samples.points) == 0:
             return torch.zeros((), device=self.device)
-        shifts = NEAR_POINTS * torch.randn(samples.points.shape, generator=self.generator).to(samples.points)
+        draws = torch.randn(samples.points.shape, generator=self.generator)
+        shifts = NEAR_POINTS * to_device(draws, samples.points)
         return normal_smoothness_3d_loss(samples.normals, self.model.normals(samples.points + shifts))
 
-    def counts(self) -> dict[str, float]:
+    def sizes(self) -> dict[str, float | Float[Tensor, ""]]:
         """The share of the cells that hold something."""
-        return {} if self.occupancy is None else {"occupied": float(self.occupancy.occupied.float().mean())}
+        return {} if self.occupancy is None else {"occupied": self.occupancy.occupied.float().mean()}
 
     def state_dict(self) -> dict[str, Any]:
         """With the occupied cells."""

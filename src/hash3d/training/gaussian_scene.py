@@ -85,7 +85,7 @@ class GaussianScene(Scene[Gaussians]):
         if self.densifier:
             self.densifier.after_step(step, self.model, self.optimizer)
 
-    def counts(self) -> dict[str, float]:
+    def sizes(self) -> dict[str, float | Float[Tensor, ""]]:
         """How many."""
         return {"gaussians": float(len(self.model))}
 

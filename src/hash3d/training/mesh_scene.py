@@ -1,7 +1,7 @@
 """A mesh in training."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Unpack
+from typing import Any, ClassVar, Unpack
 
 import torch
 from jaxtyping import Float
@@ -47,17 +47,17 @@ class MeshScene(Scene[DmtetMesh | TexturedMesh]):
         self.renderer: RasterRenderer = stage.renderer.build()
         self._drawn: Drawn | None = None
 
-    def before_step(self, step: int) -> None:
-        """Learning rates; the surface is made anew."""
-        super().before_step(step)
-        self._drawn = None
-
     @property
     def drawn(self) -> Drawn:
-        """The surface of the present step."""
+        """The present surface, with gradients."""
         if self._drawn is None:
-            self._drawn = Drawn(self.model, self.model.mesh())
+            with torch.enable_grad():
+                self._drawn = Drawn(self.model, self.model.mesh())
         return self._drawn
+
+    def after_step(self, step: int) -> None:
+        """The surface has changed."""
+        self._drawn = None
 
     def draw(
         self,
@@ -74,7 +74,11 @@ class MeshScene(Scene[DmtetMesh | TexturedMesh]):
         """That of the whole surface's normals."""
         return {"normal_consistency": lambda: normal_consistency_loss(self.drawn.mesh())}
 
-    def counts(self) -> dict[str, float]:
-        """How many faces."""
-        with torch.no_grad():
-            return {"faces": float(len(self.model.mesh()))}
+    def sizes(self) -> dict[str, float | Float[Tensor, ""]]:
+        """How many faces; the surface that is counted serves the next step."""
+        return {"faces": float(len(self.drawn.mesh()))}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as if the run had not stopped."""
+        super().load_state_dict(state)
+        self._drawn = None

@@ -29,6 +29,7 @@ class Reference:
         self.elevation, self.cameras = elevation, cameras
         self._color = picture.color_on_white.permute(2, 0, 1)[None].to(device)
         self._alpha = picture.alpha.permute(2, 0, 1)[None].to(device)
+        self._views: dict[int, tuple[Cameras, Float[Tensor, "1 S S 3"], Float[Tensor, "1 S S 1"]]] = {}
 
     def on_white(self, size: int) -> Float[Tensor, "1 3 S S"]:
         """The picture on white, in [0, 1]."""
@@ -36,16 +37,24 @@ class Reference:
 
     def camera(self, size: int) -> Cameras:
         """The camera that it was taken with, of `size` pixels."""
-        config = self.cameras
-        return Cameras.orbit(elevation=self.elevation, azimuth=0.0, radius=config.radius, fov_y=config.fov_y, size=size)
+        return self._view(size)[0]
 
     def losses(self, view: Render) -> Losses:
         """How far a square render of `camera` on white is from the picture, not weighted."""
-        size = view.color.shape[1]
-        color = self.on_white(size).permute(0, 2, 3, 1)
-        alpha = F.interpolate(self._alpha, (size, size), mode="area").permute(0, 2, 3, 1)
+        _, color, alpha = self._view(view.color.shape[1])
         return {
             "color": lambda: color_loss(view.color, color),
             "mask": lambda: mask_loss(view.alpha, alpha),
             "mask_entropy": lambda: mask_entropy_loss(view.alpha, alpha),
         }
+
+    def _view(self, size: int) -> tuple[Cameras, Float[Tensor, "1 S S 3"], Float[Tensor, "1 S S 1"]]:
+        """Camera, colours on white and alpha at a size; a run has few sizes, and keeps each that it has seen."""
+        if size not in self._views:
+            config = self.cameras
+            camera = Cameras.orbit(
+                elevation=self.elevation, azimuth=0.0, radius=config.radius, fov_y=config.fov_y, size=size
+            )
+            alpha = F.interpolate(self._alpha, (size, size), mode="area").permute(0, 2, 3, 1)
+            self._views[size] = camera, self.on_white(size).permute(0, 2, 3, 1), alpha
+        return self._views[size]

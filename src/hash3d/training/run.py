@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -23,11 +24,12 @@ from hash3d.files import write_bytes
 from hash3d.pictures import FramedPicture, frame_picture, load_picture
 
 from .guide import load_prior, load_text_prior
+from .late_metrics import Metrics
 from .outputs import write_outputs
 from .recipe import Recipe
 from .run_folder import RunFolder
 from .show import show_model
-from .trainer import Metrics, Trainer
+from .trainer import Trainer
 
 Progress = Callable[[Trainer, Metrics], None]
 PARTS = ("render", "encode", "unet", "backward")
@@ -42,7 +44,8 @@ class Run:
         path: the run folder.
         device: "cpu" or "cuda".
         resume: go on from the folder's last checkpoint, if it has one.
-        progress: called after each step.
+        progress: called once for each step, in order: at once on a CPU; on a GPU when its numbers have arrived, which
+            may be a few steps later.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Run:
     ) -> None:
         self.recipe, self.device, self.progress = recipe, torch.device(device), progress
         self.folder = RunFolder(path)
+        self._late: deque[Metrics] = deque()
         self._earlier_seconds = 0.0
         self._started = time.perf_counter()
         resuming = resume and (path / "recipe.json").exists()
@@ -103,15 +107,21 @@ class Run:
                 if self.trainer.completed:
                     self.finished.append(self.stage_summary())
                     self.trainer = self.trainer.following()
-                metrics = self.trainer.step()
-                self.folder.append_metrics(metrics)
-                if self.progress:
-                    self.progress(self.trainer, metrics)
+                self._late.append(self.trainer.step())
+                self._record(lambda metrics: metrics.arrived)
                 if self.trainer.step_count % self.recipe.checkpoint_every == 0 or self.trainer.completed:
                     self.save_checkpoint()
             if not self.completed:
                 self.save_checkpoint()
         self.trainer.close()
+
+    def _record(self, ready: Callable[[Metrics], bool]) -> None:
+        """Write and show the steps whose numbers are ready, in order."""
+        while self._late and ready(self._late[0]):
+            metrics = self._late.popleft()
+            self.folder.append_metrics(dict(metrics))
+            if self.progress:
+                self.progress(self.trainer, metrics)
 
     @property
     def total_seconds(self) -> float:
@@ -119,7 +129,8 @@ class Run:
         return self._earlier_seconds + time.perf_counter() - self._started
 
     def save_checkpoint(self) -> None:
-        """Keep the trainer's state."""
+        """Keep the trainer's state, and the numbers of all steps before it."""
+        self._record(lambda _: True)
         state = {"total_seconds": self.total_seconds, "finished": self.finished}
         self.folder.save_checkpoint({**self.trainer.state_dict(), **state})
 

@@ -19,7 +19,7 @@ Losses = dict[str, Callable[[], Float[Tensor, ""]]]
 """Losses by name, each computed when it is called."""
 ModelT = TypeVar("ModelT", bound=nn.Module)
 COUNTED = ("gaussians", "occupied", "faces")
-"""What the kinds of scenes count (`Scene.counts`), as the metrics have it."""
+"""What the kinds of scenes count (`Scene.sizes`), as the metrics have it."""
 OF_GUIDANCE = {"guidance", "text_guidance"}
 OF_PICTURES = {"color", "mask", "mask_entropy"}
 
@@ -118,9 +118,13 @@ class Scene(ABC, Generic[ModelT]):
     def after_step(self, step: int) -> None:
         """Change the scene's make-up after `step` steps."""
 
-    def counts(self) -> dict[str, float]:
-        """How large the scene is."""
+    def sizes(self) -> dict[str, float | Float[Tensor, ""]]:
+        """How large the scene is: host numbers, and scalars where only the device knows."""
         return {}
+
+    def counts(self) -> dict[str, float]:
+        """`sizes` on the host, which waits for the device."""
+        return {name: float(size) for name, size in self.sizes().items()}
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on: tensors and plain values."""

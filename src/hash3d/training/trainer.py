@@ -15,15 +15,16 @@ from hash3d.pictures import FramedPicture
 from hash3d.rendering.base import Render
 from hash3d.schedules import Schedule
 from hash3d.stopwatch import Stopwatch
+from hash3d.transfer import to_device
 
 from .guide import Tools, build_guidance, build_text_guidance
+from .late_metrics import Metrics
 from .model import build_model
 from .recipe import Recipe
 from .reference import Reference
 from .scenes import build_scene
 from .show import white_and_black
 
-Metrics = dict[str, float]
 GENERATORS = ("cameras", "noise", "initialisation", "rendering")
 STAGE_SEEDS = 1_000_003
 """Between the seeds of two stages."""
@@ -114,7 +115,7 @@ class Trainer:
                 remove_hash3d(prior.unet)
 
     def step(self) -> Metrics:
-        """One optimisation step. Returns its losses and counts."""
+        """One optimisation step. Returns its losses and counts; a GPU may still work on them until they are read."""
         step, stage = self.step_count, self.stage
         self.scene.before_step(step)
         low, high = stage.guidance.timestep_range(step, self.prior.schedule.num_timesteps)
@@ -140,8 +141,9 @@ class Trainer:
             self.text_passes += guided_by_text.passes
             losses["text_guidance"] = guided_by_text.loss
         weights = {"guidance": 0.0, "text_guidance": 0.0} | stage.losses.active(step)
-        weighted = {name: weights[name] * loss for name, loss in losses.items()}
-        total = torch.stack(list(weighted.values())).sum()
+        unweighted = torch.stack(list(losses.values()))
+        weighted = unweighted * to_device(torch.tensor([weights[name] for name in losses]), unweighted)
+        total = weighted.sum()
         with self.stopwatch.part("backward"):
             total.backward()
         self.scene.after_backward()
@@ -149,7 +151,8 @@ class Trainer:
         self.scene.optimizer.zero_grad(set_to_none=True)
         self.step_count += 1
         self.scene.after_step(self.step_count)
-        return self._metrics(total, weighted, guided.metrics)
+        parts = dict(zip(losses, weighted.detach().unbind(), strict=True))
+        return self._metrics(total.detach(), parts, guided.metrics)
 
     def _losses(self, step: int, random_view: Render, reference_view: Render | None) -> dict[str, Tensor]:
         """The unweighted losses besides the guidance's; those without weight are left out."""
@@ -158,17 +161,15 @@ class Trainer:
         losses = {name: loss() for name, loss in known.items() if name in active}
         return {**losses, **self.scene.losses(step, random_view, reference_view)}
 
-    def _metrics(self, total: Tensor, weighted: dict[str, Tensor], extra: Metrics) -> Metrics:
-        names = ["loss", *(f"loss_{name}" for name in weighted)]
-        values = torch.stack([total.detach(), *(loss.detach() for loss in weighted.values())]).tolist()
-        counts = {**self.scene.counts(), "reuse_share": 0.0}
+    def _metrics(self, total: Tensor, weighted: dict[str, Tensor], extra: dict[str, float]) -> Metrics:
+        counts = {**self.scene.sizes(), "reuse_share": 0.0}
         if self.cache:
             counts["reuse_share"] = self.cache.statistics.reuse_share
             if self.cache.guard.error is not None:
                 counts["reuse_error"] = self.cache.guard.error
         before = sum(stage.steps for stage in self.recipe.stages[: self.number])
-        step = float(before + self.step_count - 1)
-        return {"step": step, **dict(zip(names, values, strict=True)), **extra, **counts}
+        losses = {"loss": total, **{f"loss_{name}": loss for name, loss in weighted.items()}}
+        return Metrics({"step": float(before + self.step_count - 1), **losses, **extra, **counts})
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on: tensors and plain values."""
