@@ -92,6 +92,27 @@ def test_first_and_second_derivatives_agree_with_finite_differences():
     assert torch.autograd.gradgradcheck(encode, (points, table))
 
 
+@pytest.mark.parametrize("name", ["fits", "hashed", "frequencies"])
+def test_the_slope_is_the_gradient_of_the_features(name):
+    encoding = FrequencyConfig(num_frequencies=3).build(seeded()).double()
+    if name != "frequencies":
+        encoding = grid(**SMALL | {"log2_entries": {"fits": 9, "hashed": 4}[name]}, start_level=2)
+    # Some lie outside, where the slope along that axis is 0.
+    points = 1.4 * torch.rand(40, 3, generator=seeded(2), dtype=torch.float64) - 0.2
+    points = torch.cat([points, torch.eye(3).double()]).requires_grad_()
+    cotangents = torch.randn(43, encoding.num_features, generator=seeded(3), dtype=torch.float64, requires_grad=True)
+    features, slope_of = encoding.forward_and_slope(points)
+    (expected,) = torch.autograd.grad(encoding(points), points, cotangents, create_graph=True)
+    slope = slope_of(cotangents)
+    assert torch.equal(features, encoding(points))
+    torch.testing.assert_close(slope, expected)
+    inputs = [points, cotangents, *encoding.parameters()]
+    vectors = torch.randn(43, 3, generator=seeded(4), dtype=torch.float64)
+    wanted = torch.autograd.grad(expected, inputs, vectors)
+    for found, derivative in zip(torch.autograd.grad(slope, inputs, vectors), wanted, strict=True):
+        torch.testing.assert_close(found, derivative)
+
+
 def test_levels_are_switched_on_over_the_steps_and_the_others_are_zero():
     config = HashGridConfig(**SMALL | {"levels": 5, "log2_entries": 6}, start_level=2, start_step=100, update_steps=50)
     assert [config.active_levels(step) for step in (0, 100, 149, 150, 200, 249, 250, 9999)] == [2, 2, 2, 3, 4, 4, 5, 5]
@@ -121,7 +142,16 @@ def test_a_checkpoint_brings_its_levels():
 
 
 def test_no_points_give_no_features():
-    assert HashGridConfig(**SMALL).build(seeded())(torch.zeros(0, 3)).shape == (0, 6)
+    for encoding in (HashGridConfig(**SMALL).build(seeded()), FrequencyConfig().build(seeded())):
+        features, slope_of = encoding.forward_and_slope(torch.zeros(0, 3))
+        assert features.shape == (0, encoding.num_features)
+        assert slope_of(features).shape == (0, 3)
+
+
+def test_tritons_kernels_are_refused_where_they_cannot_run():
+    encoding = HashGridConfig(**SMALL, backend="triton").build(seeded())
+    with pytest.raises(ValueError, match="needs float32 on cuda"):
+        encoding(torch.rand(2, 3))
 
 
 def test_frequencies_are_sines_and_cosines_of_the_octaves():

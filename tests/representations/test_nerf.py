@@ -115,6 +115,24 @@ def test_analytic_normals_point_down_the_slope(name):
     torch.testing.assert_close(field.normals(points), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_losses_of_normals_have_the_derivatives_of_the_whole_graph(name):
+    """In the parameters, and in points that want them, as by differentiating the density twice."""
+    field = CONFIGS[name].build(seeded()).double()
+    if name != "vanilla":
+        field.encoding.table.data.mul_(1e3)
+    points = places(20).double().requires_grad_()
+    (slope,) = torch.autograd.grad(field.density(points).sum(), points, create_graph=True)
+    expected = -F.normalize(slope, dim=-1)
+    weights = torch.randn(20, 3, generator=seeded(8), dtype=torch.float64)
+    learners = [each for part in (field.encoding, field.density_network) for each in part.parameters()]
+    wanted = torch.autograd.grad((expected * weights).sum(), [*learners, points])
+    for found in (field.query(points, normals=True).normal, field.normals(points)):
+        torch.testing.assert_close(found, expected)
+        for one, other in zip(torch.autograd.grad((found * weights).sum(), [*learners, points]), wanted, strict=True):
+            torch.testing.assert_close(one, other)
+
+
 def test_normals_of_the_blob_point_away_from_its_centre_by_either_method():
     points = places() * 0.5
     outward = F.normalize(points, dim=-1)

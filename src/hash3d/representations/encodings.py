@@ -1,6 +1,7 @@
 """From a point in the unit cube to features that a small network can read."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from hash3d.representations.backends import FieldBackend, uses_triton
+
 HASH_PRIMES = (1, 2_654_435_761, 805_459_861)
 """Multipliers of the spatial hash, one an axis (Mueller et al. 2022, section 3)."""
+
+Slope = Callable[[Tensor], Tensor]
+"""From cotangents of N features, "N F", to the gradient of N points, "N 3"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +41,9 @@ class HashGridConfig:
     """Step at which levels begin to be added (threestudio 28d9d80, configs/dreamfusion-sd.yaml)."""
     update_steps: int = 500
     """Steps between two added levels: level count = start_level + floor(max(step - start_step, 0) / update_steps)."""
+
+    backend: FieldBackend = "auto"
+    """auto: Triton's kernels on CUDA if Triton is installed, else torch, the plain definition."""
 
     def __post_init__(self) -> None:
         if min(self.levels, self.features, self.log2_entries, self.base_resolution, self.update_steps) < 1:
@@ -69,8 +78,11 @@ class HashGrid(nn.Module):
 
     A grid with at most 2^log2_entries corners has one entry a corner; in a larger one corners share entries by their
     hash. `table` is "features entries", all levels after each other: one plane a feature, because PyTorch gathers
-    single numbers many times faster than short rows.
+    single numbers many times faster than short rows. `levels` tells Triton's kernels of each level: the resolution, the
+    first entry, whether all corners fit, the last entry less the first, and the factors of y and z.
     """
+
+    levels: Tensor
 
     def __init__(self, config: HashGridConfig, generator: torch.Generator) -> None:
         super().__init__()
@@ -80,6 +92,7 @@ class HashGrid(nn.Module):
         self.sizes = [min((resolution + 1) ** 3, 2**config.log2_entries) for resolution in config.resolutions]
         entries = torch.empty(config.features, sum(self.sizes)).uniform_(-1e-4, 1e-4, generator=generator)
         self.table = nn.Parameter(entries)
+        self.register_buffer("levels", torch.tensor(self._described_levels()), persistent=False)
 
     def set_step(self, step: int) -> None:
         """Switch on the levels of `step`."""
@@ -90,11 +103,52 @@ class HashGrid(nn.Module):
 
         Twice differentiable in the table and, inside a cell, in the points.
         """
+        if uses_triton(self.config.backend, self.table):
+            from hash3d.representations._triton_hash_grid import encode
+
+            return encode(points, self.table, self._active(), self.num_features)
+        return self._features([cell.features() for cell in self._cells(points.T.clamp(0.0, 1.0))])
+
+    def forward_and_slope(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N F"], Slope]:
+        """The features, and the function from numbers "N F" to the gradient in the points of their sum times features.
+
+        That gradient is differentiable in the numbers, in the table and, inside a cell, in the points.
+        """
+        if uses_triton(self.config.backend, self.table):
+            from hash3d.representations._triton_hash_grid import slope
+
+            active = self._active()
+            return self(points), lambda cotangents: slope(points, self.table, active, cotangents)
         axes = points.T.clamp(0.0, 1.0)
+        found = self._cells(axes)
+
+        def slope_of(cotangents: Tensor) -> Tensor:
+            columns = cotangents.T.split(self.config.features)
+            slopes = [cell.slope(column) for cell, column in zip(found, columns, strict=False)]
+            return (torch.stack(slopes).sum(dim=0) * (axes == points.T)).T
+
+        return self._features([cell.features() for cell in found]), slope_of
+
+    def _features(self, levels: list[list[Tensor]]) -> Float[Tensor, "N F"]:
+        planes = [plane for level in levels for plane in level]
+        return torch.nn.functional.pad(torch.stack(planes), (0, 0, 0, self.num_features - len(planes))).T
+
+    def _cells(self, axes: Float[Tensor, "3 N"]) -> "list[Cells]":
+        """The cells of points in the levels that are on."""
         tables = self.table.split(self.sizes, dim=1)[: self.active_levels]
         levels = zip(tables, self.config.resolutions, strict=False)
-        planes = [plane for table, resolution in levels for plane in interpolate(table, axes, resolution)]
-        return torch.nn.functional.pad(torch.stack(planes), (0, 0, 0, self.num_features - len(planes))).T
+        return [find_cells(table, axes, resolution) for table, resolution in levels]
+
+    def _active(self) -> Int[Tensor, "L 6"]:
+        return self.levels[: self.active_levels]
+
+    def _described_levels(self) -> list[list[int]]:
+        rows, first = [], 0
+        for resolution, size in zip(self.config.resolutions, self.sizes, strict=True):
+            factors = corner_factors(resolution, size)
+            rows.append([resolution, first, int(factors != HASH_PRIMES), size - 1, *factors[1:]])
+            first += size
+        return rows
 
     def get_extra_state(self) -> dict[str, int]:
         """The levels switched on, so that a checkpoint shows the same scene."""
@@ -105,29 +159,58 @@ class HashGrid(nn.Module):
         self.active_levels = state["active_levels"]
 
 
-def interpolate(
-    table: Float[Tensor, "features entries"], axes: Float[Tensor, "3 N"], resolution: int
-) -> list[Float[Tensor, " N"]]:
-    """The features of one level at the coordinates `axes` in [0, 1]. A cell's 8 corners lie along the first axes."""
+@dataclass(frozen=True)
+class Cells:
+    """The cells of one level in which N points lie; their 8 corners lie along the first axes of `corners`."""
+
+    resolution: int
+    corners: list[Float[Tensor, "2 2 2 N"]]
+    """A feature each, at the corners."""
+    shares: Float[Tensor, "3 2 N"]
+    """Along each axis the weights of the lower and of the upper end."""
+
+    def features(self) -> list[Float[Tensor, " N"]]:
+        """The features of the points: trilinear between the corners."""
+        x, y, z = self.shares
+        weights = (x[:, None, None] * y[None, :, None] * z[None, None, :]).flatten(0, 2)
+        return [(corners.view_as(weights) * weights).sum(dim=0) for corners in self.corners]
+
+    def slope(self, cotangents: Float[Tensor, "features N"]) -> Float[Tensor, "3 N"]:
+        """Gradient in the coordinates of the sum over the features of `cotangents` times features."""
+        x, y, z = self.shares
+        first, *others = (corners * part for corners, part in zip(self.corners, cotangents, strict=True))
+        values = sum(others, first)
+        slopes = (
+            (values[1] - values[0]) * (y[:, None] * z[None, :]),
+            (values[:, 1] - values[:, 0]) * (x[:, None] * z[None, :]),
+            (values[:, :, 1] - values[:, :, 0]) * (x[:, None] * y[None, :]),
+        )
+        return self.resolution * torch.stack([slope.sum(dim=(0, 1)) for slope in slopes])
+
+
+def find_cells(table: Float[Tensor, "features entries"], axes: Float[Tensor, "3 N"], resolution: int) -> Cells:
+    """The cells of one level at the coordinates `axes` in [0, 1]."""
     scaled = axes * resolution
     lower = scaled.detach().floor().clamp(max=resolution - 1)
     share = scaled - lower
-    x, y, z = torch.stack([1.0 - share, share], dim=1)
-    weights = (x[:, None, None] * y[None, :, None] * z[None, None, :]).flatten(0, 2)
-    corners = torch.stack([lower, lower + 1.0], dim=1).long()
-    indices = corner_entries(corners, resolution, table.shape[1]).flatten()
-    return [(plane.gather(0, indices).view_as(weights) * weights).sum(dim=0) for plane in table]
+    ends = torch.stack([lower, lower + 1.0], dim=1).long()
+    indices = corner_entries(ends, resolution, table.shape[1])
+    corners = [plane.gather(0, indices.flatten()).view_as(indices) for plane in table]
+    return Cells(resolution, corners, torch.stack([1.0 - share, share], dim=1))
 
 
 def corner_entries(corners: Int[Tensor, "3 2 N"], resolution: int, entries: int) -> Int[Tensor, "2 2 2 N"]:
     """The entry of each corner of each cell, along x, y and z: its number if all fit, else its hash (eq. 4)."""
-    side = resolution + 1
-    fits = side**3 <= entries
-    x, y, z = (
-        corner * factor for corner, factor in zip(corners, (1, side, side**2) if fits else HASH_PRIMES, strict=True)
-    )
+    factors = corner_factors(resolution, entries)
+    x, y, z = (corner * factor for corner, factor in zip(corners, factors, strict=True))
     x, y, z = x[:, None, None], y[None, :, None], z[None, None, :]
-    return x + y + z if fits else (x ^ y ^ z) & (entries - 1)
+    return (x ^ y ^ z) & (entries - 1) if factors == HASH_PRIMES else x + y + z
+
+
+def corner_factors(resolution: int, entries: int) -> tuple[int, int, int]:
+    """Factors of the corners' coordinates: those of their number if all corners fit, else the hash's."""
+    side = resolution + 1
+    return (1, side, side**2) if side**3 <= entries else HASH_PRIMES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,5 +246,19 @@ class Frequency(nn.Module):
     def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
         """Features of points in [0, 1]^3."""
         centred = 2.0 * points - 1.0
-        angles = (centred[:, None, :] * self.frequencies[:, None]).flatten(1)
+        angles = self._angles(centred).flatten(1)
         return torch.cat([centred, angles.sin(), angles.cos()], dim=-1)
+
+    def forward_and_slope(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N F"], Slope]:
+        """As `HashGrid.forward_and_slope`."""
+
+        def slope_of(cotangents: Tensor) -> Tensor:
+            angles = self._angles(2.0 * points - 1.0)
+            centred, sines, cosines = cotangents.split([3, *[3 * self.config.num_frequencies] * 2], dim=-1)
+            waves = sines.view_as(angles) * angles.cos() - cosines.view_as(angles) * angles.sin()
+            return 2.0 * (centred + (waves * self.frequencies[:, None]).sum(dim=1))
+
+        return self(points), slope_of
+
+    def _angles(self, centred: Float[Tensor, "N 3"]) -> Float[Tensor, "N num_frequencies 3"]:
+        return centred[:, None, :] * self.frequencies[:, None]

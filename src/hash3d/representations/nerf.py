@@ -150,34 +150,31 @@ class Nerf(nn.Module):
 
         Normals are differentiable in the parameters when gradients are on: losses of normals train the density.
         """
-        training = torch.is_grad_enabled()
-        analytic = normals and self.config.normals == "analytic"
-        with torch.set_grad_enabled(training or analytic):
-            places = points.detach().requires_grad_() if analytic and not points.requires_grad else points
-            features = self._encode(places)
-            density = self._density(places, features)
-            color = self._color(features)
-            slope = None
-            if analytic:
-                slope = torch.autograd.grad(density.sum(), places, create_graph=training, retain_graph=training)[0]
-        if normals and slope is None:
-            slope = self._central_slope(points)
-        if not training:
-            density, color = density.detach(), color.detach()
+        slope: Tensor | None
+        if normals and self.config.normals == "analytic":
+            features, density, slope = self._analytic_slope(points)
+        else:
+            features = self._encode(points)
+            density = self._density(points, features)
+            slope = self._central_slope(points) if normals else None
         normal = None if slope is None else -F.normalize(slope, dim=-1)
-        return FieldSamples(density=density, color=color, normal=normal)
+        return FieldSamples(density=density, color=self._color(features), normal=normal)
 
     def normals(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Unit vectors down the slope of the density: out of the scene. Zero where the density is flat."""
-        normal = self.query(points, normals=True).normal
-        assert normal is not None
-        return normal
+        analytic = self.config.normals == "analytic"
+        return -F.normalize(self._analytic_slope(points)[2] if analytic else self._central_slope(points), dim=-1)
 
     def _encode(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
-        return self.encoding(0.5 * (points / self.radius + 1.0))
+        return self.encoding(self._in_unit_cube(points))
+
+    def _in_unit_cube(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        return 0.5 * (points / self.radius + 1.0)
 
     def _density(self, points: Float[Tensor, "N 3"], features: Float[Tensor, "N F"]) -> Float[Tensor, " N"]:
-        raw = self.density_network(features)[:, 0] + self._blob(points)
+        return self._activated(self.density_network(features)[:, 0] + self._blob(points))
+
+    def _activated(self, raw: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         return F.softplus(raw) if self.config.density_activation == "softplus" else trunc_exp(raw)
 
     def _blob(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
@@ -189,6 +186,29 @@ class Nerf(nn.Module):
     def _color(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N C"]:
         raw = self.color_network(features)
         return raw.sigmoid() if self.config.color_activation == "sigmoid" else raw
+
+    def _analytic_slope(
+        self, points: Float[Tensor, "N 3"]
+    ) -> tuple[Float[Tensor, "N F"], Float[Tensor, " N"], Float[Tensor, "N 3"]]:
+        """Features, densities and the densities' gradients in the points, by the chain rule through the features.
+
+        Only what is asked of the points is recorded: a loss of the gradients trains the parameters, and makes no
+        derivatives of the points unless they need them.
+        """
+        training, moving = torch.is_grad_enabled(), points.requires_grad
+        with torch.enable_grad():
+            places = points if moving else points.detach().requires_grad_()
+            blob = self._blob(places)
+            (blob_slope,) = torch.autograd.grad(blob.sum(), places, create_graph=moving)
+            features, slope_of = self.encoding.forward_and_slope(self._in_unit_cube(points))
+            features = features if features.requires_grad else features.requires_grad_()
+            raw = self.density_network(features)[:, 0] + (blob if moving else blob.detach())
+            density = self._activated(raw)
+            by_raw, by_features = torch.autograd.grad(density.sum(), (raw, features), create_graph=training)
+        if not training:
+            features, density = features.detach(), density.detach()
+        by_encoding = slope_of(by_features) * (0.5 / self.radius)
+        return features, density, by_raw[:, None] * blob_slope + by_encoding
 
     def _central_slope(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Central differences of the density along the axes, times twice the distance (only the direction counts)."""

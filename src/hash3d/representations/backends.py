@@ -1,0 +1,29 @@
+"""Which code works on a field's tensors: the PyTorch definition, or the Triton kernels that stand beside it."""
+
+from functools import cache
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+FieldBackend = Literal["auto", "torch", "triton"]
+
+
+def uses_triton(backend: FieldBackend, like: Tensor) -> bool:
+    """Whether Triton's kernels, which know float32 on CUDA alone, do the work on tensors such as `like`.
+
+    auto: wherever they can and Triton is installed. An explicit choice that cannot run is an error.
+    """
+    able = like.is_cuda and like.dtype == torch.float32
+    if backend == "triton" and not able:
+        raise ValueError(
+            f"The field backend 'triton' needs float32 on cuda, but got {like.dtype} on {like.device}. Move the field, "
+            f"or choose the backend 'auto'."
+        )
+    return backend == "triton" or (backend == "auto" and able and _has_triton())
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None

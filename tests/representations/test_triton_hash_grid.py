@@ -1,0 +1,148 @@
+"""Triton's hash grid equals the definition in float64: features, and first and second derivatives.
+
+On a GPU, or with TRITON_INTERPRET=1 on a CPU: `TRITON_INTERPRET=1 python -m pytest -m gpu` and this file.
+"""
+
+import dataclasses
+import os
+
+import pytest
+import torch
+
+from hash3d.representations import encodings
+from hash3d.representations.encodings import HashGridConfig
+from hash3d.representations.nerf import HashGridNerfConfig
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cpu" if INTERPRETED else "cuda"
+GRIDS = {
+    "fits": HashGridConfig(levels=3, log2_entries=10, base_resolution=2, finest_resolution=8),
+    "hashed": HashGridConfig(levels=3, log2_entries=5, base_resolution=2, finest_resolution=64),
+    "some levels": HashGridConfig(levels=4, log2_entries=7, base_resolution=3, finest_resolution=16, start_level=2),
+    "one feature": HashGridConfig(levels=1, features=1, log2_entries=4, base_resolution=4, finest_resolution=4),
+    "four features": HashGridConfig(levels=2, features=4, log2_entries=6, base_resolution=2, finest_resolution=5),
+}
+
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:overflow encountered")]
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(autouse=True)
+def in_the_interpreter_too(monkeypatch):
+    """There the kernels take tensors on the CPU."""
+    if INTERPRETED:
+        monkeypatch.setattr(
+            encodings, "uses_triton", lambda backend, like: backend != "torch" and like.dtype == torch.float32
+        )
+
+
+def pair(config: HashGridConfig):
+    """The definition in float64 and the kernels in float32, with the same entries, which are not small."""
+    exact = dataclasses.replace(config, backend="torch").build(seeded())
+    exact.table.data = torch.randn(exact.table.shape, generator=seeded(1))
+    fast = dataclasses.replace(config, backend="triton").build(seeded())
+    fast.load_state_dict(exact.state_dict())
+    return exact.double().to(DEVICE), fast.to(DEVICE)
+
+
+def places(count: int = 301) -> torch.Tensor:
+    """Points inside the cube, on faces and corners of it and of cells (where float32 is exact), and outside."""
+    inside = torch.rand(count, 3, generator=seeded(2))
+    special = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.5, 0.25, 1.0], [1.5, 0.3, -0.1], [-2.0, 0.7, 0.5]])
+    return torch.cat([inside, special])
+
+
+def assert_near(found: torch.Tensor, expected: torch.Tensor, scale: float) -> None:
+    """`scale` is the largest number that float32 rounds on the way: 1e-6 is some tens of its roundings."""
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, atol=1e-6 * scale, rtol=1e-5)
+
+
+def randn(shape, like: torch.Tensor, seed: int) -> torch.Tensor:
+    return torch.randn(shape, generator=seeded(seed)).to(like)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_features_and_first_derivatives_are_the_definitions(name):
+    results = []
+    for grid in pair(GRIDS[name]):
+        points = places().to(grid.table).requires_grad_()
+        features = grid(points)
+        features.backward(randn(features.shape, features, 3))
+        results.append((features.detach(), points.grad, grid.table.grad))
+    (features, by_points, by_table), (found, found_by_points, found_by_table) = results
+    finest = GRIDS[name].finest_resolution
+    # A share of a cell is rounded at `finest` times the coordinate, hence `finest` times the usual error.
+    assert_near(found, features, finest)
+    assert_near(found_by_table, by_table, 4 * finest)  # sums over up to some hundred points
+    assert_near(found_by_points, by_points, 4 * finest**2)  # slopes are `finest` times as large
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_the_slope_and_its_derivatives_are_the_definitions(name):
+    results = []
+    for grid in pair(GRIDS[name]):
+        points = places().to(grid.table).requires_grad_()
+        cotangents = randn((len(points), grid.num_features), grid.table, 3).requires_grad_()
+        slope = grid.forward_and_slope(points)[1](cotangents)
+        slope.backward(randn(slope.shape, slope, 4))
+        results.append((slope.detach(), cotangents.grad, grid.table.grad, points.grad))
+    finest = GRIDS[name].finest_resolution
+    scales = (finest**2, finest**2, 4 * finest**2, finest**3)
+    for found, expected, scale in zip(*reversed(results), scales, strict=True):
+        assert_near(found, expected, 4 * scale)
+
+
+@pytest.mark.parametrize("name", ["hashed", "some levels"])
+def test_derivatives_of_the_derivatives_are_the_definitions(name):
+    """The backward pass of the features, differentiated: in the table, in the points and in what came from above."""
+    results = []
+    for grid in pair(GRIDS[name]):
+        points = places().to(grid.table).requires_grad_()
+        features = grid(points)
+        above = randn(features.shape, features, 3).requires_grad_()
+        by_points, by_table = torch.autograd.grad(features, (points, grid.table), above, create_graph=True)
+        total = (by_points * randn(by_points.shape, by_points, 4)).sum()
+        total = total + (by_table * randn(by_table.shape, by_table, 5)).sum()
+        results.append(torch.autograd.grad(total, (grid.table, points, above)))
+    finest = GRIDS[name].finest_resolution
+    for found, expected, scale in zip(*reversed(results), (finest**2, finest**3, finest**2), strict=True):
+        assert_near(found, expected, 8 * scale)
+
+
+def test_a_third_derivative_is_refused():
+    _, grid = pair(GRIDS["fits"])
+    points = places().to(grid.table)
+    cotangents = randn((len(points), grid.num_features), grid.table, 3).requires_grad_()
+    slope = grid.forward_and_slope(points)[1](cotangents)
+    (second,) = torch.autograd.grad(slope.square().sum(), grid.table, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        second.sum().backward()
+
+
+def test_no_points_give_no_features_and_no_gradient():
+    _, grid = pair(GRIDS["fits"])
+    features, slope_of = grid.forward_and_slope(torch.zeros(0, 3, device=DEVICE))
+    assert features.shape == (0, grid.num_features)
+    (features.sum() + slope_of(features).sum()).backward()
+    assert grid.table.grad.abs().max() == 0
+
+
+@pytest.mark.parametrize("activation", ["softplus", "trunc_exp"])
+def test_a_field_has_the_definitions_normals_and_learns_as_it_does(activation):
+    results = []
+    for backend, dtype in (("torch", torch.float64), ("triton", torch.float32)):
+        encoding = dataclasses.replace(GRIDS["some levels"], backend=backend)
+        config = HashGridNerfConfig(encoding=encoding, radius=1.0, density_activation=activation, blob_scale=1.0)
+        field = config.build(seeded()).to(DEVICE, dtype)
+        field.encoding.table.data.mul_(1e4)
+        found = field.query((2 * places() - 1).to(field.encoding.table), normals=True)
+        columns = (found.density[:, None], found.color, found.normal)
+        sum((column * randn(column.shape, column, 6)).sum() for column in columns).backward()
+        results.append([*(column.detach() for column in columns), *(each.grad for each in field.parameters())])
+    for expected, found in zip(*results, strict=True):
+        # Normals divide by the slope, which is small at some of the points; float32 through two small networks.
+        assert (found.double() - expected).norm() < 1e-4 * expected.norm()
