@@ -1,7 +1,7 @@
 """The optimizer that every representation has: Adam over named groups, whose rates a schedule may set."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
@@ -18,8 +18,18 @@ class ParameterGroup(TypedDict):
 def build_adam(
     groups: Sequence[ParameterGroup], *, eps: float = 1e-8, betas: tuple[float, float] = (0.9, 0.999)
 ) -> torch.optim.Adam:
-    """Adam over the groups; the defaults are PyTorch's."""
-    return torch.optim.Adam([dict(group) for group in groups], eps=eps, betas=betas)
+    """Adam over the groups; the defaults are PyTorch's. Parameters on a GPU get one fused kernel a group."""
+    fused = all(parameter.is_cuda for group in groups for parameter in group["params"]) or None
+    return torch.optim.Adam([dict(group) for group in groups], eps=eps, betas=betas, fused=fused)
+
+
+def load_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Take over a state that another device may have saved: whether kernels are fused stays as it is here."""
+    groups = [
+        {**saved, "fused": group.get("fused")}
+        for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, rates: Mapping[str, float]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hash3d.cameras import Cameras
 from hash3d.rendering.base import Render
 from hash3d.rendering.shading import Shading
+from hash3d.representations.optimizer import load_state
 
 from .losses import opaque_entropy_loss, opaque_loss, sparsity_loss, total_variation_loss
 from .stage import Stage
@@ -139,7 +140,7 @@ class Scene(ABC, Generic[ModelT]):
         self.model.load_state_dict(state["model"])
         self.background.load_state_dict(state["background"])
         self.optimizer = self._build_optimizer()
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_state(self.optimizer, state["optimizer"])
 
 
 def total(losses: Any) -> Float[Tensor, ""]:
