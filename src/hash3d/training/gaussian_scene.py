@@ -12,7 +12,7 @@ from hash3d.rendering.base import Render
 from hash3d.rendering.depth_normals import depth_normals, shade_render
 from hash3d.rendering.shading import Shading
 from hash3d.rendering.splat import SplatRenderer, SplatRendererConfig, screen_probe
-from hash3d.representations.gaussians import Gaussians
+from hash3d.representations.gaussians import Gaussians, GaussianTensors
 
 from .losses import opacity_loss, position_loss, scale_loss, scale_sum_loss, total_variation_loss
 from .scene import Losses, Scene, SceneTools
@@ -33,10 +33,17 @@ class GaussianScene(Scene[Gaussians]):
         )
         self._probe: Float[Tensor, "B N 2"] | None = None
         self._random_cameras: Cameras | None = None
+        self._splats: GaussianTensors | None = None
+
+    @property
+    def splats(self) -> GaussianTensors:
+        """The Gaussians as they are: those of the step's random views, where these have been drawn."""
+        return self.model.gaussians() if self._splats is None else self._splats
 
     def draw_random(self, cameras: Cameras, step: int) -> Render:
-        """The random views; densification counts their gradients alone."""
-        self._random_cameras, self._probe = cameras, screen_probe(self.model, cameras)
+        """The random views; the rest of the step shares their Gaussians, densification counts their gradients alone."""
+        self._splats = self.model.gaussians()
+        self._random_cameras, self._probe = cameras, screen_probe(self._splats, cameras)
         return super().draw_random(cameras, step)
 
     def draw(
@@ -50,9 +57,9 @@ class GaussianScene(Scene[Gaussians]):
         """Pictures of the scene, with gradients."""
         probe = self._probe if cameras is self._random_cameras else None
         if background.ndim == 2 and shading is None:
-            return self.renderer(self.model, cameras, background, probe)
+            return self.renderer(self.splats, cameras, background, probe)
         black = torch.zeros(len(cameras), 3, device=self.device)
-        render = self.renderer(self.model, cameras, black, probe)
+        render = self.renderer(self.splats, cameras, black, probe)
         if shading is not None:
             return shade_render(render, cameras, background, shading)
         return replace(render, color=render.color + (1.0 - render.alpha) * background)
@@ -60,10 +67,10 @@ class GaussianScene(Scene[Gaussians]):
     def losses_of(self, views: list[Render]) -> Losses:
         """Those of the Gaussians' sizes and places, and of the shape that the random view shows."""
         return {
-            "scale": lambda: scale_loss(self.model.gaussians().scales, self.stage.losses.scale_limit),
-            "scale_sum": lambda: scale_sum_loss(self.model.gaussians().scales),
-            "opacity": lambda: opacity_loss(self.model.gaussians().scales, self.model.gaussians().opacities),
-            "position": lambda: position_loss(self.model.gaussians().means),
+            "scale": lambda: scale_loss(self.splats.scales, self.stage.losses.scale_limit),
+            "scale_sum": lambda: scale_sum_loss(self.splats.scales),
+            "opacity": lambda: opacity_loss(self.splats.scales, self.splats.opacities),
+            "position": lambda: position_loss(self.splats.means),
             "shape_variation": lambda: self._shape_variation(views[0]),
         }
 
@@ -82,6 +89,7 @@ class GaussianScene(Scene[Gaussians]):
 
     def after_step(self, step: int) -> None:
         """Add and remove Gaussians."""
+        self._splats = None
         if self.densifier:
             self.densifier.after_step(step, self.model, self.optimizer)
 
@@ -96,5 +104,6 @@ class GaussianScene(Scene[Gaussians]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as if the run had not stopped."""
         super().load_state_dict(state)
+        self._splats = None
         if self.densifier:
             self.densifier.load_state_dict(state["densifier"])
