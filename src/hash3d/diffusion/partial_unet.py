@@ -17,6 +17,11 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
+from .stand_ins import replaced
+
+Forward = tuple[nn.Module, Callable[..., Any]]
+"""A module, and what is called in place of its forward."""
+
 
 class PartialUNet:
     """The layers of one `UNet2DConditionModel` around one cut.
@@ -45,10 +50,26 @@ class PartialUNet:
         self._skip_channels = int(down_layers[self.skip][1])
         block, index = up_layers[self.cut]
         self._entry: nn.Module = block.resnets[index]
-        self._stand_ins = self._choose_stand_ins(down_layers, block, index)
+        chosen = self._choose_stand_ins(down_layers, block, index)
+        self._stand_ins = [(module, "forward", stand_in) for module, stand_in in chosen]
 
     def full_pass(self, *args: Any, **kwargs: Any) -> tuple[Any, Tensor]:
         """The U-Net's output, and the feature [N, C, h, w] entering up layer `cut` + 1."""
+        with self.capturing() as captured:
+            return self.unet(*args, **kwargs), captured.pop()
+
+    def shallow_pass(self, feature: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The U-Net's output from a deep feature [N, C, h, w] and the shallow layers alone.
+
+        With the feature of the same input the output equals the full pass's, bit for bit.
+        """
+        with self.reusing() as features:
+            features.append(feature)
+            return self.unet(*args, **kwargs)
+
+    @contextmanager
+    def capturing(self) -> Iterator[list[Tensor]]:
+        """While the block is open, each call of the U-Net appends its feature to the list."""
         captured: list[Tensor] = []
 
         def capture(_: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -56,25 +77,23 @@ class PartialUNet:
 
         handle = self._entry.register_forward_pre_hook(capture)
         try:
-            output = self.unet(*args, **kwargs)
+            yield captured
         finally:
             handle.remove()
-        return output, captured[0]
 
-    def shallow_pass(self, feature: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """The U-Net's output from a deep feature [N, C, h, w] and the shallow layers alone.
-
-        With the feature of the same input the output equals the full pass's, bit for bit.
-        """
+    @contextmanager
+    def reusing(self) -> Iterator[list[Tensor]]:
+        """While the block is open, each call of the U-Net is a shallow one, which takes its feature out of the list."""
+        features: list[Tensor] = []
 
         def inject(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             skip = inputs[0][:, self._feature_channels(inputs[0]) :]
-            return (torch.cat([feature, skip], dim=1), *inputs[1:])
+            return (torch.cat([features.pop(), skip], dim=1), *inputs[1:])
 
         handle = self._entry.register_forward_pre_hook(inject)
         try:
-            with _replaced_forwards(self._stand_ins):
-                return self.unet(*args, **kwargs)
+            with replaced(self._stand_ins):
+                yield features
         finally:
             handle.remove()
 
@@ -84,10 +103,10 @@ class PartialUNet:
 
     def _choose_stand_ins(
         self, down_layers: list[tuple[nn.Module, int]], entry_block: nn.Module, entry_index: int
-    ) -> list[tuple[nn.Module, Callable[..., Any]]]:
+    ) -> list[Forward]:
         """The modules that a shallow pass does without, each with what stands in for it."""
         kept = {id(module) for module, _ in down_layers[: self.skip + 1]}
-        stand_ins: list[tuple[nn.Module, Callable[..., Any]]] = []
+        stand_ins: list[Forward] = []
         for block in self.unet.down_blocks:
             stand_ins += _down_block_stand_ins(block, kept)
         if self.unet.mid_block is not None:
@@ -109,7 +128,7 @@ def _down_layers(unet: Any) -> list[tuple[nn.Module, int]]:
     return layers
 
 
-def _down_block_stand_ins(block: Any, kept: set[int]) -> list[tuple[nn.Module, Callable[..., Any]]]:
+def _down_block_stand_ins(block: Any, kept: set[int]) -> list[Forward]:
     """A block without any needed layer is passed over whole; in the others, the layers behind the cut are."""
     modules = [*block.resnets, *(block.downsamplers or ())]
     if not any(id(module) in kept for module in modules):
@@ -118,10 +137,10 @@ def _down_block_stand_ins(block: Any, kept: set[int]) -> list[tuple[nn.Module, C
     return stand_ins + [(module, _first_argument) for module in block.downsamplers or () if id(module) not in kept]
 
 
-def _layer_stand_ins(block: Any, indices: Any) -> list[tuple[nn.Module, Callable[..., Any]]]:
+def _layer_stand_ins(block: Any, indices: Any) -> list[Forward]:
     """Stand-ins for the resnets `indices` of a block and the attentions behind them."""
     attentions = getattr(block, "attentions", None)
-    stand_ins: list[tuple[nn.Module, Callable[..., Any]]] = []
+    stand_ins: list[Forward] = []
     for index in indices:
         stand_ins.append((block.resnets[index], _first_argument))
         if attentions is not None:
@@ -144,19 +163,3 @@ def _skipped_down_block(num_layers: int) -> Callable[..., Any]:
         return hidden_states, (hidden_states,) * num_layers
 
     return stand_in
-
-
-@contextmanager
-def _replaced_forwards(stand_ins: list[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
-    """Replace the modules' forward for a while. Afterwards each module's own attributes are what they were."""
-    before = [(module, module.__dict__.get("forward")) for module, _ in stand_ins]
-    for module, stand_in in stand_ins:
-        module.__dict__["forward"] = stand_in
-    try:
-        yield
-    finally:
-        for module, forward in before:
-            if forward is None:
-                del module.__dict__["forward"]
-            else:
-                module.__dict__["forward"] = forward

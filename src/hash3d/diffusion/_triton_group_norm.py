@@ -1,0 +1,317 @@
+"""Group normalisation with SiLU on CUDA, channels last: the kernels. `group_norm` is their definition.
+
+PyTorch's own kernel reads [N, C, H, W] as planes, so that a channels-last picture is copied there and back around each
+normalisation. Here a picture is what it is in memory, N times `rows` = H W pixels of C channels.
+
+What is normalised is x + s, with a shift s of each channel that the layer before has left to be added (its bias, the
+embedding of the timestep). Forward: z = x a + b with a = weight / std and b = bias + (s - mean) a, one pair a channel of
+each picture; y = z or silu(z). Backward in x alone: dx = a dz - (m1 + (x + s - mean) m2 / var) / std with the group's
+means m1 of weight dz and m2 of weight dz (x + s - mean), dz = dy silu'(z). (Wu and He 2018, "Group Normalization",
+eq. 1 and its derivative.)
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+WHOLE_GROUP = 32_768
+"""Numbers of a group that one program can hold."""
+BLOCK_CHANNELS = 64
+BLOCK_ROWS = 32
+PROGRAMS = 1056
+"""Programs that share the rows of a picture, about: eight for each multiprocessor of an H100 or H200."""
+
+
+@triton.jit
+def _silu(z):
+    return z * tl.sigmoid(z)
+
+
+@triton.jit
+def _silu_slope(z):
+    share = tl.sigmoid(z)
+    return share * (1.0 + z * (1.0 - share))
+
+
+@triton.jit
+def _shift(first, second, picture, channel, channels, kept, FIRST: tl.constexpr, SECOND: tl.constexpr):
+    """The shift of some channels: `first` [C] plus `second` [N, C], where they are there."""
+    shift = tl.zeros(channel.shape, tl.float32)
+    if FIRST:
+        shift += tl.load(first + channel, mask=kept, other=0.0).to(tl.float32)
+    if SECOND:
+        shift += tl.load(second + picture * channels + channel, mask=kept, other=0.0).to(tl.float32)
+    return shift
+
+
+@triton.jit
+def _whole_group(
+    x, first, second, y, weight, bias, rows, channels, width, eps,
+    FIRST: tl.constexpr, SECOND: tl.constexpr, SILU: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """One program normalises one group of one picture."""
+    picture, group = tl.program_id(1), tl.program_id(0)
+    row, column = tl.arange(0, ROWS)[:, None], tl.arange(0, WIDTH)[None, :]
+    inside = (row < rows) & (column < width)
+    places = picture.to(tl.int64) * rows * channels + row * channels + group * width + column
+    channel = group * width + column
+    values = tl.load(x + places, mask=inside, other=0.0).to(tl.float32)
+    values += _shift(first, second, picture, channel, channels, column < width, FIRST, SECOND)
+    values = tl.where(inside, values, 0.0)
+    count = rows * width
+    mean = tl.sum(tl.sum(values, axis=1), axis=0) / count
+    centred = tl.where(inside, values - mean, 0.0)
+    inverse = tl.rsqrt(tl.sum(tl.sum(centred * centred, axis=1), axis=0) / count + eps)
+    gain = tl.load(weight + channel, mask=column < width, other=0.0).to(tl.float32)
+    shift = tl.load(bias + channel, mask=column < width, other=0.0).to(tl.float32)
+    z = centred * inverse * gain + shift
+    if SILU:
+        z = _silu(z)
+    tl.store(y + places, z.to(y.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _channel_sums(
+    x, first, second, sums, rows, channels, rows_each,
+    FIRST: tl.constexpr, SECOND: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """Sums of x + s and of its square over a part of the rows; `sums` is [N, parts, 2, C]."""
+    part, picture = tl.program_id(0), tl.program_id(1)
+    channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
+    kept = channel < channels
+    shift = _shift(first, second, picture, channel, channels, kept, FIRST, SECOND)
+    total, squares = tl.zeros((ROWS, CHANNELS), tl.float32), tl.zeros((ROWS, CHANNELS), tl.float32)
+    start = part * rows_each
+    base = x + picture.to(tl.int64) * rows * channels
+    for offset in range(0, rows_each, ROWS):
+        row = start + offset + tl.arange(0, ROWS)
+        inside = (row[:, None] < tl.minimum(rows, start + rows_each)) & kept[None, :]
+        values = tl.load(base + row.to(tl.int64)[:, None] * channels + channel[None, :], mask=inside, other=0.0)
+        values = tl.where(inside, values.to(tl.float32) + shift[None, :], 0.0)
+        total += values
+        squares += values * values
+    to = sums + ((picture * tl.num_programs(0) + part) * 2) * channels + channel
+    tl.store(to, tl.sum(total, axis=0), mask=kept)
+    tl.store(to + channels, tl.sum(squares, axis=0), mask=kept)
+
+
+@triton.jit
+def _finish_forward(
+    sums, first, second, weight, bias, lines, parts, rows, channels, width, eps,
+    FIRST: tl.constexpr, SECOND: tl.constexpr, PARTS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """a, b, mean - s and 1 / std of each channel of each picture from the sums; `lines` is [N, 4, C]."""
+    group, picture = tl.program_id(0), tl.program_id(1)
+    column = tl.arange(0, WIDTH)
+    channel = group * width + column
+    total, squares = tl.zeros((WIDTH,), tl.float32), tl.zeros((WIDTH,), tl.float32)
+    for begin in range(0, parts, PARTS):
+        part = begin + tl.arange(0, PARTS)
+        inside = (part[:, None] < parts) & (column[None, :] < width)
+        at = sums + ((picture * parts + part[:, None]) * 2) * channels + channel[None, :]
+        total += tl.sum(tl.load(at, mask=inside, other=0.0), axis=0)
+        squares += tl.sum(tl.load(at + channels, mask=inside, other=0.0), axis=0)
+    count = rows * width
+    mean = tl.sum(total, axis=0) / count
+    inverse = tl.rsqrt(tl.maximum(tl.sum(squares, axis=0) / count - mean * mean, 0.0) + eps)
+    kept = column < width
+    gain = inverse * tl.load(weight + channel, mask=kept, other=0.0).to(tl.float32)
+    centre = mean - _shift(first, second, picture, channel, channels, kept, FIRST, SECOND)
+    to = lines + picture * 4 * channels + channel
+    tl.store(to, gain, mask=kept)
+    tl.store(to + channels, tl.load(bias + channel, mask=kept, other=0.0).to(tl.float32) - centre * gain, mask=kept)
+    tl.store(to + 2 * channels, centre, mask=kept)
+    tl.store(to + 3 * channels, tl.zeros((WIDTH,), tl.float32) + inverse, mask=kept)
+
+
+@triton.jit
+def _apply(x, y, lines, rows, channels, SILU: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
+    """y = x a + b, or its SiLU."""
+    picture = tl.program_id(1)
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
+    kept = channel < channels
+    inside = (row[:, None] < rows) & kept[None, :]
+    line = lines + picture * 4 * channels + channel
+    gain, shift = tl.load(line, mask=kept, other=0.0), tl.load(line + channels, mask=kept, other=0.0)
+    places = picture.to(tl.int64) * rows * channels + row.to(tl.int64)[:, None] * channels + channel[None, :]
+    z = tl.load(x + places, mask=inside, other=0.0).to(tl.float32) * gain[None, :] + shift[None, :]
+    if SILU:
+        z = _silu(z)
+    tl.store(y + places, z.to(y.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _gradient_sums(
+    x, dy, lines, sums, rows, channels, rows_each, SILU: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr
+):
+    """Sums of dz and of dz (x - mean) / std over a part of the rows; `sums` is [N, parts, 2, C]."""
+    part, picture = tl.program_id(0), tl.program_id(1)
+    channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
+    kept = channel < channels
+    line = lines + picture * 4 * channels + channel
+    gain, shift = tl.load(line, mask=kept, other=0.0), tl.load(line + channels, mask=kept, other=0.0)
+    mean = tl.load(line + 2 * channels, mask=kept, other=0.0)
+    inverse = tl.load(line + 3 * channels, mask=kept, other=0.0)
+    total, products = tl.zeros((ROWS, CHANNELS), tl.float32), tl.zeros((ROWS, CHANNELS), tl.float32)
+    start = part * rows_each
+    base = picture.to(tl.int64) * rows * channels
+    for offset in range(0, rows_each, ROWS):
+        row = start + offset + tl.arange(0, ROWS)
+        inside = (row[:, None] < tl.minimum(rows, start + rows_each)) & kept[None, :]
+        places = base + row.to(tl.int64)[:, None] * channels + channel[None, :]
+        values = tl.load(x + places, mask=inside, other=0.0).to(tl.float32)
+        slope = tl.load(dy + places, mask=inside, other=0.0).to(tl.float32)
+        if SILU:
+            slope = slope * _silu_slope(values * gain[None, :] + shift[None, :])
+        total += slope
+        products += slope * (values - mean[None, :]) * inverse[None, :]
+    to = sums + ((picture * tl.num_programs(0) + part) * 2) * channels + channel
+    tl.store(to, tl.sum(total, axis=0), mask=kept)
+    tl.store(to + channels, tl.sum(products, axis=0), mask=kept)
+
+
+@triton.jit
+def _finish_backward(sums, weight, lines, out, parts, rows, channels, width, PARTS: tl.constexpr, WIDTH: tl.constexpr):
+    """c and d of dx = a dz + c + d x, one pair a channel of each picture; `out` is [N, 2, C]."""
+    group, picture = tl.program_id(0), tl.program_id(1)
+    column = tl.arange(0, WIDTH)
+    channel = group * width + column
+    kept = column < width
+    total, products = tl.zeros((WIDTH,), tl.float32), tl.zeros((WIDTH,), tl.float32)
+    for begin in range(0, parts, PARTS):
+        part = begin + tl.arange(0, PARTS)
+        inside = (part[:, None] < parts) & kept[None, :]
+        at = sums + ((picture * parts + part[:, None]) * 2) * channels + channel[None, :]
+        total += tl.sum(tl.load(at, mask=inside, other=0.0), axis=0)
+        products += tl.sum(tl.load(at + channels, mask=inside, other=0.0), axis=0)
+    gain = tl.load(weight + channel, mask=kept, other=0.0).to(tl.float32)
+    count = rows * width
+    first_mean, second_mean = tl.sum(total * gain, axis=0) / count, tl.sum(products * gain, axis=0) / count
+    line = lines + picture * 4 * channels + channel
+    mean = tl.load(line + 2 * channels, mask=kept, other=0.0)
+    inverse = tl.load(line + 3 * channels, mask=kept, other=0.0)
+    factor = -inverse * inverse * second_mean
+    to = out + picture * 2 * channels + channel
+    tl.store(to, -inverse * first_mean - factor * mean, mask=kept)
+    tl.store(to + channels, factor, mask=kept)
+
+
+@triton.jit
+def _apply_gradient(
+    x, dy, dx, lines, ends, rows, channels, SILU: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr
+):
+    """dx = a dz + c + d x."""
+    picture = tl.program_id(1)
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
+    kept = channel < channels
+    inside = (row[:, None] < rows) & kept[None, :]
+    line, end = lines + picture * 4 * channels + channel, ends + picture * 2 * channels + channel
+    gain, shift = tl.load(line, mask=kept, other=0.0), tl.load(line + channels, mask=kept, other=0.0)
+    constant, factor = tl.load(end, mask=kept, other=0.0), tl.load(end + channels, mask=kept, other=0.0)
+    places = picture.to(tl.int64) * rows * channels + row.to(tl.int64)[:, None] * channels + channel[None, :]
+    values = tl.load(x + places, mask=inside, other=0.0).to(tl.float32)
+    slope = tl.load(dy + places, mask=inside, other=0.0).to(tl.float32)
+    if SILU:
+        slope = slope * _silu_slope(values * gain[None, :] + shift[None, :])
+    result = slope * gain[None, :] + constant[None, :] + values * factor[None, :]
+    tl.store(dx + places, result.to(dx.dtype.element_ty), mask=inside)
+
+
+class _Shape:
+    """The numbers that the launches need of a channels-last [N, C, H, W] tensor."""
+
+    def __init__(self, x: Tensor, num_groups: int) -> None:
+        self.pictures, self.channels = x.shape[0], x.shape[1]
+        self.rows, self.groups = x.shape[2] * x.shape[3], num_groups
+        self.width = self.channels // num_groups
+        self.padded_width = triton.next_power_of_2(self.width)
+        self.channel_blocks = triton.cdiv(self.channels, BLOCK_CHANNELS)
+        most = triton.cdiv(PROGRAMS, self.pictures * self.channel_blocks)
+        blocks = triton.cdiv(self.rows, BLOCK_ROWS)
+        self.rows_each = BLOCK_ROWS * triton.cdiv(blocks, min(blocks, most))
+        self.parts = triton.cdiv(self.rows, self.rows_each)
+
+    @property
+    def pixels(self) -> tuple[int, int, int]:
+        """The grid of the kernels that go over all numbers."""
+        return triton.cdiv(self.rows, BLOCK_ROWS), self.pictures, self.channel_blocks
+
+    @property
+    def reduction(self) -> dict[str, int]:
+        """How the partial sums are added up: as many parts at a time as make 4,096 numbers."""
+        parts = min(triton.next_power_of_2(self.parts), max(1, 4096 // self.padded_width))
+        return {"PARTS": parts, "WIDTH": self.padded_width}
+
+    @property
+    def held(self) -> int:
+        """Numbers of a group, padded to powers of two."""
+        return int(triton.next_power_of_2(self.rows)) * int(self.padded_width)
+
+    def sums(self, like: Tensor) -> Tensor:
+        """Room for the partial sums."""
+        return torch.empty(self.pictures, self.parts, 2, self.channels, dtype=torch.float32, device=like.device)
+
+
+Shifts = tuple[Tensor | None, Tensor | None]
+"""What is added before: one number a channel [C], and one a channel of each picture [N, C]."""
+
+
+def _shift_arguments(shifts: Shifts, like: Tensor) -> tuple[tuple[Tensor, Tensor], dict[str, bool]]:
+    first, second = shifts
+    tensors = (like if first is None else first, like if second is None else second.contiguous())
+    return tensors, {"FIRST": first is not None, "SECOND": second is not None}
+
+
+def normalise_small(
+    x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float, *, silu: bool, shifts: Shifts
+) -> Tensor | None:
+    """The result for a picture whose groups fit a program; None for a larger one. Without a derivative."""
+    shape = _Shape(x, num_groups)
+    if shape.held > WHOLE_GROUP:
+        return None
+    y = torch.empty_like(x, memory_format=torch.channels_last)
+    tensors, flags = _shift_arguments(shifts, x)
+    _whole_group[(num_groups, shape.pictures)](
+        x, *tensors, y, weight, bias, shape.rows, shape.channels, shape.width, eps, **flags,
+        SILU=silu, ROWS=triton.next_power_of_2(shape.rows), WIDTH=shape.padded_width,
+        num_warps=4 if shape.held <= 4096 else 8 if shape.held <= 16_384 else 16,
+    )  # fmt: skip
+    return y
+
+
+def normalise(
+    x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float, *, silu: bool, shifts: Shifts
+) -> tuple[Tensor, Tensor]:
+    """The result, and what the derivative needs: `lines` [N, 4, C]."""
+    shape = _Shape(x, num_groups)
+    y, sums = torch.empty_like(x, memory_format=torch.channels_last), shape.sums(x)
+    lines = torch.empty(shape.pictures, 4, shape.channels, dtype=torch.float32, device=x.device)
+    blocks = {"ROWS": BLOCK_ROWS, "CHANNELS": BLOCK_CHANNELS}
+    sizes = (shape.rows, shape.channels)
+    tensors, flags = _shift_arguments(shifts, x)
+    grid = (shape.parts, shape.pictures, shape.channel_blocks)
+    _channel_sums[grid](x, *tensors, sums, *sizes, shape.rows_each, **flags, **blocks)
+    _finish_forward[(num_groups, shape.pictures)](
+        sums, *tensors, weight, bias, lines, shape.parts, *sizes, shape.width, eps, **flags, **shape.reduction
+    )
+    _apply[shape.pixels](x, y, lines, *sizes, SILU=silu, **blocks)
+    return y, lines
+
+
+def differentiate(x: Tensor, dy: Tensor, lines: Tensor, num_groups: int, weight: Tensor, *, silu: bool) -> Tensor:
+    """The gradient in x for the gradient `dy` in the result."""
+    shape = _Shape(x, num_groups)
+    dx, sums = torch.empty_like(x, memory_format=torch.channels_last), shape.sums(x)
+    ends = torch.empty(shape.pictures, 2, shape.channels, dtype=torch.float32, device=x.device)
+    blocks = {"SILU": silu, "ROWS": BLOCK_ROWS, "CHANNELS": BLOCK_CHANNELS}
+    sizes = (shape.rows, shape.channels)
+    grid = (shape.parts, shape.pictures, shape.channel_blocks)
+    _gradient_sums[grid](x, dy, lines, sums, *sizes, shape.rows_each, **blocks)
+    _finish_backward[(num_groups, shape.pictures)](
+        sums, weight, lines, ends, shape.parts, *sizes, shape.width, **shape.reduction
+    )
+    _apply_gradient[shape.pixels](x, dy, dx, lines, ends, *sizes, **blocks)
+    return dx

@@ -1,0 +1,148 @@
+"""How a U-Net's passes run: as PyTorch runs them, or on a GPU as recordings without Python between the kernels.
+
+A guidance pair of Stable Diffusion takes 31 ms in eager PyTorch on an H200, of which 2 are arithmetic: the rest are
+launches. Two callables, the full and the shallow pass, are each recorded once for each batch size and replayed.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal, get_args
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from .fused_layers import fused_layers
+from .partial_unet import PartialUNet
+from .recording import Inputs, RecordedCall, form
+
+Engine = Literal["auto", "eager", "graph", "compile"]
+"""auto: graph on CUDA, else eager. eager: PyTorch as it is. graph: CUDA graphs of channels-last passes with fused
+normalisations. compile: CUDA graphs of what torch.compile makes of the passes; it takes minutes to start."""
+
+Kind = Literal["plain", "full", "shallow"]
+"""Of a pass: without the feature, with it, from it."""
+
+MAX_RECORDINGS = 64
+"""Batch sizes and forms of arguments that one U-Net keeps recordings of; what comes after runs eagerly."""
+
+
+def expect_engine(engine: str) -> None:
+    """Raise `ValueError` for an unknown engine."""
+    if engine not in get_args(Engine):
+        raise ValueError(f"Expected the engine to be one of {', '.join(get_args(Engine))}, but got {engine!r}.")
+
+
+def records(engine: Engine, device: torch.device) -> bool:
+    """Whether an engine makes recordings on a device. Raises `ValueError` if it is asked to where it cannot."""
+    expect_engine(engine)
+    if engine in ("graph", "compile") and device.type != "cuda":
+        raise ValueError(f"Expected a CUDA device for the engine {engine!r}, but got {device}. Choose 'auto'.")
+    return engine != "eager" and device.type == "cuda"
+
+
+class UNetEngine:
+    """The passes of one U-Net.
+
+    Recordings hold the addresses of the weights: after changing the model (attention processors, fused adapters),
+    remove the cache and apply it again. Adapters that are switched on or off are seen.
+
+    Args:
+        partial: the U-Net around its cut.
+        engine: how passes run; a pass with gradients runs eagerly.
+    """
+
+    def __init__(self, partial: PartialUNet, engine: Engine) -> None:
+        expect_engine(engine)
+        self.partial, self.engine = partial, engine
+        self._recorded: dict[Any, RecordedCall | None] = {}
+        self._pool: Any = None
+
+    @property
+    def unet(self) -> UNet2DConditionModel:
+        """The model."""
+        return self.partial.unet
+
+    def plain_pass(self, inputs: Inputs) -> Tensor:
+        """The prediction [N, C, h, w]."""
+        return self._run("plain", inputs)[0].clone()
+
+    def full_pass(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """The prediction, and the feature entering the cut; the feature is overwritten by the next pass."""
+        prediction, feature = self._run("full", inputs)
+        return prediction.clone(), feature
+
+    def shallow_pass(self, feature: Tensor, inputs: Inputs) -> Tensor:
+        """The prediction from a feature and the shallow layers alone."""
+        return self._run("shallow", {"feature": feature, **inputs})[0].clone()
+
+    def _run(self, kind: Kind, inputs: Inputs) -> tuple[Tensor, ...]:
+        device = inputs["sample"].device
+        if torch.is_grad_enabled() or not records(self.engine, device) or torch.cuda.is_current_stream_capturing():
+            return self._eager(kind, inputs)
+        inputs = {**inputs, "timestep": _timesteps(inputs["timestep"], inputs["sample"])}
+        key = kind, form(inputs), self._model_state()
+        if key not in self._recorded:
+            self._recorded[key] = self._record(kind, inputs)
+        recorded = self._recorded[key]
+        return self._eager(kind, inputs) if recorded is None else recorded(inputs)
+
+    def _eager(self, kind: Kind, inputs: Inputs) -> tuple[Tensor, ...]:
+        with self._pass(kind) as function:
+            return function(**inputs)
+
+    @contextmanager
+    def _pass(self, kind: Kind) -> Iterator[Callable[..., tuple[Tensor, ...]]]:
+        """The pass of a kind as a function of its arguments by name, while the block is open."""
+        unet: Any = self.unet
+        if kind == "plain":
+            yield lambda **inputs: unet(**inputs, return_dict=False)
+        elif kind == "full":
+            with self.partial.capturing() as captured:
+                yield lambda **inputs: (*unet(**inputs, return_dict=False), captured.pop())
+        else:
+            with self.partial.reusing() as features:
+
+                def shallow(feature: Tensor, **inputs: Any) -> tuple[Tensor, ...]:
+                    features.append(feature)
+                    return unet(**inputs, return_dict=False)
+
+                yield shallow
+
+    def _record(self, kind: Kind, inputs: Inputs) -> RecordedCall | None:
+        """A recording of a pass, or None with a warning where there can be none."""
+        if len(self._recorded) >= MAX_RECORDINGS:
+            return _warn(f"The U-Net was called in over {MAX_RECORDINGS} forms. New ones run eagerly.")
+        unet: Any = self.unet
+        unet.to(memory_format=torch.channels_last)
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        pictures = {
+            name: inputs[name].contiguous(memory_format=torch.channels_last)
+            for name in ("sample", "feature")
+            if name in inputs
+        }
+        try:
+            with self._pass(kind) as function, nullcontext() if self.engine == "compile" else fused_layers(unet):
+                called = torch.compile(function, dynamic=False) if self.engine == "compile" else function
+                return RecordedCall(called, inputs | pictures, self._pool)
+        except Exception as error:
+            reason = " ".join(str(error).split()[:20])
+            return _warn(f"A U-Net pass runs eagerly, as it cannot be recorded: {type(error).__name__}: {reason}")
+
+    def _model_state(self) -> tuple[Any, ...]:
+        """What a recording depends on besides the arguments: which adapters are on, and where weights lie."""
+        unet: Any = self.unet
+        adapters = tuple(unet.active_adapters()) if getattr(unet, "_hf_peft_config_loaded", False) else ()
+        return adapters, unet.conv_in.weight.data_ptr(), unet.conv_out.weight.data_ptr(), unet.training
+
+
+def _timesteps(timestep: Any, sample: Tensor) -> Tensor:
+    """Timesteps as a tensor on the device of the sample, so that a replay reads new ones."""
+    if isinstance(timestep, Tensor):
+        return timestep.to(sample.device)
+    return torch.full((1,), timestep, device=sample.device, dtype=torch.long)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=5)

@@ -1,0 +1,143 @@
+"""Calls of a model that a GPU repeats without Python: CUDA graphs over buffers that stay where they are."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+WARM_UPS = 3
+"""Calls before a recording: libraries choose their kernels, and Triton compiles."""
+
+Inputs = dict[str, Any]
+"""Arguments by name: tensors, dictionaries of tensors, and plain values."""
+
+
+def each_tensor(inputs: Inputs) -> Iterator[Tensor]:
+    """The tensors among the arguments, in order."""
+    for value in inputs.values():
+        if isinstance(value, dict):
+            yield from each_tensor(value)
+        elif isinstance(value, Tensor):
+            yield value
+
+
+def copied(inputs: Inputs) -> Inputs:
+    """The same arguments in memory of their own, in the same memory format."""
+    return {
+        name: copied(value) if isinstance(value, dict) else value.clone() if isinstance(value, Tensor) else value
+        for name, value in inputs.items()
+    }
+
+
+def form(inputs: Inputs) -> tuple[Any, ...]:
+    """What a recording depends on: names, shapes and types of the tensors, and the plain values."""
+    return tuple(
+        (name, form(value))
+        if isinstance(value, dict)
+        else (name, tuple(value.shape), value.dtype, value.device)
+        if isinstance(value, Tensor)
+        else (name, value)
+        for name, value in inputs.items()
+    )
+
+
+@contextmanager
+def beside(device: torch.device) -> Iterator[None]:
+    """Work on another stream, as a recording needs it, after what was queued before and before what comes next."""
+    stream, here = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    stream.wait_stream(here)
+    with torch.cuda.stream(stream), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        yield
+    here.wait_stream(stream)
+
+
+class RecordedCall:
+    """A function of tensors without a derivative, recorded once and replayed.
+
+    Args:
+        function: takes the arguments by name and returns a tuple of tensors; no part of it may wait for the GPU.
+        inputs: arguments of the form that all calls have.
+        pool: memory that recordings share, if their results are used up before the next replay.
+    """
+
+    def __init__(self, function: Callable[..., tuple[Tensor, ...]], inputs: Inputs, pool: Any = None) -> None:
+        self._inputs = copied(inputs)
+        device = next(each_tensor(inputs)).device
+        with torch.no_grad():
+            with beside(device):
+                for _ in range(WARM_UPS):
+                    function(**self._inputs)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph, pool=pool), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+                self._outputs = function(**self._inputs)
+
+    def __call__(self, inputs: Inputs) -> tuple[Tensor, ...]:
+        """The results for other arguments of the same form. They are overwritten by the next call."""
+        with torch.no_grad():
+            torch._foreach_copy_(list(each_tensor(self._inputs)), list(each_tensor(inputs)))
+            self._graph.replay()
+        return self._outputs
+
+
+class RecordedGradient:
+    """A differentiable function of one tensor, recorded there and back.
+
+    A backward pass that does not follow its own forward pass finds the recording's memory overwritten; then the forward
+    pass is replayed first.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], example: Tensor) -> None:
+        self._x = example.detach().clone().requires_grad_()
+        self.version = 0
+        with torch.enable_grad():
+            with beside(example.device):
+                for _ in range(WARM_UPS):
+                    y = function(self._x)
+                    torch.autograd.grad(y, self._x, torch.ones_like(y))
+                del y
+            self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+            flags = {"enabled": True, "benchmark": True}
+            with torch.cuda.graph(self._forward), torch.backends.cudnn.flags(**flags):
+                self._y = function(self._x)
+            self._dy = torch.ones_like(self._y)
+            with torch.cuda.graph(self._backward, pool=self._forward.pool()), torch.backends.cudnn.flags(**flags):
+                (self._dx,) = torch.autograd.grad(self._y, self._x, self._dy)
+        self._y = self._y.detach()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The result, differentiable in `x`, which has the example's shape."""
+        result: Tensor = _Replayed.apply(x, self)  # type: ignore[no-untyped-call]
+        return result
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """The result, in memory of its own."""
+        self.version += 1
+        self._x.copy_(x)
+        self._forward.replay()
+        return self._y.clone()
+
+    @torch.no_grad()
+    def backward(self, x: Tensor, version: int, dy: Tensor) -> Tensor:
+        """The gradient in `x` for the gradient `dy` in the result that the forward pass `version` gave."""
+        if version != self.version:
+            self.forward(x)
+        self._dy.copy_(dy)
+        self._backward.replay()
+        return self._dx.clone()
+
+
+class _Replayed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, recorded: RecordedGradient) -> Tensor:
+        y = recorded.forward(x)
+        ctx.save_for_backward(x)
+        ctx.recorded, ctx.version = recorded, recorded.version
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return ctx.recorded.backward(x, ctx.version, grad_outputs[0]), None
