@@ -15,7 +15,7 @@ from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
-from hash3d.systems.sds_gs import SHOWN_ELEVATION
+from hash3d.systems.sds_gs import SHOWN_ELEVATION, TEXT_DRAWS
 from hash3d.systems.stages import stages_at
 from hash3d.systems.zero123_gs import DRAWS
 from hash3d.systems.zero123_nerf import MINI_SURFACE, mini_field
@@ -51,7 +51,7 @@ def mini(steps: int = MINI_STEPS) -> Stage:
     return Stage(
         steps=steps,
         cameras=CameraSamplerConfig(elevation=(-10.0, 60.0), radius=1.5, fov_y=49.1),
-        draws=DRAWS,
+        draws=TEXT_DRAWS,
         size=ramp((0, 64), (max(1, steps // 2), 96)),
         representation=mini_field(steps),
         surface=MINI_SURFACE,

@@ -16,7 +16,7 @@ from hash3d.representations.encodings import FrequencyConfig
 from hash3d.representations.nerf import LatentNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
-from hash3d.systems.sds_gs import SHOWN_ELEVATION
+from hash3d.systems.sds_gs import SHOWN_ELEVATION, TEXT_DRAWS
 from hash3d.systems.stages import stages_at
 from hash3d.systems.zero123_gs import DRAWS
 from hash3d.systems.zero123_nerf import MINI_GRID, MINI_SURFACE
@@ -60,7 +60,7 @@ def mini(steps: int = MINI_STEPS) -> Stage:
     return Stage(
         steps=steps,
         cameras=CameraSamplerConfig(elevation=(-10.0, 60.0), radius=1.5, fov_y=49.1),
-        draws=DRAWS,
+        draws=TEXT_DRAWS,
         size=constant(32),
         representation=LatentNerfConfig(
             encoding=MINI_GRID,

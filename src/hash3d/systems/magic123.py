@@ -33,6 +33,8 @@ NAME = "magic123"
 MINI_STEPS = 310
 """250 for the field, 60 for the mesh."""
 TEXT_WEIGHT = 0.005
+MESH_DRAWS = replace(DRAWS, dwell=2)
+"""Of the mesh at mini scale: with a dwell of 4 only about 20 of its 60 steps run in full, with 2 about 36 do."""
 CAMERAS = CameraSamplerConfig(elevation=(-45.0, 45.0), radius=2.5, fov_y=40.0)
 
 
@@ -101,6 +103,7 @@ def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
     mesh = replace(
         field,
         steps=second,
+        draws=MESH_DRAWS,
         size=constant(128),
         reference_size=constant(128),
         representation=DmtetMeshConfig(resolution=48, radius=0.6, values_lr=2e-3, offsets_lr=2e-3),

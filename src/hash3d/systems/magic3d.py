@@ -18,7 +18,7 @@ from hash3d.representations.dmtet import DmtetMeshConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.schedules import constant
 from hash3d.systems import dreamfusion
-from hash3d.systems.sds_gs import SHOWN_ELEVATION
+from hash3d.systems.sds_gs import SHOWN_ELEVATION, TEXT_DRAWS
 from hash3d.systems.stages import stages_at
 from hash3d.systems.zero123_gs import DRAWS
 from hash3d.training.loss_weights import LossWeights
@@ -63,7 +63,7 @@ def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
     mesh = Stage(
         steps=mesh_steps,
         cameras=field.cameras,
-        draws=DRAWS,
+        draws=TEXT_DRAWS,
         size=constant(128),
         representation=DmtetMeshConfig(resolution=48, radius=0.6, values_lr=1e-2, offsets_lr=1e-2),
         renderer=RasterRendererConfig(),

@@ -6,6 +6,7 @@ shifts of the camera. There the points fill a ball; the supplement lets them sta
 Mini scale: the embedded prior at 128x128 on a CPU, tuned on its own.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from hash3d.cache import CacheConfig
@@ -28,6 +29,9 @@ NAME = "sds_gs"
 MINI_STEPS = 400
 SHOWN_ELEVATION = 15.0
 """Degrees from which the result is shown (threestudio's evaluation)."""
+TEXT_DRAWS = replace(DRAWS, dwell=2)
+"""Of the text systems at mini scale: a text fixes no view, so a part grows only from full passes that see it. Half of
+them stay; with a dwell of 3 it would be a third, which on pictures gave back little (docs/experiments/frontier.md)."""
 
 
 def supplement() -> Stage:
@@ -71,7 +75,7 @@ def mini(steps: int = MINI_STEPS) -> Stage:
     return Stage(
         steps=steps,
         cameras=CameraSamplerConfig(elevation=(-10.0, 75.0), radius=1.5, fov_y=49.1),
-        draws=DRAWS,
+        draws=TEXT_DRAWS,
         size=constant(128),
         representation=GaussiansConfig(
             num_points=4000, radius=0.4, means_lr=(5e-3, 2e-4), sh0_lr=(0.03, 0.003), lr_steps=steps
