@@ -8,10 +8,13 @@ import pytest
 import torch
 from scipy.stats import ks_2samp, kstest
 
+from hash3d.cache import Hash3DConfig
 from hash3d.cache.grid import GridConfig, Key
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.schedules import ramp
+from hash3d.systems import sds_gs, zero123_gs
 from hash3d.training.draws import DrawOrderConfig
+from hash3d.training.stage import returning_to
 
 CELLS = GridConfig(elevation=20.0, azimuth=30.0, radius=0.25, timestep=100.0)
 RANGES = {"radius_range": (1.4, 2.1), "fov_y_range": (40.0, 70.0)}
@@ -140,6 +143,37 @@ def test_annealed_timesteps_stay_in_the_range_of_their_step_and_fill_it():
         assert 20 <= int(timesteps) <= high
         shares.append((int(timesteps) - 20 + 0.5) / (high - 19))
     assert kstest(shares[3::4], "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("stage", [sds_gs.supplement(), zero123_gs.released()], ids=["sds_gs", "zero123_gs"])
+def test_the_views_of_a_batch_hit_together_but_for_chance_finds(stage):
+    """Through the default cache at full scale. A batch that returns to its cells hits as a whole, unless a view's first
+    visit had found an entry of an earlier stay, which has then grown too old (at most 1 return in 20)."""
+    returns, opened = hits_by_visit(stage, Hash3DConfig())
+    assert sum(hits == 4 for hits in returns) > 0.95 * len(returns)
+    assert sum(hits == 0 for hits in opened) > 0.4 * len(opened)
+    returns, opened = hits_by_visit(stage, Hash3DConfig(whole_batch=True))
+    assert set(returns) | set(opened) == {0, 4}, "and then nothing is mixed"
+
+
+def hits_by_visit(stage, config, steps=400):
+    """Views that hit at each step that returns to its cells, and at each that opens new ones."""
+    stage, cache = returning_to(stage, config), config.build()
+    order, generator = stage.draws.build(stage.cameras.build()), torch.Generator().manual_seed(0)
+    returns, opened, seen = [], [], set()
+    for step in range(steps):
+        low, high = stage.guidance.timestep_range(step, 1000)
+        cameras, timesteps = order.next(8, low, high, generator, shared_timestep=stage.guidance.shared_timestep)
+        places = zip(*(getattr(cameras, name).tolist() for name in NAMES[:3]), timesteps.tolist(), strict=True)
+        keys = [Key(elevation=e, azimuth=a, radius=r, timestep=t) for e, a, r, t in places]
+        latents = torch.zeros(len(keys), 1, 1, 1)
+        found = cache.lookup(keys, latents)
+        missed = [row for row, item in enumerate(found) if item is None]
+        cache.insert(keys, missed, latents, torch.zeros(1, len(missed), 1, 1, 1))
+        cells = tuple(config.grid.build().cell(key) for key in keys)
+        (returns if cells in seen else opened).append(len(keys) - len(missed))
+        seen.add(cells)
+    return returns, opened
 
 
 def test_a_dwell_ends_when_the_range_leaves_its_cell():

@@ -1,6 +1,7 @@
 """Weights of the losses over the steps of a stage."""
 
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 
 from hash3d.schedules import Schedule, constant
 
@@ -55,12 +56,17 @@ class LossWeights:
 
     def active(self, step: int) -> dict[str, float]:
         """The weights that are not 0 at a step, by name."""
-        values = {name: schedule(step) for name, schedule in self.schedules().items()}
+        values = {name: schedule(step) for name, schedule in self._used.items()}
         return {name: value for name, value in values.items() if value != 0.0}
 
     def used(self) -> set[str]:
         """The names of the weights that are not 0 throughout."""
-        return {name for name, schedule in self.schedules().items() if any(value for _, value in schedule.knots)}
+        return set(self._used)
+
+    @cached_property
+    def _used(self) -> dict[str, Schedule]:
+        """The schedules that are not 0 throughout: few of many, and asked at every step."""
+        return {name: each for name, each in self.schedules().items() if any(value for _, value in each.knots)}
 
     def schedules(self) -> dict[str, Schedule]:
         """All schedules by name."""
