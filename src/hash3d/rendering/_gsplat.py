@@ -24,6 +24,9 @@ def render_gsplat(
 ) -> Render:
     """Images of `size` (width, height) by gsplat's classic mode, equal to the definition up to rounding.
 
+    The host waits for the device once, inside `isect_tiles`: it reads how many tiles the Gaussians meet, to allocate
+    their sorted list. Of the host's time `rasterization` itself takes 30 us more than its four ops do.
+
     gsplat projects inside, so the probe's values must be zero; its gradient is handed over by a hook on the centres,
     and is there after `backward()` but not through `torch.autograd.grad`.
     """
