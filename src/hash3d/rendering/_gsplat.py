@@ -25,8 +25,8 @@ def render_gsplat(
     """Images of `size` (width, height) by gsplat's classic mode, equal to the definition up to rounding.
 
     The host waits for the device once, inside `isect_tiles`: it reads how many tiles the Gaussians meet, to allocate
-    their sorted list. Around its four ops `rasterization` adds some 30 us of the host's time (measured with empty ops on
-    a CPU).
+    their sorted list. Around its four ops `rasterization` adds some 30 us of the host's time (measured with empty ops,
+    on a CPU).
 
     gsplat projects inside, so the probe's values must be zero; its gradient is handed over by a hook on the centres,
     and is there after `backward()` but not through `torch.autograd.grad`.
