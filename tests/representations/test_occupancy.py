@@ -80,11 +80,11 @@ def test_the_threshold_is_the_mean_where_all_is_faint():
     field.strength = 0.02
     grid.update(field, 0.1, seeded())
     faint = 1 - math.exp(-0.002)
-    assert grid.min_alpha == pytest.approx(faint / 2, rel=1e-4)
+    assert grid.min_alpha.item() == pytest.approx(faint / 2, rel=1e-4)
     assert grid.occupied.sum() == 4
     field.strength = 5.0
     grid.update(field, 0.1, seeded())
-    assert grid.min_alpha == 0.01
+    assert grid.min_alpha.item() == pytest.approx(0.01)
 
 
 def test_a_cell_above_the_threshold_is_occupied_however_dense_the_others_are():

@@ -18,7 +18,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from hash3d.representations.backends import require_last_derivative
 
 BLOCK = 128
 """Points of one program."""
@@ -234,8 +235,8 @@ class _Slope(torch.autograd.Function):
         return _sloped(points, table, levels, cotangents)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        require_last_derivative("the hash grid's slope")
         points, table, levels, cotangents = ctx.saved_tensors
         (vectors,) = grad_outputs
         needs = ctx.needs_input_grad

@@ -24,6 +24,18 @@ def uses_triton(backend: FieldBackend, like: Tensor) -> bool:
     return backend == "triton" or (backend == "auto" and able and _has_triton())
 
 
+def require_last_derivative(of: str) -> None:
+    """Called in a backward pass that is not differentiable itself: raise if autograd records it (create_graph).
+
+    `torch.autograd.function.once_differentiable` would leave saved tensors out of the graph in silence.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            f"Expected no further derivative of {of}: Triton's kernels have none. Choose the field's and the "
+            f"renderer's backend 'torch', or leave out create_graph."
+        )
+
+
 @cache
 def _has_triton() -> bool:
     return find_spec("triton") is not None

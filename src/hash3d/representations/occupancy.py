@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hash3d.representations.field import Field
+from hash3d.transfer import to_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +65,9 @@ class OccupancyGrid(nn.Module):
         return self.occupied[(x * resolution + y) * resolution + z] & inside
 
     @property
-    def min_alpha(self) -> float:
+    def min_alpha(self) -> Float[Tensor, ""]:
         """Samples fainter than this need not be rendered: the threshold, or the mean alpha if that is less."""
-        return min(self.config.threshold, float(self.alphas.mean()))
+        return self.alphas.mean().clamp(max=self.config.threshold)
 
     def after_step(self, step: int, field: Field, step_length: float, generator: torch.Generator) -> bool:
         """Update when `step` (counted from 0) is a multiple of `update_every`; says whether it did.
@@ -85,7 +86,7 @@ class OccupancyGrid(nn.Module):
         All random numbers come from `generator` (on the CPU), as many on a GPU as on a CPU.
         """
         cells = self._all_cells() if every_cell else self._drawn_cells(generator)
-        jitter = torch.rand(len(cells), 3, generator=generator).to(self.alphas)
+        jitter = to_device(torch.rand(len(cells), 3, generator=generator), self.alphas)
         resolution = self.config.resolution
         corners = torch.stack([cells // resolution**2, cells // resolution % resolution, cells % resolution], dim=-1)
         points = self.radius * (2.0 * (corners + jitter) / resolution - 1.0)
@@ -96,7 +97,7 @@ class OccupancyGrid(nn.Module):
         looked = torch.zeros_like(self.occupied)
         looked[cells] = True
         self.alphas = torch.where(looked, torch.maximum(self.config.decay * self.alphas, found), self.alphas)
-        self.occupied = self.alphas > self.alphas.mean().clamp(max=self.config.threshold)
+        self.occupied = self.alphas > self.min_alpha
 
     def _all_cells(self) -> Int[Tensor, " K"]:
         return torch.arange(len(self.alphas), device=self.alphas.device)
@@ -104,9 +105,10 @@ class OccupancyGrid(nn.Module):
     def _drawn_cells(self, generator: torch.Generator) -> Int[Tensor, " K"]:
         """A quarter of the cells drawn from all, then as many drawn from the occupied ones."""
         count = max(1, len(self.alphas) // 4)
-        anywhere = torch.randint(len(self.alphas), (count,), generator=generator).to(self.alphas.device)
+        anywhere = torch.randint(len(self.alphas), (count,), generator=generator)
+        anywhere = to_device(anywhere, self.alphas.device)
         occupied = self.occupied.nonzero()[:, 0]
         if len(occupied) == 0:
             return anywhere
-        picks = (torch.rand(count, generator=generator) * len(occupied)).long().to(self.alphas.device)
+        picks = to_device((torch.rand(count, generator=generator) * len(occupied)).long(), self.alphas.device)
         return torch.cat([anywhere, occupied[picks.clamp(max=len(occupied) - 1)]])

@@ -1,0 +1,89 @@
+"""Rays cut into steps: what a field is asked about, and where."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from hash3d.cameras import Cameras
+from hash3d.representations.backends import FieldBackend, uses_triton
+from hash3d.representations.occupancy import OccupancyGrid
+from hash3d.transfer import to_device
+
+
+@dataclass(frozen=True)
+class Rays:
+    """R rays: numbers of their cameras, origins, unit directions, and where in a step its sample lies, in [0, 1]."""
+
+    views: Int[Tensor, " R"]
+    origins: Float[Tensor, "R 3"]
+    directions: Float[Tensor, "R 3"]
+    shifts: Float[Tensor, " R"]
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def split(self, count: int) -> "list[Rays]":
+        """Blocks of `count` rays; the last may be smaller."""
+        columns = (self.views, self.origins, self.directions, self.shifts)
+        return [Rays(*block) for block in zip(*(column.split(count) for column in columns), strict=True)]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """N steps, sorted by ray and from near to far: ray, distance of the sample along the ray, length, sample."""
+
+    rays: Int[Tensor, " N"]
+    distances: Float[Tensor, " N"]
+    lengths: Float[Tensor, " N"]
+    points: Float[Tensor, "N 3"]
+
+    def __len__(self) -> int:
+        return len(self.rays)
+
+    def __getitem__(self, chosen: Bool[Tensor, " N"]) -> "Steps":
+        places = chosen.nonzero()[:, 0]  # Once: each column by a mask would look for them again.
+        return Steps(self.rays[places], self.distances[places], self.lengths[places], self.points[places])
+
+    def bounds(self, num_rays: int) -> Int[Tensor, " bounds"]:
+        """The steps of ray r are those from bounds[r] to before bounds[r + 1]."""
+        return torch.searchsorted(self.rays, torch.arange(num_rays + 1, device=self.rays.device))
+
+
+def camera_rays(cameras: Cameras, like: Tensor, generator: torch.Generator | None) -> Rays:
+    """The rays of all pixels, view by view and row by row, on the device and in the dtype of `like`."""
+    origins, directions = (each.reshape(-1, 3).to(like) for each in cameras.rays(like.device))
+    views = torch.arange(len(cameras), device=like.device).repeat_interleave(cameras.height * cameras.width)
+    if generator is None:
+        return Rays(views, origins, directions, torch.full_like(origins[:, 0], 0.5))
+    return Rays(views, origins, directions, to_device(torch.rand(len(views), generator=generator), like))
+
+
+def march(
+    rays: Rays, radius: float, length: float, occupancy: OccupancyGrid | None = None, *, backend: FieldBackend = "auto"
+) -> Steps:
+    """All steps of the rays inside the cube [-radius, radius]^3, or those whose samples lie in occupied cells.
+
+    The last step of a ray ends at the cube's face. Where a ray meets the cube: the slabs of Kay and Kajiya (1986), "Ray
+    Tracing Complex Scenes".
+    """
+    if uses_triton(backend, rays.origins):
+        from hash3d.rendering._triton_march import march_triton
+
+        return march_triton(rays, radius, length, occupancy)
+    # A direction of 0 gives infinite crossings of the right sign, or NaN on the face itself, which counts as outside.
+    crossings = torch.stack([-radius - rays.origins, radius - rays.origins]) / rays.directions
+    near = crossings.amin(dim=0).amax(dim=-1).clamp(min=0.0)
+    far = crossings.amax(dim=0).amin(dim=-1)
+    longest = float((far - near).nan_to_num(0.0).amax().clamp(min=0.0)) if len(near) else 0.0
+    numbers = torch.arange(math.ceil(longest / length), device=near.device)
+    starts = near[:, None] + length * numbers
+    lengths = (far[:, None] - starts).clamp(max=length)
+    ray, step = (lengths > 0.0).nonzero(as_tuple=True)
+    lengths = lengths[ray, step]
+    distances = starts[ray, step] + rays.shifts[ray] * lengths
+    points = rays.origins[ray] + distances[:, None] * rays.directions[ray]
+    steps = Steps(ray, distances, lengths, points)
+    return steps if occupancy is None else steps[occupancy.contains(points)]
