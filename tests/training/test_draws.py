@@ -11,10 +11,12 @@ from scipy.stats import ks_2samp, kstest
 from hash3d.cache import Hash3DConfig
 from hash3d.cache.grid import GridConfig, Key
 from hash3d.cameras import CameraSamplerConfig
+from hash3d.diffusion.hook import apply_hash3d
 from hash3d.schedules import ramp
 from hash3d.systems import sds_gs, zero123_gs
 from hash3d.training.draws import DrawOrderConfig
 from hash3d.training.stage import returning_to
+from tests.tiny_models import DOWN, UP, tiny_unet, unet_inputs
 
 CELLS = GridConfig(elevation=20.0, azimuth=30.0, radius=0.25, timestep=100.0)
 RANGES = {"radius_range": (1.4, 2.1), "fov_y_range": (40.0, 70.0)}
@@ -156,24 +158,30 @@ def test_the_views_of_a_batch_hit_together_but_for_chance_finds(stage):
     assert set(returns) | set(opened) == {0, 4}, "and then nothing is mixed"
 
 
-def hits_by_visit(stage, config, steps=400):
+def hits_by_visit(stage, config, steps=160):
     """Views that hit at each step that returns to its cells, and at each that opens new ones."""
-    stage, cache = returning_to(stage, config), config.build()
+    stage, unet, grid = returning_to(stage, config), small_unet(), config.grid.build()
+    cache, inputs = apply_hash3d(unet, config), unet_inputs(unet, views=4, branches=1)
     order, generator = stage.draws.build(stage.cameras.build()), torch.Generator().manual_seed(0)
     returns, opened, seen = [], [], set()
     for step in range(steps):
         low, high = stage.guidance.timestep_range(step, 1000)
         cameras, timesteps = order.next(8, low, high, generator, shared_timestep=stage.guidance.shared_timestep)
-        places = zip(*(getattr(cameras, name).tolist() for name in NAMES[:3]), timesteps.tolist(), strict=True)
-        keys = [Key(elevation=e, azimuth=a, radius=r, timestep=t) for e, a, r, t in places]
-        latents = torch.zeros(len(keys), 1, 1, 1)
-        found = cache.lookup(keys, latents)
-        missed = [row for row, item in enumerate(found) if item is None]
-        cache.insert(keys, missed, latents, torch.zeros(1, len(missed), 1, 1, 1))
-        cells = tuple(config.grid.build().cell(key) for key in keys)
-        (returns if cells in seen else opened).append(len(keys) - len(missed))
+        places = {name: getattr(cameras, name).tolist() for name in NAMES[:3]} | {"timestep": timesteps.tolist()}
+        before = cache.statistics.shallow
+        with torch.no_grad(), cache.view(**places):
+            unet(**inputs)
+        views = zip(*places.values(), strict=True)
+        cells = tuple(grid.cell(Key(**dict(zip(places, view, strict=True)))) for view in views)
+        (returns if cells in seen else opened).append(cache.statistics.shallow - before)
         seen.add(cells)
     return returns, opened
+
+
+def small_unet():
+    """One that costs next to nothing."""
+    blocks = {"down_block_types": DOWN[3:] * 2, "up_block_types": UP[:1] * 2, "block_out_channels": (4, 4)}
+    return tiny_unet(sample_size=4, layers_per_block=1, mid_block_type=None, **blocks)
 
 
 def test_a_dwell_ends_when_the_range_leaves_its_cell():
