@@ -178,12 +178,11 @@ def test_stored_features_are_copies():
     inputs = unet_inputs(unet)
     with cache.view(elevation=0, azimuth=0, radius=1):
         predict(unet, inputs)
-    held = sum(
-        tensor.untyped_storage().nbytes()
-        for entry in cache.store.entries()
-        for tensor in (entry.latents, entry.feature)
-    )
-    assert held == cache.store.num_bytes
+    (entry,) = cache.store.entries()
+    assert entry.num_bytes == cache.store.num_bytes == entry.latents.nbytes + entry.feature.nbytes
+    assert entry.latents.untyped_storage().data_ptr() != inputs["sample"].untyped_storage().data_ptr()
+    blocks = {part.untyped_storage().nbytes() for part in (entry.latents, entry.feature)}
+    assert sum(blocks) == cache.summary()["bytes_allocated"]
 
 
 def test_an_audited_view_gets_the_full_prediction_and_its_error_is_kept():

@@ -12,6 +12,7 @@ import torch
 import tyro
 
 from hash3d.cache import PRESETS, CacheConfig, GridConfig, Hash3DConfig
+from hash3d.diffusion.engine import Engine, records
 from hash3d.systems import SYSTEMS, SystemInfo
 from hash3d.training.draws import DrawOrderConfig
 from hash3d.training.recipe import Recipe
@@ -61,6 +62,9 @@ class Generate:
     """Whether the picture is brought to the prior's framing; by default auto."""
     device: Literal["cpu", "cuda"] | None = None
     """Where to run; by default the GPU if there is one."""
+    engine: Engine = "auto"
+    """How the diffusion models run: on a GPU as recorded graphs (graph), compiled first (compile), or step by step
+    (eager); auto takes graph there."""
     no_cache: bool = False
     """Run the whole U-Net at every step."""
     preset: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(PRESETS) + "}")] = "default"
@@ -84,8 +88,9 @@ def main(arguments: list[str]) -> int:
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("Expected a CUDA device for --device cuda, but torch sees none. Pass --device cpu.")
+    records(options.engine, torch.device(device))  # A mistake is told before anything is written.
     with ProgressLine(recipe) as progress:
-        run = Run(recipe, path, device=device, resume=options.resume, progress=progress)
+        run = Run(recipe, path, device=device, resume=options.resume, progress=progress, engine=options.engine)
         summary = run.execute()
     report(path, summary)
     return 0 if summary["completed"] else 130

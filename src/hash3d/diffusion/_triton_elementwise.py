@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 """Sums, gates and layer normalisation of rows on CUDA: the kernels of `elementwise`, one pass over memory each."""
 
 import torch

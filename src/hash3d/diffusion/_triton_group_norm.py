@@ -1,13 +1,14 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 """Group normalisation with SiLU on CUDA, channels last: the kernels. `group_norm` is their definition.
 
 PyTorch's own kernel reads [N, C, H, W] as planes, so that a channels-last picture is copied there and back around each
 normalisation. Here a picture is what it is in memory, N times `rows` = H W pixels of C channels.
 
 What is normalised is x + s, with a shift s of each channel that the layer before has left to be added (its bias, the
-embedding of the timestep). Forward: z = x a + b with a = weight / std and b = bias + (s - mean) a, one pair a channel of
-each picture; y = z or silu(z). Backward in x alone: dx = a dz - (m1 + (x + s - mean) m2 / var) / std with the group's
-means m1 of weight dz and m2 of weight dz (x + s - mean), dz = dy silu'(z). (Wu and He 2018, "Group Normalization",
-eq. 1 and its derivative.)
+embedding of the timestep). Forward: z = x a + b with a = weight / std and b = bias + (s - mean) a, one pair a channel
+of each picture; y = z or silu(z). Backward in x alone: dx = a dz - (m1 + (x + s - mean) m2 / var) / std with the
+group's means m1 of weight dz and m2 of weight dz (x + s - mean), dz = dy silu'(z). (Wu and He 2018, "Group
+Normalization", eq. 1 and its derivative.)
 """
 
 import torch

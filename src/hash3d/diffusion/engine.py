@@ -13,6 +13,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from hash3d.transfer import to_device
+
 from .fused_layers import fused_layers
 from .partial_unet import PartialUNet
 from .recording import Inputs, RecordedCall, form
@@ -28,15 +30,10 @@ MAX_RECORDINGS = 64
 """Batch sizes and forms of arguments that one U-Net keeps recordings of; what comes after runs eagerly."""
 
 
-def expect_engine(engine: str) -> None:
-    """Raise `ValueError` for an unknown engine."""
+def records(engine: Engine, device: torch.device) -> bool:
+    """Whether an engine makes recordings on a device. Raises `ValueError` if it is unknown, or cannot run there."""
     if engine not in get_args(Engine):
         raise ValueError(f"Expected the engine to be one of {', '.join(get_args(Engine))}, but got {engine!r}.")
-
-
-def records(engine: Engine, device: torch.device) -> bool:
-    """Whether an engine makes recordings on a device. Raises `ValueError` if it is asked to where it cannot."""
-    expect_engine(engine)
     if engine in ("graph", "compile") and device.type != "cuda":
         raise ValueError(f"Expected a CUDA device for the engine {engine!r}, but got {device}. Choose 'auto'.")
     return engine != "eager" and device.type == "cuda"
@@ -54,7 +51,6 @@ class UNetEngine:
     """
 
     def __init__(self, partial: PartialUNet, engine: Engine) -> None:
-        expect_engine(engine)
         self.partial, self.engine = partial, engine
         self._recorded: dict[Any, RecordedCall | None] = {}
         self._pool: Any = None
@@ -113,7 +109,8 @@ class UNetEngine:
     def _record(self, kind: Kind, inputs: Inputs) -> RecordedCall | None:
         """A recording of a pass, or None with a warning where there can be none."""
         if len(self._recorded) >= MAX_RECORDINGS:
-            return _warn(f"The U-Net was called in over {MAX_RECORDINGS} forms. New ones run eagerly.")
+            _warn(f"The U-Net was called in over {MAX_RECORDINGS} forms. New ones run eagerly.")
+            return None
         unet: Any = self.unet
         unet.to(memory_format=torch.channels_last)
         self._pool = self._pool or torch.cuda.graph_pool_handle()
@@ -128,19 +125,30 @@ class UNetEngine:
                 return RecordedCall(called, inputs | pictures, self._pool)
         except Exception as error:
             reason = " ".join(str(error).split()[:20])
-            return _warn(f"A U-Net pass runs eagerly, as it cannot be recorded: {type(error).__name__}: {reason}")
+            _warn(f"A U-Net pass runs eagerly, as it cannot be recorded: {type(error).__name__}: {reason}")
+            return None
 
     def _model_state(self) -> tuple[Any, ...]:
         """What a recording depends on besides the arguments: which adapters are on, and where weights lie."""
         unet: Any = self.unet
-        adapters = tuple(unet.active_adapters()) if getattr(unet, "_hf_peft_config_loaded", False) else ()
-        return adapters, unet.conv_in.weight.data_ptr(), unet.conv_out.weight.data_ptr(), unet.training
+        return adapter_state(unet), unet.conv_in.weight.data_ptr(), unet.conv_out.weight.data_ptr(), unet.training
+
+
+def adapter_state(unet: Any) -> tuple[Any, ...]:
+    """Which of a U-Net's adapters (LoRA through peft) are on, and how strong; () without adapters."""
+    if not getattr(unet, "_hf_peft_config_loaded", False):
+        return ()
+    for module in unet.modules():
+        if module is not unet and hasattr(module, "active_adapters") and hasattr(module, "disable_adapters"):
+            scaling = getattr(module, "scaling", {})
+            return tuple(module.active_adapters), module.disable_adapters, tuple(sorted(scaling.items()))
+    return ()
 
 
 def _timesteps(timestep: Any, sample: Tensor) -> Tensor:
     """Timesteps as a tensor on the device of the sample, so that a replay reads new ones."""
     if isinstance(timestep, Tensor):
-        return timestep.to(sample.device)
+        return to_device(timestep, sample.device)
     return torch.full((1,), timestep, device=sample.device, dtype=torch.long)
 
 

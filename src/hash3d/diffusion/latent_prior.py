@@ -4,9 +4,14 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hash3d.transfer import to_device
+
+from .autoencoder import RecordedAutoencoder
+from .engine import Engine
 from .noise import NoiseSchedule
 
 
@@ -18,6 +23,12 @@ class LatentPrior(nn.Module):
         self.unet: Any = unet
         self.vae: Any = vae
         self.schedule = schedule
+        self._autoencoder = RecordedAutoencoder(vae)
+
+    def use_engine(self, engine: Engine) -> None:
+        """Run the autoencoder by an engine. Its recordings stay for as long as the engine does."""
+        if engine != self._autoencoder.engine:
+            self._autoencoder = RecordedAutoencoder(self.vae, engine)
 
     def _expect(self, kind: str, expected: dict[str, tuple[Any, Any]]) -> None:
         """The parts fit each other: each name has what came and what must come."""
@@ -51,12 +62,13 @@ class LatentPrior(nn.Module):
 
         The generator lives on the CPU, so that a seed means the same on every device.
         """
-        posterior = self.vae.encode(images.to(self.dtype)).latent_dist
+        posterior = DiagonalGaussianDistribution(self._autoencoder.moments(images.to(self.dtype)))
         latents = posterior.mode()
         if generator is not None:
-            latents = latents + posterior.std * torch.randn(latents.shape, generator=generator).to(latents)
+            noise = torch.randn(latents.shape, generator=generator)
+            latents = latents + posterior.std * to_device(noise, latents)
         return latents * self.vae.config.scaling_factor
 
     def decode(self, latents: Float[Tensor, "B 4 h w"]) -> Float[Tensor, "B 3 S S"]:
         """Images of scaled latents."""
-        return self.vae.decode(latents.to(self.dtype) / self.vae.config.scaling_factor).sample
+        return self._autoencoder.pictures(latents.to(self.dtype) / self.vae.config.scaling_factor)

@@ -8,6 +8,8 @@ from diffusers import DDIMScheduler
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hash3d.transfer import to_device
+
 from .loading import read_json
 
 Weighting = Literal["sds", "sqrt", "uniform", "fantasia3d"]
@@ -69,7 +71,7 @@ class NoiseSchedule:
         """sqrt(abar_t) and sqrt(1 - abar_t), each [B, 1, ..., 1] on the device and in the dtype of `like`."""
         alphas_cumprod = self.alphas_cumprod[timesteps.cpu()].view(-1, *[1] * (like.ndim - 1))
         signal, sigma = alphas_cumprod.sqrt(), (1.0 - alphas_cumprod).sqrt()
-        return signal.to(like), sigma.to(like)
+        return to_device(signal, like), to_device(sigma, like)
 
     def add_noise(
         self, latents: Float[Tensor, "B C h w"], noise: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"]

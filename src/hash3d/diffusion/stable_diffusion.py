@@ -11,6 +11,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hash3d.transfer import to_device
+
 from .latent_prior import LatentPrior
 from .loading import load_part, write_json
 from .noise import NoiseSchedule
@@ -69,7 +71,7 @@ class StableDiffusionPrior(LatentPrior):
         """The keyword arguments of one conditional U-Net call."""
         return {
             "sample": noisy,
-            "timestep": timesteps.to(noisy.device),
+            "timestep": to_device(timesteps, noisy.device),
             "encoder_hidden_states": embeddings.to(noisy),
         }
 

@@ -16,6 +16,8 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from hash3d.transfer import to_device
+
 from .latent_prior import LatentPrior
 from .loading import load_part, read_json, write_json
 from .noise import NoiseSchedule
@@ -132,12 +134,14 @@ class Zero123Prior(LatentPrior):
 
         `keep` is 0 for a view whose condition is dropped (zero tokens, zero image latents, zero class labels), else 1.
         """
-        tokens = self.camera_projection(condition.embeddings, pose.to(condition.embeddings))
+        tokens = self.camera_projection(condition.embeddings, to_device(pose, condition.embeddings))
         image_latents = condition.latents
-        inputs: dict[str, Any] = {"timestep": timesteps.to(noisy.device)}
-        features = pose_features(pose.float()).to(noisy) if self.unet.config.class_embed_type == "projection" else None
+        inputs: dict[str, Any] = {"timestep": to_device(timesteps, noisy.device)}
+        features = (
+            to_device(pose_features(pose.float()), noisy) if self.unet.config.class_embed_type == "projection" else None
+        )
         if keep is not None:
-            share = keep.to(noisy)
+            share = to_device(keep, noisy)
             tokens, image_latents = tokens * share[:, None, None], image_latents * share[:, None, None, None]
             features = None if features is None else features * share[:, None]
         if features is not None:

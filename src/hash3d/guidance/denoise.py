@@ -15,6 +15,7 @@ from hash3d.cache.last_feature import LastFeature
 from hash3d.cameras import Cameras
 from hash3d.diffusion.noise import NoiseSchedule
 from hash3d.schedules import Schedule, ramp
+from hash3d.transfer import to_device
 
 from .latent_guidance import LatentGuidance
 from .sds import GuidanceOutput
@@ -117,7 +118,7 @@ class DenoiseGuidance:
         guidance, schedule = self.guidance, self.guidance.prior.schedule
         with guidance.stopwatch.part("encode"):
             latents = guidance.encode(image).float()
-        noise = guidance.draw_noise(tuple(latents.shape), cameras, timesteps).to(latents)
+        noise = to_device(guidance.draw_noise(tuple(latents.shape), cameras, timesteps), latents)
         noisy = schedule.add_noise(latents, noise, timesteps)
         if guidance.cache is not None and isinstance(guidance.cache.store, LastFeature):
             guidance.cache.reset()

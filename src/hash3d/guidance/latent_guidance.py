@@ -17,6 +17,7 @@ from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.diffusion.noise import Weighting
 from hash3d.schedules import Schedule, constant
 from hash3d.stopwatch import Stopwatch
+from hash3d.transfer import to_device
 
 from .sds import GuidanceOutput, classifier_free_guidance, sds_gradient, sds_loss
 
@@ -117,7 +118,7 @@ class LatentGuidance(ABC, Generic[PriorT]):
         max_gradient = self.config.gradient_bound(step)
         with self.stopwatch.part("encode"):
             latents = self.encode(image)
-        noise = self.draw_noise(tuple(latents.shape), cameras, timesteps).to(latents)
+        noise = to_device(self.draw_noise(tuple(latents.shape), cameras, timesteps), latents)
         with torch.no_grad(), self.stopwatch.part("unet"):
             noisy = self.prior.schedule.add_noise(latents.detach(), noise, timesteps)
             noise_pred = self.predict_noise(noisy, timesteps, cameras)

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hash3d.transfer import to_device
+
 from .view_prompts import BACK, FRONT, OVERHEAD, OVERHEAD_ELEVATION, SIDE, VIEWS, degrees_from_front
 
 NEGATIVE_VIEWS = (FRONT, SIDE)
@@ -90,7 +92,7 @@ def perp_neg_guidance(
     """
     positive = conditional - unconditional
     pushes = torch.stack([perpendicular(negative - unconditional, positive) for negative in negatives], dim=1)
-    push = torch.einsum("bn,bnchw->bchw", weights.to(pushes), pushes)
+    push = torch.einsum("bn,bnchw->bchw", to_device(weights, pushes), pushes)
     return unconditional + scale * (positive - push.to(positive))
 
 

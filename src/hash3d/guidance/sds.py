@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hash3d.cameras import Cameras
+from hash3d.transfer import to_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ def sds_gradient(
     noise_pred: Float[Tensor, "B C h w"], noise: Float[Tensor, "B C h w"], weights: Float[Tensor, " B"]
 ) -> Float[Tensor, "B C h w"]:
     """w(t) (noise_pred - noise), on the latents, without the U-Net's Jacobian (Poole et al. 2022, eq. 3)."""
-    return weights.to(noise).view(-1, 1, 1, 1) * (noise_pred - noise)
+    return to_device(weights, noise).view(-1, 1, 1, 1) * (noise_pred - noise)
 
 
 def sds_loss(

@@ -11,6 +11,7 @@ from hash3d.cache import FeatureCache
 from hash3d.cameras import Cameras
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.stopwatch import Stopwatch
+from hash3d.transfer import to_device
 
 from .latent_guidance import LatentGuidance, LatentGuidanceConfig, expect_one_of
 from .perp_neg import NEGATIVE_VIEWS, PerpNegConfig, negative_weights, perp_neg_guidance, positive_weights
@@ -110,8 +111,8 @@ class StableDiffusionGuidance(LatentGuidance[StableDiffusionPrior]):
         """The embedding of each view's prompt: the nearest view's words, or with Perp-Neg a blend of two."""
         if self.config.perp_neg is None:
             views = view_index(cameras.elevation, cameras.azimuth)
-            return self._conditional[views.to(self._conditional.device)]
-        weights = positive_weights(cameras.elevation, cameras.azimuth).to(self._conditional)
+            return self._conditional.index_select(0, to_device(views, self._conditional.device))
+        weights = to_device(positive_weights(cameras.elevation, cameras.azimuth), self._conditional)
         return torch.einsum("bv,vtd->btd", weights, self._conditional)
 
     def guide(self, predictions: Float[Tensor, "S B 4 h w"], cameras: Cameras) -> Float[Tensor, "B 4 h w"]:

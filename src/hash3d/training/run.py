@@ -18,6 +18,7 @@ import torch
 
 from hash3d import __version__
 from hash3d.cache import FeatureCache
+from hash3d.diffusion.engine import Engine
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.export.turntable import save_picture
 from hash3d.files import write_bytes
@@ -49,7 +50,14 @@ class Run:
     """
 
     def __init__(
-        self, recipe: Recipe, path: Path, *, device: str = "cpu", resume: bool = False, progress: Progress | None = None
+        self,
+        recipe: Recipe,
+        path: Path,
+        *,
+        device: str = "cpu",
+        resume: bool = False,
+        progress: Progress | None = None,
+        engine: Engine = "auto",
     ) -> None:
         self.recipe, self.device, self.progress = recipe, torch.device(device), progress
         self.folder = RunFolder(path)
@@ -69,8 +77,9 @@ class Run:
             self.picture = None if recipe.image is None else frame_reference(recipe, self.prior, image)
             state = self.folder.load_checkpoint(self.device) if resuming else None
             self.finished: list[dict[str, Any]] = []
+            number = state["stage"] if state else 0
             self.trainer = Trainer(
-                recipe, self.prior, self.picture, text_prior=self.text_prior, number=state["stage"] if state else 0
+                recipe, self.prior, self.picture, text_prior=self.text_prior, number=number, engine=engine
             )
             if not resuming:  # Only now: a mistake that a part above has found leaves no folder behind.
                 self.folder.create(recipe)

@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from hash3d.cache import FeatureCache
-from hash3d.diffusion.hook import apply_hash3d, remove_hash3d
+from hash3d.cache import CacheConfig, FeatureCache
+from hash3d.diffusion.engine import Engine
+from hash3d.diffusion.hook import accelerate_unet, apply_hash3d, remove_hash3d
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidance
@@ -45,6 +46,7 @@ class Trainer:
         number: which of the recipe's stages.
         previous: the model that the stage before made; a second stage without it waits for `load_state_dict`.
         stopwatch: goes on; None starts one.
+        engine: how the diffusion models run; see `hash3d.diffusion.engine`.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Trainer:
         number: int = 0,
         previous: nn.Module | None = None,
         stopwatch: Stopwatch | None = None,
+        engine: Engine = "auto",
     ) -> None:
+        self.engine: Engine = engine
         self.recipe, self.stage, self.number = recipe, recipe.stages[number], number
         self.prior, self.text_prior, self.picture = prior, text_prior, picture
         self.device = prior.device
@@ -80,15 +84,23 @@ class Trainer:
 
     def _build_guidance(self) -> None:
         config = (self.stage.cache or self.recipe.cache) if self.recipe.cache else None
-        self.cache: FeatureCache | None = apply_hash3d(self.prior.unet, config) if config else None
+        self.cache = self._accelerate(self.prior, config)
         self.text_cache: FeatureCache | None = None
         tools: Tools = {"generator": self.generators["noise"], "cache": self.cache, "stopwatch": self.stopwatch}
         self.guidance = build_guidance(self.recipe, self.stage.guidance, self.prior, self.reference, **tools)
         self.text_guidance: StableDiffusionGuidance | None = None
         if self.stage.text_guidance is not None and self.text_prior is not None:
-            self.text_cache = apply_hash3d(self.text_prior.unet, config) if config else None
+            self.text_cache = self._accelerate(self.text_prior, config)
             tools["cache"] = self.text_cache
             self.text_guidance = build_text_guidance(self.recipe, self.stage.text_guidance, self.text_prior, **tools)
+
+    def _accelerate(self, prior: LatentPrior, config: CacheConfig | None) -> FeatureCache | None:
+        """Let a diffusion model run by the engine, and with a cache if there is a configuration of one."""
+        prior.use_engine(self.engine)
+        if config is not None:
+            return apply_hash3d(prior.unet, config, engine=self.engine)
+        accelerate_unet(prior.unet, engine=self.engine)
+        return None
 
     @property
     def completed(self) -> bool:
@@ -106,6 +118,7 @@ class Trainer:
         return Trainer(
             self.recipe, self.prior, self.picture,
             text_prior=self.text_prior, number=self.number + 1, previous=self.scene.model, stopwatch=self.stopwatch,
+            engine=self.engine,
         )  # fmt: skip
 
     def close(self) -> None:

@@ -1,0 +1,45 @@
+"""The autoencoder by an engine: the moments, the pictures and the gradient of the model's own methods."""
+
+import pytest
+import torch
+
+from hash3d.diffusion.autoencoder import RecordedAutoencoder
+from tests.tiny_models import tiny_zero123
+
+RECORDED = 2e-3
+"""Relative error of a recording in float32: convolutions may take TF32's 10 bits, and sum in another order."""
+
+
+def apart(got, wanted):
+    return float((got - wanted).detach().norm() / wanted.detach().norm())
+
+
+def test_moments_gradient_and_pictures_are_the_autoencoders():
+    vae = tiny_zero123().vae
+    images = torch.rand(2, 3, 32, 32, requires_grad=True)
+    expected = vae.encode(images).latent_dist.parameters
+    moments = RecordedAutoencoder(vae).moments(images)
+    assert torch.equal(moments, expected)
+    dy = torch.randn_like(moments)
+    (got,), (wanted,) = (torch.autograd.grad(result, images, dy) for result in (moments, expected))
+    assert torch.equal(got, wanted)
+    latents = torch.randn(2, 4, 8, 8)
+    assert torch.equal(RecordedAutoencoder(vae).pictures(latents), vae.decode(latents).sample)
+
+
+@pytest.mark.gpu
+def test_a_recorded_encoder_is_the_eager_one():
+    vae = tiny_zero123().vae.cuda()
+    recorded, eager = RecordedAutoencoder(vae, "graph"), RecordedAutoencoder(vae, "eager")
+    for seed in range(2):
+        torch.manual_seed(seed)
+        images = torch.rand(2, 3, 64, 64, device="cuda", requires_grad=True)
+        moments, wanted = recorded.moments(images), eager.moments(images)
+        dy = torch.randn_like(moments)
+        (gradient,), (slope,) = (torch.autograd.grad(result, images, dy) for result in (moments, wanted))
+        assert apart(moments, wanted) < RECORDED
+        assert apart(gradient, slope) < RECORDED
+        with torch.no_grad():
+            assert apart(recorded.moments(images), wanted) < RECORDED
+            latents = torch.randn(2, 4, 8, 8, device="cuda")
+            assert apart(recorded.pictures(latents), eager.pictures(latents)) < RECORDED

@@ -1,0 +1,127 @@
+"""The engine: passes as the U-Net's own, eager or recorded."""
+
+import pytest
+import torch
+
+from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
+from hash3d.diffusion.engine import UNetEngine, records
+from hash3d.diffusion.hook import accelerate_unet
+from hash3d.diffusion.partial_unet import PartialUNet
+from tests.tiny_models import UNETS, tiny_unet, unet_inputs
+
+RECORDED = 2e-3
+"""Relative error of a recorded pass in float32: convolutions may take TF32's 10 bits, and sum in another order."""
+
+
+def apart(got, wanted):
+    return float((got - wanted).norm() / wanted.norm())
+
+
+def on_gpu(inputs):
+    return {name: value.cuda() if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+
+
+def test_an_eager_engine_runs_the_passes_of_the_unet():
+    unet = tiny_unet()
+    inputs = unet_inputs(unet)
+    engine = UNetEngine(PartialUNet(unet, -2), "auto")
+    with torch.no_grad():
+        expected = unet(**inputs).sample
+        prediction, feature = engine.full_pass(inputs)
+        assert torch.equal(prediction, expected)
+        assert torch.equal(engine.plain_pass(inputs), expected)
+        assert torch.equal(engine.shallow_pass(feature, inputs), expected)
+
+
+def test_an_engine_is_known_and_can_run_where_it_is_asked_for():
+    cpu = torch.device("cpu")
+    assert not records("auto", cpu)
+    assert not records("eager", torch.device("cuda"))
+    assert records("auto", torch.device("cuda"))
+    with pytest.raises(ValueError, match="auto"):
+        records("graph", cpu)
+
+
+def test_an_accelerated_unet_predicts_the_same_refuses_a_cache_and_can_be_left():
+    unet = tiny_unet()
+    inputs = unet_inputs(unet)
+    expected = unet(**inputs).sample
+    attributes = set(unet.__dict__)
+    accelerate_unet(unet)
+    with torch.no_grad():
+        assert torch.equal(unet(**inputs).sample, expected)
+        assert torch.equal(unet(**inputs, return_dict=False)[0], expected)
+    sample = inputs["sample"].clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(unet(**{**inputs, "sample": sample}).sample.sum(), sample)
+    assert gradient.abs().sum() > 0.0  # Calls with gradients are the U-Net's own.
+    with pytest.raises(ValueError, match="remove_hash3d"):
+        apply_hash3d(unet)
+    remove_hash3d(unet)
+    assert set(unet.__dict__) == attributes
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", list(UNETS))
+def test_recorded_passes_are_the_eager_ones(name):
+    unet = tiny_unet(**UNETS[name]).cuda()
+    partial = PartialUNet(unet, -2)
+    engine, eager = UNetEngine(partial, "graph"), UNetEngine(partial, "eager")
+    with torch.no_grad():
+        kept = []
+        for views in (1, 2, 1, 1):
+            inputs = on_gpu(unet_inputs(unet, views))
+            inputs["sample"] = torch.randn_like(inputs["sample"])
+            wanted, wanted_feature = eager.full_pass(inputs)
+            prediction, feature = engine.full_pass(inputs)
+            assert apart(feature, wanted_feature) < RECORDED
+            shallow = engine.shallow_pass(feature.clone(), inputs)
+            kept.append((prediction, shallow, engine.plain_pass(inputs), wanted))
+        for *predictions, wanted in kept:  # Later replays have not overwritten them.
+            assert all(apart(prediction, wanted) < RECORDED for prediction in predictions)
+
+
+@pytest.mark.gpu
+def test_a_recorded_pass_follows_its_timestep_given_as_a_number():
+    unet = tiny_unet().cuda()
+    engine = UNetEngine(PartialUNet(unet, -2), "graph")
+    inputs = on_gpu(unet_inputs(unet))
+    with torch.no_grad():
+        for timestep in (10, 900):
+            given = {**inputs, "timestep": timestep}
+            assert apart(engine.plain_pass(given), unet(**given).sample) < RECORDED
+
+
+@pytest.mark.gpu
+def test_nothing_synchronises_from_key_to_prediction():
+    unet = tiny_unet().cuda()
+    cache = apply_hash3d(unet, Hash3DConfig(), engine="graph")
+    inputs = on_gpu(unet_inputs(unet, views=2))
+    places = {"elevation": [0.0, 40.0], "azimuth": [0.0, 90.0], "radius": 1.0}
+
+    def call(timestep):
+        with torch.no_grad(), cache.view(**places, timestep=timestep):
+            return unet(**inputs).sample
+
+    for timesteps in ([500, 500], [500, 500], [500, 100], [900, 100]):  # Each kind of call is recorded once.
+        call(timesteps)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for timesteps in ([300, 300], [300, 300], [300, 700], [800, 700]):
+            call(timesteps)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert cache.statistics.shallow >= 6
+
+
+@pytest.mark.gpu
+def test_an_adapter_that_is_switched_on_is_seen():
+    peft = pytest.importorskip("peft")
+    unet = tiny_unet().cuda()
+    unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    unet.cuda()
+    engine = UNetEngine(PartialUNet(unet, -2), "graph")
+    inputs = on_gpu(unet_inputs(unet))
+    with torch.no_grad():
+        for switch in (unet.enable_adapters, unet.disable_adapters, unet.enable_adapters):
+            switch()
+            assert apart(engine.plain_pass(inputs), unet(**inputs).sample) < RECORDED
