@@ -1,5 +1,6 @@
 """Group normalisation with or without SiLU: the definition in PyTorch, and the kernels that stand in for it on CUDA."""
 
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -34,7 +35,12 @@ def group_norm(
 
 def has_kernels(x: Tensor) -> bool:
     """Whether the kernels run for a tensor: on a CUDA device, with Triton installed."""
-    return x.is_cuda and find_spec("triton") is not None
+    return x.is_cuda and _has_triton()
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
 
 class _Kernels(torch.autograd.Function):

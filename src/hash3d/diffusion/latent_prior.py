@@ -47,13 +47,14 @@ class LatentPrior(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parts live."""
-        return torch.device(self.unet.device)
+        """Where the parts live. Read off one weight: diffusers' own property goes through all modules, at every step."""
+        return torch.device(self.unet.conv_in.weight.device)
 
     @property
     def dtype(self) -> torch.dtype:
         """The parts' number type."""
-        return self.unet.dtype
+        dtype: torch.dtype = self.unet.conv_in.weight.dtype
+        return dtype
 
     def encode(
         self, images: Float[Tensor, "B 3 S S"], generator: torch.Generator | None = None
