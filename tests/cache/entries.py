@@ -2,6 +2,7 @@
 
 import torch
 
+from hash3d.cache.aggregate import read
 from hash3d.cache.grid import Key
 from hash3d.cache.store import Entry
 
@@ -18,6 +19,11 @@ def entry(step=0, numbers=4, latents=0.0, place=None, dtype=torch.float32):
         feature=torch.full((1, numbers), float(step), dtype=dtype),
         step=step,
     )
+
+
+def feature_of(found, latents=None):
+    """What a view with these latents gets from what a lookup found for it, [S, ...]."""
+    return read([LATENTS if latents is None else latents], [found.entries])[:, 0]
 
 
 LATENTS = torch.zeros(1, 1, 1)

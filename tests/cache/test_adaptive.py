@@ -13,7 +13,7 @@ from hash3d.cache.adaptive import AdaptiveTable, mean_cosine
 from hash3d.cache.running import RunningMean
 from hash3d.cache.store import Entry
 from hash3d.cache.table import HashTable
-from tests.cache.entries import LATENTS, entry, key
+from tests.cache.entries import LATENTS, entry, feature_of, key
 
 SIZES = (10.0, 30.0, 90.0)
 
@@ -43,7 +43,7 @@ def run(table, feature_of, steps=400, seed=0):
 
 
 def gap_of(table, azimuth):
-    found = table.lookup(key(azimuth=azimuth), LATENTS, 0)
+    found = table.lookup(key(azimuth=azimuth), 0)
     return max(abs(each.key.azimuth - azimuth) for each in found.entries)
 
 
@@ -77,10 +77,10 @@ def test_the_running_similarity_by_hand():
 def test_a_cell_that_holds_nothing_does_not_serve():
     """The fine cell of 25 is empty, the middle one holds an entry: never compared, it serves all the same."""
     table = build()
-    assert table.lookup(key(azimuth=25), LATENTS, 0) is None
+    assert table.lookup(key(azimuth=25), 0) is None
     table.insert(entry(3, place=key(azimuth=5)), 0)
     assert table.similarity(key(azimuth=25)) == [None, None, None]
-    assert table.lookup(key(azimuth=25), LATENTS, 0).feature.mean() == 3
+    assert feature_of(table.lookup(key(azimuth=25), 0)).mean() == 3
 
 
 @settings(max_examples=10, deadline=None)
@@ -104,8 +104,8 @@ def test_a_restored_store_goes_on_identically():
     for each in (table, copy):
         run(each, lambda azimuth, draws: azimuth * 3, steps=30, seed=1)
     for azimuth in range(0, 90, 7):
-        one, other = (each.lookup(key(azimuth=azimuth), LATENTS, 0) for each in (table, copy))
-        assert torch.equal(one.feature, other.feature)
+        one, other = (each.lookup(key(azimuth=azimuth), 0) for each in (table, copy))
+        assert torch.equal(feature_of(one), feature_of(other))
         assert table.similarity(key(azimuth=azimuth)) == copy.similarity(key(azimuth=azimuth))
 
 
@@ -142,9 +142,9 @@ def test_a_lookup_reads_no_similarity_unless_several_tables_hold_something(monke
     table.insert(entry(20, numbers=2, place=key(azimuth=5)), 0)
     reads = []
     monkeypatch.setattr(RunningMean, "read", lambda running: reads.append(running))
-    assert table.lookup(key(azimuth=85), LATENTS, 0).entries[0].step == 20  # The coarse table alone.
+    assert table.lookup(key(azimuth=85), 0).entries[0].step == 20  # The coarse table alone.
     assert reads == []
-    table.lookup(key(azimuth=25), LATENTS, 0)  # The middle one and the coarse one.
+    table.lookup(key(azimuth=25), 0)  # The middle one and the coarse one.
     assert len(reads) == 2
 
 
@@ -171,7 +171,7 @@ def test_on_a_gpu_nothing_synchronises_and_the_choice_is_that_of_a_cpu():
         torch.cuda.set_sync_debug_mode("error")
         try:
             for step, (place, feature) in enumerate(zip(places, moved, strict=True)):
-                found = table.lookup(place, latents, 0)
+                found = table.lookup(place, 0)
                 steps[device].append(None if found is None else [each.step for each in found.entries])
                 torch.cuda._sleep(1_000_000)
                 table.insert(Entry(key=place, latents=latents, feature=feature, step=step), 0)

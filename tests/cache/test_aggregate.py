@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from hash3d.cache.aggregate import aggregated, blend, softmax_weights
-from tests.cache.entries import entry
+from hash3d.cache.aggregate import blend, read, softmax_weights
+from tests.cache.entries import LATENTS, entry
 
 
 def test_softmax_weights_by_hand():
@@ -43,11 +43,16 @@ def test_blend_by_hand():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_one_entry_is_returned_bit_for_bit(dtype):
     only = entry(step=3, dtype=dtype)
-    found = aggregated(torch.zeros(1, 1, 1), [only])
-    assert found.feature is only.feature
-    assert found.entries == (only,)
+    assert torch.equal(read([LATENTS], [[only]]), only.feature[:, None])
 
 
 def test_a_blend_keeps_the_dtype():
-    found = aggregated(torch.zeros(1, 1, 1), [entry(1, dtype=torch.float16), entry(3, dtype=torch.float16)])
-    assert torch.equal(found.feature, torch.full((1, 4), 2.0, dtype=torch.float16))
+    feature = read([LATENTS], [[entry(1, dtype=torch.float16), entry(3, dtype=torch.float16)]])
+    assert torch.equal(feature, torch.full((1, 1, 4), 2.0, dtype=torch.float16))
+
+
+def test_each_view_gets_the_blend_of_its_own_entries():
+    """Distances of 0 and 1000 leave one entry alone; equal ones leave the mean."""
+    near, far = entry(1, latents=0.0), entry(3, latents=1000.0)
+    features = read([LATENTS, LATENTS, LATENTS + 500], [[near, far], [far], [near, far]])
+    assert features.tolist() == [[[1.0] * 4, [3.0] * 4, [2.0] * 4]]

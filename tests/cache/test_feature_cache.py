@@ -5,14 +5,14 @@ import random
 import pytest
 import torch
 
-from hash3d.cache import DeepCacheConfig, GuardConfig, Hash3DConfig
+from hash3d.cache import DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
 from tests.cache.entries import key
 
 
 def call(cache, keys):
     """One guidance call as the hook makes it; returns which views reused a feature."""
     latents = torch.tensor([key.azimuth for key in keys]).reshape(-1, 1, 1, 1)
-    found = cache.lookup(keys, latents)
+    found = cache.lookup(keys)
     full = [row for row, item in enumerate(found) if item is None or item.audit]
     if audited := [row for row in full if found[row] is not None]:
         prediction = torch.full((2, len(audited), 1, 1, 1), float(cache.step))
@@ -86,8 +86,8 @@ def test_a_hit_is_the_blend_of_equally_far_latents():
     cache = Hash3DConfig(reuse_probability=1.0).build()
     for value in (1.0, 4.0):
         cache.insert([key()], [0], torch.zeros(1, 1, 1, 1), torch.full((2, 1, 3), value))
-    found = cache.lookup([key()], torch.zeros(1, 1, 1, 1))[0]
-    assert torch.equal(found.feature, torch.full((2, 3), 2.5))
+    (found,) = cache.lookup([key()])
+    assert torch.equal(cache.read([(0, found)], torch.zeros(1, 1, 1, 1)), torch.full((2, 1, 3), 2.5))
 
 
 def test_whole_batch_one_miss_makes_all_run_in_full():
@@ -114,15 +114,18 @@ def test_insert_copies():
     assert entry.latents.mean() == 0
 
 
-def test_an_entry_holds_no_more_memory_than_it_counts():
+def test_entries_lie_in_one_block_of_the_slots_that_max_age_calls_need():
     """Of a batch of three views, channels last, as a U-Net leaves it: the feature beside the skip's channels."""
     joined = torch.randn(2 * 3, 7, 4, 4).to(memory_format=torch.channels_last)
     latents = torch.randn(3, 8, 4, 4).to(memory_format=torch.channels_last)
-    cache = Hash3DConfig().build()
+    cache = Hash3DConfig(max_age=7).build()
     cache.insert([key(azimuth=90 * row) for row in range(3)], [0, 2], latents, joined[:, :5].unflatten(0, (2, 3)))
     tensors = [tensor for entry in cache.store.entries() for tensor in (entry.latents, entry.feature)]
-    held = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
-    assert held == cache.store.num_bytes == 4 * 2 * (8 * 16 + 2 * 5 * 16)
+    size = 4 * (8 * 16 + 2 * 5 * 16)
+    assert sum(tensor.nbytes for tensor in tensors) == cache.store.num_bytes == 2 * size
+    blocks = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    assert sum(blocks.values()) == cache.summary()["bytes_allocated"] == (7 + 1) * 3 * size
+    assert all(entry.feature.is_contiguous(memory_format=torch.channels_last) for entry in cache.store.entries())
 
 
 CONFIGS = {
@@ -131,6 +134,10 @@ CONFIGS = {
     "pool": Hash3DConfig(reuse_probability=0.6, store="pool", pool_length=5),
     "tight": Hash3DConfig(reuse_probability=0.6, max_bytes=100),
     "deepcache": DeepCacheConfig(interval=3),
+    "8 bits": Hash3DConfig(reuse_probability=0.6, storage="int8"),
+    "adaptive": Hash3DConfig(
+        reuse_probability=0.6, grid=GridConfig(azimuth=5.0), other_grids=(GridConfig(azimuth=40.0),), max_age=9
+    ),
 }
 
 
@@ -146,7 +153,31 @@ def test_a_resumed_cache_goes_on_identically(name, tmp_path):
     assert resumed.step == cache.step == 60
     for one, other in zip(cache.store.entries(), resumed.store.entries(), strict=True):
         assert (one.key, one.step) == (other.key, other.step)
-        assert torch.equal(one.feature, other.feature)
+        assert torch.equal(one.values, other.values)
+
+
+def test_a_state_has_memory_of_its_own_and_is_refused_by_another_storage():
+    cache = Hash3DConfig().build()
+    call(cache, [key()])
+    state = cache.state_dict()
+    (saved,) = state["store"]["entries"]
+    assert saved["feature"].untyped_storage().nbytes() == saved["feature"].nbytes
+    cache.store.entries()[0].feature.zero_()
+    assert saved["feature"].mean() == 1
+    with pytest.raises(ValueError, match=r"Expected a state saved with storage=int8, but got one with full\. Set"):
+        Hash3DConfig(storage="int8").build().load_state_dict(state)
+
+
+def test_what_was_found_is_read_before_the_next_insert():
+    """One slot: the new entry lies where the found one was."""
+    cache = Hash3DConfig(max_bytes=28).build()
+    call(cache, [key()])
+    (found,) = cache.lookup([key()])
+    latents = torch.zeros(1, 1, 1, 1)
+    assert cache.read([(0, found)], latents).mean() == 1
+    cache.insert([key()], [0], latents, torch.full((2, 1, 3), 5.0))
+    with pytest.raises(AssertionError, match="read before the next insert"):
+        cache.read([(0, found)], latents)
 
 
 def test_views_name_the_keys():

@@ -14,7 +14,7 @@ PREDICTION = torch.full((2, 1, 1, 1, 1), 2.0)
 
 def call(cache, error=0.0):
     """One guidance call as the hook makes it, with audits of a given relative error. Returns what happened."""
-    (found,) = cache.lookup([key()], LATENTS)
+    (found,) = cache.lookup([key()])
     if found is not None and found.audit:
         cache.audit(PREDICTION * (1 + error), PREDICTION)
     elif found is not None:

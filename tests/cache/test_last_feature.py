@@ -1,14 +1,14 @@
 """DeepCache's store."""
 
 from hash3d.cache.last_feature import LastFeature
-from tests.cache.entries import LATENTS, entry, key
+from tests.cache.entries import entry, key
 
 
 def run(store, calls, row=0, start=0):
     """The pattern of a run: F where a call finds nothing and stores, else the step of what it found."""
     pattern = []
     for step in range(start, start + calls):
-        found = store.lookup(key(azimuth=50 * step), LATENTS, row)
+        found = store.lookup(key(azimuth=50 * step), row)
         if found is None:
             store.insert(entry(step), row)
         pattern.append("F" if found is None else found.entries[0].step)
@@ -44,7 +44,7 @@ def test_a_restored_store_goes_on_counting():
     assert run(copy, 3, start=2) == run(store, 3, start=2) == [0, "F", 3]
     copy.clear()
     assert copy.num_bytes == 0
-    assert copy.lookup(key(), LATENTS, 0) is None
+    assert copy.lookup(key(), 0) is None
 
 
 def test_expiry():

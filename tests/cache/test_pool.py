@@ -3,7 +3,7 @@
 import torch
 
 from hash3d.cache.pool import Pool
-from tests.cache.entries import LATENTS, entry, key
+from tests.cache.entries import entry, feature_of, key
 
 
 def held(pool):
@@ -11,14 +11,14 @@ def held(pool):
 
 
 def test_an_empty_pool_finds_nothing():
-    assert Pool(length=3, max_bytes=1000).lookup(key(), LATENTS, 0) is None
+    assert Pool(length=3, max_bytes=1000).lookup(key(), 0) is None
 
 
 def test_the_key_does_not_matter():
     pool = Pool(length=3, max_bytes=1000)
     for step in (0, 4):
         pool.insert(entry(step, place=key(azimuth=90 * step)), 0)
-    assert torch.equal(pool.lookup(key(elevation=80), LATENTS, 0).feature, torch.full((1, 4), 2.0))
+    assert torch.equal(feature_of(pool.lookup(key(elevation=80), 0)), torch.full((1, 4), 2.0))
 
 
 def test_length_and_bytes_are_never_exceeded_and_the_oldest_leaves():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hash3d.cache import GridConfig, HashTable
-from tests.cache.entries import LATENTS, entry, key
+from tests.cache.entries import entry, feature_of, key
 
 
 def build(num_buckets=2**31 - 1, queue_length=3, verify=True, max_bytes=10**6, aggregation="softmax", **cells):
@@ -50,17 +50,17 @@ def test_nearest_key_takes_the_nearest_and_of_equals_the_newest():
     table = build(aggregation="nearest_key", azimuth=360.0)
     for step, azimuth in enumerate((10, 100, 100, 200)):
         table.insert(entry(step, place=key(azimuth=azimuth)), 0)
-    found = table.lookup(key(azimuth=120), LATENTS, 0)
+    found = table.lookup(key(azimuth=120), 0)
     assert steps(found.entries) == [2]
-    assert torch.equal(found.feature, torch.full((1, 4), 2.0))
+    assert torch.equal(feature_of(found), torch.full((1, 4), 2.0))
 
 
 def test_softmax_prefers_near_latents():
     table = build()
     table.insert(entry(0, latents=0.0), 0)
     table.insert(entry(1, latents=10.0), 0)
-    near = table.lookup(key(), torch.full((1, 1, 1), 10.0), 0)
-    assert near.feature.mean().item() == pytest.approx(1, abs=1e-3)
+    near = feature_of(table.lookup(key(), 0), torch.full((1, 1, 1), 10.0))
+    assert near.mean().item() == pytest.approx(1, abs=1e-3)
 
 
 def test_clearing_and_restoring():

@@ -19,6 +19,7 @@ from hash3d.cache.last_feature import LastFeature
 from hash3d.cache.pool import Pool
 from hash3d.cache.store import Entry
 from tests.cache import brute_force
+from tests.cache.entries import feature_of
 
 OPERATIONS = {"insert": 46, "lookup": 45, "expire": 5, "round trip": 3.7, "clear": 0.3}
 """In per cent."""
@@ -98,13 +99,14 @@ def same(entries, expected):
     )
 
 
-def same_found(found, expected):
+def same_found(found, latents, expected):
     """Whether a lookup gave the same entries, and the same bits."""
     if found is None or expected is None:
         return found is expected
     entries, feature = expected
-    same_type = found.feature.dtype == feature.dtype and found.feature.shape == feature.shape
-    return same(found.entries, entries) and same_type and found.feature.numpy().tobytes() == feature.numpy().tobytes()
+    own = feature_of(found, latents)
+    same_type = own.dtype == feature.dtype and own.shape == feature.shape
+    return same(found.entries, entries) and same_type and own.numpy().tobytes() == feature.numpy().tobytes()
 
 
 def run(build, model, feature_of, max_bytes, *, seed, operations):
@@ -126,7 +128,7 @@ def run(build, model, feature_of, max_bytes, *, seed, operations):
         elif operation == "lookup":
             latents = torch.tensor([[[draw.uniform(-1, 1), draw.uniform(-1, 1)]]])
             expected = model.lookup(key, latents, row)
-            assert same_found(store.lookup(key, latents, row), expected)
+            assert same_found(store.lookup(key, row), latents, expected)
             counts["found"] += expected is not None
             counts["blended"] += expected is not None and len(expected[0]) > 1
         elif operation == "expire":

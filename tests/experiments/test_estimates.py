@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from hash3d.cache.aggregate import aggregated
+from hash3d.cache import aggregate
 from hash3d.cache.grid import Key
 from hash3d.cache.store import Entry
 from hash3d.experiments import estimates
@@ -110,7 +110,7 @@ def test_the_blend_is_the_caches(full):
         Entry(key=key, latents=entries.views.noisy[row], feature=by_branch[:, row], step=0) for row in range(NOISES)
     ]
     for row in range(NOISES):
-        wanted = aggregated(query.views.noisy[row], stored).feature
+        wanted = aggregate.blended(query.views.noisy[row], stored)
         assert torch.allclose(blended[:, row], wanted, atol=1e-5)
 
 

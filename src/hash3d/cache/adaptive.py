@@ -1,8 +1,8 @@
 """The paper's adaptive grid: tables of different cells, and a choice among them by experience."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -30,23 +30,36 @@ class AdaptiveTable:
     def __init__(self, tables: Sequence[HashTable], *, gamma: float) -> None:
         self.tables, self.gamma = list(tables), gamma
         self._similarities: list[dict[Cell, RunningMean]] = [{} for _ in self.tables]
-        self._inserted: WeakKeyDictionary[Entry, None] = WeakKeyDictionary()  # In order; keeps no entry alive.
-
-    @property
-    def num_bytes(self) -> int:
+        self._holders: dict[Entry, int] = {}
+        """Every entry, oldest first, and how many tables hold it."""
+        self.num_bytes = 0
         """Bytes held."""
-        return sum(entry.num_bytes for entry in self._held())
 
     def __len__(self) -> int:
-        return len(self._held())
+        return len(self._holders)
+
+    def capacity(self, views: int) -> int:
+        """All tables full of different entries."""
+        return sum(table.capacity(views) for table in self.tables)
 
     def entries(self) -> list[Entry]:
         """Every entry once, oldest first."""
-        held = self._held()
-        return [entry for entry in self._inserted if entry in held]
+        return list(self._holders)
 
-    def _held(self) -> set[Entry]:
-        return {entry for table in self.tables for entry in table.entries()}
+    def _hold(self, entry: Entry, tables: int) -> None:
+        self._holders[entry] = tables
+        self.num_bytes += entry.num_bytes
+
+    def _release(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Count what a table has dropped. Returns what no table holds any more."""
+        gone = []
+        for entry in entries:
+            self._holders[entry] -= 1
+            if self._holders[entry] == 0:
+                del self._holders[entry]
+                self.num_bytes -= entry.num_bytes
+                gone.append(entry)
+        return gone
 
     def similarity(self, key: Key) -> list[float | None]:
         """The running similarity of the key's cell in each table; None where nothing was ever compared."""
@@ -56,7 +69,7 @@ class AdaptiveTable:
         running = self._similarities[number].get(self.tables[number].grid.cell(key))
         return None if running is None else running.read()
 
-    def lookup(self, key: Key, latents: Float[Tensor, "C h w"], row: int) -> Found | None:
+    def lookup(self, key: Key, row: int) -> Found | None:
         """What the best table that holds something in the key's cell gives; of equals, the finest (the first)."""
         filled = [number for number, table in enumerate(self.tables) if table.candidates(key)]
         if not filled:
@@ -65,27 +78,33 @@ class AdaptiveTable:
         if len(filled) > 1:
             scores = {number: self._similarity(number, key) for number in filled}
             best = max(filled, key=lambda number: -2.0 if (score := scores[number]) is None else score)
-        return self.tables[best].lookup(key, latents, row)
+        return self.tables[best].lookup(key, row)
 
-    def insert(self, entry: Entry, row: int) -> None:
-        """Compare with what each table would have given, then keep the entry in all of them."""
+    def insert(self, entry: Entry, row: int) -> list[Entry]:
+        """Compare with what each table would have given, then keep the entry in all of them.
+
+        Returns what no table holds any more.
+        """
+        gone = []
+        self._hold(entry, len(self.tables))
         for table, similarities in zip(self.tables, self._similarities, strict=True):
             if stored := table.candidates(entry.key):
                 running = similarities.setdefault(table.grid.cell(entry.key), RunningMean(self.gamma))
-                running.add(mean_cosine(entry.feature, [each.feature for each in stored]))
-            table.insert(entry, row)
-        self._inserted[entry] = None
+                running.add(mean_cosine(entry.values, [each.values for each in stored]))
+            gone += self._release(table.insert(entry, row))
+        return gone
 
-    def expire(self, first_step: int) -> None:
-        """Forget every entry stored before `first_step`; what was learned of the cells stays."""
-        for table in self.tables:
-            table.expire(first_step)
+    def expire(self, first_step: int) -> list[Entry]:
+        """Forget every entry stored before `first_step`, and return them; what was learned of the cells stays."""
+        return [entry for table in self.tables for entry in self._release(table.expire(first_step))]
 
     def clear(self) -> None:
         """Forget everything."""
         for table, similarities in zip(self.tables, self._similarities, strict=True):
             table.clear()
             similarities.clear()
+        self._holders.clear()
+        self.num_bytes = 0
 
     def state_dict(self) -> dict[str, Any]:
         """The entries, which of them each table holds, and the similarities with their cells."""
@@ -104,10 +123,12 @@ class AdaptiveTable:
         """Hold what was saved. Each table takes only what it held, though another's entries might find room in it."""
         self.clear()
         entries = [Entry.from_state_dict(item) for item in state["entries"]]
+        holders = Counter(number for numbers in state["tables"] for number in numbers)
+        for number, entry in enumerate(entries):
+            self._hold(entry, holders[number])
         for table, numbers in zip(self.tables, state["tables"], strict=True):
             for number in numbers:
-                table.insert(entries[number], 0)
-        self._inserted.update(dict.fromkeys(entries))
+                self._release(table.insert(entries[number], 0))
         for similarities, saved in zip(self._similarities, state["similarities"], strict=True):
             for cell, value in saved:
                 similarities[tuple(cell)] = RunningMean(self.gamma)

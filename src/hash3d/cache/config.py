@@ -9,6 +9,7 @@ from .grid import RELEASED_GRID, GridConfig
 from .guard import GuardConfig
 from .last_feature import LastFeature
 from .pool import Pool
+from .slots import Storage
 from .store import Store
 from .table import Aggregation, HashTable
 
@@ -54,8 +55,11 @@ class Hash3DConfig:
     """Guidance calls after which an entry is forgotten; None never. The scene changes while it is optimised: in a short
     run, features of the first fog spoil what comes later."""
     max_bytes: int = 2 * GIBIBYTE
-    """Memory that the entries may hold; never exceeded, the oldest leave first. On a CPU the process may take half as
-    much again, in free pages between them (docs/benchmarks/byte_budget.md)."""
+    """Memory that the entries may hold; never exceeded, the oldest leave first. It is allocated with the first entry,
+    no more than `max_age` lets come together; on a CPU the system counts what is in use."""
+    storage: Storage = "full"
+    """Features in their own dtype, or in 8 bits with a scale for each channel: twice as many of half precision in the
+    same memory, each up to half a step of its channel's 127 off."""
     guard: GuardConfig = field(default_factory=GuardConfig)
     """Warm-up, audits, and a bound on their error."""
     seed: int = 0
@@ -81,6 +85,7 @@ class Hash3DConfig:
             max_age=self.max_age,
             max_bytes=self.max_bytes,
             seed=self.seed,
+            storage=self.storage,
             guard=self.guard.build(),
         )
 

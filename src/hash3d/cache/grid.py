@@ -7,6 +7,8 @@ with named fields that cannot happen by accident, and `RELEASED_GRID` reproduces
 
 import math
 from dataclasses import dataclass, fields
+from operator import itemgetter
+from typing import NamedTuple
 
 FIELDS = ("elevation", "azimuth", "radius", "timestep")
 PRIMES = (73856093, 19349669, 83492791)
@@ -24,12 +26,24 @@ class Key:
     radius: float
     timestep: float
 
-    def gaps(self, other: "Key") -> dict[str, float]:
+    def gaps(self, other: "Key") -> "Gaps":
         """Absolute difference in each field; the azimuth's the short way round."""
-        differences = {name: abs(getattr(self, name) - getattr(other, name)) for name in FIELDS}
-        azimuth = differences["azimuth"] % 360.0
-        differences["azimuth"] = min(azimuth, 360.0 - azimuth)
-        return differences
+        azimuth = abs(self.azimuth - other.azimuth) % 360.0
+        return Gaps(
+            abs(self.elevation - other.elevation),
+            min(azimuth, 360.0 - azimuth),
+            abs(self.radius - other.radius),
+            abs(self.timestep - other.timestep),
+        )
+
+
+class Gaps(NamedTuple):
+    """How far two keys are apart, in the units and the order of `FIELDS`."""
+
+    elevation: float
+    azimuth: float
+    radius: float
+    timestep: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,18 +98,22 @@ class Grid:
 
     def __init__(self, config: GridConfig) -> None:
         self.config = config
+        self._order = itemgetter(*(FIELDS.index(name) for name in config.order))
 
     def cell(self, key: Key) -> Cell:
         """The integer cell, in the order of `config.order`."""
-        config = self.config
-        indices = {}
-        for name in FIELDS:
-            value = getattr(key, name)
-            if name == "azimuth" and config.periodic:
-                value = value % 360.0 % 360.0  # Twice: -1e-20 % 360 is 360.
-            indices[name] = math.floor(value / getattr(config, name))
-        i, j, k, l = (indices[name] for name in config.order)  # noqa: E741
-        return i, j, k, l
+        config, azimuth = self.config, key.azimuth
+        if config.periodic:
+            azimuth = azimuth % 360.0 % 360.0  # Twice: -1e-20 % 360 is 360.
+        cell: Cell = self._order(
+            (
+                math.floor(key.elevation / config.elevation),
+                math.floor(azimuth / config.azimuth),
+                math.floor(key.radius / config.radius),
+                math.floor(key.timestep / config.timestep),
+            )
+        )
+        return cell
 
     def bucket(self, cell: Cell) -> int:
         """The cell's bucket, (i + N1 j + N2 k + N3 l) mod num_buckets (supplement, Listing 1)."""
@@ -104,5 +122,10 @@ class Grid:
 
     def distance(self, key: Key, other: Key) -> float:
         """Euclidean distance of two keys in units of cells."""
-        gaps = key.gaps(other)
-        return math.sqrt(sum((gaps[name] / getattr(self.config, name)) ** 2 for name in FIELDS))
+        gaps, config = key.gaps(other), self.config
+        return math.sqrt(
+            (gaps.elevation / config.elevation) ** 2
+            + (gaps.azimuth / config.azimuth) ** 2
+            + (gaps.radius / config.radius) ** 2
+            + (gaps.timestep / config.timestep) ** 2
+        )

@@ -2,9 +2,6 @@
 
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor
-
 from .grid import Key
 from .store import Entry, Found
 
@@ -25,7 +22,11 @@ class LastFeature:
         """Bytes held."""
         return sum(entry.num_bytes for entry, _ in self._rows.values())
 
-    def lookup(self, key: Key, latents: Float[Tensor, "C h w"], row: int) -> Found | None:
+    def capacity(self, views: int) -> int:
+        """One entry a view."""
+        return views
+
+    def lookup(self, key: Key, row: int) -> Found | None:
         """The row's feature, at most `interval - 1` times."""
         if row not in self._rows:
             return None
@@ -33,17 +34,22 @@ class LastFeature:
         if uses + 1 >= self.interval:
             return None
         self._rows[row] = (entry, uses + 1)
-        return Found(feature=entry.feature, entries=(entry,))
+        return Found(entries=(entry,))
 
-    def insert(self, entry: Entry, row: int) -> None:
-        """Replace the row's feature."""
-        self._rows.pop(row, None)
-        if self.num_bytes + entry.num_bytes <= self.max_bytes:
-            self._rows[row] = (entry, 0)
+    def insert(self, entry: Entry, row: int) -> list[Entry]:
+        """Replace the row's feature. Returns what is not held any more."""
+        gone = [self._rows.pop(row)[0]] if row in self._rows else []
+        if self.num_bytes + entry.num_bytes > self.max_bytes:
+            return [*gone, entry]
+        self._rows[row] = (entry, 0)
+        return gone
 
-    def expire(self, first_step: int) -> None:
-        """Forget every entry stored before `first_step`."""
-        self._rows = {row: item for row, item in self._rows.items() if item[0].step >= first_step}
+    def expire(self, first_step: int) -> list[Entry]:
+        """Forget every entry stored before `first_step`, and return them."""
+        gone = {row: entry for row, (entry, _) in self._rows.items() if entry.step < first_step}
+        for row in gone:
+            del self._rows[row]
+        return list(gone.values())
 
     def entries(self) -> list[Entry]:
         """Everything held."""

@@ -1,9 +1,5 @@
 """The store without keys."""
 
-from jaxtyping import Float
-from torch import Tensor
-
-from .aggregate import aggregated
 from .grid import Key
 from .store import BoundedStore, Entry, Found
 
@@ -15,15 +11,18 @@ class Pool(BoundedStore):
         super().__init__(max_bytes)
         self.length = length
 
-    def lookup(self, key: Key, latents: Float[Tensor, "C h w"], row: int) -> Found | None:
-        """The blend of all entries by similarity of the latents; None if the pool is empty."""
-        entries = self._entries.values()
-        return aggregated(latents, entries) if entries else None
+    def capacity(self, views: int) -> int:
+        """Its length."""
+        return self.length
 
-    def insert(self, entry: Entry, row: int) -> None:
-        """Append; the oldest leaves a full pool."""
+    def lookup(self, key: Key, row: int) -> Found | None:
+        """All entries; None if the pool is empty."""
+        entries = self._entries.values()
+        return Found(entries=tuple(entries)) if entries else None
+
+    def insert(self, entry: Entry, row: int) -> list[Entry]:
+        """Append; the oldest leaves a full pool. Returns what is not held any more."""
         if not self._entries.fits(entry):
-            return
-        if len(self._entries) == self.length:
-            self._entries.remove_oldest()
-        self._entries.add(entry)
+            return [entry]
+        gone = [self._entries.remove_oldest()] if len(self._entries) == self.length else []
+        return gone + self._entries.add(entry)

@@ -34,8 +34,9 @@ class CacheStatistics:
             self.hits += 1
             self.shallow += 1
             used = item.entries
-            for name in FIELDS:
-                self.gaps[name] += sum(key.gaps(entry.key)[name] for entry in used) / len(used)
+            gaps = zip(*(key.gaps(entry.key) for entry in used), strict=True)
+            for name, gaps_of_field in zip(FIELDS, gaps, strict=True):
+                self.gaps[name] += sum(gaps_of_field) / len(used)
             self.age += sum(step - entry.step for entry in used) / len(used)
 
     @property

@@ -9,42 +9,59 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .grid import FIELDS, Key
+from .quantise import Quantised
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False)
 class Entry:
     """One view's feature: the S guidance branches together, and the noisy latents it was computed from.
 
-    Two entries are equal only if they are the same object.
+    Two entries are equal only if they are the same object. Its tensors are the caller's until a `SlotPool` keeps it.
     """
 
     key: Key
     latents: Float[Tensor, "C h w"]
-    feature: Float[Tensor, "S ..."]
+    feature: Float[Tensor, "S ..."] | Quantised
     step: int
     """The guidance call at which it was stored. It never falls from one insert to the next."""
+    stored_bytes: int | None = None
+    """Bytes that it takes where it is kept; None: as many as its tensors have now."""
+
+    @property
+    def values(self) -> Float[Tensor, "S ..."]:
+        """The feature in its own dtype."""
+        return self.feature.dequantise() if isinstance(self.feature, Quantised) else self.feature
 
     @cached_property
     def num_bytes(self) -> int:
-        """Bytes that the entry's tensors hold."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in (self.latents, self.feature))
+        """Bytes that count against the budget."""
+        if self.stored_bytes is not None:
+            return self.stored_bytes
+        feature = self.feature.num_bytes if isinstance(self.feature, Quantised) else self.feature.nbytes
+        return self.latents.nbytes + feature
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values."""
-        return {**asdict(self.key), "latents": self.latents, "feature": self.feature, "step": self.step}
+        state = {**asdict(self.key), "latents": self.latents, "step": self.step}
+        if isinstance(self.feature, Quantised):
+            feature = self.feature
+            return {**state, "feature": feature.codes, "scale": feature.scale, "dtype": feature.dtype}
+        return {**state, "feature": self.feature}
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> "Entry":
         """The inverse of `state_dict`."""
+        feature = state["feature"]
+        if "scale" in state:
+            feature = Quantised(codes=feature, scale=state["scale"], dtype=state["dtype"])
         key = Key(**{name: state[name] for name in FIELDS})
-        return cls(key=key, latents=state["latents"], feature=state["feature"], step=state["step"])
+        return cls(key=key, latents=state["latents"], feature=feature, step=state["step"])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a lookup gave: one feature, and the entries it was made of."""
+    """What a lookup gave: the entries that make the view's feature, to be read before anything else is kept."""
 
-    feature: Float[Tensor, "S ..."]
     entries: tuple[Entry, ...]
     audit: bool = False
     """Whether the view is to run in full too, to see how far the two predictions are apart."""
@@ -58,11 +75,14 @@ class Store(Protocol):
     def num_bytes(self) -> int:
         """Bytes held, at most the budget."""
 
-    def lookup(self, key: Key, latents: Float[Tensor, "C h w"], row: int) -> Found | None:
-        """A feature for this view, or None."""
+    def capacity(self, views: int) -> int:
+        """Entries that it can come to hold, whatever their size, if every call has so many views."""
 
-    def insert(self, entry: Entry, row: int) -> None:
-        """Keep an entry."""
+    def lookup(self, key: Key, row: int) -> Found | None:
+        """Which entries serve this view, or None."""
+
+    def insert(self, entry: Entry, row: int) -> list[Entry]:
+        """Keep an entry. Returns those that are not held any more: this one too if it is not kept."""
 
     def entries(self) -> list[Entry]:
         """Everything held, oldest first."""
@@ -73,8 +93,8 @@ class Store(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Hold what was saved, and nothing else."""
 
-    def expire(self, first_step: int) -> None:
-        """Forget every entry stored before `first_step`."""
+    def expire(self, first_step: int) -> list[Entry]:
+        """Forget every entry stored before `first_step`, and return them."""
 
     def clear(self) -> None:
         """Forget everything."""
@@ -155,8 +175,8 @@ class BoundedStore:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def insert(self, entry: Entry, row: int) -> None:
-        """Keep an entry."""
+    def insert(self, entry: Entry, row: int) -> list[Entry]:
+        """Keep an entry. Returns those that are not held any more: this one too if it is not kept."""
         raise NotImplementedError
 
     def entries(self) -> list[Entry]:
@@ -173,9 +193,9 @@ class BoundedStore:
         for item in state["entries"]:
             self.insert(Entry.from_state_dict(item), 0)
 
-    def expire(self, first_step: int) -> None:
-        """Forget every entry stored before `first_step`."""
-        self._entries.expire(first_step)
+    def expire(self, first_step: int) -> list[Entry]:
+        """Forget every entry stored before `first_step`, and return them, oldest first."""
+        return self._entries.expire(first_step)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -13,7 +13,6 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor
 
 from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig
-from hash3d.cache.store import Found
 
 from .partial_unet import PartialUNet
 
@@ -96,19 +95,23 @@ class Hash3DHook(ModelHook):  # type: ignore[misc]
             )
         self.cache.match(self._signature(module, inputs))
         keys = self.cache.keys(inputs["timestep"])
-        found = self.cache.lookup(keys, sample[:count])
+        found = self.cache.lookup(keys)
+        hits = [(row, item) for row, item in enumerate(found) if item is not None and not item.audit]
+        features = self.cache.read(hits, sample[:count]) if hits else None  # Before `insert` writes where they lie.
         full = [row for row in range(count) if (item := found[row]) is None or item.audit]
         parts: list[tuple[list[int], Tensor]] = []
         if full:
-            prediction, features = self._run_full(_choose(inputs, full, count))
+            prediction, computed = self._run_full(_choose(inputs, full, count))
             by_branch = _by_branch(prediction, len(full))
             if audits := [(row, item) for row in full if (item := found[row]) is not None]:
                 places = [full.index(row) for row, _ in audits]
-                self.cache.audit(_by_branch(self._reuse(inputs, audits), len(audits)), by_branch[:, places])
-            self.cache.insert(keys, full, sample[:count], _by_branch(features, len(full)))
+                reused = self._reuse(inputs, [row for row, _ in audits], self.cache.read(audits, sample[:count]))
+                self.cache.audit(_by_branch(reused, len(audits)), by_branch[:, places])
+            self.cache.insert(keys, full, sample[:count], _by_branch(computed, len(full)))
             parts.append((full, prediction))
-        if hits := [(row, item) for row, item in enumerate(found) if item is not None and not item.audit]:
-            parts.append(([row for row, _ in hits], self._reuse(inputs, hits)))
+        if features is not None:
+            rows = [row for row, _ in hits]
+            parts.append((rows, self._reuse(inputs, rows, features)))
         return _merge(parts, count)
 
     def _run_full(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -119,12 +122,12 @@ class Hash3DHook(ModelHook):  # type: ignore[misc]
         output, feature = self.partial.full_pass(**inputs, return_dict=False)
         return output[0], feature
 
-    def _reuse(self, inputs: dict[str, Any], hits: list[tuple[int, Found]]) -> Tensor:
-        """The predictions [S * M, C, h, w] of M views from what was found for them."""
-        feature = torch.stack([item.feature for _, item in hits], dim=1).flatten(0, 1)
+    def _reuse(self, inputs: dict[str, Any], rows: list[int], features: Tensor) -> Tensor:
+        """The predictions [S * M, C, h, w] of the M views `rows` from the features [S, M, ...] read for them."""
+        feature = features.flatten(0, 1)
         if self.cache.mode == "noise":
             return feature
-        chosen = _choose(inputs, [row for row, _ in hits], self.cache.num_views)
+        chosen = _choose(inputs, rows, self.cache.num_views)
         prediction: Tensor = self.partial.shallow_pass(feature, **chosen, return_dict=False)[0]
         return prediction
 
