@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
-from random_priors import write_prior
 
 from hash3d.cache import Hash3DConfig
+from hash3d.diffusion.engine import Engine
 from hash3d.diffusion.hook import remove_hash3d
+from hash3d.priors.random import LAYOUTS, ZERO123, write_random_prior
 from hash3d.rendering.volume import VolumeRendererConfig
 from hash3d.representations.dmtet import DmtetMeshConfig
 from hash3d.representations.encodings import HashGridConfig
@@ -24,7 +25,6 @@ from hash3d.training.recipe import Recipe
 from hash3d.training.stage import Stage
 
 CACHES = {"off": None, "on": Hash3DConfig()}
-ZERO123, SD_15, SD_21 = "stable-zero123", "stable-diffusion-1.5", "stable-diffusion-2.1-base"
 GROWTH_CANDIDATES = 100_000
 """Points around GaussianDreamer's start, of which those close to it stay."""
 TINY_SIZE = 32
@@ -47,12 +47,14 @@ class Case:
     early: bool
     """Pictures as large as at the start of the schedule, else as at its end."""
     tiny: bool
+    engine: Engine = "auto"
+    """How the diffusion models run."""
 
     @property
     def priors(self) -> tuple[str, ...]:
         """Names of the folders that it loads."""
         known = {info.name: info.inputs for info in SYSTEMS}[self.system]
-        return {("image",): (ZERO123,), ("image", "prompt"): (ZERO123, SD_15), ("prompt",): (SD_21,)}[known]
+        return LAYOUTS[known]
 
 
 def prepare(cases: list[Case]) -> None:
@@ -69,7 +71,7 @@ def prepare(cases: list[Case]) -> None:
     ball.export(folder / "ball.ply")
     for case in cases:
         for name in case.priors:
-            write_prior(name, folder / name, device=case.device, tiny=case.tiny)
+            write_random_prior(name, folder / name, device=case.device, tiny=case.tiny)
 
 
 def build_recipe(case: Case) -> Recipe:

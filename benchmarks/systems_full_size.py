@@ -23,12 +23,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from full_size_cases import CACHES, LOADED, Case, build_recipe, prepare
 
 from hash3d.cache import FeatureCache
+from hash3d.diffusion.engine import Engine
 from hash3d.experiments.measured import describe_machine, require_device, write_measured
 from hash3d.files import write_text
 from hash3d.markdown import markdown_table
@@ -91,7 +92,7 @@ def run_stages(case: Case) -> Iterator[Row]:
         forget_peak(case.device)
         started = time.perf_counter()
         previous = trainer.scene.model if trainer else None
-        trainer, note = start(recipe, number, previous, [*priors, None][:2], picture)
+        trainer, note = start(recipe, number, previous, [*priors, None][:2], picture, case.engine)
         seconds = time.perf_counter() - started
         try:
             figures = timed_steps(trainer, case.warm_up)
@@ -114,21 +115,23 @@ def run_stages(case: Case) -> Iterator[Row]:
         }
 
 
-def start(recipe: Recipe, number: int, previous: Any, priors: list[Any], picture: Any) -> tuple[Trainer, str]:
+def start(
+    recipe: Recipe, number: int, previous: Any, priors: list[Any], picture: Any, engine: Engine
+) -> tuple[Trainer, str]:
     """The trainer of a stage, and what was special about its start.
 
     A field that random weights have trained may have no surface; then the second stage starts from a new one.
     """
     prior, text_prior = priors
+    tools: Any = {"text_prior": text_prior, "number": number, "engine": engine}
     try:
-        return Trainer(recipe, prior, picture, text_prior=text_prior, number=number, previous=previous), ""
+        return Trainer(recipe, prior, picture, previous=previous, **tools), ""
     except ValueError as error:
         config = recipe.stage.representation
         if number == 0 or not isinstance(config, NerfConfig):
             raise
         blob = config.build(torch.Generator().manual_seed(recipe.seed)).to(prior.device)
-        trainer = Trainer(recipe, prior, picture, text_prior=text_prior, number=number, previous=blob)
-        return trainer, f"from a new field ({error})"
+        return Trainer(recipe, prior, picture, previous=blob, **tools), f"from a new field ({error})"
 
 
 def forget_peak(device: str) -> None:
@@ -240,6 +243,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--warm-up", type=int, default=8, help="steps of each stage that are not measured")
     parser.add_argument("--early", action="store_true", help="pictures as large as at the start of each schedule")
     parser.add_argument("--tiny", action="store_true", help="narrow priors and small scenes, for a CPU")
+    parser.add_argument("--engine", choices=get_args(Engine), default="auto", help="how the diffusion models run")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--folder", type=Path, help="of the priors; they stay there")
     parser.add_argument("--commit", default="unknown")
@@ -257,7 +261,7 @@ def main() -> None:
     require_device(options.device)
     size = "tiny" if options.tiny else "full"
     folder = options.folder or Path(tempfile.gettempdir()) / f"hash3d-{size}-size"
-    settings = {name: getattr(options, name) for name in ("device", "steps", "warm_up", "early", "tiny")}
+    settings = {name: getattr(options, name) for name in ("device", "steps", "warm_up", "early", "tiny", "engine")}
     first = Case(system=options.systems[0], cache="off", folder=folder, **settings)
     cases = [replace(first, system=name, cache=cache) for name in options.systems for cache in CACHES]
     account = describe_machine(folder, options.device, commit=options.commit).account()

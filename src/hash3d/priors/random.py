@@ -1,4 +1,4 @@
-"""Folders in the published priors' layout, with random half-precision weights, for benchmarks.
+"""Folders in the published priors' layout, with random half-precision weights, to measure time and memory.
 
 Random weights make no picture, but every tensor has its real shape, so that time and memory are the real ones.
 """
@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from hash3d.diffusion.noise import NoiseSchedule
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
@@ -16,11 +15,17 @@ from hash3d.diffusion.zero123 import CLIPCameraProjection, Zero123Prior
 from hash3d.priors.tokenizer import build_tokenizer
 
 Settings = dict[str, Any]
-
+ZERO123, SD_15, SD_21 = "stable-zero123", "stable-diffusion-1.5", "stable-diffusion-2.1-base"
+LAYOUTS: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("image",): (ZERO123,),
+    ("prompt",): (SD_21,),
+    ("image", "prompt"): (ZERO123, SD_15),
+}
+"""Which priors a system of full size asks, by what it starts from (`SystemInfo.inputs`)."""
 UNETS: dict[str, Settings] = {
-    "stable-zero123": {"sample_size": 32, "in_channels": 8, "cross_attention_dim": 768, "attention_head_dim": 8},
-    "stable-diffusion-1.5": {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
-    "stable-diffusion-2.1-base": {
+    ZERO123: {"sample_size": 32, "in_channels": 8, "cross_attention_dim": 768, "attention_head_dim": 8},
+    SD_15: {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
+    SD_21: {
         "sample_size": 64,
         "cross_attention_dim": 1024,
         "attention_head_dim": (5, 10, 20, 20),
@@ -30,13 +35,13 @@ UNETS: dict[str, Settings] = {
 """860 to 866 million parameters."""
 VAE: Settings = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
 TEXT_ENCODERS: dict[str, Settings] = {
-    "stable-diffusion-1.5": {
+    SD_15: {
         "hidden_size": 768,
         "intermediate_size": 3072,
         "num_hidden_layers": 12,
         "num_attention_heads": 12,
     },
-    "stable-diffusion-2.1-base": {
+    SD_21: {
         "hidden_size": 1024,
         "intermediate_size": 4096,
         "num_hidden_layers": 23,
@@ -71,7 +76,7 @@ TINY_ENCODER: Settings = {
 }
 
 
-def write_prior(name: str, folder: Path, *, device: str = "cpu", tiny: bool = False) -> None:
+def write_random_prior(name: str, folder: Path, *, device: str = "cpu", tiny: bool = False) -> None:
     """Write a folder of the prior `name`, a key of UNETS, unless it is whole already.
 
     `device`: where the weights are drawn; a GPU is quicker. `tiny`: the same parts and names with narrow layers.
@@ -82,7 +87,7 @@ def write_prior(name: str, folder: Path, *, device: str = "cpu", tiny: bool = Fa
     with torch.device(device):
         unet = UNet2DConditionModel(**{**UNETS[name], **(TINY_UNET if tiny else {})})
         vae = _autoencoder(unet.config.sample_size, tiny)
-    prior = (_zero123 if name == "stable-zero123" else _stable_diffusion)(name, unet, vae, device, tiny)
+    prior = (_zero123 if name == ZERO123 else _stable_diffusion)(name, unet, vae, device, tiny)
     prior.half().save(folder)
 
 
@@ -98,6 +103,8 @@ def _autoencoder(latent_size: int, tiny: bool) -> AutoencoderKL:
 
 
 def _zero123(name: str, unet: Any, vae: AutoencoderKL, device: str, tiny: bool) -> Zero123Prior:
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
     with torch.device(device):
         encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**{**IMAGE_ENCODER, **(TINY_ENCODER if tiny else {})}))
         projection = CLIPCameraProjection(
@@ -116,6 +123,8 @@ def _zero123(name: str, unet: Any, vae: AutoencoderKL, device: str, tiny: bool) 
 
 
 def _stable_diffusion(name: str, unet: Any, vae: AutoencoderKL, device: str, tiny: bool) -> StableDiffusionPrior:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
     tokenizer = build_tokenizer()
     special = {token: getattr(tokenizer, token) for token in ("bos_token_id", "eos_token_id", "pad_token_id")}
     settings = {**TEXT_ENCODERS[name], **(TINY_ENCODER if tiny else {}), **special}

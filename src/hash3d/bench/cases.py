@@ -1,0 +1,88 @@
+"""What is compared: the same run with and without reuse, eager and on the fast path."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from hash3d.cache import RELEASED, CacheConfig, DeepCacheConfig
+from hash3d.diffusion.engine import Engine
+from hash3d.schedules import Schedule, constant
+from hash3d.training.recipe import Recipe
+from hash3d.training.stage import Stage
+from hash3d.training.trainer import GENERATORS, STAGE_SEEDS
+
+from .share import Draws, nearest_probability, reuse_share
+
+OFF_EAGER, OFF_FAST, DEEPCACHE, RELEASED_EAGER, OURS = "off, eager", "off, fast", "DeepCache", "released, eager", "ours"
+MOST_INTERVAL = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One of the runs."""
+
+    name: str
+    cache: CacheConfig | None
+    engine: Engine
+    unreused: str
+    """The case without a cache on the same engine."""
+    package: bool = False
+    """Whether the package DeepCache does what `cache` says, if it can."""
+    filled: bool = False
+    """Whether the cache is brought to the middle of a long run (`share.fill`)."""
+
+
+def plan(recipe: Recipe, draws: Draws, engine: Engine) -> tuple[Case, ...]:
+    """The five cases, those with a cache at nearly the same share of reused passes.
+
+    `recipe.cache` is ours, unless the stage has one of its own. DeepCache gets the interval, and the released preset
+    the probability, that come nearest to its share; all have the recipe's order of cameras.
+    """
+    ours = draws.stage.cache or recipe.cache
+    assert ours is not None
+    share = reuse_share(ours, draws)
+    interval = min(round(1.0 / max(1.0 - share, 1.0 / MOST_INTERVAL)), MOST_INTERVAL)
+    probability = nearest_probability(share, RELEASED, draws)
+    deepcache = DeepCacheConfig(interval=interval, cut=ours.cut)
+    released = replace(RELEASED, reuse_probability=probability)
+    return (
+        Case(name=OFF_EAGER, cache=None, engine="eager", unreused=OFF_EAGER),
+        Case(name=OFF_FAST, cache=None, engine=engine, unreused=OFF_FAST),
+        Case(name=DEEPCACHE, cache=deepcache, engine="eager", unreused=OFF_EAGER, package=True),
+        Case(name=RELEASED_EAGER, cache=released, engine="eager", unreused=OFF_EAGER, filled=True),
+        Case(name=OURS, cache=ours, engine=engine, unreused=OFF_FAST),
+    )
+
+
+def draws_of(recipe: Recipe, number: int, *, num_timesteps: int, steps: range) -> Draws:
+    """The cameras and timesteps that a trainer of a stage draws, of which `steps` count."""
+    seed = len(GENERATORS) * recipe.seed + STAGE_SEEDS * number
+    return Draws(stage=recipe.stages[number], seed=seed, num_timesteps=num_timesteps, steps=steps)
+
+
+def each_stage(recipe: Recipe, change: Callable[[Stage], Stage]) -> Recipe:
+    """The recipe with all its stages changed."""
+    refinement = None if recipe.refinement is None else change(recipe.refinement)
+    return replace(recipe, stage=change(recipe.stage), refinement=refinement)
+
+
+def recipe_of(case: Case, recipe: Recipe) -> Recipe:
+    """The recipe with a case's cache in every stage, and all else as it was."""
+    return replace(each_stage(recipe, lambda stage: replace(stage, cache=None)), cache=case.cache)
+
+
+def steady(stage: Stage) -> Stage:
+    """The stage with pictures of its schedules' last, largest size throughout, so that its steps are alike.
+
+    What a short or a missing first stage has made has a surface at the level "auto" alone.
+    """
+
+    def last(sizes: Schedule) -> Schedule:
+        return constant(sizes.knots[-1][1])
+
+    surface = None if stage.surface is None else replace(stage.surface, level="auto")
+    return replace(stage, size=last(stage.size), reference_size=last(stage.reference_size), surface=surface)
+
+
+def with_batch(stage: Stage, size: int) -> Stage:
+    """The stage with another number of views a step."""
+    return replace(stage, cameras=replace(stage.cameras, batch_size=size))

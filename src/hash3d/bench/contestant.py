@@ -1,0 +1,166 @@
+"""One case in the process: its trainer on modules of its own around the shared weights, and what each step took."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from hash3d.cache import DeepCacheConfig, FeatureCache
+from hash3d.diffusion.latent_prior import LatentPrior
+from hash3d.diffusion.partial_unet import PartialUNet
+from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
+from hash3d.pictures import FramedPicture
+from hash3d.training.recipe import Recipe
+from hash3d.training.trainer import Trainer
+
+from .cases import Case, recipe_of
+from .deepcache import DeepCachePackage, works
+from .share import Draws, fill
+from .sharing import MemoryAccount, num_bytes, with_shared_weights
+from .step_times import StepTimes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One measured step."""
+
+    ms: float
+    """From its start to the next one's: on a GPU of the device, which may still work on the step before meanwhile."""
+    parts: dict[str, float]
+    """Milliseconds by part of the trainer's stopwatch."""
+    full: int
+    """U-Net passes, counted per view."""
+    shallow: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """What all cases run on."""
+
+    prior: LatentPrior
+    """Its weights are shared; its own modules stay without hooks."""
+    text_prior: StableDiffusionPrior | None
+    picture: FramedPicture | None
+    previous: nn.Module | None
+    """What the stage before has made."""
+
+    @property
+    def both(self) -> list[LatentPrior]:
+        """One or two diffusion models."""
+        return [self.prior] if self.text_prior is None else [self.prior, self.text_prior]
+
+    def copies(self) -> list[LatentPrior]:
+        """The same, each in modules of its own."""
+        return [with_shared_weights(prior) for prior in self.both]
+
+
+class Contestant:
+    """Runs a case.
+
+    Args:
+        case: what to run.
+        recipe: of all cases.
+        number: which stage.
+        models: what all cases run on.
+        inputs: of each U-Net, to try the package DeepCache on.
+    """
+
+    def __init__(
+        self, case: Case, recipe: Recipe, number: int, models: Models, inputs: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        self.case, self.device = case, models.prior.device
+        self.note, self.steps, self.blocks = "", list[Step](), list[int]()
+        self.draws = 0
+        """A checksum of all random numbers of cameras and noise."""
+        self._memory, self._times = MemoryAccount(self.device), StepTimes(self.device)
+        self._memory.begin()
+        own, self.packages = models.copies(), list[DeepCachePackage]()
+        if case.package:
+            try:
+                self.packages = install(case, own, inputs)
+                self.note = "the package DeepCache 0.1.1"
+            except (ImportError, AttributeError, TypeError, KeyError, ValueError) as error:
+                own, self.note = models.copies(), f"our own DeepCache on the eager engine, because {error}"
+        self.priors, self._shared = own, models.both
+        cache = None if self.packages else case.cache
+        second = own[-1]
+        self.trainer = Trainer(
+            recipe_of(replace(case, cache=cache), recipe),
+            own[0],
+            models.picture,
+            text_prior=second if isinstance(second, StableDiffusionPrior) else None,
+            number=number,
+            previous=models.previous,
+            stopwatch=self._times,
+            engine=case.engine,
+        )
+        self._memory.end()
+
+    def run(self, steps: int, *, measured: bool) -> None:
+        """A block of steps, from an idle device to an idle device."""
+        self._memory.begin()
+        counts = [self.passes()]
+        for _ in range(steps):
+            self._times.mark_step()
+            self.trainer.step()
+            counts.append(self.passes())
+        self._times.mark_step()
+        times = self._times.take()
+        self._memory.end()
+        for name in ("cameras", "noise"):
+            self.draws = zlib.crc32(self.trainer.generators[name].get_state().numpy().tobytes(), self.draws)
+        if not measured:
+            return
+        self.blocks.append(steps)
+        for (ms, parts), before, after in zip(times, counts, counts[1:], strict=False):
+            full, shallow = (
+                sum(now[kind] - then[kind] for then, now in zip(before, after, strict=True)) for kind in (0, 1)
+            )
+            self.steps.append(Step(ms=ms, parts=parts, full=full, shallow=shallow))
+
+    def fill(self, draws: Draws) -> None:
+        """Fill the caches with what the first step has left, if the case wants that."""
+        self._memory.begin()
+        for cache in (self.trainer.cache, self.trainer.text_cache):
+            if self.case.filled and cache is not None:
+                entry = cache.store.entries()[0]
+                fill(cache, draws, entry.latents.clone()[None], entry.values.clone()[:, None])
+        self._memory.end()
+
+    def passes(self) -> list[tuple[int, int]]:
+        """Full and shallow passes of each U-Net so far, counted per view."""
+        trainer, views = self.trainer, self.trainer.stage.cameras.batch_size
+        if self.packages:
+            return [(views * (each.calls - each.shallow_calls), views * each.shallow_calls) for each in self.packages]
+        caches: list[tuple[FeatureCache | None, int]] = [(trainer.cache, trainer.passes)]
+        if trainer.text_guidance is not None:
+            caches.append((trainer.text_cache, trainer.text_passes))
+        return [
+            (passes, 0) if cache is None else (cache.statistics.full, cache.statistics.shallow)
+            for cache, passes in caches
+        ]
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """The most memory of a GPU that the case would take alone; None on a CPU."""
+        pairs = zip(self.priors, self._shared, strict=True)
+        return self._memory.peak(sum(num_bytes(mine) - num_bytes(mine, besides=shared) for mine, shared in pairs))
+
+    def close(self) -> None:
+        """Take the caches off."""
+        self.trainer.close()
+
+
+def install(case: Case, priors: Sequence[LatentPrior], inputs: Sequence[dict[str, Any]]) -> list[DeepCachePackage]:
+    """The package on each U-Net. Raises what it raises, and `ValueError` if its passes are wrong."""
+    config, packages = case.cache, []
+    assert isinstance(config, DeepCacheConfig)
+    for prior, given in zip(priors, inputs, strict=True):
+        skip = PartialUNet(prior.unet, config.cut).skip
+        package = DeepCachePackage(prior.unet, interval=config.interval, skip=skip)
+        if not works(package, prior.unet, given):
+            raise ValueError("the package's shallow pass differs from its full one of the same input")
+        packages.append(package)
+    return packages

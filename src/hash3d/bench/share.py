@@ -1,0 +1,135 @@
+"""Which share of its passes a cache reuses: found on the host alone, since keys decide it and not features."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig, Key
+from hash3d.cache.last_feature import LastFeature
+from hash3d.cameras import Cameras
+from hash3d.guidance.denoise import DenoiseGuidanceConfig, shared_timestep
+from hash3d.training.stage import Stage
+
+BISECTIONS = 12
+"""Of a probability: 1 in 4,096."""
+FILLING = 1000
+"""Views, for 200 buckets of 3 entries."""
+ENOUGH = 2**20
+"""Bytes for entries of a few numbers each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """The cameras and timesteps of a run."""
+
+    stage: Stage
+    seed: int
+    """Of the trainer's generator of cameras."""
+    num_timesteps: int
+    """Of the diffusion model."""
+    steps: range
+    """Those that count; the ones before are run too."""
+
+    @cached_property
+    def keys(self) -> list[list[list[Key]]]:
+        """Of each view of each U-Net call of each step."""
+        order = self.stage.draws.build(self.stage.cameras.build())
+        guidance, generator = self.stage.guidance, torch.Generator().manual_seed(self.seed)
+        drawn = []
+        for step in range(self.steps.stop):
+            low, high = guidance.timestep_range(step, self.num_timesteps)
+            cameras, timesteps = order.next(1, low, high, generator, shared_timestep=guidance.shared_timestep)
+            drawn.append([keys_of(cameras, now) for now in self._calls(timesteps)])
+        return drawn
+
+    @cached_property
+    def earlier(self) -> list[Key]:
+        """Of `FILLING` independent views that such a run may have seen before."""
+        sampler = replace(self.stage.cameras, batch_size=FILLING).build()
+        generator = torch.Generator().manual_seed(self.seed + 1)
+        low, high = self.stage.guidance.timestep_range(self.steps.start, self.num_timesteps)
+        cameras = sampler.sample(1, generator)
+        return keys_of(cameras, torch.randint(low, high + 1, (FILLING,), generator=generator))
+
+    @property
+    def starts_anew(self) -> bool:
+        """Whether a picture is denoised in a step: DeepCache takes nothing over from the one before."""
+        return isinstance(self.stage.guidance, DenoiseGuidanceConfig)
+
+    def _calls(self, timesteps: Int[Tensor, " B"]) -> Iterator[Int[Tensor, " B"]]:
+        """The timesteps of each U-Net call of a step."""
+        guidance = self.stage.guidance
+        if not isinstance(guidance, DenoiseGuidanceConfig):
+            yield timesteps
+            return
+        for timestep in range(shared_timestep(timesteps), -1, -guidance.stride(self.num_timesteps)):
+            yield torch.full_like(timesteps, timestep)
+
+
+def keys_of(cameras: Cameras, timesteps: Int[Tensor, " B"]) -> list[Key]:
+    """Of B views."""
+    numbers = (cameras.elevation.tolist(), cameras.azimuth.tolist(), cameras.radius.tolist(), timesteps.tolist())
+    return [
+        Key(elevation=elevation, azimuth=azimuth, radius=radius, timestep=timestep)
+        for elevation, azimuth, radius, timestep in zip(*numbers, strict=True)
+    ]
+
+
+def reuse_share(config: CacheConfig, draws: Draws) -> float:
+    """Shallow passes over all.
+
+    A byte budget that evicts, and an adaptive grid that learns from features, are not foreseen.
+    """
+    return share_of(replace(config, max_bytes=ENOUGH).build(), draws)
+
+
+def share_of(cache: FeatureCache, draws: Draws) -> float:
+    """The same of a cache as it is, which goes on from there; numbers stand for latents and features."""
+    full = shallow = 0
+    for step, calls in enumerate(draws.keys):
+        if step == draws.steps.start:
+            full, shallow = cache.statistics.full, cache.statistics.shallow
+        if draws.starts_anew and isinstance(cache.store, LastFeature):
+            cache.reset()
+        for keys in calls:
+            missed = [row for row, item in enumerate(cache.lookup(keys)) if item is None or item.audit]
+            if missed:
+                cache.insert(keys, missed, torch.zeros(len(keys), 1, 1, 1), torch.zeros(1, len(missed), 1))
+    counts = cache.statistics.full - full, cache.statistics.shallow - shallow
+    return counts[1] / max(sum(counts), 1)
+
+
+def fill(
+    cache: FeatureCache, draws: Draws, latents: Float[Tensor, "1 C h w"], feature: Float[Tensor, "S 1 ..."]
+) -> None:
+    """Bring a cache to the middle of a long run: one view's latents and feature for `FILLING` earlier views.
+
+    The released code's lookup takes whatever lies in the bucket, so that its share of hits depends on how many of its
+    200 buckets have anything in them.
+    """
+    for key in draws.earlier:
+        cache.insert([key], [0], latents, feature)
+
+
+def nearest_probability(share: float, config: Hash3DConfig, draws: Draws) -> float:
+    """The reuse probability with which a filled cache comes nearest to a share of reused passes, by bisection."""
+    filled = replace(config, max_bytes=ENOUGH).build()
+    fill(filled, draws, torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1))
+
+    def reached(probability: float) -> float:
+        cache = copy.deepcopy(filled)
+        cache.reuse_probability = probability
+        return share_of(cache, draws)
+
+    tried = {probability: reached(probability) for probability in (0.0, 1.0)}
+    low, high = 0.0, 1.0
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2.0
+        tried[middle] = reached(middle)
+        low, high = (middle, high) if tried[middle] < share else (low, middle)
+    return min(tried, key=lambda probability: (abs(tried[probability] - share), probability))

@@ -1,0 +1,229 @@
+"""`hash3d bench SYSTEM`."""
+
+import json
+import shlex
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from PIL import Image, ImageDraw
+from rich.console import Console
+from rich.table import Table
+
+from hash3d.bench.cases import each_stage, steady, with_batch
+from hash3d.bench.contestant import Models
+from hash3d.bench.figures import figures
+from hash3d.bench.measure import Measurement, Plan, measure
+from hash3d.bench.page import HEADS, as_json, cells, page_lines
+from hash3d.cache import Hash3DConfig
+from hash3d.diffusion.engine import Engine, records
+from hash3d.experiments.measured import describe_machine, require_device, with_measured, write_measured
+from hash3d.files import write_text
+from hash3d.priors.random import LAYOUTS, write_random_prior
+from hash3d.systems import SystemInfo
+from hash3d.training.guide import load_prior, load_text_prior
+from hash3d.training.model import build_model
+from hash3d.training.recipe import Recipe
+from hash3d.training.run import frame_reference, versions
+
+from .generate import find_system
+
+RANDOM = "random"
+PROMPT = "a red mug"
+PICTURE_SIZE = 512
+WIDTH = 240
+"""Characters of the table, also where the terminal is narrower: a row stays a line."""
+QUESTION = "How long does a step take without reuse, with DeepCache, with the released code's reuse, and with ours?"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Measure a system with and without reuse, step by step side by side, with its bound and its floor."""
+
+    system: tyro.conf.Positional[str] = ""
+    """The system; `hash3d systems` lists them."""
+    prior: str | None = None
+    """A diffusers folder, an embedded prior, or a hub name; by default the system's embedded one. "random": full size,
+    in the published layout, with random weights, in the temporary folder: no picture, but real times and memory."""
+    text_prior: str | None = None
+    """The same of the Stable Diffusion that Magic-123 asks beside Zero123."""
+    image: Path | None = None
+    """A picture; by default a red disc."""
+    prompt: str | None = None
+    """A text; by default "a red mug"."""
+    scale: Literal["mini", "supplement", "released"] | None = None
+    """The recipe's settings: by default mini for an embedded prior, else the supplement's."""
+    stage: int = 1
+    """Which stage; a second one starts from the untrained start of the first."""
+    sizes: Literal["last", "schedule"] = "last"
+    """Pictures as large as at the end of the recipe's schedule throughout, or as the schedule has them."""
+    batch_size: int | None = None
+    """Views a step; by default the recipe's."""
+    device: Literal["cpu", "cuda"] | None = None
+    """Where to run; by default the GPU if there is one."""
+    engine: Engine = "auto"
+    """Of the cases on the fast path."""
+    cache: Hash3DConfig = field(default_factory=Hash3DConfig)
+    """Our feature reuse."""
+    seed: int = 0
+    """Makes cameras, noise, initialisation and the cache's draws."""
+    steps: int = 64
+    """Measured steps of each case."""
+    warm_up: int = 32
+    """Steps before, which are not measured: kernels are built, and cells are first visited."""
+    block: int = 8
+    """Steps of a case before the next has its turn."""
+    commit: str | None = None
+    """Of this code, for the page; by default what git says."""
+    json: Path | None = None
+    """A file for all numbers."""
+    out: Path | None = None
+    """A page PAGE.md for the tables; text around them stays."""
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, print, write. Returns the exit code."""
+    options = tyro.cli(Bench, prog="hash3d bench", args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+    check(options)
+    console = Console(stderr=True, highlight=False)
+    with tempfile.TemporaryDirectory() as temporary:
+        recipe = build_recipe(options, Path(temporary))
+        models = load_models(options, recipe)
+    wanted = Plan(steps=options.steps, warm_up=options.warm_up, block=options.block, engine=options.engine)
+    measurement = measure(recipe, options.stage - 1, models, wanted, say=lambda line: console.print(line, markup=False))
+    show(options, arguments, measurement, recipe)
+    return 0
+
+
+def check(options: Bench) -> None:
+    """Raise `ValueError` for a mistake that would show only after the measurement, or not at all."""
+    for name, least in (("steps", 2), ("warm_up", 1), ("block", 1), ("batch_size", 1)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise ValueError(f"Expected --{name.replace('_', '-')} to be at least {least}, but got {value}.")
+    require_device(device_of(options))
+    records(options.engine, torch.device(device_of(options)))
+    if options.out is not None and options.out.suffix != ".md":
+        raise ValueError(f"Expected --out to be a page that ends in .md, but got {options.out}.")
+    if options.out is not None and options.out.exists():
+        with_measured(options.out.read_text(), "")
+    for path in (options.out, options.json):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise ValueError(f"Expected {path} to lie in an existing folder. Make {path.absolute().parent} first.")
+
+
+def device_of(options: Bench) -> str:
+    """The device's name."""
+    return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def build_recipe(options: Bench, folder: Path) -> Recipe:
+    """The recipe of the system, on inputs of our own where none are given; `folder` is for a drawn picture."""
+    system = find_system(options.system)
+    for name in ("image", "prompt"):
+        if getattr(options, name) is not None and name not in system.inputs:
+            raise ValueError(f"Expected no --{name}: {system.name} starts from {' and '.join(system.inputs)} alone.")
+    two = system.inputs == ("image", "prompt")
+    if options.text_prior is not None and not two:
+        raise ValueError(f"Expected no --text-prior: {system.name} asks one diffusion model.")
+    given: dict[str, Any] = {
+        name: getattr(options, name) or (draw_disc(folder) if name == "image" else PROMPT) for name in system.inputs
+    }
+    names = [options.prior or system.embedded, *([options.text_prior or default_text(options)] if two else [])]
+    folders = [
+        random_prior(system, place, device_of(options)) if name == RANDOM else name for place, name in enumerate(names)
+    ]
+    if two:
+        given["text_prior"] = folders[1]
+    recipe = system.recipe(prior=folders[0], cache=options.cache, scale=options.scale, seed=options.seed, **given)
+    if not 1 <= options.stage <= len(recipe.stages):
+        raise ValueError(f"Expected --stage to be 1 to {len(recipe.stages)} for this recipe, but got {options.stage}.")
+    if options.sizes == "last":
+        recipe = each_stage(recipe, steady)
+    size = options.batch_size
+    return recipe if size is None else each_stage(recipe, lambda stage: with_batch(stage, size))
+
+
+def default_text(options: Bench) -> str:
+    """The second diffusion model: of the first one's kind."""
+    return RANDOM if options.prior == RANDOM else "mini-sd"
+
+
+def random_prior(system: SystemInfo, place: int, device: str) -> str:
+    """The folder of a full-size prior with random weights; one that is there from before is taken."""
+    name = LAYOUTS[system.inputs][place]
+    folder = Path(tempfile.gettempdir()) / "hash3d-random-priors" / name
+    write_random_prior(name, folder, device=device)
+    return str(folder)
+
+
+def draw_disc(folder: Path) -> Path:
+    """A red disc on a transparent ground."""
+    picture = Image.new("RGBA", (PICTURE_SIZE, PICTURE_SIZE), (255, 255, 255, 0))
+    margin = PICTURE_SIZE // 5
+    ImageDraw.Draw(picture).ellipse((margin, margin, PICTURE_SIZE - margin, PICTURE_SIZE - margin), fill=(200, 40, 40))
+    picture.save(folder / "disc.png")
+    return folder / "disc.png"
+
+
+def load_models(options: Bench, recipe: Recipe) -> Models:
+    """The diffusion models in memory, the picture in their framing, and the start of a second stage."""
+    device = torch.device(device_of(options))
+    prior = load_prior(recipe, device)
+    previous = None
+    if options.stage == 2:
+        generator = torch.Generator().manual_seed(recipe.seed)
+        previous = build_model(recipe, 0, None, generator).to(device)
+    return Models(
+        prior=prior,
+        text_prior=load_text_prior(recipe, device),
+        picture=None if recipe.image is None else frame_reference(recipe, prior, recipe.image),
+        previous=previous,
+    )
+
+
+def show(options: Bench, arguments: list[str], measurement: Measurement, recipe: Recipe) -> None:
+    """Print the table, and write the files that are wanted."""
+    rows = figures(measurement)
+    table = Table(*HEADS, box=None)
+    for column in table.columns:
+        column.no_wrap = True
+    for row in rows:
+        table.add_row(*cells(row))
+    console = Console(highlight=False, width=WIDTH)
+    console.print(table)
+    for row in rows:
+        if row.note:
+            console.print(f"{row.name}: {row.note}.", markup=False)
+    account = accounted(options, arguments, recipe)
+    if options.json:
+        write_text(options.json, json.dumps(as_json(account, measurement, rows), indent=1) + "\n")
+    if options.out:
+        title = f"hash3d bench {options.system}"
+        write_measured(options.out.with_suffix(""), title, QUESTION, page_lines(account, measurement, rows))
+
+
+def accounted(options: Bench, arguments: list[str], recipe: Recipe) -> dict[str, Any]:
+    """Where, when and how it was measured."""
+    machine = describe_machine(Path(), device_of(options), commit=options.commit or commit()).account()
+    stage = recipe.stages[options.stage - 1]
+    sizes = ", ".join(sorted({f"{value:.0f}" for _, value in stage.size.knots}))
+    about = (
+        f"Stage {options.stage} of {recipe.system}, {stage.cameras.batch_size} views of {sizes} pixels a step, "
+        f"{torch.get_num_threads()} CPU threads, seed {options.seed}, fast cases on the engine {options.engine!r}."
+    )
+    command = shlex.join(["hash3d", "bench", *arguments])
+    return {**machine, "command": command, "about": about, "versions": versions(), "system": recipe.system}
+
+
+def commit() -> str:
+    """Of the working copy that this code lies in, "unknown" outside one."""
+    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
