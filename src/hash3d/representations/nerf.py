@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from hash3d.representations.encodings import FrequencyConfig, HashGridConfig
 from hash3d.representations.field import FieldSamples
 from hash3d.representations.optimizer import ParameterGroup, build_adam, set_learning_rates
+from hash3d.representations.relu_network import value_and_gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,15 +201,15 @@ class Nerf(nn.Module):
             places = points if moving else points.detach().requires_grad_()
             blob = self._blob(places)
             (blob_slope,) = torch.autograd.grad(blob.sum(), places, create_graph=moving)
-            features, slope_of = self.encoding.forward_and_slope(self._in_unit_cube(points))
-            features = features if features.requires_grad else features.requires_grad_()
-            raw = self.density_network(features)[:, 0] + (blob if moving else blob.detach())
+        features, slope_of = self.encoding.forward_and_slope(self._in_unit_cube(points))
+        raw, by_features = value_and_gradient(self.density_network, features)
+        raw = raw + (blob if moving else blob.detach())
+        with torch.enable_grad():
+            raw = raw if raw.requires_grad else raw.requires_grad_()
             density = self._activated(raw)
-            by_raw, by_features = torch.autograd.grad(density.sum(), (raw, features), create_graph=training)
-        if not training:
-            features, density = features.detach(), density.detach()
-        by_encoding = slope_of(by_features) * (0.5 / self.radius)
-        return features, density, by_raw[:, None] * blob_slope + by_encoding
+            (by_raw,) = torch.autograd.grad(density.sum(), raw, create_graph=training)
+        slope = by_raw[:, None] * (blob_slope + slope_of(by_features) * (0.5 / self.radius))
+        return features, density if training else density.detach(), slope
 
     def _central_slope(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Central differences of the density along the axes, times twice the distance (only the direction counts)."""

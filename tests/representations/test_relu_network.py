@@ -1,0 +1,52 @@
+"""The gradient that comes with a network's value is autograd's, and so are the derivatives of both."""
+
+import pytest
+import torch
+from torch import nn
+
+from hash3d.representations.nerf import network
+from hash3d.representations.relu_network import value_and_gradient
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def case(hidden: list[int]) -> tuple[nn.Sequential, torch.Tensor]:
+    layers = network([5, *hidden, 1], seeded()).double()
+    return layers, torch.randn(30, 5, generator=seeded(1), dtype=torch.float64, requires_grad=True)
+
+
+@pytest.mark.parametrize("hidden", [[7], [7, 6], [8, 7, 6]])
+def test_value_gradient_and_the_derivatives_of_both_are_autograds(hidden):
+    layers, inputs = case(hidden)
+    learners = [inputs, *layers.parameters()]
+    expected = layers(inputs)[:, 0]
+    (slope,) = torch.autograd.grad(expected.sum(), inputs, create_graph=True)
+    results = []
+    for value, gradient in ((expected, slope), value_and_gradient(layers, inputs)):
+        above = [torch.randn(each.shape, generator=seeded(2), dtype=torch.float64) for each in (value, gradient)]
+        derivatives = torch.autograd.grad((value, gradient), learners, above, create_graph=True)
+        # Once more, of everything that is not constant between the kinks.
+        total = sum(each.square().sum() for each in derivatives)
+        results.append([value, gradient, *derivatives, *torch.autograd.grad(total, learners)])
+    for found, wanted in zip(*reversed(results), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_a_gradient_alone_or_a_value_alone_can_be_learnt():
+    layers, inputs = case([7, 6])
+    for chosen in (0, 1):
+        grads = torch.autograd.grad(value_and_gradient(layers, inputs)[chosen].sum(), list(layers.parameters()))
+        expected = layers(inputs)
+        if chosen:
+            (expected,) = torch.autograd.grad(expected.sum(), inputs, create_graph=True)
+        for found, wanted in zip(grads, torch.autograd.grad(expected.sum(), list(layers.parameters())), strict=True):
+            torch.testing.assert_close(found, wanted)
+
+
+def test_no_inputs_have_no_values():
+    layers, inputs = case([7])
+    value, gradient = value_and_gradient(layers, inputs[:0])
+    assert value.shape == (0,)
+    assert gradient.shape == (0, 5)
