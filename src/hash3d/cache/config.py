@@ -56,10 +56,12 @@ class Hash3DConfig:
     run, features of the first fog spoil what comes later."""
     max_bytes: int = 2 * GIBIBYTE
     """Memory that the entries may hold; never exceeded, the oldest leave first. It is allocated with the first entry,
-    no more than `max_age` lets come together; on a CPU the system counts what is in use."""
+    no more than `max_age` lets come together; on a CPU the system counts what is in use. A checkpoint is a copy on the
+    host while it is written."""
     storage: Storage = "full"
     """Features in their own dtype, or in 8 bits with a scale for each channel: twice as many of half precision in the
-    same memory, each up to half a step of its channel's 127 off."""
+    same memory, each number up to half a step of its channel's 127 off. With the embedded prior (mini-zero123, 24 hits
+    at each of the last three cuts) that moves a prediction by 0.0003 to 0.0006 of its norm; reuse moves it by 0.2."""
     guard: GuardConfig = field(default_factory=GuardConfig)
     """Warm-up, audits, and a bound on their error."""
     seed: int = 0
