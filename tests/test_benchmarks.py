@@ -1,4 +1,4 @@
-"""The benchmark of the nine systems, with tiny priors on a CPU."""
+"""The benchmarks, with tiny priors on a CPU: that of the nine systems, and those of the guidance alone."""
 
 import json
 import runpy
@@ -58,3 +58,43 @@ def test_a_system_that_fails_has_a_row_and_stops_no_other(run, tmp_path):
     assert code == 1
     assert ["vae/config.json" in row.get("error", "") for row in rows] == [True, True, False, False]
     assert "ValueError: Expected the prior" in page.read_text()
+
+
+@pytest.fixture
+def measure(monkeypatch, tmp_path):
+    """Runs a script of the guidance alone; gives the rows of its JSON and the page."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def measure(script, *options):
+        files = {"--folder": tmp_path, "--json": tmp_path / "rows.json", "--write": tmp_path / "page.md"}
+        given = [str(each) for pair in files.items() for each in pair]
+        tiny = ["--tiny", "--device", "cpu", "--repeats", "2", "--priors", "stable-zero123"]
+        monkeypatch.setattr(sys, "argv", [script, *tiny, *given, *options])
+        with torch.random.fork_rng(devices=[]):
+            runpy.run_path(str(BENCHMARKS / script), run_name="__main__")
+        return json.loads((tmp_path / "rows.json").read_text())["rows"], (tmp_path / "page.md").read_text()
+
+    return measure
+
+
+def test_the_parts_of_a_guidance_call(measure):
+    rows, page = measure("guidance.py")
+    by_part = {row["part"]: row for row in rows}
+    passes = [by_part[f"U-Net, {kind}"] for kind in ("full", "shallow at i = 10", "shallow at the last cut")]
+    # A shallow pass from a full pass's own feature gives the same, and one engine is as exact as itself.
+    assert [row["error"] for row in passes] == [0.0, 0.0, 0.0]
+    assert by_part["encoder, 64, and gradient"]["cosine"] == pytest.approx(1.0)
+    hit = by_part["cache, a hit"]
+    parts = [by_part[f"cache, {kind}"]["ms"]["median"] for kind in ("key and lookup", "blend of 3")]
+    assert hit["median"] == pytest.approx(sum(parts))
+    assert hit["share_of_full"]["eager"] == pytest.approx(hit["median"] / passes[0]["ms"]["median"])
+    assert page.count("| stable-zero123 | U-Net, full |") == 1
+
+
+def test_scaling_fills_the_table_as_far_as_memory_goes(measure):
+    rows, page = measure("scaling.py", "--batches", "1", "3", "--entries", "5", "40", "100000", "--max-gib", "0.001")
+    assert [row["views"] for row in rows if "views" in row] == [1, 3, 1, 3]
+    held = [(row["kind"], row["entries"]) for row in rows if "entries" in row]
+    # A full call adds an entry, and a bucket holds three; the largest table does not fit.
+    assert held == [("full", 5), ("full", 40), ("reused", 5), ("reused", 40)]
+    assert "| stable-zero123 | eager | reused |" in page
