@@ -13,9 +13,10 @@ from hash3d.rendering._torch_raster import Projected, barycentric, edge_function
 from hash3d.rendering.antialias import antialias
 from hash3d.rendering.base import Render
 from hash3d.rendering.shading import Shading
+from hash3d.representations.backends import uses_triton
 from hash3d.representations.mesh import Mesh, Surface, SurfacePoints
 
-RasterBackend = Literal["auto", "torch", "nvdiffrast"]
+RasterBackend = Literal["auto", "torch", "triton", "nvdiffrast"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class RasterRendererConfig:
     antialias: bool = True
     """Blend pixels across silhouettes. Without it no outline has a gradient."""
     backend: RasterBackend = "auto"
-    """What finds the visible faces. auto: nvdiffrast on CUDA if it is installed, else torch."""
+    """What finds the visible faces. auto: on CUDA nvdiffrast or else Triton if they are installed, else torch."""
 
     def __post_init__(self) -> None:
         if self.near <= 0.0:
@@ -126,7 +127,11 @@ def _see(mesh: Mesh, cameras: Cameras, view: int, config: RasterRendererConfig) 
     projected = project(mesh, cameras[view], config.near)
     size = (cameras.width, cameras.height)
     with torch.no_grad():
-        match pick_raster_backend(config.backend, mesh.vertices.device):
+        match pick_raster_backend(config.backend, mesh.vertices):
+            case "triton":
+                from hash3d.rendering._triton_raster import visible_faces_triton
+
+                seen = visible_faces_triton(projected, size).flatten()
             case "nvdiffrast":
                 from hash3d.rendering._nvdiffrast import visible_faces_nvdiffrast
 
@@ -161,13 +166,15 @@ def _paint(
     return antialias(image, nearest, view.projected, view.points.mesh.edges)
 
 
-def pick_raster_backend(backend: RasterBackend, device: torch.device) -> RasterBackend:
-    """The backend for tensors on `device`; an explicit choice that cannot run there is an error."""
+def pick_raster_backend(backend: RasterBackend, like: Tensor) -> RasterBackend:
+    """The backend for tensors such as `like`; an explicit choice that cannot run there is an error."""
     if backend == "auto":
-        return "nvdiffrast" if device.type == "cuda" and find_spec("nvdiffrast") is not None else "torch"
-    if backend == "nvdiffrast" and device.type != "cuda":
+        if like.is_cuda and find_spec("nvdiffrast") is not None:
+            return "nvdiffrast"
+        return "triton" if uses_triton("auto", like) else "torch"
+    if backend == "nvdiffrast" and not like.is_cuda:
         raise ValueError(
-            f"The mesh backend 'nvdiffrast' needs tensors on cuda, but the surface is on {device}. Move the surface, "
-            f"or choose the backend 'auto'."
+            f"The mesh backend 'nvdiffrast' needs tensors on cuda, but the surface is on {like.device}. Move the "
+            f"surface, or choose the backend 'auto'."
         )
-    return backend
+    return "triton" if backend == "triton" and uses_triton("triton", like) else backend

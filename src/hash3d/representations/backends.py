@@ -1,4 +1,4 @@
-"""Which code works on a field's tensors: the PyTorch definition, or the Triton kernels that stand beside it."""
+"""Which code works on a field or a mesh: the PyTorch definition, or the Triton kernels that stand beside it."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -18,8 +18,8 @@ def uses_triton(backend: FieldBackend, like: Tensor) -> bool:
     able = like.is_cuda and like.dtype == torch.float32
     if backend == "triton" and not able:
         raise ValueError(
-            f"The field backend 'triton' needs float32 on cuda, but got {like.dtype} on {like.device}. Move the field, "
-            f"or choose the backend 'auto'."
+            f"The backend 'triton' needs float32 on cuda, but got {like.dtype} on {like.device}. Move the tensors, or "
+            f"choose the backend 'auto'."
         )
     return backend == "triton" or (backend == "auto" and able and _has_triton())
 

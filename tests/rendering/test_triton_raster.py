@@ -1,0 +1,59 @@
+"""Triton's rasteriser equals the definition: the same face at every pixel.
+
+On a GPU, or with TRITON_INTERPRET=1 on a CPU: `TRITON_INTERPRET=1 python -m pytest -m gpu` and this file.
+"""
+
+import os
+
+import pytest
+import torch
+
+from hash3d.rendering._torch_raster import Projected, visible_faces
+
+DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
+
+
+def both(screen: torch.Tensor, depths: torch.Tensor, faces: torch.Tensor, size: tuple[int, int]):
+    """The faces that the definition and the kernel see."""
+    from hash3d.rendering._triton_raster import visible_faces_triton
+
+    projected = Projected(*(each.to(DEVICE) for each in (screen, depths, faces, torch.arange(len(faces)))))
+    return visible_faces(projected, size), visible_faces_triton(projected, size)
+
+
+def test_triangles_of_all_sizes_some_beyond_the_edges():
+    generator = torch.Generator().manual_seed(0)
+    centres = 50 * torch.rand(60, 1, 2, generator=generator) - 10
+    spread = 12 * torch.rand(60, 1, 1, generator=generator) ** 3
+    screen = (centres + spread * torch.randn(60, 3, 2, generator=generator)).flatten(0, 1)
+    depths = 1.0 + torch.rand(180, generator=generator)
+    expected, found = both(screen, depths, torch.arange(180).view(60, 3), (33, 27))
+    assert (expected >= 0).float().mean() > 0.2
+    assert (expected != found).sum() <= 1  # where two faces cross, a depth's last bit may decide
+
+
+def test_no_pixel_falls_between_faces_that_share_an_edge_and_the_lowest_row_wins():
+    """A grid whose edges go through the pixel centres, all at one depth: 4 faces meet there."""
+    y, x = torch.meshgrid(torch.arange(6) * 2.0 + 0.5, torch.arange(6) * 2.0 + 0.5, indexing="ij")
+    corner = (torch.arange(5)[:, None] * 6 + torch.arange(5)).flatten()
+    upper = torch.stack([corner, corner + 1, corner + 6], dim=-1)
+    lower = torch.stack([corner + 1, corner + 7, corner + 6], dim=-1)
+    expected, found = both(torch.stack([x, y], dim=-1).view(-1, 2), torch.ones(36), torch.cat([upper, lower]), (11, 11))
+    assert (expected >= 0).all()
+    # Of weights in thirds, say, the sum may miss 1 in its last bit: the depths of two faces may differ by that.
+    assert (found >= 0).all()
+    assert (expected == found).float().mean() > 0.9
+
+
+def test_no_faces_are_seen_nowhere():
+    expected, found = both(torch.zeros(3, 2), torch.ones(3), torch.zeros(0, 3, dtype=torch.int64), (4, 3))
+    assert torch.equal(expected, found)
+
+
+def test_flat_faces_are_not_seen():
+    screen = torch.tensor([[0.0, 0.0], [8.0, 8.0], [4.0, 4.0]])
+    expected, found = both(screen, torch.ones(3), torch.tensor([[0, 1, 2]]), (8, 8))
+    assert torch.equal(found, expected)
+    assert found.max() == -1
