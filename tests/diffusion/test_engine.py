@@ -42,6 +42,34 @@ def test_an_engine_is_known_and_can_run_where_it_is_asked_for():
         records("graph", cpu)
 
 
+def test_a_recorded_batch_is_filled_to_a_power_of_two_by_its_last_view(monkeypatch):
+    engine = UNetEngine(PartialUNet(tiny_unet(), -2), "auto")
+    assert engine.filled([0, 2, 5], 8) == [0, 2, 5]  # On a CPU nothing is recorded.
+    monkeypatch.setattr("hash3d.diffusion.engine.records", lambda *_: True)
+    filled = {count: engine.filled(list(range(count)), 6) for count in range(1, 7)}
+    assert [len(rows) for rows in filled.values()] == [1, 2, 4, 4, 6, 6]
+    assert engine.filled([0, 2, 5], 8) == [0, 2, 5, 5]
+
+
+def test_views_of_a_filled_batch_get_what_they_get_alone(monkeypatch):
+    unet = tiny_unet()
+    inputs = unet_inputs(unet, views=3)
+    places = {"elevation": 0.0, "azimuth": [0.0, 90.0, 180.0], "radius": 1.0}
+    results = []
+    for fill in (False, True):
+        cache = apply_hash3d(unet, Hash3DConfig())
+        if fill:
+            fill_up = lambda self, rows, count: rows + rows[-1:] * (4 - len(rows))  # noqa: E731
+            monkeypatch.setattr(UNetEngine, "filled", fill_up)
+        for azimuths in (places["azimuth"], [0.0, 270.0, 180.0]):  # All miss; then two hit, and one misses.
+            with torch.no_grad(), cache.view(**{**places, "azimuth": azimuths}, timestep=400):
+                prediction = unet(**inputs).sample
+        results.append(prediction)
+        assert (cache.statistics.full, cache.statistics.shallow) == (4, 2)
+        remove_hash3d(unet)
+    assert torch.allclose(*results, atol=1e-6)  # Sums over a larger batch may round in another order.
+
+
 def test_an_accelerated_unet_predicts_the_same_refuses_a_cache_and_can_be_left():
     unet = tiny_unet()
     inputs = unet_inputs(unet)

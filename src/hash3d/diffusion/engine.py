@@ -60,6 +60,17 @@ class UNetEngine:
         """The model."""
         return self.partial.unet
 
+    def filled(self, rows: list[int], count: int) -> list[int]:
+        """The views to run for the views `rows` of a batch of `count`, those first.
+
+        Where passes are recorded, the last one is repeated up to a power of two or the whole batch, so that a few
+        recordings serve every mixture.
+        """
+        if not records(self.engine, self.unet.conv_in.weight.device):
+            return rows
+        size = min(count, 1 << (len(rows) - 1).bit_length())
+        return rows + rows[-1:] * (size - len(rows))
+
     def plain_pass(self, inputs: Inputs) -> Tensor:
         """The prediction [N, C, h, w]."""
         return self._run("plain", inputs)[0].clone()

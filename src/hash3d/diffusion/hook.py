@@ -1,6 +1,7 @@
 """Hash3D on an unmodified diffusers U-Net, in two lines: `apply_hash3d`, then `with cache.view(...)` around each call.
 
-The hook lives in diffusers' `HookRegistry`; `remove_hash3d` leaves the U-Net as it was.
+The hook lives in diffusers' `HookRegistry`; `remove_hash3d` leaves the U-Net as it was. On a GPU its passes are
+recorded and replayed (`engine`); `accelerate_unet` does that alone, without a cache.
 """
 
 import inspect
@@ -13,8 +14,11 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor
 
 from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig
+from hash3d.transfer import to_device
 
+from .engine import Engine, UNetEngine, adapter_state
 from .partial_unet import PartialUNet
+from .recording import Inputs
 
 HOOK_NAME = "hash3d"
 _PARAMETERS = list(inspect.signature(UNet2DConditionModel.forward).parameters)[1:]
@@ -26,12 +30,16 @@ _UNSUPPORTED = (
 """Inputs that the shallow pass does not model (ControlNet, T2I-Adapter): such calls run in full."""
 
 
-def apply_hash3d(unet: UNet2DConditionModel, config: CacheConfig | FeatureCache | None = None) -> FeatureCache:
+def apply_hash3d(
+    unet: UNet2DConditionModel, config: CacheConfig | FeatureCache | None = None, *, engine: Engine = "auto"
+) -> FeatureCache:
     """Let a U-Net reuse deep features across views and timesteps. Outside `cache.view` nothing changes.
 
     Args:
         unet: any diffusers `UNet2DConditionModel`; it is not modified but for a hook.
         config: a `Hash3DConfig`, a `DeepCacheConfig`, or a cache already built; None is `Hash3DConfig()`.
+        engine: how the passes run inside `cache.view`. "auto" records them on a CUDA device (the weights' memory format
+            becomes channels last); "eager" leaves them to PyTorch. See `hash3d.diffusion.engine`.
 
     Returns:
         The cache: its `view` goes around each call, its `statistics` say what was reused.
@@ -45,12 +53,24 @@ def apply_hash3d(unet: UNet2DConditionModel, config: CacheConfig | FeatureCache 
         ...     noise_pred = pipe.unet(latents, 500, encoder_hidden_states=embeddings).sample
         >>> remove_hash3d(pipe.unet)
     """
+    cache = config if isinstance(config, FeatureCache) else (config or Hash3DConfig()).build()
+    _register(unet, Hash3DHook(cache, UNetEngine(PartialUNet(unet, cache.cut), engine)))
+    return cache
+
+
+def accelerate_unet(unet: UNet2DConditionModel, *, engine: Engine = "auto") -> None:
+    """Run a U-Net's calls without gradients by an engine, without a cache, until `remove_hash3d`.
+
+    Raises `ValueError` if the U-Net has a cache or an engine already.
+    """
+    _register(unet, EngineHook(UNetEngine(PartialUNet(unet, -1), engine)))
+
+
+def _register(unet: UNet2DConditionModel, hook: ModelHook) -> None:
     registry = HookRegistry.check_if_exists_or_initialize(unet)
     if registry.get_hook(HOOK_NAME) is not None:
         raise ValueError("Expected a U-Net without a cache, but it has one. Call remove_hash3d(unet) first.")
-    cache = config if isinstance(config, FeatureCache) else (config or Hash3DConfig()).build()
-    registry.register_hook(Hash3DHook(cache, PartialUNet(unet, cache.cut)), HOOK_NAME)
-    return cache
+    registry.register_hook(hook, HOOK_NAME)
 
 
 def remove_hash3d(unet: UNet2DConditionModel) -> None:
@@ -64,28 +84,49 @@ def remove_hash3d(unet: UNet2DConditionModel) -> None:
         unet.__dict__.pop("forward", None)
 
 
-class Hash3DHook(ModelHook):  # type: ignore[misc]
-    """Replaces the forward of a U-Net inside a `view` block: views that hit run shallow, the others in full."""
+class EngineHook(ModelHook):  # type: ignore[misc]
+    """Replaces the forward of a U-Net by passes of an engine."""
 
-    def __init__(self, cache: FeatureCache, partial: PartialUNet) -> None:
+    def __init__(self, engine: UNetEngine) -> None:
         super().__init__()
-        self.cache, self.partial = cache, partial
+        self.engine = engine
         self._inside = False
 
     def new_forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
         """One U-Net call."""
         inputs = {**dict(zip(_PARAMETERS, args, strict=False)), **kwargs}
-        modelled = all(inputs.get(name) is None for name in _UNSUPPORTED)
-        if self._inside or not self.cache.in_view or not modelled:
+        return_dict = inputs.pop("return_dict", True)
+        given = {name: value for name, value in inputs.items() if value is not None}
+        if self._inside or not self.serves(given):
             return self.fn_ref.original_forward(*args, **kwargs)
         self._inside = True
         try:
-            prediction = self._reusing_forward(module, inputs)
+            prediction = self.predict(module, given)
         finally:
             self._inside = False
-        return UNet2DConditionOutput(sample=prediction) if inputs.get("return_dict", True) else (prediction,)
+        return UNet2DConditionOutput(sample=prediction) if return_dict else (prediction,)
 
-    def _reusing_forward(self, module: Any, inputs: dict[str, Any]) -> Tensor:
+    def serves(self, inputs: Inputs) -> bool:
+        """Whether a call is replaced: with gradients on, or with inputs that are not modelled, it is not."""
+        return not torch.is_grad_enabled() and not any(name in inputs for name in _UNSUPPORTED)
+
+    def predict(self, module: Any, inputs: Inputs) -> Tensor:
+        """The prediction [N, C, h, w]."""
+        return self.engine.plain_pass(inputs)
+
+
+class Hash3DHook(EngineHook):
+    """Replaces the forward of a U-Net inside a `view` block: views that hit run shallow, the others in full."""
+
+    def __init__(self, cache: FeatureCache, engine: UNetEngine) -> None:
+        super().__init__(engine)
+        self.cache = cache
+
+    def serves(self, inputs: Inputs) -> bool:
+        """Whether a `view` block is open, and the shallow pass models the call's inputs."""
+        return self.cache.in_view and not any(name in inputs for name in _UNSUPPORTED)
+
+    def predict(self, module: Any, inputs: Inputs) -> Tensor:
         """The prediction [S * B, C, h, w] for S branches of B views, branch by branch: `torch.cat([x] * S)`."""
         sample, count = inputs["sample"], self.cache.num_views
         if sample.shape[0] % count:
@@ -101,43 +142,45 @@ class Hash3DHook(ModelHook):  # type: ignore[misc]
         full = [row for row in range(count) if (item := found[row]) is None or item.audit]
         parts: list[tuple[list[int], Tensor]] = []
         if full:
-            prediction, computed = self._run_full(_choose(inputs, full, count))
-            by_branch = _by_branch(prediction, len(full))
+            predictions, computed = self._run_full(inputs, full)
             if audits := [(row, item) for row in full if (item := found[row]) is not None]:
-                places = [full.index(row) for row, _ in audits]
                 reused = self._reuse(inputs, [row for row, _ in audits], self.cache.read(audits, sample[:count]))
-                self.cache.audit(_by_branch(reused, len(audits)), by_branch[:, places])
-            self.cache.insert(keys, full, sample[:count], _by_branch(computed, len(full)))
-            parts.append((full, prediction))
+                places = torch.tensor([full.index(row) for row, _ in audits])
+                self.cache.audit(reused, predictions.index_select(1, to_device(places, predictions.device)))
+            self.cache.insert(keys, full, sample[:count], computed)
+            parts.append((full, predictions))
         if features is not None:
             rows = [row for row, _ in hits]
             parts.append((rows, self._reuse(inputs, rows, features)))
-        return _merge(parts, count)
+        return _merge(parts)
 
-    def _run_full(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Prediction and what is kept of it."""
-        if self.cache.mode == "noise":
-            prediction = self.partial.unet(**inputs, return_dict=False)[0]
-            return prediction, prediction
-        output, feature = self.partial.full_pass(**inputs, return_dict=False)
-        return output[0], feature
+    def _run_full(self, inputs: Inputs, rows: list[int]) -> tuple[Tensor, Tensor]:
+        """Predictions [S, M, C, h, w] of the M views `rows`, and what is kept of them."""
+        run = self.engine.filled(rows, self.cache.num_views)
+        chosen = _choose(inputs, run, self.cache.num_views)
+        prediction, kept = (self.engine.plain_pass(chosen),) * 2 if self._keeps_noise else self.engine.full_pass(chosen)
+        return _by_branch(prediction, len(run))[:, : len(rows)], _by_branch(kept, len(run))[:, : len(rows)]
 
-    def _reuse(self, inputs: dict[str, Any], rows: list[int], features: Tensor) -> Tensor:
-        """The predictions [S * M, C, h, w] of the M views `rows` from the features [S, M, ...] read for them."""
-        feature = features.flatten(0, 1)
-        if self.cache.mode == "noise":
-            return feature
-        chosen = _choose(inputs, rows, self.cache.num_views)
-        prediction: Tensor = self.partial.shallow_pass(feature, **chosen, return_dict=False)[0]
-        return prediction
+    def _reuse(self, inputs: Inputs, rows: list[int], features: Tensor) -> Tensor:
+        """The predictions [S, M, C, h, w] of the M views `rows` from the features [S, M, ...] read for them."""
+        if self._keeps_noise:
+            return features
+        run = self.engine.filled(rows, self.cache.num_views)
+        if extra := len(run) - len(rows):
+            features = torch.cat([features, features[:, -1:].expand(-1, extra, *features.shape[2:])], dim=1)
+        prediction = self.engine.shallow_pass(features.flatten(0, 1), _choose(inputs, run, self.cache.num_views))
+        return _by_branch(prediction, len(run))[:, : len(rows)]
 
-    def _signature(self, module: Any, inputs: dict[str, Any]) -> tuple[Any, ...]:
+    @property
+    def _keeps_noise(self) -> bool:
+        return self.cache.mode == "noise"
+
+    def _signature(self, module: Any, inputs: Inputs) -> tuple[Any, ...]:
         """What stored features depend on besides the key."""
         sample, context = inputs["sample"], inputs.get("encoder_hidden_states")
-        adapters = tuple(module.active_adapters()) if getattr(module, "_hf_peft_config_loaded", False) else ()
         shapes = tuple(sample.shape[1:]), None if context is None else tuple(context.shape[1:])
         branches = sample.shape[0] // self.cache.num_views
-        return sample.dtype, sample.device, shapes, branches, adapters
+        return sample.dtype, sample.device, shapes, branches, adapter_state(module)
 
 
 def _by_branch(features: Tensor, count: int) -> Tensor:
@@ -145,28 +188,28 @@ def _by_branch(features: Tensor, count: int) -> Tensor:
     return features.unflatten(0, (-1, count))
 
 
-def _choose(inputs: dict[str, Any], rows: list[int], count: int) -> dict[str, Any]:
-    """The inputs of the views `rows` out of `count`, every branch. All rows: the very same tensors."""
-    kept = {name: value for name, value in inputs.items() if name != "return_dict"}
-    if len(rows) == count:
-        return kept
+def _choose(inputs: Inputs, rows: list[int], count: int) -> Inputs:
+    """The inputs of the views `rows` out of `count`, every branch. All in order: the very same tensors."""
+    if rows == list(range(count)):
+        return inputs
     size = inputs["sample"].shape[0]
-    index = [branch * count + row for branch in range(size // count) for row in rows]
+    places = torch.tensor([branch * count + row for branch in range(size // count) for row in rows])
+    index = to_device(places, inputs["sample"].device)
 
     def choose(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: choose(item) for name, item in value.items()}
         if isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == size:
-            return value[index]
+            return value.index_select(0, index)
         return value
 
-    return {name: choose(value) for name, value in kept.items()}
+    return {name: choose(value) for name, value in inputs.items()}
 
 
-def _merge(parts: list[tuple[list[int], Tensor]], count: int) -> Tensor:
-    """Predictions of parts of the views, put back in the order of the whole batch."""
+def _merge(parts: list[tuple[list[int], Tensor]]) -> Tensor:
+    """Predictions [S, M, ...] of parts of the views as [S * B, ...], in the order of the whole batch."""
     if len(parts) == 1:
-        return parts[0][1]
-    by_branch = [_by_branch(prediction, len(rows)) for rows, prediction in parts]
+        return parts[0][1].flatten(0, 1)
     order = torch.tensor([row for rows, _ in parts for row in rows]).argsort()
-    return torch.cat(by_branch, dim=1)[:, order.to(by_branch[0].device)].flatten(0, 1)
+    together = torch.cat([predictions for _, predictions in parts], dim=1)
+    return together.index_select(1, to_device(order, together.device)).flatten(0, 1)

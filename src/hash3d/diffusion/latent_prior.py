@@ -47,7 +47,7 @@ class LatentPrior(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parts live. Read off one weight: diffusers' own property goes through all modules, at every step."""
+        """Where the parts live, read off one weight: diffusers' own property goes through all modules, at each call."""
         return torch.device(self.unet.conv_in.weight.device)
 
     @property
