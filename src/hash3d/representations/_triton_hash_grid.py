@@ -266,37 +266,19 @@ def _sum(
 ) -> None:
     points = points.contiguous()
     grid = (triton.cdiv(len(points), BLOCK), len(levels) * len(table))
+    along = points if vectors is None else vectors.contiguous()
     _sum_kernel[grid](
-        points,
-        points if vectors is None else vectors.contiguous(),
-        levels,
-        table,
-        features,
-        len(points),
-        table.shape[1],
-        *features.stride(),
-        FEATURES=len(table),
-        ALONG=vectors is not None,
-        SCATTER=scatter,
-        BLOCK=BLOCK,
-    )
+        points, along, levels, table, features, len(points), table.shape[1], *features.stride(),
+        FEATURES=len(table), ALONG=vectors is not None, SCATTER=scatter, BLOCK=BLOCK,
+    )  # fmt: skip
 
 
 def _sloped(points: Tensor, table: Tensor, levels: Tensor, cotangents: Tensor, vectors: Tensor | None = None) -> Tensor:
     points, slopes = points.contiguous(), torch.empty_like(points, memory_format=torch.contiguous_format)
+    along = points if vectors is None else vectors.contiguous()
     _slope_kernel[(triton.cdiv(len(points), BLOCK),)](
-        points,
-        points if vectors is None else vectors.contiguous(),
-        levels,
-        table.contiguous(),
-        cotangents,
-        slopes,
-        len(points),
-        table.shape[1],
-        len(levels),
-        *cotangents.stride(),
-        FEATURES=len(table),
-        ALONG=vectors is not None,
-        BLOCK=BLOCK,
-    )
+        points, along, levels, table.contiguous(), cotangents, slopes,
+        len(points), table.shape[1], len(levels), *cotangents.stride(),
+        FEATURES=len(table), ALONG=vectors is not None, BLOCK=BLOCK,
+    )  # fmt: skip
     return slopes
