@@ -13,7 +13,6 @@ import datetime
 import itertools
 import os
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch
 
 from hash3d.cache import GridConfig, Hash3DConfig, Key
 from hash3d.cache.aggregate import blended
+from hash3d.cli.bench import commit
 from hash3d.markdown import markdown_table
 
 ENTRIES = (10, 100, 1_000, 10_000)
@@ -127,12 +127,11 @@ def device_table() -> list[str]:
 
 def page(options: argparse.Namespace, on_host: Sequence[str], on_device: Sequence[str]) -> str:
     """The tables, and how they came about."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
     gpu = torch.cuda.get_device_name() if on_device else "no GPU"
     lines = [
         "# What the cache itself costs",
         "",
-        f"`python benchmarks/table_cost.py --repeats {options.repeats}`, commit {commit.stdout.strip()}, {gpu}, "
+        f"`python benchmarks/table_cost.py --repeats {options.repeats}`, commit {options.commit or commit()}, {gpu}, "
         f"{os.cpu_count()} CPU cores, torch {torch.__version__}, {datetime.date.today()}. Microseconds.",
         "",
         f"The host's bookkeeping for a call of one view on a full table; medians of {options.repeats} calls, of which",
@@ -156,6 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", type=Path)
     parser.add_argument("--repeats", type=int, default=4000)
+    parser.add_argument("--commit", help="by default what git says")
     options = parser.parse_args()
     found = page(options, host_table(options.repeats), device_table() if torch.cuda.is_available() else [])
     print(found)

@@ -5,9 +5,12 @@ from dataclasses import dataclass, replace
 
 from hash3d.cache import RELEASED, CacheConfig, DeepCacheConfig
 from hash3d.diffusion.engine import Engine
+from hash3d.rendering.splat import SplatRendererConfig
+from hash3d.representations.encodings import HashGridConfig
+from hash3d.representations.nerf import NerfConfig
 from hash3d.schedules import Schedule, constant
 from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage
+from hash3d.training.stage import RendererConfig, Stage
 from hash3d.training.trainer import GENERATORS, STAGE_SEEDS
 
 from .share import Draws, nearest_probability, reuse_share
@@ -66,8 +69,23 @@ def each_stage(recipe: Recipe, change: Callable[[Stage], Stage]) -> Recipe:
 
 
 def recipe_of(case: Case, recipe: Recipe) -> Recipe:
-    """The recipe with a case's cache in every stage, and all else as it was."""
-    return replace(each_stage(recipe, lambda stage: replace(stage, cache=None)), cache=case.cache)
+    """The recipe with a case's cache in every stage; an eager case has all of it in plain PyTorch."""
+    change = plain if case.engine == "eager" else lambda stage: stage
+    return replace(each_stage(recipe, lambda stage: replace(change(stage), cache=None)), cache=case.cache)
+
+
+def plain(stage: Stage) -> Stage:
+    """The stage with the PyTorch definitions of fields, rays and triangles in place of their kernels."""
+    representation, renderer = stage.representation, stage.renderer
+    if isinstance(representation, NerfConfig) and isinstance(representation.encoding, HashGridConfig):
+        encoding = replace(representation.encoding, backend="torch")
+        return replace(stage, representation=replace(representation, encoding=encoding), renderer=in_torch(renderer))
+    return replace(stage, renderer=in_torch(renderer))
+
+
+def in_torch(renderer: RendererConfig) -> RendererConfig:
+    """A renderer's definition; splats keep their library, whose definition is for tests alone."""
+    return renderer if isinstance(renderer, SplatRendererConfig) else replace(renderer, backend="torch")
 
 
 def steady(stage: Stage) -> Stage:
