@@ -98,7 +98,8 @@ def magic123(weight: float) -> tuple[Facts, ...]:
             extra={**by_text, "renderer.samples_per_ray": 256},
         ),
         Facts(
-            **guided, size={0: 512}, reference={0: 512}, losses={**common, "mask": 100.0, "normal_consistency": 1000.0},
+            **guided, size={0: 512}, reference={0: 512},
+            losses={**common, "mask_entropy": 100.0, "normal_consistency": 1000.0},
             representation={"radius": 1.0, "values_lr": 0.001, "offsets_lr": 0.001, "colors_lr": 0.001},
             extra=by_text,
         ),
@@ -116,13 +117,15 @@ DREAMFUSION = Facts(
 
 
 def latent_nerf(frequencies: bool) -> tuple[Facts, ...]:
-    encoding = {"encoding.num_frequencies": 6} if frequencies else {"encoding.start_level": None}
+    rates, layers, width = (0.001, 3, 96) if frequencies else (0.01, 1, 64)
+    networks = {"density_lr": rates, "color_lr": rates, "hidden_layers": layers, "hidden_width": width}
+    encoding = {"encoding.num_frequencies": 6} if frequencies else {"encoding.start_level": None, "encoding_lr": 0.01}
     return (
         Facts(
             steps=10_000, size={0: 64, 4999: 64, 5000: 256}, scale=101.0, timesteps=WIDE,
             cameras={**CLOSE, "radius_range": (1.0, 1.5)}, losses={"guidance": 1.0, "sparsity": 5e-4},
-            representation={**GRID, "lr_decay": 0.1, "lr_steps": 10_000, "warmup_steps": 100, "adam_eps": 1e-15,
-                            "radius": 1.0, "hidden_layers": 1, "channels": 4, "color_activation": "none",
+            representation={**networks, "lr_decay": 0.1, "lr_steps": 10_000, "warmup_steps": 100, "adam_eps": 1e-15,
+                            "radius": 1.0, "channels": 4, "color_activation": "none",
                             "density_activation": "trunc_exp", "blob_scale": 5.0, "blob_std": 0.2, **encoding},
             extra={"guidance.rendered": "latents", "background.color_activation": "none"},
         ),
@@ -158,7 +161,7 @@ def magic3d(mesh_steps: int) -> tuple[Facts, ...]:
             timesteps=dict.fromkeys((0, 50, 200, 500, 2000), (20, 500)),
             representation={"radius": 2.0, "values_lr": 0.01, "offsets_lr": 0.01, "colors_lr": 0.01},
             losses={"guidance": 1.0, "normal_consistency": 10_000.0},
-            extra={**lit, "shading.albedo_until": 0},
+            extra={**lit, "shading.albedo_until": 0, "background.lr": 0.01},
         ),
     )  # fmt: skip
 

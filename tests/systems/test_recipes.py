@@ -1,6 +1,7 @@
 """The recipes: at full scale their sources' numbers, at mini scale a whole run, and short files."""
 
 import json
+import math
 import operator
 from pathlib import Path
 
@@ -93,6 +94,27 @@ def test_learning_rates_and_the_rest(name, scale, number):
     missing = [path for path in facts.extra if getattr(stage, path.split(".")[0]) is None]
     assert not missing
     assert {path: value(stage, path) for path in facts.extra} == facts.extra
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "size"),
+    [("sds_gs", "mini", 0.5), ("sds_gs", "released", 1.0), ("gaussiandreamer", "mini", 0.5),
+     ("gaussiandreamer", "released", 1.6)],
+)  # fmt: skip
+def test_a_start_has_the_size_of_its_scale(name, scale, size, tmp_path):
+    """GaussianDreamer makes Shap-E's shapes 1.6 times as large, threestudio's Gaussian extension leaves them."""
+    by_file, by_text = (recipe_of(name, scale=scale, start=start) for start in (tmp_path / "cloud.ply", tmp_path))
+    assert (by_file.start.radius, by_text.start.scale) == (size, size)
+    assert (by_file.start.growth is not None) == (by_text.start.growth is not None) == (name == "gaussiandreamer")
+    cameras = by_file.stage.cameras
+    if scale == "mini":  # A ball of this radius is wholly in the picture.
+        assert size < cameras.radius * math.sin(math.radians(0.5 * cameras.fov_y))
+
+
+def test_what_a_recipe_does_not_know_is_an_error():
+    for unknown in ({"step": 3}, {"framming": "keep"}):
+        with pytest.raises(TypeError, match=next(iter(unknown))):
+            recipe_of("zero123_gs", **unknown)
 
 
 def test_gaussiandreamer_bounds_its_gradient():

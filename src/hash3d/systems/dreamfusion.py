@@ -5,7 +5,8 @@ numbers are the same. Its small shifts of the camera's place, aim and up directi
 Mini scale: the embedded prior on a CPU, tuned on its own.
 """
 
-from hash3d.cache import CacheConfig
+from typing import Unpack
+
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.rendering.shading import ShadingConfig
@@ -15,10 +16,10 @@ from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
+from hash3d.systems.mini_field import MINI_SURFACE, mini_field
 from hash3d.systems.sds_gs import SHOWN_ELEVATION, TEXT_DRAWS
-from hash3d.systems.stages import stages_at
+from hash3d.systems.stages import Choices, recipe_at
 from hash3d.systems.zero123_gs import DRAWS
-from hash3d.systems.zero123_nerf import MINI_SURFACE, mini_field
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
 from hash3d.training.stage import Stage
@@ -62,25 +63,14 @@ def mini(steps: int = MINI_STEPS) -> Stage:
     )
 
 
-def recipe(
-    *,
-    prompt: str,
-    prior: str,
-    cache: CacheConfig | None,
-    negative_prompt: str = "",
-    scale: str | None = None,
-    steps: int | None = None,
-    seed: int = 0,
-) -> Recipe:
+def recipe(*, prompt: str, negative_prompt: str = "", **choices: Unpack[Choices]) -> Recipe:
     """The recipe for a text. Full-scale schedules do not stretch with `steps`."""
-    stages = stages_at(scale, prior, steps, mini=mini, supplement=supplement)
-    return Recipe.of(
-        stages,
-        cache=cache,
+    return recipe_at(
+        choices,
+        mini=mini,
+        supplement=supplement,
         system=NAME,
-        prior=prior,
         prompt=prompt,
         negative_prompt=negative_prompt,
         reference_elevation=SHOWN_ELEVATION,
-        seed=seed,
     )

@@ -1,15 +1,19 @@
 """DreamGaussian: one image to Gaussians by SDS with Zero123, then to a textured mesh by denoised pictures.
 
-Full scale: dreamgaussian 69a3c70 with the released Hash3D's image_sai_hash3d.yaml (cc48922). Its views are at whole
-degrees and its gradients clipped by norm, which is not done here; in its second stage DeepCache never got to work, here
-it does. The supplement lets the points start on a sphere; both fill the ball here, as the code does.
+Full scale: dreamgaussian 69a3c70 with the released Hash3D's image_sai_hash3d.yaml (cc48922). The supplement lets the
+points start on a sphere; both fill the ball here, as the code does. In its second stage DeepCache never got to work,
+here it does. Not as there: views are not at whole degrees, half of the elevations are uniform on the sphere, and their
+range does not widen with the picture's elevation, which is 5 degrees by default, there 0; gradients are not clipped by
+norm; no last round removes what is large; a mesh of too many faces is made on a coarser grid, not decimated; the second
+stage renders at one size, and counts all pixels of the known view, there those of the object that face the camera.
 Mini scale: the embedded prior on a CPU, tuned on its own.
 """
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
-from hash3d.cache import CacheConfig, DeepCacheConfig
+from hash3d.cache import DeepCacheConfig
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.export.isosurface import IsosurfaceConfig
 from hash3d.guidance.denoise import DenoiseGuidanceConfig
@@ -23,7 +27,7 @@ from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.representations.textured_mesh import TexturedMeshConfig
 from hash3d.schedules import constant, ramp
 from hash3d.systems import zero123_gs
-from hash3d.systems.stages import stages_at
+from hash3d.systems.stages import Choices, recipe_at
 from hash3d.systems.zero123_gs import DRAWS
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
@@ -91,26 +95,14 @@ def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
     return first, mesh
 
 
-def recipe(
-    *,
-    image: Path,
-    prior: str,
-    cache: CacheConfig | None,
-    scale: str | None = None,
-    steps: int | None = None,
-    seed: int = 0,
-    elevation: float = 5.0,
-    framing: Framing = "auto",
-) -> Recipe:
+def recipe(*, image: Path, elevation: float = 5.0, framing: Framing = "auto", **choices: Unpack[Choices]) -> Recipe:
     """The recipe for a picture; full-scale schedules do not stretch with `steps`, which is of both stages."""
-    stages = stages_at(scale, prior, steps, mini=mini, supplement=supplement)
-    return Recipe.of(
-        stages,
-        cache=cache,
+    return recipe_at(
+        choices,
+        mini=mini,
+        supplement=supplement,
         system=NAME,
-        prior=prior,
         image=image,
         framing=framing,
         reference_elevation=elevation,
-        seed=seed,
     )

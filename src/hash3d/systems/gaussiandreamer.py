@@ -2,15 +2,18 @@
 
 Full scale: GaussianDreamer 76a38ff with the released Hash3D's gaussiandreamer-sd-hash3d.yaml (cc48922), which starts
 from Shap-E: pass its folder, or another shape, as `start`. The supplement's learning rate of 0.001 stands in that file,
-but its code does not read it. The sparsity of the depth is not here.
+but its code does not read it. Not as there: no sparsity of the depth; no negative prompt unless one is given, there
+some 20 faults; densification takes the mean of the views' gradients, there their sum, which 16 bits scale too, and
+removes what is large from the first round on, there from step 500; elevations are half uniform in degrees, half on the
+sphere; renders are shrunk with antialiasing.
 Mini scale: the embedded prior on a CPU. Without a `start` a short first stage makes a field, and points grow
 around its surface.
 """
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
-from hash3d.cache import CacheConfig
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.export.isosurface import IsosurfaceConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
@@ -21,10 +24,10 @@ from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.representations.point_start import GrowthConfig
 from hash3d.schedules import constant, ramp
 from hash3d.systems import dreamfusion, sds_gs
-from hash3d.systems.stages import stages_at
-from hash3d.systems.starts import read_start
+from hash3d.systems.mini_field import mini_field
+from hash3d.systems.stages import Choices, is_mini, recipe_at
+from hash3d.systems.starts import MINI_SIZE, read_start
 from hash3d.systems.zero123_gs import DRAWS
-from hash3d.systems.zero123_nerf import mini_field
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
 from hash3d.training.stage import Stage, shared_steps
@@ -88,28 +91,15 @@ def mini_from_start(steps: int = 250) -> Stage:
     )
 
 
-def recipe(
-    *,
-    prompt: str,
-    prior: str,
-    cache: CacheConfig | None,
-    negative_prompt: str = "",
-    start: Path | None = None,
-    scale: str | None = None,
-    steps: int | None = None,
-    seed: int = 0,
-) -> Recipe:
+def recipe(*, prompt: str, negative_prompt: str = "", start: Path | None = None, **choices: Unpack[Choices]) -> Recipe:
     """The recipe for a text. Full-scale schedules do not stretch with `steps`."""
-    chosen = read_start(start, prompt, GrowthConfig())
-    stages = stages_at(scale, prior, steps, mini=mini if chosen is None else mini_from_start, supplement=supplement)
-    return Recipe.of(
-        stages,
-        cache=cache,
+    return recipe_at(
+        choices,
+        mini=mini if start is None else mini_from_start,
+        supplement=supplement,
         system=NAME,
-        prior=prior,
         prompt=prompt,
         negative_prompt=negative_prompt,
         reference_elevation=sds_gs.SHOWN_ELEVATION,
-        start=chosen,
-        seed=seed,
+        start=read_start(start, prompt, GrowthConfig(), size=MINI_SIZE if is_mini(choices) else 1.6),
     )

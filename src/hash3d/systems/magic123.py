@@ -3,14 +3,16 @@
 Full scale: threestudio 28d9d80 with the released Hash3D's magic123-{coarse,refine}-sd-hash3d.yaml (cc48922). The
 supplement weighs Zero123's guidance with 0.1; the released code counts its loss twice, which makes 2.0: presets
 `supplement` and `released`. Both models' timesteps of a step are the same share of their ranges, so that one order of
-draws serves both caches. Mini scale: the embedded priors on a CPU, tuned on its own.
+draws serves both caches. Not as there: normals are smoothed in both views, there in the random one; the picture counts
+as taken from 5 degrees by default, there from 0; the mask is soft; the tetrahedra are a regular grid of 64 cells, about
+as many as there. Mini scale: the embedded priors on a CPU, tuned on its own.
 """
 
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
-from hash3d.cache import CacheConfig
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
@@ -23,7 +25,8 @@ from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant
 from hash3d.systems import zero123_nerf
-from hash3d.systems.stages import stages_at
+from hash3d.systems.mini_field import mini_field
+from hash3d.systems.stages import Choices, recipe_at
 from hash3d.systems.zero123_gs import DRAWS
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
@@ -78,13 +81,7 @@ def supplement(weight: float = 0.1) -> tuple[Stage, Stage]:
         representation=DmtetMeshConfig(radius=1.0),
         renderer=RasterRendererConfig(),
         occupancy=None,
-        losses=LossWeights(
-            guidance=constant(weight),
-            text_guidance=constant(0.025),
-            color=constant(1000.0),
-            mask=constant(100.0),
-            normal_consistency=constant(1000.0),
-        ),
+        losses=replace(field.losses, normal_smoothness=constant(0.0), normal_consistency=constant(1000.0)),
     )
     return field, mesh
 
@@ -96,7 +93,7 @@ def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
     field = zero123_nerf.mini(first)
     field = replace(
         field,
-        representation=zero123_nerf.mini_field(first, lr=0.02),
+        representation=mini_field(first, lr=0.02),
         text_guidance=by_text,
         losses=replace(field.losses, text_guidance=constant(TEXT_WEIGHT)),
     )
@@ -118,28 +115,23 @@ def recipe(
     *,
     image: Path,
     prompt: str,
-    prior: str,
-    cache: CacheConfig | None,
     text_prior: str = "mini-sd",
     negative_prompt: str = "",
-    scale: str | None = None,
-    steps: int | None = None,
-    seed: int = 0,
     elevation: float = 5.0,
     framing: Framing = "auto",
+    **choices: Unpack[Choices],
 ) -> Recipe:
     """The recipe for a picture and its text; `steps` is of both stages, and full-scale schedules keep theirs."""
-    stages = stages_at(scale, prior, steps, mini=mini, supplement=supplement, released=partial(supplement, weight=2.0))
-    return Recipe.of(
-        stages,
-        cache=cache,
+    return recipe_at(
+        choices,
+        mini=mini,
+        supplement=supplement,
+        released=partial(supplement, weight=2.0),
         system=NAME,
-        prior=prior,
         text_prior=text_prior,
         image=image,
         prompt=prompt,
         negative_prompt=negative_prompt,
         framing=framing,
         reference_elevation=elevation,
-        seed=seed,
     )

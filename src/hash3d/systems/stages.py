@@ -1,39 +1,67 @@
-"""What every recipe file does with its stages: pick them by scale, and set their number of steps."""
+"""What every recipe file does with its stages: pick them by scale, set their number of steps, make the recipe."""
 
 from collections.abc import Callable
+from typing import Any, NotRequired, TypedDict
 
+from hash3d.cache import CacheConfig
 from hash3d.diffusion.loading import EMBEDDED
+from hash3d.training.recipe import Recipe
 from hash3d.training.stage import Stage, expect_steps, scaled_steps
 
 Stages = Stage | tuple[Stage, ...]
 
 
-def stages_at(
-    scale: str | None,
-    prior: str,
-    steps: int | None,
+class Choices(TypedDict):
+    """What every system can be given besides its picture or its text."""
+
+    prior: str
+    """Of `Recipe.prior`."""
+    cache: CacheConfig | None
+    """Feature reuse; None runs the whole U-Net at every step."""
+    scale: NotRequired[str | None]
+    """mini, supplement or released; by default mini with an embedded prior, and supplement with any other."""
+    steps: NotRequired[int | None]
+    """Of all stages; schedules stretch with them at mini scale, and stay at full scale. None: the recipe's own."""
+    seed: NotRequired[int]
+    """Makes all random numbers."""
+
+
+def recipe_at(
+    choices: Choices,
     *,
     mini: Callable[..., Stages],
     supplement: Callable[[], Stages],
     released: Callable[[], Stages] | None = None,
-) -> tuple[Stage, ...]:
-    """The stages of a scale, `steps` long in all, or with None as long as they are.
+    **fields: Any,
+) -> Recipe:
+    """The recipe of some choices; `TypeError` if one of them or of the fields is unknown.
 
     Args:
-        scale: None is "mini" with an embedded prior and "supplement" with any other.
-        prior: the prior's name.
-        steps: of all stages; schedules stretch with them at mini scale, and stay at full scale.
-        mini: an embedded prior on a CPU; called with `steps` where it is given.
-        supplement: full size, as the paper's supplement has it.
-        released: full size, as the authors' code has it; None if the two agree.
+        choices: what the user said.
+        mini: makes the stages for an embedded prior on a CPU; called with `steps` where it is given.
+        supplement: those of full size, as the paper's supplement has them.
+        released: those of full size, as the authors' code has them; None if the two agree.
+        fields: the other fields of the `Recipe`.
     """
+    steps = choices.get("steps")
     expect_steps(steps)
-    chosen = scale or ("mini" if prior in EMBEDDED else "supplement")
-    if chosen == "mini":
-        made = mini() if steps is None else mini(steps)
-        return made if isinstance(made, tuple) else (made,)
-    full = {"supplement": supplement, "released": released or supplement}
-    if chosen not in full:
-        raise ValueError(f"Expected --scale to be mini, {' or '.join(full)}, but got {chosen!r}.")
-    made = full[chosen]()
-    return scaled_steps(made if isinstance(made, tuple) else (made,), steps)
+    if is_mini(choices):
+        stages = _all_of(mini() if steps is None else mini(steps))
+    else:
+        full = {"supplement": supplement, "released": released or supplement}
+        scale = choices.get("scale") or "supplement"
+        if scale not in full:
+            raise ValueError(f"Expected --scale to be mini, {' or '.join(full)}, but got {scale!r}.")
+        stages = scaled_steps(_all_of(full[scale]()), steps)
+    others: dict[str, Any] = {name: value for name, value in choices.items() if name not in ("scale", "steps")}
+    return Recipe.of(stages, **others, **fields)
+
+
+def is_mini(choices: Choices) -> bool:
+    """Whether the scale, or where none is chosen that of the prior, is the embedded priors' own."""
+    scale = choices.get("scale")
+    return scale == "mini" or (scale is None and choices["prior"] in EMBEDDED)
+
+
+def _all_of(made: Stages) -> tuple[Stage, ...]:
+    return made if isinstance(made, tuple) else (made,)

@@ -2,22 +2,22 @@
 
 Full scale: the released Hash3D (cc48922, configs/stable-zero123_hash3d.yaml), on threestudio 28d9d80; the supplement
 gives guidance scale 3, Adam at 0.01, 1,000 steps and batch 1, as there: the presets `supplement` and `released` are the
-same. The reference view is not jittered. Mini scale: the embedded prior on a CPU, tuned on its own.
+same. The reference view is not jittered, and its mask is soft, there cut at one half.
+Mini scale: the embedded prior on a CPU, tuned on its own.
 """
 
 from pathlib import Path
+from typing import Unpack
 
-from hash3d.cache import CacheConfig
 from hash3d.cameras import CameraSamplerConfig
-from hash3d.export.isosurface import IsosurfaceConfig
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.pictures import Framing
 from hash3d.rendering.volume import VolumeRendererConfig
-from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
-from hash3d.systems.stages import stages_at
+from hash3d.systems.mini_field import MINI_SURFACE, mini_field
+from hash3d.systems.stages import Choices, recipe_at
 from hash3d.systems.zero123_gs import DRAWS
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
@@ -25,33 +25,6 @@ from hash3d.training.stage import Stage
 
 NAME = "zero123_nerf"
 MINI_STEPS = 300
-MINI_GRID = HashGridConfig(levels=5, log2_entries=14, base_resolution=8, finest_resolution=64)
-"""An encoding that two cores can train."""
-
-MINI_SURFACE = IsosurfaceConfig(level=3.0, resolution=64)
-"""The exported mesh of such a field: some 20,000 faces, unwrapped in seconds."""
-
-
-def mini_field(steps: int, lr: float = 0.01) -> HashGridNerfConfig:
-    """A field that fits the embedded priors' scenes, and is learnt in a few hundred steps; fewer want a larger `lr`.
-
-    The exponential makes a surface of the fog that the softplus would leave after so few steps, and the blob that
-    falls without end leaves the cells around it empty, for rays to skip.
-    """
-    return HashGridNerfConfig(
-        encoding=MINI_GRID,
-        radius=0.6,
-        density_activation="trunc_exp",
-        blob="magic3d",
-        blob_scale=4.0,
-        blob_std=0.4,
-        encoding_lr=lr,
-        density_lr=lr,
-        color_lr=lr,
-        lr_decay=0.1,
-        lr_steps=steps,
-        adam_eps=1e-8,
-    )
 
 
 def supplement() -> Stage:
@@ -99,26 +72,14 @@ def mini(steps: int = MINI_STEPS) -> Stage:
     )
 
 
-def recipe(
-    *,
-    image: Path,
-    prior: str,
-    cache: CacheConfig | None,
-    scale: str | None = None,
-    steps: int | None = None,
-    seed: int = 0,
-    elevation: float = 5.0,
-    framing: Framing = "auto",
-) -> Recipe:
+def recipe(*, image: Path, elevation: float = 5.0, framing: Framing = "auto", **choices: Unpack[Choices]) -> Recipe:
     """The recipe for a picture. Full-scale schedules do not stretch with `steps`."""
-    stages = stages_at(scale, prior, steps, mini=mini, supplement=supplement)
-    return Recipe.of(
-        stages,
-        cache=cache,
+    return recipe_at(
+        choices,
+        mini=mini,
+        supplement=supplement,
         system=NAME,
-        prior=prior,
         image=image,
         framing=framing,
         reference_elevation=elevation,
-        seed=seed,
     )
