@@ -1,6 +1,7 @@
 """What a run leaves behind, for each kind of model."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -60,6 +61,24 @@ def test_outputs_are_written_and_loaded_again(tiny, name, tmp_path):
         assert len(asset.faces) > 10
         assert np.abs(asset.vertices).max() <= recipe.stages[-1].cameras.radius
         assert min(asset.visual.material.baseColorTexture.size) == 64
+
+
+def by_angles(cameras):
+    """Pictures that tell where the camera stands."""
+    told = torch.stack([cameras.azimuth % 360 / 360, (cameras.elevation + 90) / 180, cameras.radius / 4], dim=-1)
+    return told[:, None, None].expand(-1, cameras.height, cameras.width, 3)
+
+
+def test_the_sheet_has_two_rows_of_eight_views_and_the_turntable_one_turn(tiny):
+    recipe = tiny("sds_gs")
+    sheet = outputs.contact_sheet(by_angles, recipe)
+    assert sheet.shape == (2 * 32, 8 * 32, 3)
+    for row, column in itertools.product(range(2), range(8)):
+        expected = Cameras.orbit(elevation=30.0 * row, azimuth=45.0 * column, radius=1.5, fov_y=49.1, size=32)
+        assert torch.equal(sheet[32 * row :, 32 * column :][:32, :32], by_angles(expected)[0])
+    turn = torch.stack(outputs.turntable(by_angles, recipe))[:, 0, 0]
+    torch.testing.assert_close(turn[:, 0], torch.tensor([0.0, 0.25, 0.5, 0.75]))
+    assert (turn[:, 1] == (recipe.reference_elevation + 90) / 180).all()
 
 
 def test_a_latent_field_is_painted_with_its_decoded_pictures(tiny, tmp_path):

@@ -1,0 +1,70 @@
+"""`hash3d export`: every file of a run, opened again, is what the run has made."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+
+from hash3d.cli import main
+from hash3d.cli.export import FILES
+from hash3d.export.points import read_ply
+from hash3d.export.turntable import to_bytes
+from hash3d.training import outputs
+from hash3d.training.model import build_model, save_model
+from hash3d.training.run_folder import RunFolder
+from hash3d.training.show import colors
+
+
+@pytest.fixture
+def exported(tiny, tmp_path, capsys, monkeypatch):
+    """The Gaussians of a small recipe in every format: the recipe, the model, what draws it, the files."""
+    bake = outputs.bake_asset
+    monkeypatch.setattr(outputs, "bake_asset", lambda *given, **options: bake(*given, 64, **options))
+    recipe = tiny("sds_gs")
+    RunFolder(tmp_path).create(recipe)
+    save_model(tmp_path, build_model(recipe, 0, None, torch.Generator().manual_seed(0)))
+    files = {}
+    for format in FILES:
+        with pytest.raises(SystemExit) as exit_:
+            main(["export", str(tmp_path), "--format", format])
+        assert exit_.value.code == 0
+        files[format] = Path(capsys.readouterr().out.strip())
+        assert files[format] == tmp_path / FILES[format]
+    model, show = outputs.load_asset(tmp_path, torch.device("cpu"))
+    return recipe, model, show, files
+
+
+def test_splats_have_the_model_s_numbers(exported):
+    _, model, _, files = exported
+    for format in ("ply", "gsplat"):
+        found = read_ply(files[format])
+        assert all(torch.equal(found[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_sheet_and_the_video_show_the_model_s_pictures(exported):
+    recipe, _, show, files = exported
+    render = colors(show)
+    assert np.array_equal(np.asarray(Image.open(files["sheet"])), to_bytes(outputs.contact_sheet(render, recipe)))
+    with av.open(str(files["mp4"])) as video:
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)])
+    expected = to_bytes(torch.stack(outputs.turntable(render, recipe)))
+    assert frames.shape == expected.shape
+    # H.264 with colours at half the resolution, on splats of single pixels.
+    assert np.abs(frames.astype(int) - expected).mean() < 5
+
+
+def test_both_meshes_are_that_of_the_model(exported):
+    recipe, model, show, files = exported
+    baked = outputs.bake_model(model, recipe, show)
+    for format in ("glb", "obj"):
+        found = trimesh.load_mesh(files[format], process=False)
+        np.testing.assert_allclose(found.vertices, baked.vertices, atol=1e-6)
+        np.testing.assert_array_equal(found.faces, baked.faces)
+        np.testing.assert_allclose(found.visual.uv, baked.uv, atol=1e-6)
+        material = found.visual.material
+        picture = material.baseColorTexture if format == "glb" else material.image
+        assert np.array_equal(np.asarray(picture), to_bytes(baked.texture))
