@@ -124,7 +124,7 @@ def test_entries_lie_in_one_block_of_the_slots_that_max_age_calls_need():
     size = 4 * (8 * 16 + 2 * 5 * 16)
     assert sum(tensor.nbytes for tensor in tensors) == cache.store.num_bytes == 2 * size
     blocks = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
-    assert sum(blocks.values()) == cache.summary()["bytes_allocated"] == (7 + 1) * 3 * size
+    assert sum(blocks.values()) == cache.bytes_allocated == (7 + 1) * 3 * size
     assert all(entry.feature.is_contiguous(memory_format=torch.channels_last) for entry in cache.store.entries())
 
 

@@ -55,8 +55,7 @@ def test_every_entry_that_is_held_keeps_its_numbers(name):
             torch.testing.assert_close(each.values, each.latents.reshape(1, 1).expand(2, 3), rtol=1e-6, atol=0.0)
         assert len({each.latents.item() for each in held}) == len(held)
         assert cache.store.num_bytes == len(held) * (SIZE if cache.storage == "full" else 4 + 6 + 24)
-        summary = cache.summary()
-        assert summary["bytes_allocated"] <= cache.max_bytes
+        assert cache.bytes_allocated <= cache.max_bytes
         seen.add(len(held))
     assert max(seen) == {
         "one entry": 1, "less than an entry": 0, "tight": 5, "pool": 6, "deepcache": 4
@@ -69,17 +68,17 @@ def test_memory_is_allocated_once_while_calls_have_no_more_views_than_the_first(
         keys = [key(azimuth=7 * number + 90 * row) for row in range(3)]
         cache.lookup(keys)
         insert_views(cache, keys, range(1 + number % 3), 3 * number)
-        allocated.add(cache.summary()["bytes_allocated"])
+        allocated.add(cache.bytes_allocated)
     assert allocated == {(20 + 1) * 3 * SIZE}
 
 
 def test_larger_batches_add_a_block_within_the_budget():
     cache = Hash3DConfig(max_age=4, max_bytes=13 * SIZE).build()
     insert_views(cache, [key()], [0], 1)
-    assert cache.summary()["bytes_allocated"] == 5 * SIZE
+    assert cache.bytes_allocated == 5 * SIZE
     for number in range(2):
         insert_views(cache, [key(azimuth=40 * row, elevation=40 * number) for row in range(7)], range(7), 10)
-    assert cache.summary()["bytes_allocated"] == 13 * SIZE
+    assert cache.bytes_allocated == 13 * SIZE
     assert len(cache.store.entries()) == 13
 
 
@@ -94,11 +93,11 @@ def test_another_signature_lets_the_memory_go():
     cache = Hash3DConfig().build()
     cache.match("float32")
     insert_views(cache, [key()], [0], 1)
-    assert cache.summary()["bytes_allocated"] == 121 * SIZE
+    assert cache.bytes_allocated == 121 * SIZE
     cache.reset()
-    assert cache.summary()["bytes_allocated"] == 121 * SIZE
+    assert cache.bytes_allocated == 121 * SIZE
     cache.match("float16")
-    assert cache.summary()["bytes_allocated"] == 0
+    assert cache.bytes_allocated == 0
 
 
 def test_a_slot_that_was_used_is_used_again_first():

@@ -194,10 +194,14 @@ class FeatureCache:
         self._forget(self.store.entries())
         self.store.clear()
 
+    @property
+    def bytes_allocated(self) -> int:
+        """Memory taken for entries, at most `max_bytes`; a resumed run takes it at its first call."""
+        return 0 if self._pool is None else self._pool.num_bytes
+
     def summary(self) -> dict[str, Any]:
         """The run's account, as `summary.json` shows it."""
-        allocated = 0 if self._pool is None else self._pool.num_bytes
-        held = {"bytes": self.store.num_bytes, "bytes_allocated": allocated, "bytes_limit": self.max_bytes}
+        held = {"bytes": self.store.num_bytes, "bytes_limit": self.max_bytes}
         return {**self.statistics.summary(), **held, "guard": self.guard.summary()}
 
     def state_dict(self) -> dict[str, Any]:
