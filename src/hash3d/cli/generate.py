@@ -12,13 +12,14 @@ import torch
 import tyro
 
 from hash3d.cache import PRESETS, CacheConfig, GridConfig, Hash3DConfig
+from hash3d.diffusion.encoding import Encoding
 from hash3d.diffusion.engine import Engine, records
 from hash3d.systems import SYSTEMS, SystemInfo
 from hash3d.training.draws import DrawOrderConfig
 from hash3d.training.recipe import Recipe
 from hash3d.training.run import Run
 from hash3d.training.run_folder import RunFolder
-from hash3d.training.stage import Stage
+from hash3d.training.stage import Stage, encoding_by
 
 from .progress import ProgressLine, report
 from .systems import SHOWN
@@ -65,6 +66,11 @@ class Generate:
     engine: Engine = "auto"
     """How the diffusion models run: on a GPU as recorded graphs (graph), compiled first (compile), or step by step
     (eager); auto takes graph there."""
+    encoding: Encoding | None = None
+    """How pictures become latents: by the whole encoder (exact), with a cheaper gradient (fixed_norms, half_gradient),
+    at half the size (half), or by a tiny autoencoder (tiny); by default exact."""
+    tiny_autoencoder: str | None = None
+    """A folder or hub name of diffusers' AutoencoderTiny, such as taesd, for --encoding tiny."""
     no_cache: bool = False
     """Run the whole U-Net at every step."""
     preset: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(PRESETS) + "}")] = "default"
@@ -136,11 +142,24 @@ def build_recipe(options: Generate) -> Recipe:
         usual = stage.draws.dwell if options.preset == "default" else 1
         return dataclasses.replace(stage.draws, dwell=usual if options.dwell is None else options.dwell, cells=cells)
 
-    stages = [dataclasses.replace(stage, draws=order(stage)) for stage in recipe.stages]
-    refinement = stages[1] if len(stages) > 1 else None
+    stages = [dataclasses.replace(stage, draws=order(stage)) for stage in encoded(options, recipe.stages)]
     return dataclasses.replace(
-        recipe, stage=stages[0], refinement=refinement, checkpoint_every=options.checkpoint_every
+        recipe,
+        stage=stages[0],
+        refinement=stages[1] if len(stages) > 1 else None,
+        tiny_autoencoder=options.tiny_autoencoder,
+        checkpoint_every=options.checkpoint_every,
     )
+
+
+def encoded(options: Generate, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The stages with the wanted encoding; one that changes nothing there is a mistake."""
+    if options.encoding is None:
+        return stages
+    changed = tuple(encoding_by(stage, options.encoding) for stage in stages)
+    if changed == stages and options.encoding != "exact":
+        raise ValueError(f"Expected no --encoding: {options.system} renders latents, which need no encoder.")
+    return changed
 
 
 def find_system(name: str) -> SystemInfo:

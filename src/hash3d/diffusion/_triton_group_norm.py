@@ -302,17 +302,21 @@ def normalise(
     return y, lines
 
 
-def differentiate(x: Tensor, dy: Tensor, lines: Tensor, num_groups: int, weight: Tensor, *, silu: bool) -> Tensor:
-    """The gradient in x for the gradient `dy` in the result."""
+def differentiate(
+    x: Tensor, dy: Tensor, lines: Tensor, num_groups: int, weight: Tensor, *, silu: bool, fixed: bool
+) -> Tensor:
+    """The gradient in x for the gradient `dy` in the result; with `fixed` that of a constant mean and std: a dz."""
     shape = _Shape(x, num_groups)
-    dx, sums = torch.empty_like(x, memory_format=torch.channels_last), shape.sums(x)
-    ends = torch.empty(shape.pictures, 2, shape.channels, dtype=torch.float32, device=x.device)
+    dx = torch.empty_like(x, memory_format=torch.channels_last)
+    room = torch.zeros if fixed else torch.empty
+    ends = room(shape.pictures, 2, shape.channels, dtype=torch.float32, device=x.device)
     blocks = {"SILU": silu, "ROWS": BLOCK_ROWS, "CHANNELS": BLOCK_CHANNELS}
     sizes = (shape.rows, shape.channels)
-    grid = (shape.parts, shape.pictures, shape.channel_blocks)
-    _gradient_sums[grid](x, dy, lines, sums, *sizes, shape.rows_each, **blocks)
-    _finish_backward[(num_groups, shape.pictures)](
-        sums, weight, lines, ends, shape.parts, *sizes, shape.width, **shape.reduction
-    )
+    if not fixed:
+        grid, sums = (shape.parts, shape.pictures, shape.channel_blocks), shape.sums(x)
+        _gradient_sums[grid](x, dy, lines, sums, *sizes, shape.rows_each, **blocks)
+        _finish_backward[(num_groups, shape.pictures)](
+            sums, weight, lines, ends, shape.parts, *sizes, shape.width, **shape.reduction
+        )
     _apply_gradient[shape.pixels](x, dy, dx, lines, ends, *sizes, **blocks)
     return dx

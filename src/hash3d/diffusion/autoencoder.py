@@ -5,15 +5,16 @@ cache of U-Net features makes it cheaper. Recorded, it runs channels last by `fu
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from jaxtyping import Float
 from torch import Tensor
 
 from .engine import Engine, records
-from .fused_layers import fused_layers
+from .fused_layers import fixed_norms, fused_layers
 from .recording import RecordedCall, RecordedGradient
 
 MAX_RECORDINGS = 8
@@ -21,25 +22,37 @@ MAX_RECORDINGS = 8
 
 
 class RecordedAutoencoder:
-    """The two halves of an autoencoder.
+    """The two halves of an autoencoder, or the first half of a tiny one.
 
     A recording holds the addresses of the weights: make a new one after moving or changing the autoencoder.
     """
 
-    def __init__(self, vae: AutoencoderKL, engine: Engine = "auto") -> None:
+    def __init__(self, vae: AutoencoderKL | AutoencoderTiny, engine: Engine = "auto") -> None:
         self.vae: Any = vae
         self.engine = engine
         self._recorded: dict[Any, Callable[[Tensor], Tensor]] = {}
 
-    def moments(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B M h w"]:
-        """Mean and log variance of the posterior of pictures in [-1, 1], differentiable in the pictures."""
+    def moments(self, images: Float[Tensor, "B 3 S S"], *, fixed: bool = False) -> Float[Tensor, "B M h w"]:
+        """Mean and log variance of the posterior of pictures in [-1, 1], differentiable in the pictures.
+
+        With `fixed` no gradient flows through the means and variances of the normalisations.
+        """
 
         def encode(x: Tensor) -> Tensor:
             hidden = self.vae.encoder(x)
             moments: Tensor = hidden if self.vae.quant_conv is None else self.vae.quant_conv(hidden)
             return moments
 
-        return self._run(encode, images)
+        return self._run(encode, images, fixed)
+
+    def latents(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B 4 h w"]:
+        """Latents of pictures in [-1, 1] by a tiny autoencoder, which has no posterior."""
+
+        def encode_tiny(x: Tensor) -> Tensor:
+            latents: Tensor = self.vae.encoder(x)
+            return latents
+
+        return self._run(encode_tiny, images)
 
     def pictures(self, latents: Float[Tensor, "B 4 h w"]) -> Float[Tensor, "B 3 S S"]:
         """Pictures in about [-1, 1] of latents without scaling factor."""
@@ -50,22 +63,24 @@ class RecordedAutoencoder:
 
         return self._run(decode, latents)
 
-    def _run(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        if not records(self.engine, x.device):
-            return function(x)
+    def _run(self, function: Callable[[Tensor], Tensor], x: Tensor, fixed: bool = False) -> Tensor:
         differentiable = torch.is_grad_enabled() and x.requires_grad
-        weights = self.vae.encoder.conv_in.weight.data_ptr()
-        key = function.__name__, differentiable, tuple(x.shape), x.dtype, weights
-        if key not in self._recorded:
-            if len(self._recorded) >= MAX_RECORDINGS:
-                return function(x)
-            self._recorded[key] = self._record(function, x, differentiable)
-        return self._recorded[key](x)
+        fixed = fixed and differentiable
+        weights = next(self.vae.parameters()).data_ptr()
+        key = function.__name__, fixed, differentiable, tuple(x.shape), x.dtype, weights
+        if records(self.engine, x.device) and (key in self._recorded or len(self._recorded) < MAX_RECORDINGS):
+            if key not in self._recorded:
+                self._recorded[key] = self._record(function, x, differentiable, fixed)
+            return self._recorded[key](x)
+        with fixed_norms(self.vae.encoder) if fixed else nullcontext():
+            return function(x)
 
-    def _record(self, function: Callable[[Tensor], Tensor], x: Tensor, differentiable: bool) -> Callable[..., Tensor]:
+    def _record(
+        self, function: Callable[[Tensor], Tensor], x: Tensor, differentiable: bool, fixed: bool
+    ) -> Callable[..., Tensor]:
         self.vae.to(memory_format=torch.channels_last)
         example = x.detach().contiguous(memory_format=torch.channels_last)
-        with fused_layers(self.vae):
+        with fused_layers(self.vae, fixed_norms=fixed):
             if differentiable:
                 return RecordedGradient(function, example)
             recorded = RecordedCall(lambda x: (function(x),), {"x": example})

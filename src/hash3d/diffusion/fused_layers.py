@@ -27,23 +27,34 @@ WIDEST_HEAD = 256
 
 
 @contextmanager
-def fused_layers(model: nn.Module) -> Iterator[None]:
-    """Run a model's layers by the forwards below while the block is open: the same numbers up to rounding."""
-    with replaced(choose_stand_ins(model)):
+def fused_layers(model: nn.Module, *, fixed_norms: bool = False) -> Iterator[None]:
+    """Run a model's layers by the forwards below while the block is open: the same numbers up to rounding.
+
+    With `fixed_norms` gradients do not flow through the means and variances of group normalisations.
+    """
+    with replaced(choose_stand_ins(model, fixed_norms=fixed_norms)):
         yield
 
 
-def choose_stand_ins(model: nn.Module) -> list[StandIn]:
+@contextmanager
+def fixed_norms(model: nn.Module) -> Iterator[None]:
+    """Let no gradient flow through means and variances of group normalisations, and change nothing else."""
+    norms = [module for module in model.modules() if isinstance(module, nn.GroupNorm)]
+    with replaced([(norm, "forward", partial(_normalised, norm, fixed=True)) for norm in norms]):
+        yield
+
+
+def choose_stand_ins(model: nn.Module, *, fixed_norms: bool = False) -> list[StandIn]:
     """What stands in for each layer that has a faster forward, and has not been given one already."""
-    chosen = [stand_in for module in model.modules() if (stand_in := _stand_in(module)) is not None]
+    chosen = [stand_in for module in model.modules() if (stand_in := _stand_in(module, fixed_norms)) is not None]
     return [item for item in chosen if item[1] not in item[0].__dict__]
 
 
-def _stand_in(module: nn.Module) -> StandIn | None:
+def _stand_in(module: nn.Module, fixed: bool) -> StandIn | None:
     """The faster forward of one layer, if it has one."""
     match module:
         case ResnetBlock2D() if _is_plain(module):
-            return module, "forward", partial(_resnet, module)
+            return module, "forward", partial(_resnet, module, fixed)
         case Transformer2DModel() if hasattr(module, "_get_output_for_continuous_inputs"):
             return module, "_get_output_for_continuous_inputs", partial(_from_rows, module)
         case Attention(heads=1) if (
@@ -57,7 +68,7 @@ def _stand_in(module: nn.Module) -> StandIn | None:
         case nn.LayerNorm(elementwise_affine=True, bias=Tensor()):
             return module, "forward", lambda x: layer_norm(x, module.weight, module.bias, module.eps)
         case nn.GroupNorm(affine=True):
-            return module, "forward", partial(_normalised, module)
+            return module, "forward", partial(_normalised, module, fixed=fixed)
     return None
 
 
@@ -75,14 +86,14 @@ def _is_plain(block: Any) -> bool:
     )
 
 
-def _resnet(block: Any, input_tensor: Tensor, temb: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
+def _resnet(block: Any, fixed: bool, input_tensor: Tensor, temb: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
     """(skip(x) + conv(silu(norm(conv(silu(norm(x))) + temb)))) / scale, of ResnetBlock2D."""
-    hidden = _normalised(block.norm1, input_tensor, silu=True)
+    hidden = _normalised(block.norm1, input_tensor, silu=True, fixed=fixed)
     hidden = _product(block.conv1, hidden)
     embedding = None
     if block.time_emb_proj is not None and temb is not None:
         embedding = block.time_emb_proj(F.silu(temb))
-    hidden = _normalised(block.norm2, hidden, silu=True, shifts=(block.conv1.bias, embedding))
+    hidden = _normalised(block.norm2, hidden, silu=True, shifts=(block.conv1.bias, embedding), fixed=fixed)
     hidden = _product(block.conv2, hidden)
     skip = input_tensor if block.conv_shortcut is None else _convolution(block.conv_shortcut, input_tensor)
     return add_biased(hidden, block.conv2.bias, skip, 1.0 / block.output_scale_factor)
@@ -103,10 +114,14 @@ def _from_rows(
     return add_biased(picture, None, residual)
 
 
-def _normalised(norm: nn.GroupNorm, x: Tensor, *, silu: bool = False, shifts: Any = (None, None)) -> Tensor:
+def _normalised(
+    norm: nn.GroupNorm, x: Tensor, *, silu: bool = False, shifts: Any = (None, None), fixed: bool = False
+) -> Tensor:
     """A picture [N, C, H, W], or [N, C, L], normalised."""
     picture = x[..., None] if x.ndim == 3 else x
-    result = group_norm(picture, norm.num_groups, norm.weight, norm.bias, norm.eps, silu=silu, shifts=shifts)
+    result = group_norm(
+        picture, norm.num_groups, norm.weight, norm.bias, norm.eps, silu=silu, shifts=shifts, fixed=fixed
+    )
     return result[..., 0] if x.ndim == 3 else result
 
 

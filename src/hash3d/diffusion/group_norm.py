@@ -19,17 +19,21 @@ def group_norm(
     *,
     silu: bool,
     shifts: tuple[Float[Tensor, " C"] | None, Float[Tensor, "N C"] | None] = (None, None),
+    fixed: bool = False,
 ) -> Float[Tensor, "N C H W"]:
     """Group normalisation (Wu and He 2018, eq. 1) of `x` plus shifts of its channels, then SiLU if asked for.
 
-    In the dtype of `x`. Differentiable in `x` alone where the kernels run: weights of a frozen model.
+    In the dtype of `x`. Differentiable in `x` alone where the kernels run: weights of a frozen model. With `fixed` the
+    gradient, but not the result, is that of means and variances which do not depend on `x`.
     """
     if has_kernels(x):
-        result: Tensor = _Kernels.apply(x, num_groups, weight, bias, eps, silu, shifts)  # type: ignore[no-untyped-call]
+        arguments = x, num_groups, weight, bias, eps, silu, shifts, fixed
+        result: Tensor = _Kernels.apply(*arguments)  # type: ignore[no-untyped-call]
         return result
     for shift in shifts:
         x = x if shift is None else x + shift[..., None, None]
-    normalised = F.group_norm(x, num_groups, weight, bias, eps)
+    function: Any = _Fixed.apply if fixed else F.group_norm
+    normalised: Tensor = function(x, num_groups, weight, bias, eps)
     return F.silu(normalised) if silu else normalised
 
 
@@ -43,10 +47,38 @@ def _has_triton() -> bool:
     return find_spec("triton") is not None
 
 
+class _Fixed(torch.autograd.Function):
+    """Group normalisation whose gradient in x is weight / std times that in the result."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        sizes = x.shape[0], x.shape[1], x.shape[2] * x.shape[3]
+        # Planes or channels last, as F.group_norm chooses: it looks at the strides of sides of one pixel too.
+        layout = torch.channels_last if x.stride(3) == x.shape[1] else torch.contiguous_format
+        dense = x.contiguous(memory_format=layout)
+        y, _, inverse = torch.native_group_norm(dense, weight, bias, *sizes, num_groups, eps)
+        gain = inverse.repeat_interleave(x.shape[1] // num_groups, dim=1) * weight
+        ctx.save_for_backward(gain.to(x.dtype)[..., None, None])
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (gain,) = ctx.saved_tensors
+        return grad_outputs[0] * gain, *[None] * 4
+
+
 class _Kernels(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float, silu: bool, shifts: Any
+        ctx: Any,
+        x: Tensor,
+        num_groups: int,
+        weight: Tensor,
+        bias: Tensor,
+        eps: float,
+        silu: bool,
+        shifts: Any,
+        fixed: bool,
     ) -> Tensor:
         from hash3d.diffusion import _triton_group_norm as kernels
 
@@ -57,7 +89,7 @@ class _Kernels(torch.autograd.Function):
                 return small
         y, lines = kernels.normalise(x, num_groups, weight, bias, eps, silu=silu, shifts=shifts)
         ctx.save_for_backward(x, lines, weight)
-        ctx.num_groups, ctx.silu = num_groups, silu
+        ctx.num_groups, ctx.flags = num_groups, {"silu": silu, "fixed": fixed}
         return y
 
     @staticmethod
@@ -66,4 +98,4 @@ class _Kernels(torch.autograd.Function):
 
         x, lines, weight = ctx.saved_tensors
         dy = grad_outputs[0].contiguous(memory_format=torch.channels_last)
-        return kernels.differentiate(x, dy, lines, ctx.num_groups, weight, silu=ctx.silu), *[None] * 6
+        return kernels.differentiate(x, dy, lines, ctx.num_groups, weight, **ctx.flags), *[None] * 7

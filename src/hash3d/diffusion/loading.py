@@ -22,29 +22,30 @@ def embedded_folder(name: str) -> Path:
     return Path(str(resources.files("hash3d"))) / "assets" / name
 
 
-def resolve_folder(name: str) -> Path:
-    """The local folder of a prior: an existing path wins, then an embedded name, then the hub.
+def resolve_folder(name: str, kind: str = "prior") -> Path:
+    """The local folder of a model: an existing path wins, then an embedded prior's name, then the hub.
 
-    Raises `FileNotFoundError` with one sentence if nothing is found.
+    Raises `FileNotFoundError` with one sentence, which calls it a `kind`, if nothing is found.
     """
     path = Path(name).expanduser()
+    embedded = f", one of {', '.join(EMBEDDED)}" if kind == "prior" else ""
     if path.is_dir():
         return path
     if path.exists():
-        raise FileNotFoundError(f"Expected the prior {name!r} to be a diffusers folder, but it is a file.")
-    if name in EMBEDDED:
+        raise FileNotFoundError(f"Expected the {kind} {name!r} to be a diffusers folder, but it is a file.")
+    if embedded and name in EMBEDDED:
         if not embedded_folder(name).is_dir():
             raise FileNotFoundError(f"Expected {embedded_folder(name)} to hold the prior {name!r}, but it is missing.")
         return embedded_folder(name)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise FileNotFoundError(
-            f"Expected the prior to be an existing folder, one of {', '.join(EMBEDDED)}, or a hub name (owner/model), "
+            f"Expected the {kind} to be an existing folder{embedded}, or a hub name (owner/model), "
             f"but there is no folder {name!r}."
         )
-    return _download(name)
+    return _download(name, kind)
 
 
-def _download(name: str) -> Path:
+def _download(name: str, kind: str) -> Path:
     """Fetch the safetensors and configurations of a hub repository (honours HF_HUB_OFFLINE)."""
     from huggingface_hub import snapshot_download
 
@@ -52,8 +53,9 @@ def _download(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
     except Exception as error:
         raise FileNotFoundError(
-            f"Could not fetch the prior {name!r} from the hub ({type(error).__name__}). "
-            f"Pass --prior the path of a local folder, or one of {', '.join(EMBEDDED)}."
+            f"Could not fetch the {kind} {name!r} from the hub ({type(error).__name__}). "
+            f"Pass --{kind.replace(' ', '-')} the path of a local folder"
+            + (f", or one of {', '.join(EMBEDDED)}." if kind == "prior" else ".")
         ) from error
 
 

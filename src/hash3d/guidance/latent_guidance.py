@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hash3d.cache import FeatureCache
 from hash3d.cameras import Cameras
+from hash3d.diffusion.encoding import Encoding
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.diffusion.noise import Weighting
 from hash3d.schedules import Schedule, constant
@@ -38,8 +39,10 @@ class LatentGuidanceConfig:
     """Highest timestep over the steps, as a share of the model's."""
     shared_timestep: bool = True
     """One timestep for all views of a step (threestudio), or one for each."""
+    encoding: Encoding = "exact"
+    """How pictures become latents, and the gradient comes back: see `hash3d.diffusion.encoding`."""
     sample_latents: bool = True
-    """Draw the latents from the encoder's posterior, or take its mode."""
+    """Draw the latents from the encoder's posterior, or take its mode; a tiny autoencoder has none."""
     noise_by_view: bool = False
     """The same view and timestep get the same noise. Tells what the variety of noise is worth."""
     max_gradient: Schedule | None = None
@@ -47,6 +50,7 @@ class LatentGuidanceConfig:
 
     def __post_init__(self) -> None:
         expect_one_of("weighting", self.weighting, Weighting)
+        expect_one_of("encoding", self.encoding, Encoding)
 
     @property
     def effective_scale(self) -> float:
@@ -143,7 +147,8 @@ class LatentGuidance(ABC, Generic[PriorT]):
         pixels = image.permute(0, 3, 1, 2)
         if pixels.shape[-1] != size or pixels.shape[-2] != size:
             pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
-        return self.prior.encode(pixels * 2.0 - 1.0, self.generator if self.config.sample_latents else None)
+        generator = self.generator if self.config.sample_latents else None
+        return self.prior.encode(pixels * 2.0 - 1.0, generator, self.config.encoding)
 
     def predict_noise(
         self, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], cameras: Cameras

@@ -21,6 +21,8 @@ class Recipe:
     """A folder, an embedded prior's name, or a hub name: of a Zero123 with a picture, else of a Stable Diffusion."""
     text_prior: str | None = None
     """The same of the Stable Diffusion that is asked beside a Zero123."""
+    tiny_autoencoder: str | None = None
+    """The folder or hub name of the autoencoder that the encoding "tiny" takes, for each diffusion model."""
     image: Path | None = None
     """The reference picture."""
     prompt: str | None = None
@@ -45,6 +47,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if not -90.0 <= self.reference_elevation <= 90.0:
             raise ValueError(f"Expected an elevation between -90 and 90, but got {self.reference_elevation}.")
+        if (self.tiny_autoencoder is not None) != any("tiny" in stage.encodings for stage in self.stages):
+            raise ValueError(
+                "Expected a tiny autoencoder with the encoding 'tiny' and with no other, but got "
+                f"{self.tiny_autoencoder or 'none'}. Pass --encoding tiny --tiny-autoencoder FOLDER, or neither."
+            )
 
     @classmethod
     def of(cls, stages: tuple[Stage, ...], *, cache: CacheConfig | None, **fields: Any) -> "Recipe":

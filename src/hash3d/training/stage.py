@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from hash3d.cache import CacheConfig, Hash3DConfig
 from hash3d.cameras import CameraSamplerConfig
+from hash3d.diffusion.encoding import Encoding
 from hash3d.export.isosurface import IsosurfaceConfig
 from hash3d.guidance.denoise import DenoiseGuidanceConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
@@ -88,6 +89,25 @@ class Stage:
                 f"Expected a {renderer.__name__} for a {type(self.representation).__name__}, but got a "
                 f"{type(self.renderer).__name__}."
             )
+
+    @property
+    def encodings(self) -> set[Encoding]:
+        """How pictures become latents in its guidances."""
+        first = self.guidance.guidance if isinstance(self.guidance, DenoiseGuidanceConfig) else self.guidance
+        return {each.encoding for each in (first, self.text_guidance) if each is not None}
+
+
+def encoding_by(stage: Stage, encoding: Encoding) -> Stage:
+    """The stage whose guidances encode pictures in a way; those of rendered latents, which need no encoder, stay."""
+    text = None if stage.text_guidance is None else replace(stage.text_guidance, encoding=encoding)
+    match stage.guidance:
+        case StableDiffusionGuidanceConfig(rendered="latents"):
+            return replace(stage, text_guidance=text)
+        case DenoiseGuidanceConfig(guidance=inner):
+            guidance: GuidanceConfig = replace(stage.guidance, guidance=replace(inner, encoding=encoding))
+        case other:
+            guidance = replace(other, encoding=encoding)
+    return replace(stage, guidance=guidance, text_guidance=text)
 
 
 def returning_to(stage: Stage, cache: CacheConfig | None) -> Stage:
