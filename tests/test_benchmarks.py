@@ -98,3 +98,18 @@ def test_scaling_fills_the_table_as_far_as_memory_goes(measure):
     # A full call adds an entry, and a bucket holds three; the largest table does not fit.
     assert held == [("full", 5), ("full", 40), ("reused", 5), ("reused", 40)]
     assert "| stable-zero123 | eager | reused |" in page
+
+
+def test_variants_on_a_cpu(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    files = ["--folder", str(tmp_path), "--json", str(tmp_path / "rows.json")]
+    monkeypatch.setattr(sys, "argv", ["cpu.py", "--tiny", "--no-compile", "--repeats", "2", *files])
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        runpy.run_path(str(BENCHMARKS / "cpu.py"), run_name="__main__")
+    assert torch.get_num_threads() == threads
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    exact = {(row["part"], row["variant"]): row["error"] for row in rows if row["error"] is not None}
+    # A number of threads or a layout changes the order of sums alone; bfloat16 keeps eight bits.
+    assert max(error for (_, variant), error in exact.items() if variant != "bfloat16") < 1e-4
+    assert all(1e-4 < error < 0.1 for (_, variant), error in exact.items() if variant == "bfloat16")

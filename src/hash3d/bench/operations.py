@@ -23,10 +23,8 @@ class SeenInputs:
 
     unet: dict[str, Any] = field(default_factory=dict)
     """The arguments of the last call."""
-    pictures: Tensor | None = None
-    """What the encoder got, [B, 3, S, S]; None if it was not asked."""
-    differentiable: bool = False
-    """Whether a gradient was to flow to the pictures."""
+    pictures: list[tuple[Tensor, bool]] = field(default_factory=list)
+    """What the encoder got at each call, [B, 3, S, S], and whether a gradient was to flow back to it."""
 
 
 @contextmanager
@@ -38,7 +36,7 @@ def seeing(prior: LatentPrior) -> Iterator[SeenInputs]:
         seen.unet = {name: value for name, value in given.items() if name != "return_dict"}
 
     def note_encoder(_: nn.Module, given: tuple[Tensor, ...]) -> None:
-        seen.pictures, seen.differentiable = given[0].detach(), given[0].requires_grad
+        seen.pictures.append((given[0].detach(), torch.is_grad_enabled() and given[0].requires_grad))
 
     handles = [
         prior.unet.register_forward_pre_hook(note_unet, with_kwargs=True),
@@ -80,20 +78,23 @@ def pass_work(unet: Any, inputs: dict[str, Any], cut: int) -> tuple[Work, Work]:
 
 
 def encoder_work(prior: LatentPrior, seen: SeenInputs) -> Work:
-    """The encoder's forward, and its gradient on the pictures if there was one."""
-    if seen.pictures is None:
-        return Work(operations=0.0, bytes=0.0)
-    pictures = seen.pictures.clone().requires_grad_(seen.differentiable)
+    """The encoder's forward passes, with the gradient on the pictures where there was one."""
+    done = [_encoding_work(prior, pictures, differentiable) for pictures, differentiable in seen.pictures]
+    return Work(operations=sum(work.operations for work in done), bytes=sum(work.bytes for work in done))
+
+
+def _encoding_work(prior: LatentPrior, pictures: Tensor, differentiable: bool) -> Work:
+    """Of one call of the exact encoder."""
+    given = pictures.clone().requires_grad_(differentiable)
 
     def encode() -> None:
-        with torch.set_grad_enabled(seen.differentiable):
-            latents = prior.vae.encode(pictures).latent_dist.mode()
-        if seen.differentiable:
+        with torch.set_grad_enabled(differentiable):
+            latents = prior.vae.encode(given).latent_dist.mode()
+        if differentiable:
             latents.float().sum().backward()
 
     operations, weights = _counted(prior.vae, encode)
-    passes = 2 if seen.differentiable else 1
-    return Work(operations=operations, bytes=passes * (weights + pictures.nbytes))
+    return Work(operations=operations, bytes=(2 if differentiable else 1) * (weights + given.nbytes))
 
 
 def _counted(module: nn.Module, function: Any) -> tuple[float, float]:

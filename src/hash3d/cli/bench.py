@@ -213,7 +213,7 @@ def accounted(options: Bench, arguments: list[str], recipe: Recipe) -> dict[str,
     stage = recipe.stages[options.stage - 1]
     sizes = ", ".join(sorted({f"{value:.0f}" for _, value in stage.size.knots}))
     about = (
-        f"Stage {options.stage} of {recipe.system}, {stage.cameras.batch_size} views of {sizes} pixels a step, "
+        f"Stage {options.stage} of {recipe.system}, batches of {stage.cameras.batch_size} at {sizes} pixels, "
         f"{torch.get_num_threads()} CPU threads, seed {options.seed}, fast cases on the engine {options.engine!r}."
     )
     command = shlex.join(["hash3d", "bench", *arguments])
