@@ -119,7 +119,7 @@ def test_a_tiny_autoencoder_gives_the_latents_themselves(tiny_folder):
 
 
 def test_without_a_tiny_autoencoder_there_is_no_tiny_encoding():
-    with pytest.raises(ValueError, match="Expected a tiny autoencoder for the encoding 'tiny', but there is none"):
+    with pytest.raises(ValueError, match="Expected a tiny autoencoder for 'tiny', but there is none"):
         tiny_stable_diffusion().encode(pictures(), encoding="tiny")
 
 

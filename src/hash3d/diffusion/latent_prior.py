@@ -94,7 +94,7 @@ class LatentPrior(nn.Module):
         """
         if encoding == "tiny":
             if self._tiny is None:
-                raise ValueError("Expected a tiny autoencoder for the encoding 'tiny', but there is none. Call load_tiny.")
+                raise ValueError("Expected a tiny autoencoder for 'tiny', but there is none. Call load_tiny first.")
             return self._tiny.latents(images.to(self.dtype)) * self.tiny.config.scaling_factor
         posterior = DiagonalGaussianDistribution(encoded_moments(self._autoencoder, images.to(self.dtype), encoding))
         latents = posterior.mode()
