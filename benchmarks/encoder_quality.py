@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hash3d.cameras import Cameras
 from hash3d.diffusion.encoding import Encoding
+from hash3d.diffusion.fused_layers import fixed_norms
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.diffusion.stand_ins import replaced
 from hash3d.guidance.latent_guidance import LatentGuidance
@@ -53,6 +54,7 @@ CONTESTANTS: dict[str, Contestant] = {
     "half": ("half", nullcontext),
     "half_gradient": ("half_gradient", nullcontext),
     "tiny, distilled here": ("tiny", nullcontext),
+    "tried: all norms fixed": ("exact", fixed_norms),
     "tried: first level, its skips alone": ("exact", lambda encoder: skips_alone(encoder.down_blocks[0].resnets)),
     "tried: middle, its skips alone": ("exact", lambda encoder: skips_alone(encoder.mid_block.resnets)),
 }

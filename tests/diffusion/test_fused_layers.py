@@ -68,6 +68,21 @@ def test_an_encoder_and_its_gradient_are_the_same(wide, monkeypatch):
     assert apart(gradient, slope) < ROUNDING
 
 
+def test_fused_layers_hold_the_statistics_of_a_part_fixed():
+    encoder = tiny_autoencoder().encoder
+    x = torch.rand(2, 3, 20, 20, requires_grad=True)
+    first, dy = encoder.down_blocks[0], None
+    gradients = []
+    for context in (layers.fixed_norms(first), layers.fused_layers(encoder, fixed=first), layers.fused_layers(encoder)):
+        with context:
+            moments = encoder(x)
+            dy = torch.randn_like(moments) if dy is None else dy
+            gradients.append(torch.autograd.grad(moments, x, dy)[0])
+    fixed, fused, exact = gradients
+    assert apart(fused, fixed) < ROUNDING
+    assert apart(fused, exact) > 100 * ROUNDING
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"time_embedding_norm": "scale_shift"}, {"up": True}, {"down": True}, {"non_linearity": "mish"}],

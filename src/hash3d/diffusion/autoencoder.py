@@ -35,7 +35,8 @@ class RecordedAutoencoder:
     def moments(self, images: Float[Tensor, "B 3 S S"], *, fixed: bool = False) -> Float[Tensor, "B M h w"]:
         """Mean and log variance of the posterior of pictures in [-1, 1], differentiable in the pictures.
 
-        With `fixed` no gradient flows through the means and variances of the normalisations.
+        With `fixed` no gradient flows through the means and variances of the normalisations of the encoder's first
+        level: those of the full size, where a sum over all pixels costs most and changes the gradient least.
         """
 
         def encode(x: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ class RecordedAutoencoder:
             if key not in self._recorded:
                 self._recorded[key] = self._record(function, x, differentiable, fixed)
             return self._recorded[key](x)
-        with fixed_norms(self.vae.encoder) if fixed else nullcontext():
+        with fixed_norms(self.vae.encoder.down_blocks[0]) if fixed else nullcontext():
             return function(x)
 
     def _record(
@@ -80,7 +81,7 @@ class RecordedAutoencoder:
     ) -> Callable[..., Tensor]:
         self.vae.to(memory_format=torch.channels_last)
         example = x.detach().contiguous(memory_format=torch.channels_last)
-        with fused_layers(self.vae, fixed_norms=fixed):
+        with fused_layers(self.vae, fixed=self.vae.encoder.down_blocks[0] if fixed else None):
             if differentiable:
                 return RecordedGradient(function, example)
             recorded = RecordedCall(lambda x: (function(x),), {"x": example})

@@ -13,9 +13,9 @@ from torch import Tensor
 from .autoencoder import RecordedAutoencoder
 
 Encoding = Literal["exact", "fixed_norms", "half", "half_gradient", "tiny"]
-"""exact: the autoencoder's encoder. fixed_norms: the same latents; their gradient takes the means and variances of
-the encoder's normalisations for constants. half: the latents of the picture at half its size, enlarged. half_gradient:
-the exact latents with the gradient of those. tiny: a tiny autoencoder of the same latents."""
+"""exact: the autoencoder's encoder. fixed_norms: the same latents; their gradient takes the means and variances of the
+normalisations in the encoder's first level for constants. half: the latents of the picture at half its size, enlarged.
+half_gradient: the exact latents with the gradient of those. tiny: a tiny autoencoder of the same latents."""
 
 
 def encoded_moments(

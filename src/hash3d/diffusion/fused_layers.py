@@ -27,12 +27,12 @@ WIDEST_HEAD = 256
 
 
 @contextmanager
-def fused_layers(model: nn.Module, *, fixed_norms: bool = False) -> Iterator[None]:
+def fused_layers(model: nn.Module, *, fixed: nn.Module | None = None) -> Iterator[None]:
     """Run a model's layers by the forwards below while the block is open: the same numbers up to rounding.
 
-    With `fixed_norms` gradients do not flow through the means and variances of group normalisations.
+    In its part `fixed` no gradient flows through the means and variances of group normalisations.
     """
-    with replaced(choose_stand_ins(model, fixed_norms=fixed_norms)):
+    with replaced(choose_stand_ins(model, fixed=fixed)):
         yield
 
 
@@ -44,9 +44,10 @@ def fixed_norms(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def choose_stand_ins(model: nn.Module, *, fixed_norms: bool = False) -> list[StandIn]:
+def choose_stand_ins(model: nn.Module, *, fixed: nn.Module | None = None) -> list[StandIn]:
     """What stands in for each layer that has a faster forward, and has not been given one already."""
-    chosen = [stand_in for module in model.modules() if (stand_in := _stand_in(module, fixed_norms)) is not None]
+    inside = set() if fixed is None else set(fixed.modules())
+    chosen = [stand_in for module in model.modules() if (stand_in := _stand_in(module, module in inside)) is not None]
     return [item for item in chosen if item[1] not in item[0].__dict__]
 
 
