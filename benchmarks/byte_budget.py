@@ -51,7 +51,7 @@ def held(cache: FeatureCache) -> int:
     found = sum(tensor.nbytes for tensor in tensors)
     assert found == cache.store.num_bytes, f"{found} bytes held, {cache.store.num_bytes} tracked"
     storages = {storage.data_ptr(): storage.nbytes() for storage in (tensor.untyped_storage() for tensor in tensors)}
-    allocated = cache.summary()["bytes_allocated"]
+    allocated = cache.bytes_allocated
     assert sum(storages.values()) == allocated <= cache.max_bytes, f"{sum(storages.values())} bytes of {allocated}"
     return found
 

@@ -50,5 +50,5 @@ def test_twice_as_many_entries_of_half_precision_fit():
             cache.insert(place, [0], latent, feature)
         held[storage] = len(cache.store.entries())
         assert held[storage] == 100_000 // size
-        assert cache.summary()["bytes"] == cache.summary()["bytes_allocated"] == held[storage] * size
+        assert cache.summary()["bytes"] == cache.bytes_allocated == held[storage] * size
     assert held == {"full": 9, "int8": 16}
