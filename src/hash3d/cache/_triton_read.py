@@ -109,29 +109,6 @@ def _pointer(address, TYPE: tl.constexpr, ALIGNED: tl.constexpr):
     return tl.multiple_of(pointer, 16) if ALIGNED else pointer
 
 
-@triton.jit(do_not_specialize=["count"])
-def _distance_kernel(table, distances, count, numbers, TYPE: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr):
-    """The distance of one entry's latents from its view's; infinite where there is no entry."""
-    place = tl.program_id(0)
-    address = tl.load(table + count + place)
-    if address == 0:
-        tl.store(distances + place, float("inf"))
-    else:
-        query = _pointer(tl.load(table + place), TYPE, ALIGNED)
-        stored = _pointer(address, TYPE, ALIGNED)
-        total = tl.zeros([BLOCK], tl.float32)
-        for start in range(0, numbers, BLOCK):
-            index = start + tl.arange(0, BLOCK)
-            inside = index < numbers
-            one = tl.load(query + index, inside, other=0.0).to(tl.float32)
-            other = tl.load(stored + index, inside, other=0.0).to(tl.float32)
-            total += (one - other) * (one - other)
-        tl.store(distances + place, tl.sqrt(tl.sum(total)))
-
-
-_FEW_ADDRESSES = [f"{kind}{place}" for kind in ("latents", "feature") for place in range(FEW)]
-
-
 @triton.jit
 def _distance(query, address, length, TYPE: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr):
     """How far the latents at an address are from a view's."""
@@ -144,6 +121,21 @@ def _distance(query, address, length, TYPE: tl.constexpr, ALIGNED: tl.constexpr,
         other = tl.load(stored + index, inside, other=0.0).to(tl.float32)
         total += (one - other) * (one - other)
     return tl.sqrt(tl.sum(total))
+
+
+@triton.jit(do_not_specialize=["count"])
+def _distance_kernel(table, distances, count, numbers, TYPE: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr):
+    """The distance of one entry's latents from its view's; infinite where there is no entry."""
+    place = tl.program_id(0)
+    address = tl.load(table + count + place)
+    if address == 0:
+        tl.store(distances + place, float("inf"))
+    else:
+        query = _pointer(tl.load(table + place), TYPE, ALIGNED)
+        tl.store(distances + place, _distance(query, address, numbers, TYPE, ALIGNED, BLOCK))
+
+
+_FEW_ADDRESSES = [f"{kind}{place}" for kind in ("latents", "feature") for place in range(FEW)]
 
 
 @triton.jit(do_not_specialize=_FEW_ADDRESSES)
