@@ -31,7 +31,7 @@ def blend(weights: Float[Tensor, " N"], features: Sequence[Float[Tensor, "*shape
 def read(latents: Sequence[Float[Tensor, "C h w"]], entries: Sequence[Sequence[Entry]]) -> Float[Tensor, "S M ..."]:
     """The features of M views, each blended from the entries found for it, as `blended` defines. Without gradients.
 
-    On a GPU with Triton two kernels do it for all views at once. Nothing waits for the GPU.
+    On a GPU with Triton one kernel does it for a view, or two for all views at once. Nothing waits for the GPU.
     """
     if latents[0].is_cuda and has_triton():
         from ._triton_read import fits, fused

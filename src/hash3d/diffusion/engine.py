@@ -73,18 +73,19 @@ class UNetEngine:
 
     def plain_pass(self, inputs: Inputs) -> Tensor:
         """The prediction [N, C, h, w]."""
-        return self._run("plain", inputs)[0].clone()
+        return self._run("plain", inputs)[0]
 
     def full_pass(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """The prediction, and the feature entering the cut; the feature is overwritten by the next pass."""
         prediction, feature = self._run("full", inputs)
-        return prediction.clone(), feature
+        return prediction, feature
 
     def shallow_pass(self, feature: Tensor, inputs: Inputs) -> Tensor:
         """The prediction from a feature and the shallow layers alone."""
-        return self._run("shallow", {"feature": feature, **inputs})[0].clone()
+        return self._run("shallow", {"feature": feature, **inputs})[0]
 
     def _run(self, kind: Kind, inputs: Inputs) -> tuple[Tensor, ...]:
+        """The prediction, in memory of its own, and in a full pass the feature."""
         device = inputs["sample"].device
         if torch.is_grad_enabled() or not records(self.engine, device) or torch.cuda.is_current_stream_capturing():
             return self._eager(kind, inputs)
@@ -93,7 +94,10 @@ class UNetEngine:
         if key not in self._recorded:
             self._recorded[key] = self._record(kind, inputs)
         recorded = self._recorded[key]
-        return self._eager(kind, inputs) if recorded is None else recorded(inputs)
+        if recorded is None:
+            return self._eager(kind, inputs)
+        prediction, *feature = recorded(inputs)
+        return prediction.clone(), *feature
 
     def _eager(self, kind: Kind, inputs: Inputs) -> tuple[Tensor, ...]:
         with self._pass(kind) as function:

@@ -1,13 +1,13 @@
 """Group normalisation with or without SiLU: the definition in PyTorch, and the kernels that stand in for it on CUDA."""
 
-from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from hash3d.kernels import has_triton
 
 
 def group_norm(
@@ -39,12 +39,7 @@ def group_norm(
 
 def has_kernels(x: Tensor) -> bool:
     """Whether the kernels run for a tensor: on a CUDA device, with Triton installed."""
-    return x.is_cuda and _has_triton()
-
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
+    return x.is_cuda and has_triton()
 
 
 class _Fixed(torch.autograd.Function):

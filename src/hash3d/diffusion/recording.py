@@ -48,9 +48,21 @@ def beside(device: torch.device) -> Iterator[None]:
     """Work on another stream, as a recording needs it, after what was queued before and before what comes next."""
     stream, here = torch.cuda.Stream(device), torch.cuda.current_stream(device)
     stream.wait_stream(here)
-    with torch.cuda.stream(stream), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+    with torch.cuda.stream(stream), chosen_convolutions():
         yield
     here.wait_stream(stream)
+
+
+@contextmanager
+def recorded_into(graph: torch.cuda.CUDAGraph, pool: Any = None) -> Iterator[None]:
+    """Record what is launched in the block."""
+    with torch.cuda.graph(graph, pool=pool), chosen_convolutions():
+        yield
+
+
+def chosen_convolutions() -> Any:
+    """Let cuDNN try its convolutions, and keep the fastest: in a recording as in the calls before it."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=True)
 
 
 class RecordedCall:
@@ -70,7 +82,7 @@ class RecordedCall:
                 for _ in range(WARM_UPS):
                     function(**self._inputs)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, pool=pool), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+            with recorded_into(self._graph, pool):
                 self._outputs = function(**self._inputs)
 
     def __call__(self, inputs: Inputs) -> tuple[Tensor, ...]:
@@ -98,11 +110,10 @@ class RecordedGradient:
                     torch.autograd.grad(y, self._x, torch.ones_like(y))
                 del y
             self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-            flags = {"enabled": True, "benchmark": True}
-            with torch.cuda.graph(self._forward), torch.backends.cudnn.flags(**flags):
+            with recorded_into(self._forward):
                 self._y = function(self._x)
             self._dy = torch.ones_like(self._y)
-            with torch.cuda.graph(self._backward, pool=self._forward.pool()), torch.backends.cudnn.flags(**flags):
+            with recorded_into(self._backward, self._forward.pool()):
                 (self._dx,) = torch.autograd.grad(self._y, self._x, self._dy)
         self._y = self._y.detach()
 

@@ -34,6 +34,15 @@ def _cell(coordinate, inverse_radius, resolution):
     return tl.minimum(tl.maximum(cell, 0.0), resolution - 1.0).to(tl.int32)
 
 
+@triton.jit
+def _vector(vectors, ray, mask, other):
+    """The three numbers of each ray's vector."""
+    x = tl.load(vectors + ray * 3, mask=mask, other=other)
+    y = tl.load(vectors + ray * 3 + 1, mask=mask, other=other)
+    z = tl.load(vectors + ray * 3 + 2, mask=mask, other=other)
+    return x, y, z
+
+
 @triton.jit(do_not_specialize=["num_rays"])
 def _march_kernel(
     origins,
@@ -57,12 +66,8 @@ def _march_kernel(
     """Each lane follows one ray. WRITE: steps go to their places from `starts` on; else their number to `counts`."""
     ray = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = ray < num_rays
-    ox = tl.load(origins + ray * 3, mask=mask, other=0.0)
-    oy = tl.load(origins + ray * 3 + 1, mask=mask, other=0.0)
-    oz = tl.load(origins + ray * 3 + 2, mask=mask, other=0.0)
-    dx = tl.load(directions + ray * 3, mask=mask, other=1.0)
-    dy = tl.load(directions + ray * 3 + 1, mask=mask, other=1.0)
-    dz = tl.load(directions + ray * 3 + 2, mask=mask, other=1.0)
+    ox, oy, oz = _vector(origins, ray, mask, 0.0)
+    dx, dy, dz = _vector(directions, ray, mask, 1.0)
     shift = tl.load(shifts + ray, mask=mask, other=0.0)
     x_near, x_far = _slab(ox, dx, radius)
     y_near, y_far = _slab(oy, dy, radius)

@@ -1,11 +1,11 @@
 """Which code works on a field or a mesh: the PyTorch definition, or the Triton kernels that stand beside it."""
 
-from functools import cache
-from importlib.util import find_spec
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from hash3d.kernels import has_triton
 
 FieldBackend = Literal["auto", "torch", "triton"]
 
@@ -21,7 +21,7 @@ def uses_triton(backend: FieldBackend, like: Tensor) -> bool:
             f"The backend 'triton' needs float32 on cuda, but got {like.dtype} on {like.device}. Move the tensors, or "
             f"choose the backend 'auto'."
         )
-    return backend == "triton" or (backend == "auto" and able and _has_triton())
+    return backend == "triton" or (backend == "auto" and able and has_triton())
 
 
 def require_last_derivative(of: str) -> None:
@@ -34,8 +34,3 @@ def require_last_derivative(of: str) -> None:
             f"Expected no further derivative of {of}: Triton's kernels have none. Choose the field's and the "
             f"renderer's backend 'torch', or leave out create_graph."
         )
-
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
