@@ -36,7 +36,7 @@ def recipe_of(*arguments):
 
 
 def test_a_recipe_has_its_own_encoding_unless_told(picture_file):
-    assert recipe_of("zero123_gs", "--image", picture_file).stage.encodings == {"exact"}
+    assert recipe_of("zero123_gs", "--image", picture_file).stage.encodings == {"auto"}
 
 
 def test_every_guidance_of_a_recipe_gets_the_encoding(picture_file):

@@ -52,6 +52,11 @@ def test_the_exact_gradient_is_the_autoencoder_s(vae):
     assert torch.equal(encoded(vae, "exact", pictures())[1], torch.autograd.grad(expected, images, dy)[0])
 
 
+def test_without_recordings_the_choice_is_the_exact_one(vae):
+    for found, expected in zip(encoded(vae, "auto", pictures()), encoded(vae, "exact", pictures()), strict=True):
+        assert torch.equal(found, expected)
+
+
 def test_half_is_the_latents_of_a_smaller_picture_enlarged(vae):
     smaller = F.interpolate(pictures(), scale_factor=0.5, mode="bilinear", antialias=True)
     expected = F.interpolate(vae.encode(smaller).latent_dist.parameters, scale_factor=2, mode="bilinear")
@@ -142,10 +147,13 @@ def test_a_folder_of_another_autoencoder_is_refused(tmp_path, vae):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("encoding", ["fixed_norms", "half", "half_gradient"])
-def test_a_recorded_encoding_is_the_eager_one(vae, encoding):
+@pytest.mark.parametrize(
+    ("encoding", "definition"),
+    [("auto", "fixed_norms"), *((each, each) for each in ("exact", "fixed_norms", "half", "half_gradient"))],
+)
+def test_a_recorded_encoding_is_the_eager_one(vae, encoding, definition):
     images = pictures(64).cuda()
-    wanted = encoded(vae.cuda(), encoding, images, "eager")
+    wanted = encoded(vae.cuda(), definition, images, "eager")
     for got, expected in zip(encoded(vae, encoding, images, "graph"), wanted, strict=True):
         assert apart(got, expected) < RECORDED
 

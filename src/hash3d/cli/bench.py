@@ -31,6 +31,7 @@ from hash3d.training.recipe import Recipe
 from hash3d.training.run import frame_reference, versions
 
 from .generate import find_system
+from .host import limit_threads
 
 RANDOM = "random"
 PROMPT = "a red mug"
@@ -89,6 +90,7 @@ def main(arguments: list[str]) -> int:
     """Measure, print, write. Returns the exit code."""
     options = tyro.cli(Bench, prog="hash3d bench", args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
     check(options)
+    limit_threads(device_of(options))
     console = Console(stderr=True, highlight=False)
     with tempfile.TemporaryDirectory() as temporary:
         recipe = build_recipe(options, Path(temporary))

@@ -21,6 +21,7 @@ from hash3d.training.run import Run
 from hash3d.training.run_folder import RunFolder
 from hash3d.training.stage import Stage, encoding_by
 
+from .host import limit_threads
 from .progress import ProgressLine, report
 from .systems import SHOWN
 
@@ -68,7 +69,8 @@ class Generate:
     (eager); auto takes graph there."""
     encoding: Encoding | None = None
     """How pictures become latents: by the whole encoder (exact), with a cheaper gradient (fixed_norms, half_gradient),
-    at half the size (half), or by a tiny autoencoder (tiny); by default exact."""
+    at half the size (half), or by a tiny autoencoder (tiny). By default auto: fixed_norms on a GPU's fast path, where
+    its gradient is as good (cosine 0.99), exact elsewhere."""
     tiny_autoencoder: str | None = None
     """A folder or hub name of diffusers' AutoencoderTiny, such as taesd, for --encoding tiny."""
     no_cache: bool = False
@@ -95,6 +97,7 @@ def main(arguments: list[str]) -> int:
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("Expected a CUDA device for --device cuda, but torch sees none. Pass --device cpu.")
     records(options.engine, torch.device(device))  # A mistake is told before anything is written.
+    limit_threads(device)
     with ProgressLine(recipe) as progress:
         run = Run(recipe, path, device=device, resume=options.resume, progress=progress, engine=options.engine)
         summary = run.execute()
@@ -157,7 +160,7 @@ def encoded(options: Generate, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     if options.encoding is None:
         return stages
     changed = tuple(encoding_by(stage, options.encoding) for stage in stages)
-    if changed == stages and options.encoding != "exact":
+    if changed == stages and options.encoding not in ("auto", "exact"):
         raise ValueError(f"Expected no --encoding: {options.system} renders latents, which need no encoder.")
     return changed
 

@@ -11,11 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .autoencoder import RecordedAutoencoder
+from .engine import records
 
-Encoding = Literal["exact", "fixed_norms", "half", "half_gradient", "tiny"]
-"""exact: the autoencoder's encoder. fixed_norms: the same latents; their gradient takes the means and variances of the
-normalisations in the encoder's first level for constants. half: the latents of the picture at half its size, enlarged.
-half_gradient: the exact latents with the gradient of those. tiny: a tiny autoencoder of the same latents."""
+Encoding = Literal["auto", "exact", "fixed_norms", "half", "half_gradient", "tiny"]
+"""auto: the fastest whose gradient has a cosine of at least 0.99 with the exact one (docs/benchmarks/encoder.md):
+fixed_norms where a GPU runs recordings, exact elsewhere. exact: the autoencoder's encoder. fixed_norms: the same
+latents; their gradient takes the means and variances of the normalisations in the encoder's first level for constants.
+half: the latents of the picture at half its size, enlarged. half_gradient: the exact latents with the gradient of
+those. tiny: a tiny autoencoder of the same latents."""
 
 
 def encoded_moments(
@@ -23,6 +26,8 @@ def encoded_moments(
 ) -> Float[Tensor, "B M h w"]:
     """Mean and log variance of the posterior of pictures in [-1, 1]; a tiny autoencoder has none."""
     match encoding:
+        case "auto":
+            return autoencoder.moments(images, fixed=records(autoencoder.engine, images.device))
         case "exact":
             return autoencoder.moments(images)
         case "fixed_norms":

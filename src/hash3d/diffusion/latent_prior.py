@@ -84,7 +84,7 @@ class LatentPrior(nn.Module):
         self,
         images: Float[Tensor, "B 3 S S"],
         generator: torch.Generator | None = None,
-        encoding: Encoding = "exact",
+        encoding: Encoding = "auto",
     ) -> Float[Tensor, "B 4 h w"]:
         """Latents to add noise to: the posterior's mode, or a sample if a generator is given, times scaling_factor.
 

@@ -39,7 +39,7 @@ class LatentGuidanceConfig:
     """Highest timestep over the steps, as a share of the model's."""
     shared_timestep: bool = True
     """One timestep for all views of a step (threestudio), or one for each."""
-    encoding: Encoding = "exact"
+    encoding: Encoding = "auto"
     """How pictures become latents, and the gradient comes back: see `hash3d.diffusion.encoding`."""
     sample_latents: bool = True
     """Draw the latents from the encoder's posterior, or take its mode; a tiny autoencoder has none."""

@@ -42,7 +42,7 @@ class StableDiffusionGuidanceConfig(LatentGuidanceConfig):
         super().__post_init__()
         expect_one_of("scale_from", self.scale_from, ScaleFrom)
         expect_one_of("rendered", self.rendered, Rendered)
-        if self.rendered == "latents" and self.encoding != "exact":
+        if self.rendered == "latents" and self.encoding not in ("auto", "exact"):
             raise ValueError(f"Expected rendered pictures for encoding={self.encoding!r}, but got rendered latents.")
         if self.perp_neg is not None and not self.view_prompts:
             raise ValueError("Expected view_prompts with perp_neg, but they are off. Switch view_prompts on.")

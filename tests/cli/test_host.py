@@ -1,0 +1,21 @@
+"""How many threads a command takes beside a GPU."""
+
+import pytest
+import torch
+
+from hash3d.cli.host import BESIDE_GPU, limit_threads
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads; afterwards it is as before."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("device", "before", "after"), [("cuda", 16, BESIDE_GPU), ("cuda", 2, 2), ("cpu", 16, 16)])
+def test_only_a_gpu_s_host_gets_fewer_threads(threads, device, before, after):
+    threads(before)
+    limit_threads(device)
+    assert torch.get_num_threads() == after
