@@ -12,7 +12,7 @@ from PIL import Image
 
 from hash3d.cli import COMMANDS, main
 from hash3d.cli.generate import build_recipe, new_folder, parse
-from hash3d.systems import zero123_gs
+from hash3d.systems.draw_orders import DRAWS
 
 
 @pytest.fixture
@@ -129,9 +129,9 @@ def test_a_dwell_is_in_the_cache_s_cells_with_and_without_it(generate, tmp_path)
 @pytest.mark.parametrize(
     ("options", "dwell"),
     [
-        ([], zero123_gs.DRAWS.dwell),
-        (["--no-cache"], zero123_gs.DRAWS.dwell),
-        (["--cache.cut", "-2"], zero123_gs.DRAWS.dwell),
+        ([], DRAWS.dwell),
+        (["--no-cache"], DRAWS.dwell),
+        (["--cache.cut", "-2"], DRAWS.dwell),
         (["--dwell", "1"], 1),
         (["--preset", "paper"], 1),
         (["--preset=released", "--no-cache"], 1),
@@ -141,8 +141,8 @@ def test_a_dwell_is_in_the_cache_s_cells_with_and_without_it(generate, tmp_path)
 )
 def test_the_default_preset_dwells_as_its_recipe_and_the_others_draw_anew(options, dwell, picture_file):
     draws = build_recipe(parse(["zero123_gs", "--image", str(picture_file), *options])).stage.draws
-    assert (draws.dwell, draws.open_cells) == (dwell, zero123_gs.DRAWS.open_cells)
-    assert zero123_gs.DRAWS.dwell > 1
+    assert (draws.dwell, draws.open_cells) == (dwell, DRAWS.open_cells)
+    assert DRAWS.dwell > 1
 
 
 def test_systems_lists_nine(hash3d):

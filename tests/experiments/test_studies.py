@@ -10,7 +10,7 @@ from hash3d.diffusion.partial_unet import PartialUNet
 from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.experiments.studies import DWELLS, MINI_CUTS, STUDIES
 from hash3d.experiments.study import Variant
-from hash3d.systems.zero123_gs import DRAWS
+from hash3d.systems.draw_orders import DRAWS
 from hash3d.training.draws import DrawOrderConfig
 from hash3d.training.serialize import from_plain, to_plain
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hash3d.cache import PAPER, PRESETS, RELEASED, CacheConfig, DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
-from hash3d.systems.zero123_gs import DRAWS
+from hash3d.systems.draw_orders import DRAWS
 from hash3d.training.draws import DrawOrderConfig
 from hash3d.training.recipe import Recipe
 

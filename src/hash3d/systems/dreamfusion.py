@@ -1,7 +1,7 @@
 """DreamFusion: a text to a hash-grid NeRF by SDS with Stable Diffusion.
 
 Full scale: threestudio 28d9d80 with the released Hash3D's dreamfusion-sd_hash3d.yaml (cc48922); the supplement's
-numbers are the same. Its small shifts of the camera's place, aim and up direction are not done here.
+numbers are the same. docs/systems.md lists what is not as there.
 Mini scale: the embedded prior on a CPU, tuned on its own.
 """
 
@@ -16,10 +16,9 @@ from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
+from hash3d.systems.draw_orders import DRAWS, TEXT_DRAWS
 from hash3d.systems.mini_field import MINI_SURFACE, mini_field
-from hash3d.systems.sds_gs import SHOWN_ELEVATION, TEXT_DRAWS
-from hash3d.systems.stages import Choices, recipe_at
-from hash3d.systems.zero123_gs import DRAWS
+from hash3d.systems.stages import TEXT_ELEVATION, Choices, Scales, recipe_at
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
 from hash3d.training.stage import Stage
@@ -63,14 +62,11 @@ def mini(steps: int = MINI_STEPS) -> Stage:
     )
 
 
+SCALES: Scales = {"mini": mini, "supplement": supplement}
+
+
 def recipe(*, prompt: str, negative_prompt: str = "", **choices: Unpack[Choices]) -> Recipe:
     """The recipe for a text. Full-scale schedules do not stretch with `steps`."""
     return recipe_at(
-        choices,
-        mini=mini,
-        supplement=supplement,
-        system=NAME,
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        reference_elevation=SHOWN_ELEVATION,
+        choices, SCALES, system=NAME, prompt=prompt, negative_prompt=negative_prompt, reference_elevation=TEXT_ELEVATION
     )

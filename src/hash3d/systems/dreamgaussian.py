@@ -2,11 +2,7 @@
 
 Full scale: dreamgaussian 69a3c70 with the released Hash3D's image_sai_hash3d.yaml (cc48922). The supplement lets the
 points start on a sphere; both fill the ball here, as the code does. In its second stage DeepCache never got to work,
-here it does. Not as there: views are not at whole degrees, half of the elevations are uniform on the sphere, and their
-range does not widen with the picture's elevation, which is 5 degrees by default, there 0; gradients are not clipped by
-norm; no last round removes what is large; a mesh of too many faces is made on a coarser grid, not decimated; the second
-stage renders at one size, and counts all pixels of the known view, there those of the object that face the camera.
-Mini scale: the embedded prior on a CPU, tuned on its own.
+here it does. docs/systems.md lists what is not as there. Mini scale: the embedded prior on a CPU, tuned on its own.
 """
 
 from dataclasses import replace
@@ -27,8 +23,8 @@ from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.representations.textured_mesh import TexturedMeshConfig
 from hash3d.schedules import constant, ramp
 from hash3d.systems import zero123_gs
-from hash3d.systems.stages import Choices, recipe_at
-from hash3d.systems.zero123_gs import DRAWS
+from hash3d.systems.draw_orders import DRAWS
+from hash3d.systems.stages import Choices, Scales, recipe_at
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
 from hash3d.training.stage import Stage, shared_steps
@@ -95,14 +91,9 @@ def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
     return first, mesh
 
 
+SCALES: Scales = {"mini": mini, "supplement": supplement}
+
+
 def recipe(*, image: Path, elevation: float = 5.0, framing: Framing = "auto", **choices: Unpack[Choices]) -> Recipe:
     """The recipe for a picture; full-scale schedules do not stretch with `steps`, which is of both stages."""
-    return recipe_at(
-        choices,
-        mini=mini,
-        supplement=supplement,
-        system=NAME,
-        image=image,
-        framing=framing,
-        reference_elevation=elevation,
-    )
+    return recipe_at(choices, SCALES, system=NAME, image=image, framing=framing, reference_elevation=elevation)

@@ -1,13 +1,8 @@
 """GaussianDreamer: a text to Gaussians that start from a rough shape, by SDS with Stable Diffusion.
 
 Full scale: GaussianDreamer 76a38ff with the released Hash3D's gaussiandreamer-sd-hash3d.yaml (cc48922), which starts
-from Shap-E: pass its folder, or another shape, as `start`. The supplement's learning rate of 0.001 stands in that file,
-but its code does not read it. Not as there: no sparsity of the depth; no negative prompt unless one is given, there
-some 20 faults; densification takes the mean of the views' gradients, there their sum, which 16 bits scale too, and
-removes what is large from the first round on, there from step 500; elevations are half uniform in degrees, half on the
-sphere; renders are shrunk with antialiasing.
-Mini scale: the embedded prior on a CPU. Without a `start` a short first stage makes a field, and points grow
-around its surface.
+from Shap-E: pass its folder, or another shape, as `start`. docs/systems.md lists what is not as there.
+Mini scale: the embedded prior on a CPU. Without a `start` a first stage makes a field: points grow on its surface.
 """
 
 from dataclasses import replace
@@ -24,10 +19,10 @@ from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.representations.point_start import GrowthConfig
 from hash3d.schedules import constant, ramp
 from hash3d.systems import dreamfusion, sds_gs
+from hash3d.systems.draw_orders import DRAWS
 from hash3d.systems.mini_field import mini_field
-from hash3d.systems.stages import Choices, is_mini, recipe_at
+from hash3d.systems.stages import TEXT_ELEVATION, Choices, Scales, is_mini, recipe_at
 from hash3d.systems.starts import MINI_SIZE, read_start
-from hash3d.systems.zero123_gs import DRAWS
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
 from hash3d.training.stage import Stage, shared_steps
@@ -93,13 +88,13 @@ def mini_from_start(steps: int = 250) -> Stage:
 
 def recipe(*, prompt: str, negative_prompt: str = "", start: Path | None = None, **choices: Unpack[Choices]) -> Recipe:
     """The recipe for a text. Full-scale schedules do not stretch with `steps`."""
+    scales: Scales = {"mini": mini if start is None else mini_from_start, "supplement": supplement}
     return recipe_at(
         choices,
-        mini=mini if start is None else mini_from_start,
-        supplement=supplement,
+        scales,
         system=NAME,
         prompt=prompt,
         negative_prompt=negative_prompt,
-        reference_elevation=sds_gs.SHOWN_ELEVATION,
+        reference_elevation=TEXT_ELEVATION,
         start=read_start(start, prompt, GrowthConfig(), size=MINI_SIZE if is_mini(choices) else 1.6),
     )

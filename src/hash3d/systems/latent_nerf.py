@@ -1,9 +1,8 @@
 """Latent-NeRF: a text to a field of Stable Diffusion's latents, which needs no encoder in training.
 
 Full scale: threestudio 28d9d80 with the released Hash3D's latentnerf-hash3d.yaml (cc48922), preset `released`; the
-supplement says that the NeRF is a vanilla one, preset `supplement`, here with Stable-DreamFusion's networks. Not as
-there: no small shifts of the camera; 32 bits but for the diffusion model, there 16 and 32 mixed.
-Mini scale: the embedded prior on a CPU, tuned on its own.
+supplement says that the NeRF is a vanilla one, preset `supplement`, here with Stable-DreamFusion's networks.
+docs/systems.md lists what is not as there. Mini scale: the embedded prior on a CPU, tuned on its own.
 """
 
 import dataclasses
@@ -16,10 +15,9 @@ from hash3d.representations.background import EnvironmentConfig
 from hash3d.representations.nerf import LatentNerfConfig, VanillaNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
+from hash3d.systems.draw_orders import DRAWS, TEXT_DRAWS
 from hash3d.systems.mini_field import MINI_GRID, MINI_SURFACE
-from hash3d.systems.sds_gs import SHOWN_ELEVATION, TEXT_DRAWS
-from hash3d.systems.stages import Choices, recipe_at
-from hash3d.systems.zero123_gs import DRAWS
+from hash3d.systems.stages import TEXT_ELEVATION, Choices, Scales, recipe_at
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
 from hash3d.training.stage import Stage
@@ -92,15 +90,11 @@ def mini(steps: int = MINI_STEPS) -> Stage:
     )
 
 
+SCALES: Scales = {"mini": mini, "supplement": supplement, "released": released}
+
+
 def recipe(*, prompt: str, negative_prompt: str = "", **choices: Unpack[Choices]) -> Recipe:
     """The recipe for a text. Full-scale schedules do not stretch with `steps`."""
     return recipe_at(
-        choices,
-        mini=mini,
-        supplement=supplement,
-        released=released,
-        system=NAME,
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        reference_elevation=SHOWN_ELEVATION,
+        choices, SCALES, system=NAME, prompt=prompt, negative_prompt=negative_prompt, reference_elevation=TEXT_ELEVATION
     )

@@ -3,9 +3,7 @@
 Full scale: threestudio 28d9d80 with the released Hash3D's magic123-{coarse,refine}-sd-hash3d.yaml (cc48922). The
 supplement weighs Zero123's guidance with 0.1; the released code counts its loss twice, which makes 2.0: presets
 `supplement` and `released`. Both models' timesteps of a step are the same share of their ranges, so that one order of
-draws serves both caches. Not as there: normals are smoothed in both views, there in the random one; the picture counts
-as taken from 5 degrees by default, there from 0; the mask is soft; the tetrahedra are a regular grid of 64 cells, about
-as many as there. Mini scale: the embedded priors on a CPU, tuned on its own.
+draws serves both caches. docs/systems.md lists what is not as there. Mini scale: the embedded priors on a CPU.
 """
 
 from dataclasses import replace
@@ -15,19 +13,15 @@ from typing import Unpack
 
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
-from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.pictures import Framing
-from hash3d.rendering.raster import RasterRendererConfig
-from hash3d.rendering.volume import VolumeRendererConfig
 from hash3d.representations.dmtet import DmtetMeshConfig
 from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import HashGridNerfConfig
-from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant
 from hash3d.systems import zero123_nerf
+from hash3d.systems.draw_orders import TWO_PRIOR_DRAWS
 from hash3d.systems.mini_field import mini_field
-from hash3d.systems.stages import Choices, recipe_at
-from hash3d.systems.zero123_gs import DRAWS
+from hash3d.systems.stages import Choices, Scales, meshed, recipe_at
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
 from hash3d.training.stage import Stage, shared_steps
@@ -35,23 +29,14 @@ from hash3d.training.stage import Stage, shared_steps
 NAME = "magic123"
 MINI_STEPS = 310
 """250 for the field, 60 for the mesh."""
-TEXT_WEIGHT = 0.005
-MINI_DRAWS = replace(DRAWS, dwell=2)
-"""Two models reuse at once, so at mini scale stays are half as long as those of systems with one: with a dwell of 4 in
-the field's stage reuse costs 0.24 dB, whatever the mesh's (docs/benchmarks/quality.md)."""
-CAMERAS = CameraSamplerConfig(elevation=(-45.0, 45.0), radius=2.5, fov_y=40.0)
 
 
 def supplement(weight: float = 0.1) -> tuple[Stage, Stage]:
     """Full scale; `weight` is that of Zero123's guidance."""
-    by_image = Zero123GuidanceConfig(guidance_scale=3.0, weighting="sqrt")
-    by_text = StableDiffusionGuidanceConfig(
-        guidance_scale=100.0, scale_from="conditional", weighting="uniform", max_timestep=constant(0.6)
-    )
-    field = Stage(
+    field = replace(
+        zero123_nerf.supplement(),
         steps=10_000,
-        cameras=CAMERAS,
-        draws=DRAWS,
+        cameras=CameraSamplerConfig(elevation=(-45.0, 45.0), radius=2.5, fov_y=40.0),
         size=constant(128),
         reference_size=constant(128),
         representation=HashGridNerfConfig(
@@ -62,10 +47,9 @@ def supplement(weight: float = 0.1) -> tuple[Stage, Stage]:
             color_lr=0.001,
             adam_eps=1e-8,
         ),
-        renderer=VolumeRendererConfig(samples_per_ray=256),
-        occupancy=OccupancyGridConfig(),
-        guidance=by_image,
-        text_guidance=by_text,
+        text_guidance=StableDiffusionGuidanceConfig(
+            guidance_scale=100.0, scale_from="conditional", weighting="uniform", max_timestep=constant(0.6)
+        ),
         losses=LossWeights(
             guidance=constant(weight),
             text_guidance=constant(0.025),
@@ -75,41 +59,29 @@ def supplement(weight: float = 0.1) -> tuple[Stage, Stage]:
             normal_smoothness=constant(1000.0),
         ),
     )
-    mesh = replace(
-        field,
-        size=constant(512),
-        reference_size=constant(512),
-        representation=DmtetMeshConfig(radius=1.0),
-        renderer=RasterRendererConfig(),
-        occupancy=None,
-        losses=replace(field.losses, normal_smoothness=constant(0.0), normal_consistency=constant(1000.0)),
-    )
-    return field, mesh
+    losses = replace(field.losses, normal_smoothness=constant(0.0), normal_consistency=constant(1000.0))
+    return field, meshed(field, field.steps, 512, DmtetMeshConfig(radius=1.0), losses)
 
 
 def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
     """The embedded priors on a CPU; every schedule stretches with `steps`."""
     first, second = shared_steps(steps, 250, 60)
-    by_text = StableDiffusionGuidanceConfig(guidance_scale=10.0, min_timestep=constant(0.2), max_timestep=constant(0.6))
     field = zero123_nerf.mini(first)
     field = replace(
         field,
-        draws=MINI_DRAWS,
+        draws=TWO_PRIOR_DRAWS,
         representation=mini_field(first, lr=0.02),
-        text_guidance=by_text,
-        losses=replace(field.losses, text_guidance=constant(TEXT_WEIGHT)),
+        text_guidance=StableDiffusionGuidanceConfig(
+            guidance_scale=10.0, min_timestep=constant(0.2), max_timestep=constant(0.6)
+        ),
+        losses=replace(field.losses, text_guidance=constant(0.005)),
     )
-    mesh = replace(
-        field,
-        steps=second,
-        size=constant(128),
-        reference_size=constant(128),
-        representation=DmtetMeshConfig(resolution=48, radius=0.6, values_lr=2e-3, offsets_lr=2e-3),
-        renderer=RasterRendererConfig(),
-        occupancy=None,
-        losses=replace(field.losses, opaque_entropy=constant(0.0), normal_consistency=constant(1000.0)),
-    )
-    return field, mesh
+    mesh = DmtetMeshConfig(resolution=48, radius=0.6, values_lr=2e-3, offsets_lr=2e-3)
+    losses = replace(field.losses, opaque_entropy=constant(0.0), normal_consistency=constant(1000.0))
+    return field, meshed(field, second, 128, mesh, losses)
+
+
+SCALES: Scales = {"mini": mini, "supplement": supplement, "released": partial(supplement, weight=2.0)}
 
 
 def recipe(
@@ -123,16 +95,6 @@ def recipe(
     **choices: Unpack[Choices],
 ) -> Recipe:
     """The recipe for a picture and its text; `steps` is of both stages, and full-scale schedules keep theirs."""
-    return recipe_at(
-        choices,
-        mini=mini,
-        supplement=supplement,
-        released=partial(supplement, weight=2.0),
-        system=NAME,
-        text_prior=text_prior,
-        image=image,
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        framing=framing,
-        reference_elevation=elevation,
-    )
+    texts = {"prompt": prompt, "negative_prompt": negative_prompt, "text_prior": text_prior}
+    picture = {"image": image, "framing": framing, "reference_elevation": elevation}
+    return recipe_at(choices, SCALES, system=NAME, **texts, **picture)

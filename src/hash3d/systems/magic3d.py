@@ -1,9 +1,8 @@
 """Magic3D: a text to a hash-grid NeRF, then to a mesh, by SDS with Stable Diffusion.
 
 Full scale: threestudio 28d9d80 with the released Hash3D's magic3d-{coarse,refine}-sd-hash3d.yaml (cc48922); its second
-stage has 5,000 steps, the supplement's 10,000: presets `released` and `supplement`. Not as there: no small shifts of
-the camera; 32 bits but for the diffusion model, there 16 and 32 mixed; the tetrahedra are a regular grid of 64 cells,
-about as many as there. Mini scale: the embedded prior on a CPU, tuned on its own.
+stage has 5,000 steps, the supplement's 10,000: presets `released` and `supplement`. docs/systems.md lists what is not
+as there. Mini scale: the embedded prior on a CPU, tuned on its own.
 """
 
 from dataclasses import replace
@@ -19,9 +18,8 @@ from hash3d.representations.dmtet import DmtetMeshConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.schedules import constant
 from hash3d.systems import dreamfusion
-from hash3d.systems.sds_gs import SHOWN_ELEVATION, TEXT_DRAWS
-from hash3d.systems.stages import Choices, recipe_at
-from hash3d.systems.zero123_gs import DRAWS
+from hash3d.systems.draw_orders import DRAWS, TEXT_DRAWS
+from hash3d.systems.stages import TEXT_ELEVATION, Choices, Scales, recipe_at
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
 from hash3d.training.stage import Stage, shared_steps
@@ -74,15 +72,11 @@ def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
     return field, mesh
 
 
+SCALES: Scales = {"mini": mini, "supplement": supplement, "released": partial(supplement, mesh_steps=5000)}
+
+
 def recipe(*, prompt: str, negative_prompt: str = "", **choices: Unpack[Choices]) -> Recipe:
     """The recipe for a text; `steps` is of both stages, and full-scale schedules keep theirs."""
     return recipe_at(
-        choices,
-        mini=mini,
-        supplement=supplement,
-        released=partial(supplement, mesh_steps=5000),
-        system=NAME,
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        reference_elevation=SHOWN_ELEVATION,
+        choices, SCALES, system=NAME, prompt=prompt, negative_prompt=negative_prompt, reference_elevation=TEXT_ELEVATION
     )

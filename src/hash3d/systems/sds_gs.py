@@ -3,12 +3,10 @@
 Full scale: threestudio's Gaussian extension (8c2ab7b, configs/gaussian_splatting_shading.yaml) with the released
 Hash3D's gaussian_splatting_shading_hash3d.yaml (cc48922). There the points fill a ball; the supplement lets them start
 from Shap-E: pass its folder as `start`. It also says that all else is DreamFusion's, which 5,000 steps of four views of
-512 pixels are not: both presets follow the code. Not as there: no small shifts of the camera; no negative prompt unless
-one is given, there some 20 faults; densification as in Zero-123 (GS); all of Shap-E's vertices, there every fourth.
+512 pixels are not: both presets follow the code. docs/systems.md lists what is not as there.
 Mini scale: the embedded prior at 128x128 on a CPU, tuned on its own.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -20,20 +18,15 @@ from hash3d.representations.background import EnvironmentConfig
 from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import constant, ramp
-from hash3d.systems.stages import Choices, is_mini, recipe_at
+from hash3d.systems.draw_orders import DRAWS, TEXT_DRAWS
+from hash3d.systems.stages import TEXT_ELEVATION, Choices, Scales, is_mini, recipe_at
 from hash3d.systems.starts import MINI_SIZE, read_start
-from hash3d.systems.zero123_gs import DRAWS
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
 from hash3d.training.stage import Stage
 
 NAME = "sds_gs"
 MINI_STEPS = 400
-SHOWN_ELEVATION = 15.0
-"""Degrees from which the result is shown (threestudio's evaluation)."""
-TEXT_DRAWS = replace(DRAWS, dwell=2)
-"""Of the text systems at mini scale: a text fixes no view, so a part grows only from full passes that see it. Half of
-them stay; with a dwell of 3 it would be a third, which on pictures gave back little (docs/experiments/frontier.md)."""
 
 
 def supplement() -> Stage:
@@ -89,15 +82,17 @@ def mini(steps: int = MINI_STEPS) -> Stage:
     )
 
 
+SCALES: Scales = {"mini": mini, "supplement": supplement}
+
+
 def recipe(*, prompt: str, negative_prompt: str = "", start: Path | None = None, **choices: Unpack[Choices]) -> Recipe:
     """The recipe for a text. Full-scale schedules do not stretch with `steps`."""
     return recipe_at(
         choices,
-        mini=mini,
-        supplement=supplement,
+        SCALES,
         system=NAME,
         prompt=prompt,
         negative_prompt=negative_prompt,
-        reference_elevation=SHOWN_ELEVATION,
+        reference_elevation=TEXT_ELEVATION,
         start=read_start(start, prompt, None, size=MINI_SIZE if is_mini(choices) else 1.0),
     )

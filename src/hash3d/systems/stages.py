@@ -1,14 +1,32 @@
-"""What every recipe file does with its stages: pick them by scale, set their number of steps, make the recipe."""
+"""What recipe files do with their stages: pick them by scale, set their number of steps, make the recipe."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NotRequired, TypedDict
 
 from hash3d.cache import CacheConfig
 from hash3d.diffusion.loading import EMBEDDED
+from hash3d.rendering.raster import RasterRendererConfig
+from hash3d.representations.dmtet import DmtetMeshConfig
+from hash3d.schedules import constant
+from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
 from hash3d.training.stage import Stage, expect_steps, scaled_steps
 
 Stages = Stage | tuple[Stage, ...]
+TEXT_ELEVATION = 15.0
+"""Degrees from which the result of a text is shown (threestudio's evaluation)."""
+
+
+class Scales(TypedDict):
+    """What makes the stages at each scale."""
+
+    mini: Callable[..., Stages]
+    """For an embedded prior on a CPU; called with `steps` where it is given."""
+    supplement: Callable[[], Stages]
+    """Full size, as the paper's supplement has it."""
+    released: NotRequired[Callable[[], Stages]]
+    """Full size, as the authors' code has it, where the two differ."""
 
 
 class Choices(TypedDict):
@@ -26,35 +44,48 @@ class Choices(TypedDict):
     """Makes all random numbers."""
 
 
-def recipe_at(
-    choices: Choices,
-    *,
-    mini: Callable[..., Stages],
-    supplement: Callable[[], Stages],
-    released: Callable[[], Stages] | None = None,
-    **fields: Any,
-) -> Recipe:
+def recipe_at(choices: Choices, scales: Scales, **fields: Any) -> Recipe:
     """The recipe of some choices; `TypeError` if one of them or of the fields is unknown.
 
     Args:
         choices: what the user said.
-        mini: makes the stages for an embedded prior on a CPU; called with `steps` where it is given.
-        supplement: those of full size, as the paper's supplement has them.
-        released: those of full size, as the authors' code has them; None if the two agree.
+        scales: the system's stages.
         fields: the other fields of the `Recipe`.
     """
     steps = choices.get("steps")
     expect_steps(steps)
     if is_mini(choices):
-        stages = _all_of(mini() if steps is None else mini(steps))
+        stages = _all_of(scales["mini"]() if steps is None else scales["mini"](steps))
     else:
-        full = {"supplement": supplement, "released": released or supplement}
+        full = {"supplement": scales["supplement"], "released": scales.get("released", scales["supplement"])}
         scale = choices.get("scale") or "supplement"
         if scale not in full:
             raise ValueError(f"Expected --scale to be mini, {' or '.join(full)}, but got {scale!r}.")
         stages = scaled_steps(_all_of(full[scale]()), steps)
     others: dict[str, Any] = {name: value for name, value in choices.items() if name not in ("scale", "steps")}
     return Recipe.of(stages, **others, **fields)
+
+
+def meshed(field: Stage, steps: int, size: int, mesh: DmtetMeshConfig, losses: LossWeights) -> Stage:
+    """A field's stage with a mesh in the field's place, asked of the same diffusion models.
+
+    Args:
+        field: the stage of the field.
+        steps: of the new stage.
+        size: of its views and of the picture, in pixels.
+        mesh: what is optimised.
+        losses: of the mesh.
+    """
+    return replace(
+        field,
+        steps=steps,
+        size=constant(size),
+        reference_size=constant(size),
+        representation=mesh,
+        renderer=RasterRendererConfig(),
+        occupancy=None,
+        losses=losses,
+    )
 
 
 def is_mini(choices: Choices) -> bool:

@@ -2,11 +2,8 @@
 
 Full scale: threestudio's Gaussian extension (8c2ab7b, configs/gaussian_splatting_zero123.yaml) with the steps of the
 released Hash3D (cc48922, gaussian_splatting_zero123_hash3d.yaml). The supplement says guidance scale 3 and batch 1
-("as Zero-123 (NeRF)"), the released configuration 5 and 4: presets `supplement` and `released`. Not as there: colours
-are not held between two bounds; a round of densification adds before it removes, tells small from large by the longest
-axis, and counts the gradients of the random views, not of the reference; the picture's colours count outside its mask
-too; a batch's azimuths are stratified; the exported surface is at the density 1.0, there at 0.8.
-Mini scale: the embedded prior at 128x128 on a CPU, tuned on its own.
+("as Zero-123 (NeRF)"), the released configuration 5 and 4: presets `supplement` and `released`. docs/systems.md lists
+what is not as there. Mini scale: the embedded prior at 128x128 on a CPU, tuned on its own.
 """
 
 from pathlib import Path
@@ -19,17 +16,14 @@ from hash3d.rendering.splat import SplatRendererConfig
 from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import constant, ramp
-from hash3d.systems.stages import Choices, recipe_at
-from hash3d.training.draws import DrawOrderConfig
+from hash3d.systems.draw_orders import DRAWS
+from hash3d.systems.stages import Choices, Scales, recipe_at
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
 from hash3d.training.stage import Stage
 
 NAME = "zero123_gs"
 MINI_STEPS = 300
-DRAWS = DrawOrderConfig(dwell=4, open_cells=8)
-"""Three of four passes are reused, for a third of the guidance's cost. Longer stays save little more, and what a run
-learns goes with its number of full passes (docs/experiments/frontier.md and variety.md)."""
 
 
 def supplement(guidance_scale: float = 3.0, batch_size: int = 1) -> Stage:
@@ -76,15 +70,9 @@ def mini(steps: int = MINI_STEPS) -> Stage:
     )
 
 
+SCALES: Scales = {"mini": mini, "supplement": supplement, "released": released}
+
+
 def recipe(*, image: Path, elevation: float = 5.0, framing: Framing = "auto", **choices: Unpack[Choices]) -> Recipe:
     """The recipe for a picture; full-scale schedules do not stretch with `steps`."""
-    return recipe_at(
-        choices,
-        mini=mini,
-        supplement=supplement,
-        released=released,
-        system=NAME,
-        image=image,
-        framing=framing,
-        reference_elevation=elevation,
-    )
+    return recipe_at(choices, SCALES, system=NAME, image=image, framing=framing, reference_elevation=elevation)

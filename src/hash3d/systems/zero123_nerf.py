@@ -2,8 +2,7 @@
 
 Full scale: the released Hash3D (cc48922, configs/stable-zero123_hash3d.yaml), on threestudio 28d9d80; the supplement
 gives guidance scale 3, Adam at 0.01, 1,000 steps and batch 1, as there: the presets `supplement` and `released` are the
-same. The reference view is not jittered, and its mask is soft, there cut at one half.
-Mini scale: the embedded prior on a CPU, tuned on its own.
+same. docs/systems.md lists what is not as there. Mini scale: the embedded prior on a CPU, tuned on its own.
 """
 
 from pathlib import Path
@@ -16,9 +15,9 @@ from hash3d.rendering.volume import VolumeRendererConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
+from hash3d.systems.draw_orders import DRAWS
 from hash3d.systems.mini_field import MINI_SURFACE, mini_field
-from hash3d.systems.stages import Choices, recipe_at
-from hash3d.systems.zero123_gs import DRAWS
+from hash3d.systems.stages import Choices, Scales, recipe_at
 from hash3d.training.loss_weights import LossWeights
 from hash3d.training.recipe import Recipe
 from hash3d.training.stage import Stage
@@ -72,14 +71,9 @@ def mini(steps: int = MINI_STEPS) -> Stage:
     )
 
 
+SCALES: Scales = {"mini": mini, "supplement": supplement}
+
+
 def recipe(*, image: Path, elevation: float = 5.0, framing: Framing = "auto", **choices: Unpack[Choices]) -> Recipe:
     """The recipe for a picture. Full-scale schedules do not stretch with `steps`."""
-    return recipe_at(
-        choices,
-        mini=mini,
-        supplement=supplement,
-        system=NAME,
-        image=image,
-        framing=framing,
-        reference_elevation=elevation,
-    )
+    return recipe_at(choices, SCALES, system=NAME, image=image, framing=framing, reference_elevation=elevation)
