@@ -1,5 +1,7 @@
 """The autoencoder by an engine: the moments, the pictures and the gradient of the model's own methods."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -25,6 +27,35 @@ def test_moments_gradient_and_pictures_are_the_autoencoders():
     assert torch.equal(got, wanted)
     latents = torch.randn(2, 4, 8, 8)
     assert torch.equal(RecordedAutoencoder(vae).pictures(latents), vae.decode(latents).sample)
+
+
+def test_what_cannot_be_recorded_says_so_once_and_runs_eagerly(monkeypatch):
+    monkeypatch.setattr("hash3d.diffusion.autoencoder.records", lambda engine, device: True)
+
+    def record(*_):
+        raise RuntimeError("this device has no graphs")
+
+    monkeypatch.setattr("hash3d.diffusion.autoencoder.RecordedGradient", record)
+    vae = tiny_zero123().vae
+    autoencoder, images = RecordedAutoencoder(vae), torch.rand(2, 3, 32, 32, requires_grad=True)
+    with pytest.warns(UserWarning, match="An autoencoder runs eagerly, .*: RuntimeError: this device has no graphs"):
+        moments = autoencoder.moments(images)
+    assert torch.equal(moments, vae.encode(images).latent_dist.parameters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(autoencoder.moments(images), moments)
+
+
+def test_a_shape_is_recorded_once_though_recording_moves_the_weights(monkeypatch):
+    made = []
+    monkeypatch.setattr("hash3d.diffusion.autoencoder.records", lambda engine, device: True)
+    monkeypatch.setattr(
+        "hash3d.diffusion.autoencoder.RecordedGradient", lambda function, x: made.append(x.shape) or function
+    )
+    autoencoder = RecordedAutoencoder(tiny_zero123().vae)
+    for size in (32, 32, 64, 32):
+        autoencoder.moments(torch.rand(2, 3, size, size, requires_grad=True))
+    assert made == [(2, 3, 32, 32), (2, 3, 64, 64)]
 
 
 @pytest.mark.gpu

@@ -7,6 +7,7 @@ from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
 from hash3d.diffusion.engine import UNetEngine, records
 from hash3d.diffusion.hook import accelerate_unet
 from hash3d.diffusion.partial_unet import PartialUNet
+from hash3d.diffusion.recording import RecordedCall
 from tests.tiny_models import UNETS, tiny_unet, unet_inputs
 
 RECORDED = 2e-3
@@ -86,6 +87,30 @@ def test_an_accelerated_unet_predicts_the_same_refuses_a_cache_and_can_be_left()
         apply_hash3d(unet)
     remove_hash3d(unet)
     assert set(unet.__dict__) == attributes
+
+
+def test_a_form_is_recorded_once_though_recording_moves_the_weights(monkeypatch):
+    made = []
+
+    class Called(RecordedCall):
+        def __init__(self, function, inputs, pool):
+            made.append(inputs["sample"].shape[0])
+            self.function = function
+
+        def __call__(self, inputs):
+            return self.function(**inputs)
+
+    monkeypatch.setattr("hash3d.diffusion.engine.records", lambda engine, device: True)
+    monkeypatch.setattr("hash3d.diffusion.engine.RecordedCall", Called)
+    monkeypatch.setattr("torch.cuda.graph_pool_handle", lambda: "pool")
+    monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
+    unet = tiny_unet()
+    engine = UNetEngine(PartialUNet(unet, -2), "auto")
+    with torch.no_grad():
+        for views in (1, 1, 2, 1):
+            inputs = unet_inputs(unet, views=views)
+            assert apart(engine.plain_pass(inputs), unet(**inputs).sample) < 1e-6
+    assert len(made) == len(set(made)) == 2
 
 
 @pytest.mark.gpu

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .engine import Engine, records
 from .fused_layers import fixed_norms, fused_layers
-from .recording import RecordedCall, RecordedGradient
+from .recording import RecordedCall, RecordedGradient, recorded_or_none
 
 MAX_RECORDINGS = 8
 """Shapes of pictures and latents of which recordings are kept, each with memory of its own; others run eagerly."""
@@ -30,7 +30,7 @@ class RecordedAutoencoder:
     def __init__(self, vae: AutoencoderKL | AutoencoderTiny, engine: Engine = "auto") -> None:
         self.vae: Any = vae
         self.engine = engine
-        self._recorded: dict[Any, Callable[[Tensor], Tensor]] = {}
+        self._recorded: dict[Any, Callable[[Tensor], Tensor] | None] = {}
 
     def moments(self, images: Float[Tensor, "B 3 S S"], *, fixed: bool = False) -> Float[Tensor, "B M h w"]:
         """Mean and log variance of the posterior of pictures in [-1, 1], differentiable in the pictures.
@@ -67,19 +67,25 @@ class RecordedAutoencoder:
     def _run(self, function: Callable[[Tensor], Tensor], x: Tensor, fixed: bool = False) -> Tensor:
         differentiable = torch.is_grad_enabled() and x.requires_grad
         fixed = fixed and differentiable
-        weights = next(self.vae.parameters()).data_ptr()
-        key = function.__name__, fixed, differentiable, tuple(x.shape), x.dtype, weights
-        if records(self.engine, x.device) and (key in self._recorded or len(self._recorded) < MAX_RECORDINGS):
-            if key not in self._recorded:
-                self._recorded[key] = self._record(function, x, differentiable, fixed)
-            return self._recorded[key](x)
+
+        def key() -> tuple[Any, ...]:
+            weights = next(self.vae.parameters()).data_ptr()
+            return function.__name__, fixed, differentiable, tuple(x.shape), x.dtype, weights
+
+        if records(self.engine, x.device):
+            if key() not in self._recorded and len(self._recorded) < MAX_RECORDINGS:
+                self.vae.to(memory_format=torch.channels_last)  # Moves weights, and so changes the key.
+                self._recorded[key()] = recorded_or_none(
+                    "An autoencoder", lambda: self._record(function, x, differentiable, fixed)
+                )
+            if (recorded := self._recorded.get(key())) is not None:
+                return recorded(x)
         with fixed_norms(self.vae.encoder.down_blocks[0]) if fixed else nullcontext():
             return function(x)
 
     def _record(
         self, function: Callable[[Tensor], Tensor], x: Tensor, differentiable: bool, fixed: bool
     ) -> Callable[..., Tensor]:
-        self.vae.to(memory_format=torch.channels_last)
         example = x.detach().contiguous(memory_format=torch.channels_last)
         with fused_layers(self.vae, fixed=self.vae.encoder.down_blocks[0] if fixed else None):
             if differentiable:

@@ -17,7 +17,7 @@ from hash3d.transfer import to_device
 
 from .fused_layers import fused_layers
 from .partial_unet import PartialUNet
-from .recording import Inputs, RecordedCall, form
+from .recording import Inputs, RecordedCall, form, recorded_or_none
 
 Engine = Literal["auto", "eager", "graph", "compile"]
 """auto: graph on CUDA, else eager. eager: PyTorch as it is. graph: CUDA graphs of channels-last passes with fused
@@ -92,6 +92,8 @@ class UNetEngine:
         inputs = {**inputs, "timestep": _timesteps(inputs["timestep"], inputs["sample"])}
         key = kind, form(inputs), self._model_state()
         if key not in self._recorded:
+            self.partial.unet.to(memory_format=torch.channels_last)
+            key = kind, form(inputs), self._model_state()  # The weights may have moved.
             self._recorded[key] = self._record(kind, inputs)
         recorded = self._recorded[key]
         if recorded is None:
@@ -124,24 +126,22 @@ class UNetEngine:
     def _record(self, kind: Kind, inputs: Inputs) -> RecordedCall | None:
         """A recording of a pass, or None with a warning where there can be none."""
         if len(self._recorded) >= MAX_RECORDINGS:
-            _warn(f"The U-Net was called in over {MAX_RECORDINGS} forms. New ones run eagerly.")
+            warnings.warn(f"The U-Net was called in over {MAX_RECORDINGS} forms. New ones run eagerly.", stacklevel=4)
             return None
         unet: Any = self.unet
-        unet.to(memory_format=torch.channels_last)
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         pictures = {
             name: inputs[name].contiguous(memory_format=torch.channels_last)
             for name in ("sample", "feature")
             if name in inputs
         }
-        try:
+
+        def record() -> RecordedCall:
             with self._pass(kind) as function, nullcontext() if self.engine == "compile" else fused_layers(unet):
                 called = torch.compile(function, dynamic=False) if self.engine == "compile" else function
                 return RecordedCall(called, inputs | pictures, self._pool)
-        except Exception as error:
-            reason = " ".join(str(error).split()[:20])
-            _warn(f"A U-Net pass runs eagerly, as it cannot be recorded: {type(error).__name__}: {reason}")
-            return None
+
+        return recorded_or_none("A U-Net pass", record)
 
     def _model_state(self) -> tuple[Any, ...]:
         """What a recording depends on besides the arguments: which adapters are on, and where weights lie."""
@@ -165,7 +165,3 @@ def _timesteps(timestep: Any, sample: Tensor) -> Tensor:
     if isinstance(timestep, Tensor):
         return to_device(timestep, sample.device)
     return torch.full((1,), timestep, device=sample.device, dtype=torch.long)
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=5)

@@ -1,8 +1,9 @@
 """Calls of a model that a GPU repeats without Python: CUDA graphs over buffers that stay where they are."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ WARM_UPS = 3
 
 Inputs = dict[str, Any]
 """Arguments by name: tensors, dictionaries of tensors, and plain values."""
+
+RecordingT = TypeVar("RecordingT")
 
 
 def each_tensor(inputs: Inputs) -> Iterator[Tensor]:
@@ -63,6 +66,16 @@ def recorded_into(graph: torch.cuda.CUDAGraph, pool: Any = None) -> Iterator[Non
 def chosen_convolutions() -> Any:
     """Let cuDNN try its convolutions, and keep the fastest: in a recording as in the calls before it."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=True)
+
+
+def recorded_or_none(what: str, record: Callable[[], RecordingT]) -> RecordingT | None:
+    """A recording, or None with a warning that `what` runs eagerly, where it cannot be recorded."""
+    try:
+        return record()
+    except Exception as error:
+        reason = " ".join(str(error).split()[:20])
+        warnings.warn(f"{what} runs eagerly, as it cannot be recorded: {type(error).__name__}: {reason}", stacklevel=5)
+        return None
 
 
 class RecordedCall:
