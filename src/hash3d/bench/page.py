@@ -29,16 +29,15 @@ HEADS = (
 )
 NOTES = """\
 Every case runs the same steps: the same cameras and the same noise, of one seed, in one process and on one set of
-weights; an eager case has fields, rays and triangles in plain PyTorch too, and the exact gradient of the encoder, where
-a fast one has what `--encoding auto` takes. Blocks of steps alternate in a rotating order. "ms a step" is the mean,
-which is what a run pays; the parts add up to it. The released preset starts with a full table, as in the middle of a
-long run. With reuse the median is
-that of the more frequent kind of step. "times ..." is how often the case's mean step goes into the other's, with the
-quartiles from block to block. The bound is 1 / (1 - p u (1 - q)): p the share of passes reused, u the U-Net's share
-of a step without reuse, q a shallow pass over a full one; "eager" with u of `off, eager` and q of eager passes, "same
-engine" with u of the run without a cache on the same engine and q of the case's own steps. The floor is the U-Net's
-and the encoder's alone: their operations over the measured rate of products, or their bytes (weights read once a
-pass, inputs, outputs) over that of copies, whichever takes longer."""
+weights; an eager case has fields, rays and triangles in plain PyTorch too, and the exact gradient of the encoder,
+where a fast one has what `--encoding auto` takes. Blocks of steps alternate in a rotating order. "ms a step" is the
+mean, which is what a run pays; the parts add up to it. The released preset starts with a full table, as in the middle
+of a long run. With reuse the median is that of the more frequent kind of step. "times ..." is how often the case's
+mean step goes into the other's, with the quartiles from block to block. The bound is 1 / (1 - p u (1 - q)): p the
+share of passes reused, u the U-Net's share of a step without reuse, q a shallow pass over a full one; "eager" with u
+of `off, eager` and q of eager passes, "same engine" with u of the run without a cache on the same engine and q of the
+case's own steps. The floor is the U-Net's and the encoder's alone: their operations over the measured rate of
+products, or their bytes (weights read once a pass, inputs, outputs) over that of copies, whichever takes longer."""
 
 
 def cells(row: Figures) -> list[str]:
