@@ -12,7 +12,7 @@ import torch
 import tyro
 
 from hash3d.cache import PRESETS, CacheConfig, GridConfig, Hash3DConfig
-from hash3d.diffusion.encoding import Encoding
+from hash3d.diffusion.encoding import CHANGING_NOTHING, Encoding
 from hash3d.diffusion.engine import Engine, records
 from hash3d.systems import SYSTEMS, SystemInfo
 from hash3d.training.draws import DrawOrderConfig
@@ -160,7 +160,7 @@ def encoded(options: Generate, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     if options.encoding is None:
         return stages
     changed = tuple(encoding_by(stage, options.encoding) for stage in stages)
-    if changed == stages and options.encoding not in ("auto", "exact"):
+    if changed == stages and options.encoding not in CHANGING_NOTHING:
         raise ValueError(f"Expected no --encoding: {options.system} renders latents, which need no encoder.")
     return changed
 

@@ -68,20 +68,23 @@ class RecordedAutoencoder:
         differentiable = torch.is_grad_enabled() and x.requires_grad
         fixed = fixed and differentiable
 
-        def key() -> tuple[Any, ...]:
-            weights = next(self.vae.parameters()).data_ptr()
-            return function.__name__, fixed, differentiable, tuple(x.shape), x.dtype, weights
-
         if records(self.engine, x.device):
-            if key() not in self._recorded and len(self._recorded) < MAX_RECORDINGS:
-                self.vae.to(memory_format=torch.channels_last)  # Moves weights, and so changes the key.
-                self._recorded[key()] = recorded_or_none(
+            form = function.__name__, fixed, differentiable, tuple(x.shape), x.dtype
+            key = form, self._address()
+            if key not in self._recorded and len(self._recorded) < MAX_RECORDINGS:
+                self.vae.to(memory_format=torch.channels_last)
+                key = form, self._address()  # The weights may have moved.
+                self._recorded[key] = recorded_or_none(
                     "An autoencoder", lambda: self._record(function, x, differentiable, fixed)
                 )
-            if (recorded := self._recorded.get(key())) is not None:
+            if (recorded := self._recorded.get(key)) is not None:
                 return recorded(x)
         with fixed_norms(self.vae.encoder.down_blocks[0]) if fixed else nullcontext():
             return function(x)
+
+    def _address(self) -> int:
+        """Where the weights lie."""
+        return int(next(self.vae.parameters()).data_ptr())
 
     def _record(
         self, function: Callable[[Tensor], Tensor], x: Tensor, differentiable: bool, fixed: bool

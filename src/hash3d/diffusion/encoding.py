@@ -20,6 +20,9 @@ latents; their gradient takes the means and variances of the normalisations in t
 half: the latents of the picture at half its size, enlarged. half_gradient: the exact latents with the gradient of
 those. tiny: a tiny autoencoder of the same latents."""
 
+CHANGING_NOTHING: tuple[Encoding, ...] = ("auto", "exact")
+"""What may be asked of rendered latents too, which need no encoder."""
+
 
 def encoded_moments(
     autoencoder: RecordedAutoencoder, images: Float[Tensor, "B 3 S S"], encoding: Encoding

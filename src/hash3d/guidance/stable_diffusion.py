@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hash3d.cache import FeatureCache
 from hash3d.cameras import Cameras
+from hash3d.diffusion.encoding import CHANGING_NOTHING
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.stopwatch import Stopwatch
 from hash3d.transfer import to_device
@@ -42,7 +43,7 @@ class StableDiffusionGuidanceConfig(LatentGuidanceConfig):
         super().__post_init__()
         expect_one_of("scale_from", self.scale_from, ScaleFrom)
         expect_one_of("rendered", self.rendered, Rendered)
-        if self.rendered == "latents" and self.encoding not in ("auto", "exact"):
+        if self.rendered == "latents" and self.encoding not in CHANGING_NOTHING:
             raise ValueError(f"Expected rendered pictures for encoding={self.encoding!r}, but got rendered latents.")
         if self.perp_neg is not None and not self.view_prompts:
             raise ValueError("Expected view_prompts with perp_neg, but they are off. Switch view_prompts on.")
