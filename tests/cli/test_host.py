@@ -14,7 +14,9 @@ def threads():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("device", "before", "after"), [("cuda", 16, BESIDE_GPU), ("cuda", 2, 2), ("cpu", 16, 16)])
+@pytest.mark.parametrize(
+    ("device", "before", "after"), [("cuda", 16, BESIDE_GPU), ("cuda", BESIDE_GPU, BESIDE_GPU), ("cpu", 16, 16)]
+)
 def test_only_a_gpu_s_host_gets_fewer_threads(threads, device, before, after):
     threads(before)
     limit_threads(device)

@@ -1,10 +1,12 @@
 """Sums, gates and layer normalisation: the definitions, and on a GPU the kernels against them."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from hash3d.diffusion.elementwise import add_biased, gated, layer_norm
+from hash3d.diffusion.elementwise import add_biased, gated, layer_norm, softmax
 
 
 def pictures(device="cpu", dtype=torch.float64):
@@ -22,6 +24,23 @@ def test_a_sum_with_a_bias_is_scaled():
 def test_a_gate_is_the_second_half_of_a_row():
     rows = torch.tensor([[2.0, 3.0, 0.0, 1e3]], dtype=torch.float64)
     assert torch.allclose(gated(rows), torch.tensor([[0.0, 3e3]], dtype=torch.float64))
+
+
+def test_shares_of_a_row_add_up_to_one():
+    rows = torch.tensor([[0.0, math.log(3.0)], [1e4, 0.0]], dtype=torch.float64)
+    assert torch.allclose(softmax(rows), torch.tensor([[0.25, 0.75], [1.0, 0.0]], dtype=torch.float64))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("width", [3, 1000, 4096, 20_000])
+def test_the_shares_on_a_gpu_equal_the_definition_there_and_back(width):
+    torch.manual_seed(0)
+    x = (3.0 * torch.randn(2, 7, width, device="cuda")).half().requires_grad_()
+    dy, leaf = torch.randn_like(x), x.detach().double().requires_grad_()
+    found, expected = softmax(x), leaf.softmax(dim=-1)
+    pairs = [(found, expected), *zip(*(torch.autograd.grad(y, z, dy.to(y)) for y, z in ((found, x), (expected, leaf))))]
+    for got, wanted in pairs:
+        assert (got.double() - wanted).norm() <= 2e-3 * wanted.norm()  # Half precision rounds shares and gradient.
 
 
 @pytest.mark.gpu

@@ -7,6 +7,8 @@ from diffusers import AutoencoderTiny
 
 from hash3d.diffusion.autoencoder import RecordedAutoencoder
 from hash3d.diffusion.encoding import encoded_moments
+from hash3d.diffusion.fused_layers import fixed_norms
+from hash3d.diffusion.residual import ResidualBlock
 from tests.tiny_models import tiny_stable_diffusion, tiny_tiny_autoencoder, tiny_zero123
 
 RECORDED = 2e-3
@@ -41,7 +43,7 @@ def pictures(size=32):
 
 
 @pytest.mark.parametrize("encoding", ["exact", "fixed_norms", "half_gradient"])
-def test_three_have_the_autoencoder_s_own_latents(vae, encoding):
+def test_some_have_the_autoencoder_s_own_latents(vae, encoding):
     assert torch.equal(encoded(vae, encoding, pictures())[0], vae.encode(pictures()).latent_dist.parameters)
 
 
@@ -88,16 +90,30 @@ def test_a_gradient_with_fixed_norms_is_that_of_lines_for_the_first_level_s_norm
     assert apart(found, expected) < 1e-5  # Sums in another order, in float32.
 
 
+def test_a_gradient_in_eight_bits_has_fixed_norms_and_rounds_the_blocks_of_all_levels_but_the_last(vae):
+    exact, gradient = encoded(vae, "eight_bits", pictures())
+    assert apart(exact, encoded(vae, "exact", pictures())[0]) < 1e-6
+    assert apart(gradient, encoded(vae, "fixed_norms", pictures())[1]) > 1e-3
+    with fixed_norms(vae.encoder.down_blocks[0]):
+        for block in [block for level in vae.encoder.down_blocks[:-1] for block in level.resnets]:
+            block.forward = ResidualBlock(block, eight_bits=True, fixed=block in vae.encoder.down_blocks[0].resnets)
+        expected = encoded(vae, "exact", pictures())[1]
+    assert (
+        apart(gradient, expected) < 1e-3
+    )  # Float32 in another order; a tie may fall to the next number of eight bits.
+
+
 def test_without_a_gradient_nothing_is_encoded_twice(vae):
     calls = []
     vae.encoder.register_forward_hook(lambda *_: calls.append(1))
-    for encoding in ("exact", "fixed_norms", "half", "half_gradient"):
+    encodings = ("exact", "fixed_norms", "eight_bits", "half", "half_gradient")
+    for encoding in encodings:
         encoded_moments(RecordedAutoencoder(vae), pictures(), encoding)
-    assert len(calls) == 4
+    assert len(calls) == len(encodings)
 
 
 @pytest.mark.parametrize("size", [32, 36, 33, 47])
-@pytest.mark.parametrize("encoding", ["fixed_norms", "half", "half_gradient"])
+@pytest.mark.parametrize("encoding", ["fixed_norms", "eight_bits", "half", "half_gradient"])
 def test_latents_are_as_large_as_the_exact_ones(vae, encoding, size):
     exact, _ = encoded(vae, "exact", pictures(size))
     moments, gradient = encoded(vae, encoding, pictures(size))

@@ -2,12 +2,12 @@
 
 import torch
 
-BESIDE_GPU = 4
+BESIDE_GPU = 1
 """CPU threads of a command whose work a GPU does."""
 
 
 def limit_threads(device: str) -> None:
-    """Few threads beside a GPU, where the host draws noise and cameras: many wait longer for each other than they help.
+    """One thread beside a GPU, where the host draws noise and cameras: others are awaited longer than they help.
 
     A lower limit, such as OMP_NUM_THREADS, stays; a run on a CPU keeps all. Measured in docs/benchmarks/speed.md.
     """

@@ -54,6 +54,27 @@ def _normalise_rows(x, y, weight, bias, rows, width, eps, ROWS: tl.constexpr, WI
     tl.store(y + row * width + column, (centred * inverse * gain + shift).to(y.dtype.element_ty), mask=inside)
 
 
+@triton.jit
+def _softmax(x, y, width, WIDTH: tl.constexpr):
+    """y = exp(x - max) / sum of one row."""
+    column = tl.arange(0, WIDTH)
+    place = tl.program_id(0).to(tl.int64) * width + column
+    values = tl.load(x + place, mask=column < width, other=float("-inf")).to(tl.float32)
+    values = tl.exp(values - tl.max(values, axis=0))
+    tl.store(y + place, (values / tl.sum(values, axis=0)).to(y.dtype.element_ty), mask=column < width)
+
+
+@triton.jit
+def _softmax_gradient(y, dy, dx, width, WIDTH: tl.constexpr):
+    """dx = y (dy - sum of y dy) of one row."""
+    column = tl.arange(0, WIDTH)
+    place = tl.program_id(0).to(tl.int64) * width + column
+    shares = tl.load(y + place, mask=column < width, other=0.0).to(tl.float32)
+    slope = tl.load(dy + place, mask=column < width, other=0.0).to(tl.float32)
+    result = shares * (slope - tl.sum(shares * slope, axis=0))
+    tl.store(dx + place, result.to(dx.dtype.element_ty), mask=column < width)
+
+
 def add(x: Tensor, other: Tensor | None, bias: Tensor | None, factor: float) -> Tensor:
     """(x + other + bias) factor of channels-last pictures of one shape and a number a channel."""
     y = torch.empty_like(x)
@@ -70,6 +91,27 @@ def gate(x: Tensor) -> Tensor:
     y = x.new_empty(*x.shape[:-1], width)
     _gate[(triton.cdiv(y.numel(), BLOCK),)](x, y, y.numel(), width, SIZE=BLOCK)
     return y
+
+
+def softmax(x: Tensor) -> Tensor:
+    """Contiguous rows as shares."""
+    width, y = x.shape[-1], torch.empty_like(x)
+    _softmax[(x.numel() // width,)](x, y, width, WIDTH=triton.next_power_of_2(width), num_warps=_warps(width))
+    return y
+
+
+def softmax_gradient(y: Tensor, dy: Tensor) -> Tensor:
+    """The gradient in the rows for that in their shares `y`, both contiguous."""
+    width, dx = y.shape[-1], torch.empty_like(y)
+    _softmax_gradient[(y.numel() // width,)](
+        y, dy, dx, width, WIDTH=triton.next_power_of_2(width), num_warps=_warps(width)
+    )
+    return dx
+
+
+def _warps(width: int) -> int:
+    """Of a program that holds one row."""
+    return 4 if width <= 2048 else 8 if width <= 8192 else 16
 
 
 def normalise_rows(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

@@ -105,20 +105,46 @@ def normalise(
 
 
 def differentiate(
-    x: Tensor, dy: Tensor, lines: Tensor, num_groups: int, weight: Tensor, *, silu: bool, fixed: bool
+    x: Tensor,
+    dy: Tensor,
+    lines: Tensor,
+    num_groups: int,
+    weight: Tensor,
+    *,
+    silu: bool,
+    fixed: bool,
+    plus: Tensor | None = None,
 ) -> Tensor:
-    """The gradient in x for the gradient `dy` in the result; with `fixed` that of a constant mean and std: a dz."""
+    """The gradient in x for the gradient `dy` in the result; with `fixed` that of a constant mean and std: a dz.
+
+    Another gradient in x, that of a residual block's skip, is added where `plus` gives it.
+    """
     shape = _Shape(x, num_groups)
     dx = torch.empty_like(x, memory_format=torch.channels_last)
+    ends = gradient_ends(x, dy, lines, num_groups, weight, silu=silu, fixed=fixed)
+    apply_gradient[shape.pixels](
+        x, dy, x if plus is None else plus, dx, lines, ends, shape.rows, shape.channels,
+        SILU=silu, PLUS=plus is not None, ROWS=BLOCK_ROWS, CHANNELS=BLOCK_CHANNELS,
+    )  # fmt: skip
+    return dx
+
+
+def gradient_ends(
+    x: Tensor, dy: Tensor, lines: Tensor, num_groups: int, weight: Tensor, *, silu: bool, fixed: bool
+) -> Tensor:
+    """c and d of dx = a dz + c + d x, [N, 2, C]; nought where the statistics are fixed."""
+    shape = _Shape(x, num_groups)
     room = torch.zeros if fixed else torch.empty
     ends = room(shape.pictures, 2, shape.channels, dtype=torch.float32, device=x.device)
-    blocks = {"SILU": silu, "ROWS": BLOCK_ROWS, "CHANNELS": BLOCK_CHANNELS}
-    sizes = (shape.rows, shape.channels)
     if not fixed:
-        grid, sums = (shape.parts, shape.pictures, shape.channel_blocks), shape.sums(x)
+        grid, sums, sizes = (
+            (shape.parts, shape.pictures, shape.channel_blocks),
+            shape.sums(x),
+            (shape.rows, shape.channels),
+        )
+        blocks = {"SILU": silu, "ROWS": BLOCK_ROWS, "CHANNELS": BLOCK_CHANNELS}
         gradient_sums[grid](x, dy, lines, sums, *sizes, shape.rows_each, **blocks)
         finish_backward[(num_groups, shape.pictures)](
             sums, weight, lines, ends, shape.parts, *sizes, shape.width, **shape.reduction
         )
-    apply_gradient[shape.pixels](x, dy, dx, lines, ends, *sizes, **blocks)
-    return dx
+    return ends

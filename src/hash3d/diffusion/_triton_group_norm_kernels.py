@@ -191,22 +191,31 @@ def finish_backward(sums, weight, lines, out, parts, rows, channels, width, PART
 
 
 @triton.jit
+def gradient_in_x(values, slope, line, end, channels, kept, SILU: tl.constexpr):
+    """a dz + c + d x of numbers [rows, channels] of one picture, for the gradient `slope` in the result."""
+    gain, shift = tl.load(line, mask=kept, other=0.0), tl.load(line + channels, mask=kept, other=0.0)
+    constant, factor = tl.load(end, mask=kept, other=0.0), tl.load(end + channels, mask=kept, other=0.0)
+    if SILU:
+        slope = slope * _silu_slope(values * gain[None, :] + shift[None, :])
+    return slope * gain[None, :] + constant[None, :] + values * factor[None, :]
+
+
+@triton.jit
 def apply_gradient(
-    x, dy, dx, lines, ends, rows, channels, SILU: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr
-):
-    """dx = a dz + c + d x."""
+    x, dy, plus, dx, lines, ends, rows, channels,
+    SILU: tl.constexpr, PLUS: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """dx = a dz + c + d x, plus another gradient if there is one."""
     picture = tl.program_id(1)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
     kept = channel < channels
     inside = (row[:, None] < rows) & kept[None, :]
-    line, end = lines + picture * 4 * channels + channel, ends + picture * 2 * channels + channel
-    gain, shift = tl.load(line, mask=kept, other=0.0), tl.load(line + channels, mask=kept, other=0.0)
-    constant, factor = tl.load(end, mask=kept, other=0.0), tl.load(end + channels, mask=kept, other=0.0)
     places = picture.to(tl.int64) * rows * channels + row.to(tl.int64)[:, None] * channels + channel[None, :]
     values = tl.load(x + places, mask=inside, other=0.0).to(tl.float32)
     slope = tl.load(dy + places, mask=inside, other=0.0).to(tl.float32)
-    if SILU:
-        slope = slope * _silu_slope(values * gain[None, :] + shift[None, :])
-    result = slope * gain[None, :] + constant[None, :] + values * factor[None, :]
+    line, end = lines + picture * 4 * channels + channel, ends + picture * 2 * channels + channel
+    result = gradient_in_x(values, slope, line, end, channels, kept, SILU)
+    if PLUS:
+        result += tl.load(plus + places, mask=inside, other=0.0).to(tl.float32)
     tl.store(dx + places, result.to(dx.dtype.element_ty), mask=inside)

@@ -11,6 +11,8 @@ from .group_norm import has_kernels
 
 MAX_ROW = 4096
 """Numbers of a row that one program of the layer normalisation can hold."""
+MAX_SHARES = 16_384
+"""Numbers of a row that one program of the softmax can hold."""
 
 
 def add_biased(
@@ -47,6 +49,31 @@ def layer_norm(
 
         return kernels.normalise_rows(x.contiguous(), weight, bias, eps)
     return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+
+def softmax(x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows D"]:
+    """Shares of rows, exp(x) over its sum, by sums in float32; differentiable in the rows."""
+    if has_kernels(x) and x.shape[-1] <= MAX_SHARES:
+        result: Tensor = _Softmax.apply(x)  # type: ignore[no-untyped-call]
+        return result
+    return x.float().softmax(dim=-1).to(x.dtype) if x.dtype == torch.float16 else x.softmax(dim=-1)
+
+
+class _Softmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        from hash3d.diffusion import _triton_elementwise as kernels
+
+        y = kernels.softmax(x.contiguous())
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        from hash3d.diffusion import _triton_elementwise as kernels
+
+        (y,) = ctx.saved_tensors
+        return kernels.softmax_gradient(y, grad_outputs[0].contiguous())
 
 
 class _Add(torch.autograd.Function):

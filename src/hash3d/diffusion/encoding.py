@@ -10,15 +10,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from .autoencoder import RecordedAutoencoder
-from .engine import records
+from .autoencoder import Gradient, RecordedAutoencoder
+from .eight_bits import multiplies_eight_bits
+from .engine import Engine, records
 
-Encoding = Literal["auto", "exact", "fixed_norms", "half", "half_gradient", "tiny"]
-"""auto: the fastest whose gradient has a cosine of at least 0.99 with the exact one (docs/benchmarks/encoder.md):
-fixed_norms where a GPU runs recordings, exact elsewhere. exact: the autoencoder's encoder. fixed_norms: the same
-latents; their gradient takes the means and variances of the normalisations in the encoder's first level for constants.
-half: the latents of the picture at half its size, enlarged. half_gradient: the exact latents with the gradient of
-those. tiny: a tiny autoencoder of the same latents."""
+Encoding = Literal["auto", "exact", "fixed_norms", "eight_bits", "half", "half_gradient", "tiny"]
+"""auto: the fastest whose gradient has a cosine of at least 0.99 with the exact one (docs/benchmarks/encoder.md): where
+a GPU runs recordings eight_bits if it multiplies such numbers, else fixed_norms; exact elsewhere. exact: the
+autoencoder's encoder. fixed_norms, eight_bits: the same latents with a cheaper gradient (`autoencoder.Gradient`). half:
+the latents of the picture at half its size, enlarged. half_gradient: the exact latents with the gradient of those.
+tiny: a tiny autoencoder of the same latents."""
 
 CHANGING_NOTHING: tuple[Encoding, ...] = ("auto", "exact")
 """What may be asked of rendered latents too, which need no encoder."""
@@ -30,11 +31,9 @@ def encoded_moments(
     """Mean and log variance of the posterior of pictures in [-1, 1]; a tiny autoencoder has none."""
     match encoding:
         case "auto":
-            return autoencoder.moments(images, fixed=records(autoencoder.engine, images.device))
-        case "exact":
-            return autoencoder.moments(images)
-        case "fixed_norms":
-            return autoencoder.moments(images, fixed=True)
+            return autoencoder.moments(images, _fastest(autoencoder.engine, images.device))
+        case "exact" | "fixed_norms" | "eight_bits":
+            return autoencoder.moments(images, encoding)
         case "half":
             return _half(autoencoder, images)
         case "half_gradient":
@@ -45,6 +44,13 @@ def encoded_moments(
             half = _half(autoencoder, images)
             return exact + (half - half.detach())
     raise ValueError(f"Expected an encoding by a posterior, but got {encoding!r}.")
+
+
+def _fastest(engine: Engine, device: torch.device) -> Gradient:
+    """The gradient that is fastest where an engine runs."""
+    if not records(engine, device):
+        return "exact"
+    return "eight_bits" if multiplies_eight_bits(device) else "fixed_norms"
 
 
 def _half(autoencoder: RecordedAutoencoder, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B M h w"]:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from hash3d.kernels import has_triton
 
@@ -35,6 +35,17 @@ def group_norm(
     function: Any = _Fixed.apply if fixed else F.group_norm
     normalised: Tensor = function(x, num_groups, weight, bias, eps)
     return F.silu(normalised) if silu else normalised
+
+
+def normalised(
+    norm: nn.GroupNorm, x: Tensor, *, silu: bool = False, shifts: Any = (None, None), fixed: bool = False
+) -> Tensor:
+    """A picture [N, C, H, W], or [N, C, L], by a layer's settings."""
+    picture = x[..., None] if x.ndim == 3 else x
+    result = group_norm(
+        picture, norm.num_groups, norm.weight, norm.bias, norm.eps, silu=silu, shifts=shifts, fixed=fixed
+    )
+    return result[..., 0] if x.ndim == 3 else result
 
 
 def has_kernels(x: Tensor) -> bool:
