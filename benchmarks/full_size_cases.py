@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw
 
+from hash3d.bench.inputs import draw_disc, make_ball
 from hash3d.cache import Hash3DConfig
 from hash3d.diffusion.engine import Engine
 from hash3d.diffusion.hook import remove_hash3d
@@ -59,16 +59,10 @@ class Case:
 
 def prepare(cases: list[Case]) -> None:
     """Write what the cases read: priors, a red disc on a transparent ground, a coloured ball."""
-    import trimesh
-
     folder = cases[0].folder
     folder.mkdir(parents=True, exist_ok=True)
-    picture = Image.new("RGBA", (512, 512), (255, 255, 255, 0))
-    ImageDraw.Draw(picture).ellipse((100, 100, 412, 412), fill=(200, 40, 40, 255))
-    picture.save(folder / "disc.png")
-    ball = trimesh.creation.icosphere(subdivisions=4)
-    ball.visual.vertex_colors = (255 * (0.5 + 0.5 * ball.vertices)).astype("uint8")
-    ball.export(folder / "ball.ply")
+    draw_disc(folder)
+    make_ball(folder)
     for case in cases:
         for name in case.priors:
             write_random_prior(name, folder / name, device=case.device, tiny=case.tiny)

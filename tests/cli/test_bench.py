@@ -10,6 +10,7 @@ import pytest
 from hash3d.bench.cases import DEEPCACHE, OFF_EAGER, OFF_FAST, OURS, RELEASED_EAGER
 from hash3d.bench.figures import bound
 from hash3d.cli import main
+from hash3d.cli.bench import Bench, build_recipe
 
 STEPS, WARM_UP, BLOCK = 8, 8, 4
 SHORT = ("--steps", STEPS, "--warm-up", WARM_UP, "--block", BLOCK, "--scale", "mini", "--device", "cpu")
@@ -138,6 +139,17 @@ def test_mistakes(bench, options, pattern):
     assert re.search(pattern, err), err
     assert "Traceback" not in err
     assert out == ""
+
+
+def test_gaussians_start_from_a_ball_at_full_scale_alone(tmp_path):
+    def start(system, **options):
+        return build_recipe(Bench(system=system, **options), tmp_path).start
+
+    assert start("gaussiandreamer", prior="a/folder").file == tmp_path / "ball.ply"
+    assert start("gaussiandreamer", scale="mini") is start("gaussiandreamer") is None
+    assert start("sds_gs", scale="supplement", start=tmp_path / "own.ply").file == tmp_path / "own.ply"
+    with pytest.raises(ValueError, match="Expected no --start: dreamfusion does not start from a shape"):
+        start("dreamfusion", start=tmp_path / "own.ply")
 
 
 def test_a_page_without_marks_is_not_written_over(bench, tmp_path):

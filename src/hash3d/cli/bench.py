@@ -1,5 +1,6 @@
 """`hash3d bench SYSTEM`."""
 
+import inspect
 import json
 import shlex
 import subprocess
@@ -10,13 +11,13 @@ from typing import Any, Literal
 
 import torch
 import tyro
-from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
 from hash3d.bench.cases import each_stage, steady, with_batch
 from hash3d.bench.contestant import Models
 from hash3d.bench.figures import figures
+from hash3d.bench.inputs import draw_disc, make_ball
 from hash3d.bench.measure import Measurement, Plan, measure
 from hash3d.bench.page import HEADS, as_json, cells, page_lines
 from hash3d.cache import Hash3DConfig
@@ -25,6 +26,7 @@ from hash3d.experiments.measured import describe_machine, require_device, with_m
 from hash3d.files import write_text
 from hash3d.priors.random import LAYOUTS, write_random_prior
 from hash3d.systems import SystemInfo
+from hash3d.systems.stages import is_mini
 from hash3d.training.guide import load_prior, load_text_prior
 from hash3d.training.model import build_model
 from hash3d.training.recipe import Recipe
@@ -35,7 +37,6 @@ from .host import limit_threads
 
 RANDOM = "random"
 PROMPT = "a red mug"
-PICTURE_SIZE = 512
 WIDTH = 240
 """Characters of the table, also where the terminal is narrower: a row stays a line."""
 QUESTION = "How long does a step take without reuse, with DeepCache, with the released code's reuse, and with ours?"
@@ -56,6 +57,8 @@ class Bench:
     """A picture; by default a red disc."""
     prompt: str | None = None
     """A text; by default "a red mug"."""
+    start: Path | None = None
+    """A PLY of points, a mesh, or a Shap-E folder from which Gaussians start; by default at full scale a ball."""
     scale: Literal["mini", "supplement", "released"] | None = None
     """The recipe's settings: by default mini for an embedded prior, else the supplement's."""
     stage: int = 1
@@ -95,8 +98,9 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         recipe = build_recipe(options, Path(temporary))
         models = load_models(options, recipe)
-    wanted = Plan(steps=options.steps, warm_up=options.warm_up, block=options.block, engine=options.engine)
-    measurement = measure(recipe, options.stage - 1, models, wanted, say=lambda line: console.print(line, markup=False))
+        wanted = Plan(steps=options.steps, warm_up=options.warm_up, block=options.block, engine=options.engine)
+        number = options.stage - 1
+        measurement = measure(recipe, number, models, wanted, say=lambda line: console.print(line, markup=False))
     show(options, arguments, measurement, recipe)
     return 0
 
@@ -135,6 +139,7 @@ def build_recipe(options: Bench, folder: Path) -> Recipe:
     given: dict[str, Any] = {
         name: getattr(options, name) or (draw_disc(folder) if name == "image" else PROMPT) for name in system.inputs
     }
+    given |= shape_given(options, system, folder)
     names = [options.prior or system.embedded, *([options.text_prior or default_text(options)] if two else [])]
     folders = [
         random_prior(system, place, device_of(options)) if name == RANDOM else name for place, name in enumerate(names)
@@ -150,6 +155,19 @@ def build_recipe(options: Bench, folder: Path) -> Recipe:
     return recipe if size is None else each_stage(recipe, lambda stage: with_batch(stage, size))
 
 
+def shape_given(options: Bench, system: SystemInfo, folder: Path) -> dict[str, Any]:
+    """Where Gaussians start, for a system that says; without a shape they do at mini scale as their recipe has it."""
+    if "start" not in inspect.signature(system.recipe).parameters:
+        if options.start is not None:
+            raise ValueError(f"Expected no --start: {system.name} does not start from a shape.")
+        return {}
+    if options.start is None and is_mini(
+        {"prior": options.prior or system.embedded, "cache": None, "scale": options.scale}
+    ):
+        return {}
+    return {"start": options.start or make_ball(folder)}
+
+
 def default_text(options: Bench) -> str:
     """The second diffusion model: of the first one's kind."""
     return RANDOM if options.prior == RANDOM else "mini-sd"
@@ -161,15 +179,6 @@ def random_prior(system: SystemInfo, place: int, device: str) -> str:
     folder = Path(tempfile.gettempdir()) / "hash3d-random-priors" / name
     write_random_prior(name, folder, device=device)
     return str(folder)
-
-
-def draw_disc(folder: Path) -> Path:
-    """A red disc on a transparent ground."""
-    picture = Image.new("RGBA", (PICTURE_SIZE, PICTURE_SIZE), (255, 255, 255, 0))
-    margin = PICTURE_SIZE // 5
-    ImageDraw.Draw(picture).ellipse((margin, margin, PICTURE_SIZE - margin, PICTURE_SIZE - margin), fill=(200, 40, 40))
-    picture.save(folder / "disc.png")
-    return folder / "disc.png"
 
 
 def load_models(options: Bench, recipe: Recipe) -> Models:

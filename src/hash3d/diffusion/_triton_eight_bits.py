@@ -8,6 +8,7 @@ half precision.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import triton
@@ -36,6 +37,15 @@ class RoundedPicture:
     """[2]: by what the numbers were multiplied, and one over it."""
     shape: tuple[int, int, int, int]
     """N, C, H, W of the picture."""
+
+
+class Adjoint(NamedTuple):
+    """The gradient in what a convolution was given."""
+
+    picture: Tensor
+    """[N, C, H, W]."""
+    bound: Tensor | None
+    """[1]: at least as large as its absolutes."""
 
 
 class AdjointWeights:
@@ -112,8 +122,9 @@ def _round_gradient(
 
 @triton.jit
 def _shifted_products(
-    rows, weights, scale, out, largest, inverse, count, height, width, summed, channels, TILE: tl.constexpr
-):
+    rows, weights, scale, out, bound, inverse, count, height, width, summed, channels,
+    BOUND: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
     """A tile of the convolution: the sum of nine products of shifted rows with the weights of each shift."""
     tiles = channels // TILE
     first = (tl.program_id(0) // tiles) * TILE
@@ -130,8 +141,9 @@ def _shifted_products(
     bordered = (height + 2) * (width + 2)
     inside, pixel = _inside(row % bordered, height, width)
     inside = inside & (row < count)
-    total = tl.where(inside[:, None], total, 0.0)
-    tl.atomic_max(largest, tl.max(tl.max(tl.abs(total), axis=1), axis=0))
+    if BOUND:
+        # Over the border too, where some of the nine products are missing.
+        tl.atomic_max(bound, tl.max(tl.max(tl.abs(total), axis=1), axis=0))
     target = (row // bordered).to(tl.int64) * height * width + pixel
     channel = column + tl.arange(0, TILE)
     tl.store(out + target[:, None] * channels + channel[None, :], total.to(out.dtype.element_ty), mask=inside[:, None])
@@ -149,12 +161,14 @@ def rounded(x: Tensor) -> RoundedPicture:
 
 
 def differentiate_rounded(
-    x: Tensor, dy: Tensor, largest: Tensor, lines: Tensor, num_groups: int, weight: Tensor, *, silu: bool, fixed: bool
+    x: Tensor, slope: Adjoint, lines: Tensor, num_groups: int, weight: Tensor, *, silu: bool, fixed: bool
 ) -> RoundedPicture:
-    """What `_triton_group_norm.differentiate` gives, in eight bits; `largest` is that of the absolutes of `dy`."""
+    """What `_triton_group_norm.differentiate` gives for the gradient `slope` in the result, in eight bits."""
+    dy, bound = slope
+    assert bound is not None
     ends = gradient_ends(x, dy, lines, num_groups, weight, silu=silu, fixed=fixed)
     picture = _room(x)
-    _set_scale(picture, largest, lines)
+    _set_scale(picture, bound, lines)
     _round_gradient[_grid(picture)](
         x, dy, picture.rows, picture.scale, lines, ends, *x.shape[2:], x.shape[1],
         SILU=silu, ROWS=BLOCK_ROWS, CHANNELS=BLOCK_CHANNELS,
@@ -162,22 +176,22 @@ def differentiate_rounded(
     return picture
 
 
-def adjoint(picture: RoundedPicture, weights: AdjointWeights, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The gradient [N, C, H, W] in what a convolution was given for that in its result; its largest absolute, [1]."""
+def adjoint(picture: RoundedPicture, weights: AdjointWeights, dtype: torch.dtype, *, bound: bool = False) -> Adjoint:
+    """The gradient in what a convolution was given for that in its result, with a bound of it if that is wanted."""
     pictures, summed, height, width = picture.shape
     out = torch.empty(
         (pictures, weights.channels, height, width),
         dtype=dtype, device=picture.rows.device, memory_format=torch.channels_last,
     )  # fmt: skip
-    largest = torch.zeros(1, dtype=torch.float32, device=out.device)
+    largest = torch.zeros(1, dtype=torch.float32, device=out.device) if bound else picture.scale
     count = len(picture.rows)
     _shifted_products[(triton.cdiv(count, TILE) * (weights.channels // TILE),)](
         TensorDescriptor.from_tensor(picture.rows, [TILE, TILE]),
         TensorDescriptor.from_tensor(weights.rows, [TILE, TILE]),
         picture.scale, out, largest, weights.inverse, count, height, width, summed, weights.channels,
-        TILE=TILE, num_warps=4,
+        BOUND=bound, TILE=TILE, num_warps=4,
     )  # fmt: skip
-    return out, largest
+    return Adjoint(out, largest if bound else None)
 
 
 def _room(x: Tensor) -> RoundedPicture:

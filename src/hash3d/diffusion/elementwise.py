@@ -56,7 +56,7 @@ def softmax(x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows D"]:
     if has_kernels(x) and x.shape[-1] <= MAX_SHARES:
         result: Tensor = _Softmax.apply(x)  # type: ignore[no-untyped-call]
         return result
-    return x.float().softmax(dim=-1).to(x.dtype) if x.dtype == torch.float16 else x.softmax(dim=-1)
+    return x.softmax(dim=-1, dtype=torch.promote_types(x.dtype, torch.float32)).to(x.dtype)
 
 
 class _Softmax(torch.autograd.Function):

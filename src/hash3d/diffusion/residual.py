@@ -85,9 +85,9 @@ class ResidualBlock:
         else:
             from hash3d.diffusion import _triton_eight_bits as kernels
 
-            slope, largest = kernels.adjoint(kernels.rounded(dy), self.adjoints[1], dy.dtype)
-            rounded = kernels.differentiate_rounded(middle, slope, largest, second_lines, *second, **flags)
-            slope, _ = kernels.adjoint(rounded, self.adjoints[0], dy.dtype)
+            bounded = kernels.adjoint(kernels.rounded(dy), self.adjoints[1], dy.dtype, bound=True)
+            rounded = kernels.differentiate_rounded(middle, bounded, second_lines, *second, **flags)
+            slope = kernels.adjoint(rounded, self.adjoints[0], dy.dtype).picture
         skip = dy if block.conv_shortcut is None else _channels_last(adjoint(block.conv_shortcut, dy, x))
         return norms.differentiate(x, slope, first_lines, *first, **flags, plus=skip)
 
