@@ -16,6 +16,7 @@ from random_models import Prior
 from torch import Tensor
 
 from hash3d.cameras import Cameras
+from hash3d.diffusion.eight_bits import convolution, rounded
 from hash3d.diffusion.encoding import Encoding
 from hash3d.diffusion.fused_layers import fixed_norms
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
@@ -47,14 +48,28 @@ def skips_alone(blocks: Any) -> AbstractContextManager[None]:
     return replaced([(block, "forward", partial(forward, block, block.forward)) for block in blocks])
 
 
+def eight_bits_there_too(encoder: Any) -> AbstractContextManager[None]:
+    """The residual blocks of all levels but the last on rounded pictures and weights, there and back."""
+
+    def forward(layer: Any, x: Tensor) -> Tensor:
+        return convolution(x + (rounded(x) - x).detach(), rounded(layer.weight)) + layer.bias[:, None, None]
+
+    blocks = [block for level in encoder.down_blocks[:-1] for block in level.resnets]
+    layers = [layer for block in blocks for layer in (block.conv1, block.conv2)]
+    return replaced([(layer, "forward", partial(forward, layer)) for layer in layers])
+
+
 Contestant = tuple[Encoding, Callable[[Any], AbstractContextManager[None]]]
 CONTESTANTS: dict[str, Contestant] = {
     "exact": ("exact", nullcontext),
     "fixed_norms": ("fixed_norms", nullcontext),
+    "eight_bits": ("eight_bits", nullcontext),
     "half": ("half", nullcontext),
     "half_gradient": ("half_gradient", nullcontext),
     "tiny, distilled here": ("tiny", nullcontext),
     "tried: all norms fixed": ("exact", fixed_norms),
+    "tried: norms of all levels but the last fixed": ("exact", lambda encoder: fixed_norms(encoder.down_blocks[:-1])),
+    "tried: eight bits on the way there too": ("fixed_norms", eight_bits_there_too),
     "tried: first level, its skips alone": ("exact", lambda encoder: skips_alone(encoder.down_blocks[0].resnets)),
     "tried: middle, its skips alone": ("exact", lambda encoder: skips_alone(encoder.mid_block.resnets)),
 }
