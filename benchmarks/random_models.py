@@ -14,6 +14,7 @@ import torch
 from hash3d.bench.figures import Spread, spread
 from hash3d.bench.rates import seconds_of
 from hash3d.cli.bench import commit
+from hash3d.cli.host import limit_threads
 from hash3d.diffusion.engine import records
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.diffusion.zero123 import Zero123Prior
@@ -41,8 +42,9 @@ def add_options(parser: argparse.ArgumentParser, *, repeats: int, priors: Sequen
 
 
 def check(options: argparse.Namespace, engines: Sequence[str]) -> None:
-    """Fill in the engines, and raise `ValueError` where one cannot run."""
+    """Fill in the engines, raise `ValueError` where one cannot run, and take the threads that commands take."""
     require_device(options.device)
+    limit_threads(options.device)
     options.engines = options.engines or (list(engines) if options.device == "cuda" else ["eager"])
     for engine in options.engines:
         records(engine, torch.device(options.device))

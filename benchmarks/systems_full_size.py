@@ -29,6 +29,7 @@ import torch
 from full_size_cases import CACHES, LOADED, Case, build_recipe, prepare
 
 from hash3d.cache import FeatureCache
+from hash3d.cli.host import limit_threads
 from hash3d.diffusion.engine import Engine
 from hash3d.experiments.measured import describe_machine, require_device, write_measured
 from hash3d.files import write_text
@@ -62,6 +63,7 @@ HEADS = (
 
 def measure(case: Case) -> list[Row]:
     """A row for each stage; the last one tells the error, if there was one."""
+    limit_threads(case.device)
     rows: list[Row] = []
     try:
         for row in run_stages(case):

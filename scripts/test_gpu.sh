@@ -3,7 +3,9 @@
 # Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-result=$(python3 -m pytest -m gpu -rA -p no:cacheprovider "$@" 2>&1 | tee /dev/stderr | grep -E '^(PASSED|FAILED|ERROR|SKIPPED)|passed|failed')
+files=$(grep -rl --include='test_*.py' 'mark.gpu' tests)
+# shellcheck disable=SC2086  # Names without spaces.
+result=$(python3 -m pytest -m gpu -rA -p no:cacheprovider $files "$@" 2>&1 | tee /dev/stderr | grep -E '^(PASSED|FAILED|ERROR|SKIPPED)|passed|failed')
 mkdir -p docs/benchmarks
 {
   echo "# Tests on a GPU"
