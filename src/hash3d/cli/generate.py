@@ -68,9 +68,9 @@ class Generate:
     """How the diffusion models run: on a GPU as recorded graphs (graph), compiled first (compile), or step by step
     (eager); auto takes graph there."""
     encoding: Encoding | None = None
-    """How pictures become latents: by the whole encoder (exact), with a cheaper gradient (fixed_norms, half_gradient),
-    at half the size (half), or by a tiny autoencoder (tiny). By default auto: fixed_norms on a GPU's fast path, where
-    its gradient is as good (cosine 0.99), exact elsewhere."""
+    """How pictures become latents: by the whole encoder (exact), with a cheaper gradient (fixed_norms, eight_bits,
+    half_gradient), at half the size (half), or by a tiny autoencoder (tiny). By default auto: eight_bits or fixed_norms
+    on a GPU's fast path, where the gradient is as good (cosine 0.99), exact elsewhere."""
     tiny_autoencoder: str | None = None
     """A folder or hub name of diffusers' AutoencoderTiny, such as taesd, for --encoding tiny."""
     no_cache: bool = False
