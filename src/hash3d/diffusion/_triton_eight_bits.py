@@ -87,7 +87,7 @@ def _inside(row, height, width):
 @triton.jit
 def _round(x, rows, scale, height, width, channels, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
     """A picture in eight bits, with its border."""
-    picture, line = tl.program_id(1).to(tl.int64), (height + 2) * (width + 2)
+    picture, bordered = tl.program_id(1).to(tl.int64), (height + 2) * (width + 2)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
     kept = channel < channels
@@ -95,8 +95,8 @@ def _round(x, rows, scale, height, width, channels, ROWS: tl.constexpr, CHANNELS
     source = (picture * height * width + pixel)[:, None] * channels + channel[None, :]
     values = tl.load(x + source, mask=inside[:, None] & kept[None, :], other=0.0).to(tl.float32)
     result = tl.minimum(tl.maximum(values * tl.load(scale), -MOST), MOST)
-    target = (picture * line + row)[:, None] * channels + channel[None, :]
-    tl.store(rows + target, result.to(rows.dtype.element_ty), mask=(row < line)[:, None] & kept[None, :])
+    target = (picture * bordered + row)[:, None] * channels + channel[None, :]
+    tl.store(rows + target, result.to(rows.dtype.element_ty), mask=(row < bordered)[:, None] & kept[None, :])
 
 
 @triton.jit
@@ -105,7 +105,7 @@ def _round_gradient(
     SILU: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """The gradient of a normalisation, a dz + c + d x, in eight bits, with its border."""
-    picture, line = tl.program_id(1).to(tl.int64), (height + 2) * (width + 2)
+    picture, bordered = tl.program_id(1).to(tl.int64), (height + 2) * (width + 2)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
     kept = channel < channels
@@ -116,8 +116,8 @@ def _round_gradient(
     of_lines, of_ends = lines + picture * 4 * channels + channel, ends + picture * 2 * channels + channel
     result = gradient_in_x(values, slope, of_lines, of_ends, channels, kept, SILU) * tl.load(scale)
     result = tl.where(inside[:, None], tl.minimum(tl.maximum(result, -MOST), MOST), 0.0)
-    target = (picture * line + row)[:, None] * channels + channel[None, :]
-    tl.store(rows + target, result.to(rows.dtype.element_ty), mask=(row < line)[:, None] & kept[None, :])
+    target = (picture * bordered + row)[:, None] * channels + channel[None, :]
+    tl.store(rows + target, result.to(rows.dtype.element_ty), mask=(row < bordered)[:, None] & kept[None, :])
 
 
 @triton.jit
