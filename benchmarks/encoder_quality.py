@@ -16,7 +16,7 @@ from random_models import Prior
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.diffusion.eight_bits import convolution, rounded
+from hash3d.diffusion.eight_bits import convolution, residual_layers, rounded
 from hash3d.diffusion.encoding import Encoding
 from hash3d.diffusion.fused_layers import fixed_norms
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
@@ -54,8 +54,7 @@ def eight_bits_there_too(encoder: Any) -> AbstractContextManager[None]:
     def forward(layer: Any, x: Tensor) -> Tensor:
         return convolution(x + (rounded(x) - x).detach(), rounded(layer.weight)) + layer.bias[:, None, None]
 
-    blocks = [block for level in encoder.down_blocks[:-1] for block in level.resnets]
-    layers = [layer for block in blocks for layer in (block.conv1, block.conv2)]
+    layers = residual_layers(encoder.down_blocks[:-1])
     return replaced([(layer, "forward", partial(forward, layer)) for layer in layers])
 
 

@@ -7,15 +7,12 @@ import torch
 from diffusers import AutoencoderKL
 
 from hash3d.diffusion.autoencoder import RecordedAutoencoder
-from hash3d.diffusion.eight_bits import multiplies_eight_bits
+from tests.distances import apart
+from tests.gpus import needs_eight_bits
 from tests.tiny_models import tiny_zero123
 
 RECORDED = 2e-3
 """Relative error of a recording in float32: convolutions may take TF32's 10 bits, and sum in another order."""
-
-
-def apart(got, wanted):
-    return float((got - wanted).detach().norm() / wanted.detach().norm())
 
 
 def test_moments_gradient_and_pictures_are_the_autoencoders():
@@ -79,9 +76,7 @@ def test_a_recorded_encoder_is_the_eager_one():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(
-    not (torch.cuda.is_available() and multiplies_eight_bits(torch.device("cuda"))), reason="no products of eight bits"
-)
+@needs_eight_bits
 def test_a_recording_in_eight_bits_is_the_eager_one_whatever_is_done_with_other_memory():
     torch.manual_seed(0)
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}

@@ -15,11 +15,9 @@ from hash3d.diffusion.eight_bits import (
     scale_for,
 )
 from hash3d.diffusion.group_norm import group_norm
+from tests.distances import apart
+from tests.gpus import needs_eight_bits
 from tests.tiny_models import tiny_zero123
-
-
-def apart(got, wanted):
-    return float((got - wanted).detach().norm() / wanted.detach().norm())
 
 
 def draw(*shape, seed=0):
@@ -82,9 +80,6 @@ def test_a_cpu_multiplies_no_numbers_of_eight_bits():
     assert not multiplies_eight_bits(torch.device("cpu"))
 
 
-needs_eight_bits = pytest.mark.skipif(
-    not (torch.cuda.is_available() and multiplies_eight_bits(torch.device("cuda"))), reason="no products of eight bits"
-)
 SHAPES = {
     "a tile of pixels and more": (2, 128, 256, 9, 16),
     "an odd size": (3, 256, 128, 13, 7),

@@ -9,14 +9,11 @@ from hash3d.diffusion.autoencoder import RecordedAutoencoder
 from hash3d.diffusion.encoding import encoded_moments
 from hash3d.diffusion.fused_layers import fixed_norms
 from hash3d.diffusion.residual import ResidualBlock
+from tests.distances import apart
 from tests.tiny_models import tiny_stable_diffusion, tiny_tiny_autoencoder, tiny_zero123
 
 RECORDED = 2e-3
 """Relative error of a recording in float32: convolutions may take TF32's 10 bits, and sum in another order."""
-
-
-def apart(got, wanted):
-    return float((got - wanted).detach().norm() / wanted.detach().norm())
 
 
 def encoded(vae, encoding, images, engine="auto"):
@@ -98,9 +95,8 @@ def test_a_gradient_in_eight_bits_has_fixed_norms_and_rounds_the_blocks_of_all_l
         for block in [block for level in vae.encoder.down_blocks[:-1] for block in level.resnets]:
             block.forward = ResidualBlock(block, eight_bits=True, fixed=block in vae.encoder.down_blocks[0].resnets)
         expected = encoded(vae, "exact", pictures())[1]
-    assert (
-        apart(gradient, expected) < 1e-3
-    )  # Float32 in another order; a tie may fall to the next number of eight bits.
+    # Float32 in another order; a tie may fall to the next number of eight bits.
+    assert apart(gradient, expected) < 1e-3
 
 
 def test_without_a_gradient_nothing_is_encoded_twice(vae):

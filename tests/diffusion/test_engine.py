@@ -8,14 +8,11 @@ from hash3d.diffusion.engine import UNetEngine, records
 from hash3d.diffusion.hook import accelerate_unet
 from hash3d.diffusion.partial_unet import PartialUNet
 from hash3d.diffusion.recording import RecordedCall
+from tests.distances import apart
 from tests.tiny_models import UNETS, tiny_unet, unet_inputs
 
 RECORDED = 2e-3
 """Relative error of a recorded pass in float32: convolutions may take TF32's 10 bits, and sum in another order."""
-
-
-def apart(got, wanted):
-    return float((got - wanted).norm() / wanted.norm())
 
 
 def on_gpu(inputs):

@@ -8,14 +8,11 @@ from diffusers.models.resnet import ResnetBlock2D
 
 from hash3d.diffusion import fused_layers as layers
 from hash3d.diffusion.partial_unet import PartialUNet
+from tests.distances import apart
 from tests.tiny_models import UNETS, tiny_unet, unet_inputs
 
 ROUNDING = 1e-5
 """Relative: sums in another order, in float32, through some sixty layers."""
-
-
-def apart(got, wanted):
-    return float((got - wanted).detach().norm() / wanted.detach().norm())
 
 
 def tiny_autoencoder():

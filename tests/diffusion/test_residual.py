@@ -6,8 +6,9 @@ import pytest
 import torch
 from diffusers.models.resnet import ResnetBlock2D
 
-from hash3d.diffusion.eight_bits import multiplies_eight_bits
 from hash3d.diffusion.residual import ResidualBlock
+from tests.distances import apart
+from tests.gpus import needs_eight_bits
 
 KINDS = {
     "plain": {"in_channels": 8, "temb_channels": None, "groups": 2},
@@ -15,10 +16,6 @@ KINDS = {
     "scaled": {"in_channels": 8, "temb_channels": None, "groups": 2, "output_scale_factor": 2.0},
     "of the timestep": {"in_channels": 8, "out_channels": 12, "temb_channels": 5, "groups": 2},
 }
-
-
-def apart(got, wanted):
-    return float((got - wanted).detach().norm() / wanted.detach().norm())
 
 
 def block_of(kind, **settings):
@@ -56,12 +53,10 @@ def test_eight_bits_change_the_gradient_a_little_and_the_result_not():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("eight_bits", [False, True])
+@pytest.mark.parametrize("eight_bits", [False, pytest.param(True, marks=needs_eight_bits)])
 @pytest.mark.parametrize("fixed", [False, True])
 @pytest.mark.parametrize("kind", ["plain", "another width", "scaled"])
 def test_on_a_gpu_the_kernels_are_the_definition(kind, fixed, eight_bits):
-    if eight_bits and not multiplies_eight_bits(torch.device("cuda")):
-        pytest.skip("no products of eight bits")
     wider = {} if kind != "another width" else {"out_channels": 256}
     block, x = block_of(kind, in_channels=128, groups=32, **wider), torch.randn(2, 128, 40, 33)
     expected = there_and_back(ResidualBlock(block, fixed=fixed, eight_bits=eight_bits), x, None)

@@ -17,7 +17,7 @@ def product(layer: nn.Conv2d, x: Tensor) -> Tensor:
 
 def biased(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """A convolution with its bias; one of single pixels is a product of rows with theirs."""
-    if layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.padding == (0, 0):
+    if _of_single_pixels(layer):
         return F.linear(x.permute(0, 2, 3, 1), layer.weight.flatten(1), layer.bias).permute(0, 3, 1, 2)
     return add_biased(product(layer, x), layer.bias)
 
@@ -43,9 +43,14 @@ def halved(layer: nn.Conv2d, x: Tensor) -> Tensor:
 
 def adjoint(layer: nn.Conv2d, dy: Tensor, like: Tensor) -> Tensor:
     """The gradient in what a convolution was given, of the shape and layout of `like`, for that in its result."""
-    if layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.padding == (0, 0):
+    if _of_single_pixels(layer):
         return F.linear(dy.permute(0, 2, 3, 1), layer.weight.flatten(1).T).permute(0, 3, 1, 2)
     return _adjoint(dy, like, layer.weight, layer.stride, layer.padding)
+
+
+def _of_single_pixels(layer: nn.Conv2d) -> bool:
+    """Whether a convolution is a product of rows, one a pixel."""
+    return layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.padding == (0, 0)
 
 
 def _adjoint(dy: Tensor, like: Tensor, weight: Tensor, stride: Sequence[int], padding: str | Sequence[int]) -> Tensor:

@@ -17,6 +17,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .elementwise import add_biased
 from .stand_ins import replaced
 
 DTYPE = torch.float8_e4m3fn
@@ -47,15 +48,19 @@ def convolution(x: Float[Tensor, "N C H W"], weight: Float[Tensor, "M C 3 3"]) -
 @contextmanager
 def eight_bit_gradients(model: nn.Module) -> Iterator[None]:
     """Let the gradient of a model's residual blocks multiply numbers of eight bits, and change nothing else."""
-    layers = [
+    with replaced([(layer, "forward", partial(_with_bias, layer)) for layer in residual_layers(model)]):
+        yield
+
+
+def residual_layers(model: nn.Module) -> list[nn.Conv2d]:
+    """The 3 x 3 convolutions of a model's residual blocks."""
+    return [
         layer
         for block in model.modules()
         if isinstance(block, ResnetBlock2D)
         for layer in (block.conv1, block.conv2)
         if isinstance(layer, nn.Conv2d)
     ]
-    with replaced([(layer, "forward", partial(_with_bias, layer)) for layer in layers]):
-        yield
 
 
 @cache
@@ -70,8 +75,7 @@ def multiplies_eight_bits(device: torch.device) -> bool:
 
 
 def _with_bias(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    result = convolution(x, layer.weight)
-    return result if layer.bias is None else result + layer.bias[:, None, None]
+    return add_biased(convolution(x, layer.weight), layer.bias)
 
 
 class _Convolution(torch.autograd.Function):
