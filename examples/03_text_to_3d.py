@@ -22,11 +22,11 @@ from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.export.points import write_ply
 from hash3d.export.turntable import orbit, save_picture, tile
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidance, StableDiffusionGuidanceConfig
+from hash3d.recipes.view_order import DrawOrderConfig
 from hash3d.rendering.splat import render_gaussians
 from hash3d.representations.gaussians import GaussiansConfig
+from hash3d.scenes.losses import opaque_loss, scale_loss
 from hash3d.schedules import ramp
-from hash3d.training.draws import DrawOrderConfig
-from hash3d.training.losses import opaque_loss, scale_loss
 
 WHITE = torch.ones(1, 3)
 

@@ -1,3 +1,3 @@
 """The suite mirrors the package."""
 
-from . import typechecking as typechecking
+from tests import typechecking as typechecking

@@ -6,8 +6,12 @@ import math
 import torch
 
 from hash3d.cameras import Cameras
+from hash3d.export.mesh import BakedMesh
+from hash3d.meshing.asset import cut_open
+from hash3d.rendering.bake import bake
 from hash3d.representations.mesh import Mesh, SurfacePoints
 from hash3d.representations.tetrahedra import grid_tetrahedra, grid_vertices, marching_tetrahedra
+from hash3d.representations.textured_mesh import TexturedMeshConfig
 
 
 def surface(function, resolution: int, dtype: torch.dtype = torch.float64) -> Mesh:
@@ -92,3 +96,10 @@ class Positions:
 
 def with_colors(mesh: Mesh, color: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Mesh:
     return dataclasses.replace(mesh, colors=torch.tensor(color).to(mesh.vertices).expand_as(mesh.vertices))
+
+
+def bake_texture(mesh: Mesh, color, size: int) -> BakedMesh:
+    """`mesh` unwrapped, with `color` of the positions in the texels, in [0, 1]."""
+    surface = TexturedMeshConfig(texture_size=size).build(mesh)
+    bake(surface, lambda points: color(points.positions).clamp(0.0, 1.0))
+    return cut_open(surface)

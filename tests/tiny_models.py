@@ -1,14 +1,14 @@
 """Small models of the real classes, in the layouts of the published priors."""
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from hash3d.diffusion.noise import NoiseSchedule
 from hash3d.diffusion.pose import NUM_POSE_FEATURES
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.diffusion.zero123 import CLIPCameraProjection, Zero123Prior
-from hash3d.priors.tokenizer import build_tokenizer
+from prior_training.tokenizer import build_tokenizer
 
 DOWN = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D")
 UP = ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D")
@@ -83,18 +83,6 @@ def tiny_autoencoder() -> AutoencoderKL:
         sample_size=32,
         scaling_factor=0.5,
     )
-
-
-def tiny_tiny_autoencoder(levels: int = 3) -> AutoencoderTiny:
-    """In the layout of taesd, with the sizes of `tiny_autoencoder`."""
-    torch.manual_seed(2)
-    widths, blocks = (8,) * levels, (1,) * levels
-    return AutoencoderTiny(
-        encoder_block_out_channels=widths,
-        decoder_block_out_channels=widths,
-        num_encoder_blocks=blocks,
-        num_decoder_blocks=blocks,
-    ).eval()
 
 
 def tiny_zero123(pose_variant: str = "stable", patches: bool = True) -> Zero123Prior:

@@ -4,8 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from hash3d.cache import CacheConfig, GridConfig, Hash3DConfig
-from hash3d.export.isosurface import IsosurfaceConfig
 from hash3d.guidance.denoise import DenoiseGuidanceConfig
+from hash3d.meshing.isosurface import IsosurfaceConfig
+from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.stage import RepresentationConfig, Stage
+from hash3d.recipes.view_order import DrawOrderConfig
 from hash3d.rendering.volume import VolumeRendererConfig
 from hash3d.representations.dmtet import DmtetMeshConfig
 from hash3d.representations.encodings import HashGridConfig
@@ -16,9 +19,6 @@ from hash3d.representations.point_start import GrowthConfig
 from hash3d.representations.textured_mesh import TexturedMeshConfig
 from hash3d.schedules import constant
 from hash3d.systems import SYSTEMS
-from hash3d.training.draws import DrawOrderConfig
-from hash3d.training.recipe import Recipe
-from hash3d.training.stage import RepresentationConfig, Stage
 
 OFTEN = Hash3DConfig(reuse_probability=0.7, grid=GridConfig(azimuth=90, elevation=90, timestep=500))
 """A cache that often hits."""

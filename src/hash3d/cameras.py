@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hash3d.transfer import to_device
+from .transfer import to_device
 
 Interval = tuple[float, float]
 

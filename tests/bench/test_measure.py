@@ -5,8 +5,8 @@ import torch
 from hash3d.bench.contestant import Models
 from hash3d.bench.figures import figures
 from hash3d.bench.measure import Plan, measure
+from hash3d.scenes.model import build_model
 from hash3d.training.guide import load_prior, load_text_prior
-from hash3d.training.model import build_model
 from hash3d.training.run import frame_reference
 
 

@@ -10,7 +10,7 @@ from hash3d.bench.deepcache import DeepCachePackage, works
 from hash3d.bench.operations import encoder_work, pass_work, seeing
 from hash3d.bench.sharing import num_bytes, with_shared_weights
 from hash3d.bench.step_times import StepTimes
-from hash3d.diffusion.partial_unet import PartialUNet
+from hash3d.unet.partial_unet import PartialUNet
 from tests.tiny_models import tiny_stable_diffusion, tiny_zero123
 
 

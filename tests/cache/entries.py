@@ -2,7 +2,7 @@
 
 import torch
 
-from hash3d.cache.aggregate import read
+from hash3d.cache.blend import read
 from hash3d.cache.grid import Key
 from hash3d.cache.store import Entry
 

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from hash3d.cache import PAPER, PRESETS, RELEASED, DeepCacheConfig, Hash3DConfig, HashTable
-from hash3d.cache.last_feature import LastFeature
-from hash3d.cache.pool import Pool
+from hash3d.cache.stores.last_feature import LastFeature
+from hash3d.cache.stores.pool import Pool
 
 
 @pytest.mark.parametrize(

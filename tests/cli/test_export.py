@@ -13,8 +13,8 @@ from hash3d.cli import main
 from hash3d.cli.export import FILES
 from hash3d.export.points import read_ply
 from hash3d.export.turntable import to_bytes
+from hash3d.scenes.model import build_model, save_model
 from hash3d.training import outputs
-from hash3d.training.model import build_model, save_model
 from hash3d.training.run_folder import RunFolder
 from hash3d.training.show import colors
 

@@ -11,8 +11,8 @@ import trimesh
 from PIL import Image
 
 from hash3d.cli import main
+from hash3d.scenes.model import build_model, save_model
 from hash3d.systems import SYSTEMS
-from hash3d.training.model import build_model, save_model
 from hash3d.training.run_folder import RunFolder
 
 PROMPT = ("--prompt", "a red mug")

@@ -9,7 +9,7 @@ from diffusers import StableDiffusionPipeline
 
 from hash3d.diffusion.loading import EMBEDDED, embedded_folder, resolve_folder
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
-from hash3d.priors.tokenizer import build_tokenizer
+from prior_training.tokenizer import build_tokenizer
 from tests.tiny_models import tiny_stable_diffusion
 
 TEXT_IN_TIME = {"addition_embed_type": "text", "addition_embed_type_num_heads": 4}

@@ -9,14 +9,14 @@ import torch
 import trimesh
 
 from hash3d.cameras import Cameras
-from hash3d.export.density import GaussianField
-from hash3d.export.isosurface import IsosurfaceConfig, extract_mesh
 from hash3d.export.mesh import BakedMesh, write_glb, write_obj
-from hash3d.export.texture import bake_texture
+from hash3d.meshing.density import GaussianField
+from hash3d.meshing.isosurface import IsosurfaceConfig, extract_mesh
 from hash3d.rendering.splat import render_gaussians
 from hash3d.representations.gaussians import GaussianTensors
 from hash3d.representations.mesh import Mesh
 from hash3d.representations.point_start import sample_mesh
+from tests.shapes import bake_texture
 
 WRITERS = {"model.glb": write_glb, "model.obj": write_obj}
 

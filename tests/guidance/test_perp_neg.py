@@ -7,7 +7,6 @@ import torch
 
 from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
 from hash3d.cameras import Cameras
-from hash3d.diffusion.partial_unet import PartialUNet
 from hash3d.guidance.perp_neg import (
     PerpNegConfig,
     negative_weights,
@@ -18,6 +17,7 @@ from hash3d.guidance.perp_neg import (
 from hash3d.guidance.sds import classifier_free_guidance
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidance, StableDiffusionGuidanceConfig
 from hash3d.guidance.view_prompts import VIEWS
+from hash3d.unet.partial_unet import PartialUNet
 from tests.tiny_models import tiny_stable_diffusion, tiny_unet, unet_inputs
 
 ALL_ROUND = Cameras.orbit(

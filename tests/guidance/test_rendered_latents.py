@@ -1,9 +1,9 @@
-"""Rendered latents: brought to the U-Net's size, and looked at without a decoder."""
+"""Rendered latents: resized to the U-Net's latents."""
 
 import pytest
 import torch
 
-from hash3d.guidance.rendered_latents import LATENT_TO_RGB, preview_latents, resize_latents
+from hash3d.guidance.rendered_latents import resize_latents
 
 
 def test_latents_of_the_right_size_are_the_same_numbers():
@@ -37,13 +37,3 @@ def test_the_gradient_reaches_every_latent(size):
 def test_pictures_are_refused():
     with pytest.raises(ValueError, match="Expected rendered latents of 4 channels, but got 3"):
         resize_latents(torch.zeros(1, 8, 8, 3), 8)
-
-
-def test_the_preview_is_the_table_s_colours():
-    """Zero is grey; each channel adds half of its row; colours stay in [0, 1]."""
-    channels = torch.cat([torch.zeros(1, 4), torch.eye(4)]).view(1, 1, 5, 4)
-    expected = 0.5 + 0.5 * torch.cat([torch.zeros(1, 3), torch.tensor(LATENT_TO_RGB)])
-    torch.testing.assert_close(preview_latents(channels)[0, 0], expected)
-    bright = preview_latents(100 * torch.randn(1, 8, 8, 4, generator=torch.Generator().manual_seed(0)))
-    assert (bright.min(), bright.max()) == (0.0, 1.0)
-    assert preview_latents(channels.half()).dtype == torch.float16

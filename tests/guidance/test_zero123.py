@@ -7,8 +7,8 @@ from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
 from hash3d.cameras import Cameras, CameraSamplerConfig
 from hash3d.guidance.sds import Guidance
 from hash3d.guidance.zero123 import Zero123Guidance, Zero123GuidanceConfig
+from hash3d.recipes.view_order import DrawOrderConfig
 from hash3d.schedules import constant
-from hash3d.training.draws import DrawOrderConfig
 from tests.tiny_models import tiny_zero123
 
 

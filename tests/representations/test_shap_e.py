@@ -9,9 +9,9 @@ from diffusers.pipelines.shap_e.camera import create_pan_cameras
 from diffusers.pipelines.shap_e.renderer import MeshDecoderOutput, ShapERenderer
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from hash3d.priors.tokenizer import build_tokenizer
 from hash3d.representations.point_start import GrowthConfig
 from hash3d.representations.shap_e import ShapEConfig, from_shap_e, load_shap_e
+from prior_training.tokenizer import build_tokenizer
 
 
 def tiny_shap_e() -> ShapEPipeline:

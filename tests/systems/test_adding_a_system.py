@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from hash3d.cli import generate
+from hash3d.recipes.serialize import from_plain, to_plain
 from hash3d.systems import SYSTEMS, SystemInfo
 from hash3d.training.run import Run
-from hash3d.training.serialize import from_plain, to_plain
 from tests.conftest import OFTEN
 from tests.tiny_recipes import tiny
 

@@ -10,9 +10,9 @@ import trimesh
 from PIL import Image
 
 from hash3d.cameras import Cameras
+from hash3d.scenes.model import build_model
 from hash3d.training import outputs
 from hash3d.training.guide import load_prior
-from hash3d.training.model import build_model
 from hash3d.training.outputs import load_asset, write_outputs
 from hash3d.training.run_folder import RunFolder
 from hash3d.training.show import show_model

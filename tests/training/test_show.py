@@ -8,8 +8,8 @@ import torch
 from hash3d.cameras import Cameras
 from hash3d.representations.background import WHITE_AND_BLACK
 from hash3d.representations.occupancy import OccupancyGridConfig
-from hash3d.training.model import build_model
-from hash3d.training.scenes import build_scene
+from hash3d.scenes.build import build_scene
+from hash3d.scenes.model import build_model
 from hash3d.training.show import colors, show_model, white_and_black
 from tests.tiny_models import tiny_stable_diffusion
 

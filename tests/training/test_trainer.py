@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from hash3d.cache import GuardConfig, Hash3DConfig
-from hash3d.diffusion.hook import remove_hash3d
 from hash3d.pictures import frame_picture, load_picture
 from hash3d.schedules import ramp
 from hash3d.training.guide import load_prior, load_text_prior
 from hash3d.training.trainer import Trainer, same_share, size_at
+from hash3d.unet.hook import remove_hash3d
 
 CPU = torch.device("cpu")
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from hash3d.cache import DeepCacheConfig
-from hash3d.diffusion.hook import remove_hash3d
+from hash3d.scenes.model import blank_model
 from hash3d.training import run as run_module
 from hash3d.training.guide import load_prior, load_text_prior
-from hash3d.training.model import blank_model
 from hash3d.training.outputs import load_asset
 from hash3d.training.run import Run
+from hash3d.unet.hook import remove_hash3d
 
 TWO_STAGES = ["dreamgaussian", "magic3d", "magic123", "gaussiandreamer"]
 

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hash3d.cache import RELEASED, CacheConfig, DeepCacheConfig
-from hash3d.diffusion.engine import Engine
+from hash3d.fast.engine import Engine
+from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.stage import RendererConfig, Stage
 from hash3d.rendering.splat import SplatRendererConfig
 from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import NerfConfig
 from hash3d.schedules import Schedule, constant
-from hash3d.training.recipe import Recipe
-from hash3d.training.stage import RendererConfig, Stage
 from hash3d.training.trainer import GENERATORS, STAGE_SEEDS
 
 from .share import Draws, nearest_probability, reuse_share

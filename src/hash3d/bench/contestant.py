@@ -9,11 +9,11 @@ from torch import nn
 
 from hash3d.cache import DeepCacheConfig, FeatureCache
 from hash3d.diffusion.latent_prior import LatentPrior
-from hash3d.diffusion.partial_unet import PartialUNet
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.pictures import FramedPicture
-from hash3d.training.recipe import Recipe
+from hash3d.recipes.recipe import Recipe
 from hash3d.training.trainer import Trainer
+from hash3d.unet.partial_unet import PartialUNet
 
 from .cases import Case, recipe_of
 from .deepcache import DeepCachePackage, works

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from hash3d.diffusion.engine import Engine
-from hash3d.training.recipe import Recipe
+from hash3d.fast.engine import Engine
+from hash3d.recipes.recipe import Recipe
 
 from .cases import Case, draws_of, plan
 from .contestant import Contestant, Models, Step

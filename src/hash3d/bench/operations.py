@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from hash3d.diffusion.latent_prior import LatentPrior
-from hash3d.diffusion.partial_unet import PartialUNet
+from hash3d.unet.partial_unet import PartialUNet
 
 from .rates import Rates, seconds_of
 

@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig, Key
-from hash3d.cache.last_feature import LastFeature
+from hash3d.cache.stores.last_feature import LastFeature
 from hash3d.cameras import Cameras
 from hash3d.guidance.denoise import DenoiseGuidanceConfig, shared_timestep
-from hash3d.training.stage import Stage
+from hash3d.recipes.stage import Stage
 
 BISECTIONS = 12
 """Of a probability: 1 in 4,096."""

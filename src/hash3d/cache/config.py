@@ -3,14 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .adaptive import AdaptiveTable
 from .feature_cache import FeatureCache, Mode
 from .grid import RELEASED_GRID, GridConfig
 from .guard import GuardConfig
-from .last_feature import LastFeature
-from .pool import Pool
-from .slots import Storage
+from .memory.slots import Storage
 from .store import Store
+from .stores.adaptive import AdaptiveTable
+from .stores.last_feature import LastFeature
+from .stores.pool import Pool
 from .table import Aggregation, HashTable
 
 GIBIBYTE = 2**30

@@ -1,4 +1,4 @@
-"""When to reuse a feature, and the account of it. The hook in `hash3d.diffusion.hook` asks; this answers."""
+"""When to reuse a feature, and the account of it. The hook in `hash3d.unet.hook` asks; this answers."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -8,10 +8,10 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from .aggregate import read
+from .blend import read
 from .grid import Key
 from .guard import Guard, GuardConfig
-from .slots import Layout, SlotPool, Storage
+from .memory.slots import Layout, SlotPool, Storage
 from .statistics import CacheStatistics
 from .store import Entry, Found, Store
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .grid import FIELDS, Key
-from .quantise import Quantised
+from .memory.quantise import Quantised
 
 
 @dataclass(kw_only=True, eq=False)

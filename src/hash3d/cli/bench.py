@@ -21,15 +21,15 @@ from hash3d.bench.inputs import draw_disc, make_ball
 from hash3d.bench.measure import Measurement, Plan, measure
 from hash3d.bench.page import HEADS, as_json, cells, page_lines
 from hash3d.cache import Hash3DConfig
-from hash3d.diffusion.engine import Engine, records
-from hash3d.experiments.measured import describe_machine, require_device, with_measured, write_measured
+from hash3d.diffusion.random_weights import LAYOUTS, write_random_prior
+from hash3d.evaluation.provenance import describe_machine, require_device, with_measured, write_measured
+from hash3d.fast.engine import Engine, records
 from hash3d.files import write_text
-from hash3d.priors.random import LAYOUTS, write_random_prior
+from hash3d.recipes.recipe import Recipe
+from hash3d.scenes.model import build_model
 from hash3d.systems import SystemInfo
 from hash3d.systems.stages import is_mini
 from hash3d.training.guide import load_prior, load_text_prior
-from hash3d.training.model import build_model
-from hash3d.training.recipe import Recipe
 from hash3d.training.run import frame_reference, versions
 
 from .generate import find_system

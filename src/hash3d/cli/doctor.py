@@ -15,11 +15,11 @@ from rich.table import Table
 from hash3d.cache import Hash3DConfig
 from hash3d.cameras import Cameras
 from hash3d.diffusion.loading import EMBEDDED, embedded_folder
-from hash3d.diffusion.partial_unet import PartialUNet
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.rendering.splat import pick_backend, render_gaussians
 from hash3d.representations.gaussians import GaussiansConfig
+from hash3d.unet.partial_unet import PartialUNet
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from hash3d.experiments.figures import compare
-from hash3d.export.truth import load_truth
+from hash3d.evaluation.compare import compare
+from hash3d.evaluation.truth import load_truth
 from hash3d.files import write_text
 from hash3d.training.outputs import load_asset
 

@@ -12,14 +12,14 @@ import torch
 import tyro
 
 from hash3d.cache import PRESETS, CacheConfig, GridConfig, Hash3DConfig
-from hash3d.diffusion.encoding import CHANGING_NOTHING, Encoding
-from hash3d.diffusion.engine import Engine, records
+from hash3d.fast.autoencoder import CHANGING_NOTHING, Encoding
+from hash3d.fast.engine import Engine, records
+from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.stage import Stage, encoding_by
+from hash3d.recipes.view_order import DrawOrderConfig
 from hash3d.systems import SYSTEMS, SystemInfo
-from hash3d.training.draws import DrawOrderConfig
-from hash3d.training.recipe import Recipe
 from hash3d.training.run import Run
 from hash3d.training.run_folder import RunFolder
-from hash3d.training.stage import Stage, encoding_by
 
 from .host import limit_threads
 from .progress import ProgressLine, report
@@ -65,14 +65,11 @@ class Generate:
     device: Literal["cpu", "cuda"] | None = None
     """Where to run; by default the GPU if there is one."""
     engine: Engine = "auto"
-    """How the diffusion models run: on a GPU as recorded graphs (graph), compiled first (compile), or step by step
-    (eager); auto takes graph there."""
+    """How the diffusion models run: as CUDA graphs (graph), or as PyTorch runs them (eager). By default: graph on
+    a GPU, else eager."""
     encoding: Encoding | None = None
-    """How pictures become latents: by the whole encoder (exact), with a cheaper gradient (fixed_norms, eight_bits,
-    half_gradient), at half the size (half), or by a tiny autoencoder (tiny). By default auto: eight_bits or fixed_norms
-    on a GPU's fast path, where the gradient is as good (cosine 0.99), exact elsewhere."""
-    tiny_autoencoder: str | None = None
-    """A folder or hub name of diffusers' AutoencoderTiny, such as taesd, for --encoding tiny."""
+    """The encoder's gradient: the exact one, or with constant group-norm statistics in its first level (fixed_norms,
+    cosine at least 0.99). By default auto: fixed_norms where CUDA graphs run, else exact."""
     no_cache: bool = False
     """Run the whole U-Net at every step."""
     preset: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(PRESETS) + "}")] = "default"
@@ -150,7 +147,6 @@ def build_recipe(options: Generate) -> Recipe:
         recipe,
         stage=stages[0],
         refinement=stages[1] if len(stages) > 1 else None,
-        tiny_autoencoder=options.tiny_autoencoder,
         checkpoint_every=options.checkpoint_every,
     )
 

@@ -6,9 +6,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from hash3d.recipes.recipe import Recipe
+from hash3d.scenes.base import COUNTED
 from hash3d.training.late_metrics import Metrics
-from hash3d.training.recipe import Recipe
-from hash3d.training.scene import COUNTED
 from hash3d.training.trainer import Trainer
 
 PLAIN_EVERY = 50

@@ -3,17 +3,15 @@
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hash3d.fast.autoencoder import Encoding, RecordedAutoencoder
+from hash3d.fast.engine import Engine
 from hash3d.transfer import to_device
 
-from .autoencoder import RecordedAutoencoder
-from .encoding import Encoding, encoded_moments
-from .engine import Engine
-from .loading import load_part, resolve_folder
 from .noise import NoiseSchedule
 
 
@@ -25,34 +23,12 @@ class LatentPrior(nn.Module):
         self.unet: Any = unet
         self.vae: Any = vae
         self.schedule = schedule
-        self.tiny: Any = None
         self._autoencoder = RecordedAutoencoder(vae)
-        self._tiny: RecordedAutoencoder | None = None
 
     def use_engine(self, engine: Engine) -> None:
-        """Run the autoencoders by an engine. Their recordings stay for as long as the engine does."""
+        """Run the autoencoder by an engine. Its CUDA graphs stay for as long as the engine does."""
         if engine != self._autoencoder.engine:
             self._autoencoder = RecordedAutoencoder(self.vae, engine)
-            self._tiny = None if self.tiny is None else RecordedAutoencoder(self.tiny, engine)
-
-    def load_tiny(self, name: str) -> None:
-        """Read the tiny autoencoder that the encoding "tiny" needs: diffusers' `AutoencoderTiny`, such as taesd.
-
-        Raises `FileNotFoundError` or `ValueError` with one sentence if `name`, a folder or a hub name, holds none, or
-        one of other latents than the prior's.
-        """
-        folder = resolve_folder(name, "tiny autoencoder").resolve()
-        tiny = load_part(AutoencoderTiny, folder.parent, folder.name, self.dtype)
-        came = tiny.config.latent_channels, 2 ** (len(tiny.config.encoder_block_out_channels) - 1)
-        wanted = self.vae.config.latent_channels, 2 ** (len(self.vae.config.block_out_channels) - 1)
-        if came != wanted:
-            raise ValueError(
-                "Expected a tiny autoencoder with latents of {} channels, each of {} pixels a side, ".format(*wanted)
-                + "but {} has {} channels of {} pixels.".format(folder, *came)
-            )
-        layout = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
-        self.tiny = tiny.to(self.device, memory_format=layout)
-        self._tiny = RecordedAutoencoder(self.tiny, self._autoencoder.engine)
 
     def _expect(self, kind: str, expected: dict[str, tuple[Any, Any]]) -> None:
         """The parts fit each other: each name has what came and what must come."""
@@ -88,15 +64,9 @@ class LatentPrior(nn.Module):
     ) -> Float[Tensor, "B 4 h w"]:
         """Latents to add noise to: the posterior's mode, or a sample if a generator is given, times scaling_factor.
 
-        The generator lives on the CPU, so that a seed means the same on every device. A tiny autoencoder has no
-        posterior, and what it gives is scaled already, if trained as taesd: its scaling_factor is 1 (diffusers,
-        `AutoencoderTiny`; madebyollin/taesd, issues 3 and 18). Raises `ValueError` without a tiny autoencoder for it.
+        The generator lives on the CPU, so that a seed means the same on every device.
         """
-        if encoding == "tiny":
-            if self._tiny is None:
-                raise ValueError("Expected a tiny autoencoder for 'tiny', but there is none. Call load_tiny first.")
-            return self._tiny.latents(images.to(self.dtype)) * self.tiny.config.scaling_factor
-        posterior = DiagonalGaussianDistribution(encoded_moments(self._autoencoder, images.to(self.dtype), encoding))
+        posterior = DiagonalGaussianDistribution(self._autoencoder.moments(images.to(self.dtype), encoding))
         latents = posterior.mode()
         if generator is not None:
             noise = torch.randn(latents.shape, generator=generator)

@@ -16,9 +16,10 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from hash3d.export.turntable import to_bytes
 from hash3d.files import write_bytes
 from hash3d.representations.mesh import Mesh
+
+from .turntable import to_bytes
 
 
 @dataclass(frozen=True, kw_only=True)

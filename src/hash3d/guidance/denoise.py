@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hash3d.cache.last_feature import LastFeature
+from hash3d.cache.stores.last_feature import LastFeature
 from hash3d.cameras import Cameras
 from hash3d.diffusion.noise import NoiseSchedule
 from hash3d.schedules import Schedule, ramp

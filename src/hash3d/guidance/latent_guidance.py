@@ -13,9 +13,9 @@ from torch import Tensor
 
 from hash3d.cache import FeatureCache
 from hash3d.cameras import Cameras
-from hash3d.diffusion.encoding import Encoding
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.diffusion.noise import Weighting
+from hash3d.fast.autoencoder import Encoding
 from hash3d.schedules import Schedule, constant
 from hash3d.stopwatch import Stopwatch
 from hash3d.transfer import to_device
@@ -40,7 +40,7 @@ class LatentGuidanceConfig:
     shared_timestep: bool = True
     """One timestep for all views of a step (threestudio), or one for each."""
     encoding: Encoding = "auto"
-    """How pictures become latents, and the gradient comes back: see `hash3d.diffusion.encoding`."""
+    """How pictures become latents, and the gradient comes back: see `hash3d.fast.autoencoder`."""
     sample_latents: bool = True
     """Draw the latents from the encoder's posterior, or take its mode; a tiny autoencoder has none."""
     noise_by_view: bool = False

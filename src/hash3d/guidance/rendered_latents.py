@@ -7,17 +7,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-LATENT_TO_RGB = (
-    (0.298, 0.207, 0.208),
-    (0.187, 0.286, 0.173),
-    (-0.158, 0.189, 0.264),
-    (-0.184, -0.271, -0.473),
-)
-"""Red, green and blue in [-1, 1] of each scaled latent channel of Stable Diffusion 1.4, whose autoencoder 2.x shares;
-other autoencoders, the embedded prior's among them, have other channels. From Latent-NeRF (eladrich/latent-nerf
-33199da, models/nerf_utils.py), after keturn, "Decoding latents to RGB without upscaling"
-(discuss.huggingface.co/t/23204)."""
-
 
 def resize_latents(latents: Float[Tensor, "B H W C"], size: int) -> Float[Tensor, "B C size size"]:
     """Rendered latents at the U-Net's size, by antialiased bilinear interpolation; at that size unchanged.
@@ -34,8 +23,3 @@ def resize_latents(latents: Float[Tensor, "B H W C"], size: int) -> Float[Tensor
     if latents.shape[1] == latents.shape[2] == size:
         return channels_first
     return F.interpolate(channels_first, (size, size), mode="bilinear", antialias=True)
-
-
-def preview_latents(latents: Float[Tensor, "B H W 4"]) -> Float[Tensor, "B H W 3"]:
-    """Rough pictures in [0, 1] of Stable Diffusion's latents, without the decoder: (latents LATENT_TO_RGB + 1) / 2."""
-    return ((latents @ latents.new_tensor(LATENT_TO_RGB) + 1.0) / 2.0).clamp(0.0, 1.0)

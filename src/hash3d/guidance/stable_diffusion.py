@@ -9,8 +9,8 @@ from torch import Tensor
 
 from hash3d.cache import FeatureCache
 from hash3d.cameras import Cameras
-from hash3d.diffusion.encoding import CHANGING_NOTHING
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
+from hash3d.fast.autoencoder import CHANGING_NOTHING
 from hash3d.stopwatch import Stopwatch
 from hash3d.transfer import to_device
 

@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hash3d.rendering.base import Render
 from hash3d.representations.gaussians import GaussianTensors
 
+from .base import Render
+
 if TYPE_CHECKING:
-    from hash3d.rendering.splat import SplatRendererConfig
+    from .splat import SplatRendererConfig
 
 
 def render_gsplat(

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from hash3d.rendering._numba_kernel import FAST, FAST_SUMS, Array, kernel, kernel_overload, prange, types
-from hash3d.rendering._torch_splat import MAX_ALPHA
+from ._numba_kernel import FAST, FAST_SUMS, Array, kernel, kernel_overload, prange, types
+from ._torch_splat import MAX_ALPHA
 
 TILE_WIDTH, TILE_HEIGHT = 16, 16
 TILE_PIXELS = TILE_WIDTH * TILE_HEIGHT

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hash3d.rendering._numba_kernel import Array, kernel, prange
+from ._numba_kernel import Array, kernel, prange
 
 BLOCK = 128
 """Gaussians a thread takes at a time, with one set of scratch arrays."""

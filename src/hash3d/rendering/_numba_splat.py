@@ -7,15 +7,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hash3d.rendering._numba_blend import bin_gaussians, blend, blend_backward
-from hash3d.rendering._numba_kernel import Array, use_torch_threads
-from hash3d.rendering._numba_project import project_backward, project_gaussians
-from hash3d.rendering._torch_splat import jacobian_limits
-from hash3d.rendering.base import Render
 from hash3d.representations.gaussians import GaussianTensors
 
+from ._numba_blend import bin_gaussians, blend, blend_backward
+from ._numba_kernel import Array, use_torch_threads
+from ._numba_project import project_backward, project_gaussians
+from ._torch_splat import jacobian_limits
+from .base import Render
+
 if TYPE_CHECKING:
-    from hash3d.rendering.splat import SplatRendererConfig
+    from .splat import SplatRendererConfig
 
 
 def render_numba(

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from hash3d.rendering._torch_raster import Projected
+from ._torch_raster import Projected
 
 
 def visible_faces_nvdiffrast(projected: Projected, size: tuple[int, int]) -> Int[Tensor, "H W"]:

@@ -13,11 +13,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from hash3d.rendering.base import Render
 from hash3d.representations.gaussians import GaussianTensors
 
+from .base import Render
+
 if TYPE_CHECKING:
-    from hash3d.rendering.splat import SplatRendererConfig
+    from .splat import SplatRendererConfig
 
 MAX_ALPHA = 0.999
 """Largest opacity of one Gaussian at one pixel (gsplat 1.5.3, RasterizeToPixels3DGSFwd.cu)."""

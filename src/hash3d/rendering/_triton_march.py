@@ -10,8 +10,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hash3d.rendering.march import Rays, Steps
 from hash3d.representations.occupancy import OccupancyGrid
+
+from .march import Rays, Steps
 
 BLOCK = 32
 """Rays of one program."""

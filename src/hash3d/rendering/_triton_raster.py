@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hash3d.rendering._torch_raster import Projected
+from ._torch_raster import Projected
 
 BLOCK = 32
 """Pixels that a program tries at once."""

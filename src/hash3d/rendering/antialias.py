@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hash3d.rendering._torch_raster import Projected, expand
 from hash3d.representations.mesh import Edges
+
+from ._torch_raster import Projected, expand
 
 
 def antialias(

@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from hash3d.cameras import Cameras
-from hash3d.rendering._torch_raster import Projected, barycentric, visible_faces
-from hash3d.rendering.raster import RasterRendererConfig, render_surface
 from hash3d.representations.mesh import Mesh, SurfacePoints
 from hash3d.representations.textured_mesh import TexturedMesh
+
+from ._torch_raster import Projected, barycentric, visible_faces
+from .raster import RasterRendererConfig, render_surface
 
 PointColors = Callable[[SurfacePoints], Float[Tensor, "N 3"]]
 """RGB in [0, 1] of points on a mesh; the `colors_at` of any surface is one."""

@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hash3d.rendering.march import Steps
 from hash3d.representations.backends import FieldBackend, uses_triton
+
+from .march import Steps
 
 
 def light_and_alphas(
@@ -37,7 +38,7 @@ def seen(
 ) -> Bool[Tensor, " N"]:
     """Whether a step has an alpha of at least `min_alpha` and gets at least `min_transmittance` of the light."""
     if uses_triton(backend, density) and uses_triton(backend, steps.lengths):
-        from hash3d.rendering._triton_composite import seen_triton
+        from ._triton_composite import seen_triton
 
         return seen_triton(density, steps.lengths, steps.bounds(num_rays), min_alpha, min_transmittance)
     transmittance, alphas = light_and_alphas(density, steps, num_rays)
@@ -57,7 +58,7 @@ def composite(
     Differentiable in `density` and `values`; by the definition any number of times, by the kernels once.
     """
     if uses_triton(backend, density) and uses_triton(backend, steps.lengths):
-        from hash3d.rendering._triton_composite import composite_triton
+        from ._triton_composite import composite_triton
 
         return composite_triton(density, values, steps.lengths, steps.bounds(num_rays))
     transmittance, alphas = light_and_alphas(density, steps, num_rays)

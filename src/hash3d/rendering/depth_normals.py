@@ -14,9 +14,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.rendering.base import Render
-from hash3d.rendering.shading import Shading
 from hash3d.transfer import to_device
+
+from .base import Render
+from .shading import Shading
 
 
 def surface_points(

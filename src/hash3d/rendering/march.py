@@ -70,7 +70,7 @@ def march(
     Tracing Complex Scenes".
     """
     if uses_triton(backend, rays.origins):
-        from hash3d.rendering._triton_march import march_triton
+        from ._triton_march import march_triton
 
         return march_triton(rays, radius, length, occupancy)
     # A direction of 0 gives infinite crossings of the right sign, or NaN on the face itself, which counts as outside.

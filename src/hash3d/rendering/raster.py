@@ -9,12 +9,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.rendering._torch_raster import Projected, barycentric, edge_functions, visible_faces
-from hash3d.rendering.antialias import antialias
-from hash3d.rendering.base import Render
-from hash3d.rendering.shading import Shading
 from hash3d.representations.backends import uses_triton
 from hash3d.representations.mesh import Mesh, Surface, SurfacePoints
+
+from ._torch_raster import Projected, barycentric, edge_functions, visible_faces
+from .antialias import antialias
+from .base import Render
+from .shading import Shading
 
 RasterBackend = Literal["auto", "torch", "triton", "nvdiffrast"]
 
@@ -129,11 +130,11 @@ def _see(mesh: Mesh, cameras: Cameras, view: int, config: RasterRendererConfig) 
     with torch.no_grad():
         match pick_raster_backend(config.backend, mesh.vertices):
             case "triton":
-                from hash3d.rendering._triton_raster import visible_faces_triton
+                from ._triton_raster import visible_faces_triton
 
                 seen = visible_faces_triton(projected, size).flatten()
             case "nvdiffrast":
-                from hash3d.rendering._nvdiffrast import visible_faces_nvdiffrast
+                from ._nvdiffrast import visible_faces_nvdiffrast
 
                 seen = visible_faces_nvdiffrast(projected, size).flatten()
             case _:

@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.rendering.base import Render
 from hash3d.representations.gaussians import GaussianTensors, Splats
 from hash3d.transfer import to_device
+
+from .base import Render
 
 Backend = Literal["auto", "torch", "numba", "gsplat"]
 
@@ -87,15 +88,15 @@ def render_gaussians(
     )
     match pick_backend(config.backend, like.device):
         case "gsplat":
-            from hash3d.rendering._gsplat import render_gsplat
+            from ._gsplat import render_gsplat
 
             return render_gsplat(*arguments)
         case "numba":
-            from hash3d.rendering._numba_splat import render_numba
+            from ._numba_splat import render_numba
 
             return render_numba(*arguments)
         case _:
-            from hash3d.rendering._torch_splat import render_torch
+            from ._torch_splat import render_torch
 
             return render_torch(*arguments)
 

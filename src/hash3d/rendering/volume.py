@@ -15,14 +15,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.rendering.base import Render
-from hash3d.rendering.composite import composite, seen
-from hash3d.rendering.march import Rays, Steps, camera_rays, march
-from hash3d.rendering.shading import Shading
 from hash3d.representations.backends import FieldBackend, uses_triton
 from hash3d.representations.field import Field
 from hash3d.representations.occupancy import OccupancyGrid
 from hash3d.transfer import to_device
+
+from .base import Render
+from .composite import composite, seen
+from .march import Rays, Steps, camera_rays, march
+from .shading import Shading
 
 BLOCK_STEPS = 2**22
 """Steps of rays handled at once: bounds the memory of the sieves, 50 bytes a step."""

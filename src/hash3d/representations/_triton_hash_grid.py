@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hash3d.representations.backends import require_last_derivative
+from .backends import require_last_derivative
 
 BLOCK = 128
 """Points of one program."""

@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hash3d.cameras import Cameras
-from hash3d.representations.nerf import network
-from hash3d.representations.optimizer import ParameterGroup
+
+from .nerf import network
+from .optimizer import ParameterGroup
 
 WHITE_AND_BLACK = ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 """As RGB; latents have others."""

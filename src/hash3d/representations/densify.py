@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from hash3d.representations.gaussians import PARAMETER_NAMES, Gaussians
 from hash3d.transfer import to_device
+
+from .gaussians import PARAMETER_NAMES, Gaussians
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hash3d.representations.mesh import Mesh, SurfacePoints, grown_box
-from hash3d.representations.optimizer import ParameterGroup, build_adam
-from hash3d.representations.tetrahedra import grid_tetrahedra, grid_vertices, marching_tetrahedra
+from .mesh import Mesh, SurfacePoints, grown_box
+from .optimizer import ParameterGroup, build_adam
+from .tetrahedra import grid_tetrahedra, grid_vertices, marching_tetrahedra
 
 PointFunction = Callable[[Float[Tensor, "N 3"]], Tensor]
 """World positions in scene units to one value, shape "N" or "N 1", or to one colour, shape "N 3", each."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hash3d.representations.backends import FieldBackend, uses_triton
+from .backends import FieldBackend, uses_triton
 
 HASH_PRIMES = (1, 2_654_435_761, 805_459_861)
 """Multipliers of the spatial hash, one an axis (Mueller et al. 2022, section 3)."""
@@ -104,7 +104,7 @@ class HashGrid(nn.Module):
         Twice differentiable in the table and, inside a cell, in the points.
         """
         if uses_triton(self.config.backend, self.table):
-            from hash3d.representations._triton_hash_grid import encode
+            from ._triton_hash_grid import encode
 
             return encode(points, self.table, self._active(), self.num_features)
         return self._features([cell.features() for cell in self._cells(points.T.clamp(0.0, 1.0))])
@@ -115,7 +115,7 @@ class HashGrid(nn.Module):
         That gradient is differentiable in the numbers, in the table and, inside a cell, in the points.
         """
         if uses_triton(self.config.backend, self.table):
-            from hash3d.representations._triton_hash_grid import slope
+            from ._triton_hash_grid import slope
 
             active = self._active()
             return self(points), lambda cotangents: slope(points, self.table, active, cotangents)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hash3d.representations.optimizer import ParameterGroup, build_adam, set_learning_rates
+from .optimizer import ParameterGroup, build_adam, set_learning_rates
 
 SH_DEGREE_0 = 0.28209479177387814
 """The constant spherical harmonic, 1 / (2 sqrt(pi)): a colour is `0.5 + SH_DEGREE_0 * sh0`."""

@@ -148,20 +148,6 @@ def normal_consistency(mesh: Mesh) -> Float[Tensor, ""]:
     return (1.0 - (first * second).sum(dim=-1)).sum() / max(len(first), 1)
 
 
-def laplacian_smoothness(mesh: Mesh) -> Float[Tensor, ""]:
-    """Mean distance in scene units from a vertex to the centre of its neighbours: the uniform Laplacian.
-
-    Sorkine (2005), "Laplacian Mesh Processing", with the weights 1 / valence; vertices of no face are left out.
-    """
-    ends = mesh.edges.vertices
-    both = torch.cat([ends, ends.flip(-1)])
-    valence = torch.bincount(both[:, 0], minlength=mesh.vertices.shape[0]).to(mesh.vertices)
-    summed = torch.zeros_like(mesh.vertices).index_add(0, both[:, 0], mesh.vertices[both[:, 1]])
-    used = valence > 0
-    centres = summed[used] / valence[used, None]
-    return (centres - mesh.vertices[used]).norm(dim=-1).sum() / max(int(used.sum()), 1)
-
-
 def sample_surface(mesh: Mesh, count: int, generator: torch.Generator) -> Float[Tensor, "N 3"]:
     """`count` points uniform on a mesh on the CPU (Osada et al. 2002, "Shape Distributions", eq. 1)."""
     faces = torch.multinomial(mesh.face_areas, count, replacement=True, generator=generator)

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hash3d.representations.encodings import FrequencyConfig, HashGridConfig
-from hash3d.representations.field import FieldSamples
-from hash3d.representations.optimizer import ParameterGroup, build_adam, set_learning_rates
-from hash3d.representations.relu_network import value_and_gradient
+from .encodings import FrequencyConfig, HashGridConfig
+from .field import FieldSamples
+from .optimizer import ParameterGroup, build_adam, set_learning_rates
+from .relu_network import value_and_gradient
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from hash3d.representations.field import Field
 from hash3d.transfer import to_device
+
+from .field import Field
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hash3d.representations.gaussians import SH_DEGREE_0
+from .gaussians import SH_DEGREE_0
 
 Up = Literal["y", "z"]
 """The axis that points up in a file: "y" as in glTF (front +z), "z" as in Blender and Shap-E (front -y)."""

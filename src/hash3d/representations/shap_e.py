@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from hash3d.representations.point_start import GrowthConfig, PointStart, grow_points, linear_to_srgb, to_world
+from .point_start import GrowthConfig, PointStart, grow_points, linear_to_srgb, to_world
 
 
 @dataclass(frozen=True, kw_only=True)

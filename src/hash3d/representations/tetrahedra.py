@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hash3d.representations.mesh import Mesh
+from .mesh import Mesh
 
 TETRAHEDRON_EDGES = tuple(itertools.combinations(range(4), 2))
 """The six edges of a tetrahedron as pairs of its corners."""

@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hash3d.representations.mesh import Mesh, SurfacePoints
-from hash3d.representations.optimizer import ParameterGroup, build_adam
+from .mesh import Mesh, SurfacePoints
+from .optimizer import ParameterGroup, build_adam
 
 COARSEST_TEXELS = 16
 """The side of the coarsest texel in texels: four halvings."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from hash3d.training.recipe import Recipe
+from hash3d.recipes.recipe import Recipe
 
 EXAMPLES = {"image": Path("picture.png"), "prompt": "a thing"}
 """What a system may start from, for a look at its recipe."""

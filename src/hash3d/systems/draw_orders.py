@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hash3d.training.draws import DrawOrderConfig
+from hash3d.recipes.view_order import DrawOrderConfig
 
 DRAWS = DrawOrderConfig(dwell=4, open_cells=8)
 """Three of four passes are reused, for a third of the guidance's cost. Longer stays save little more, and what a run

@@ -9,6 +9,9 @@ from typing import Unpack
 
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
+from hash3d.recipes.loss_weights import LossWeights
+from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.stage import Stage
 from hash3d.rendering.shading import ShadingConfig
 from hash3d.rendering.volume import VolumeRendererConfig
 from hash3d.representations.background import EnvironmentConfig
@@ -16,12 +19,10 @@ from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
-from hash3d.systems.draw_orders import DRAWS, TEXT_DRAWS
-from hash3d.systems.mini_field import MINI_SURFACE, mini_field
-from hash3d.systems.stages import TEXT_ELEVATION, Choices, Scales, recipe_at
-from hash3d.training.loss_weights import LossWeights
-from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage
+
+from .draw_orders import DRAWS, TEXT_DRAWS
+from .mini_field import MINI_SURFACE, mini_field
+from .stages import TEXT_ELEVATION, Choices, Scales, recipe_at
 
 NAME = "dreamfusion"
 MINI_STEPS = 300

@@ -11,10 +11,13 @@ from typing import Unpack
 
 from hash3d.cache import DeepCacheConfig
 from hash3d.cameras import CameraSamplerConfig
-from hash3d.export.isosurface import IsosurfaceConfig
 from hash3d.guidance.denoise import DenoiseGuidanceConfig
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
+from hash3d.meshing.isosurface import IsosurfaceConfig
 from hash3d.pictures import Framing
+from hash3d.recipes.loss_weights import LossWeights
+from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.stage import Stage, shared_steps
 from hash3d.rendering.raster import RasterRendererConfig
 from hash3d.rendering.splat import SplatRendererConfig
 from hash3d.representations.background import SolidBackgroundConfig
@@ -22,12 +25,10 @@ from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.representations.textured_mesh import TexturedMeshConfig
 from hash3d.schedules import constant, ramp
-from hash3d.systems import zero123_gs
-from hash3d.systems.draw_orders import DRAWS
-from hash3d.systems.stages import Choices, Scales, recipe_at
-from hash3d.training.loss_weights import LossWeights
-from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage, shared_steps
+
+from . import zero123_gs
+from .draw_orders import DRAWS
+from .stages import Choices, Scales, recipe_at
 
 NAME = "dreamgaussian"
 MINI_STEPS = 330

@@ -10,22 +10,23 @@ from pathlib import Path
 from typing import Unpack
 
 from hash3d.cameras import CameraSamplerConfig
-from hash3d.export.isosurface import IsosurfaceConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
+from hash3d.meshing.isosurface import IsosurfaceConfig
+from hash3d.recipes.loss_weights import LossWeights
+from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.stage import Stage, shared_steps
 from hash3d.rendering.splat import SplatRendererConfig
 from hash3d.representations.background import SolidBackgroundConfig
 from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.representations.point_start import GrowthConfig
 from hash3d.schedules import constant, ramp
-from hash3d.systems import dreamfusion, sds_gs
-from hash3d.systems.draw_orders import DRAWS
-from hash3d.systems.mini_field import mini_field
-from hash3d.systems.stages import TEXT_ELEVATION, Choices, Scales, is_mini, recipe_at
-from hash3d.systems.starts import MINI_SIZE, read_start
-from hash3d.training.loss_weights import LossWeights
-from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage, shared_steps
+
+from . import dreamfusion, sds_gs
+from .draw_orders import DRAWS
+from .mini_field import mini_field
+from .stages import TEXT_ELEVATION, Choices, Scales, is_mini, recipe_at
+from .starts import MINI_SIZE, read_start
 
 NAME = "gaussiandreamer"
 MINI_STEPS = 400

@@ -10,17 +10,18 @@ from typing import Unpack
 
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
+from hash3d.recipes.loss_weights import LossWeights
+from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.stage import Stage
 from hash3d.rendering.volume import VolumeRendererConfig
 from hash3d.representations.background import EnvironmentConfig
 from hash3d.representations.nerf import LatentNerfConfig, VanillaNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
-from hash3d.systems.draw_orders import DRAWS, TEXT_DRAWS
-from hash3d.systems.mini_field import MINI_GRID, MINI_SURFACE
-from hash3d.systems.stages import TEXT_ELEVATION, Choices, Scales, recipe_at
-from hash3d.training.loss_weights import LossWeights
-from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage
+
+from .draw_orders import DRAWS, TEXT_DRAWS
+from .mini_field import MINI_GRID, MINI_SURFACE
+from .stages import TEXT_ELEVATION, Choices, Scales, recipe_at
 
 NAME = "latent_nerf"
 MINI_STEPS = 400

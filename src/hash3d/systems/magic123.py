@@ -14,17 +14,18 @@ from typing import Unpack
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.pictures import Framing
+from hash3d.recipes.loss_weights import LossWeights
+from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.stage import Stage, shared_steps
 from hash3d.representations.dmtet import DmtetMeshConfig
 from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.schedules import constant
-from hash3d.systems import zero123_nerf
-from hash3d.systems.draw_orders import TWO_PRIOR_DRAWS
-from hash3d.systems.mini_field import mini_field
-from hash3d.systems.stages import Choices, Scales, meshed, recipe_at
-from hash3d.training.loss_weights import LossWeights
-from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage, shared_steps
+
+from . import zero123_nerf
+from .draw_orders import TWO_PRIOR_DRAWS
+from .mini_field import mini_field
+from .stages import Choices, Scales, meshed, recipe_at
 
 NAME = "magic123"
 MINI_STEPS = 310

@@ -9,20 +9,21 @@ from dataclasses import replace
 from functools import partial
 from typing import Unpack
 
-from hash3d.export.isosurface import IsosurfaceConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
+from hash3d.meshing.isosurface import IsosurfaceConfig
+from hash3d.recipes.loss_weights import LossWeights
+from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.stage import Stage, shared_steps
 from hash3d.rendering.raster import RasterRendererConfig
 from hash3d.rendering.shading import ShadingConfig
 from hash3d.representations.background import EnvironmentConfig
 from hash3d.representations.dmtet import DmtetMeshConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.schedules import constant
-from hash3d.systems import dreamfusion
-from hash3d.systems.draw_orders import DRAWS, TEXT_DRAWS
-from hash3d.systems.stages import TEXT_ELEVATION, Choices, Scales, recipe_at
-from hash3d.training.loss_weights import LossWeights
-from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage, shared_steps
+
+from . import dreamfusion
+from .draw_orders import DRAWS, TEXT_DRAWS
+from .stages import TEXT_ELEVATION, Choices, Scales, recipe_at
 
 NAME = "magic3d"
 MINI_STEPS = 400

@@ -1,6 +1,6 @@
 """The field that the systems of fields share at mini scale."""
 
-from hash3d.export.isosurface import IsosurfaceConfig
+from hash3d.meshing.isosurface import IsosurfaceConfig
 from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 

@@ -12,18 +12,19 @@ from typing import Unpack
 
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
+from hash3d.recipes.loss_weights import LossWeights
+from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.stage import Stage
 from hash3d.rendering.shading import ShadingConfig
 from hash3d.rendering.splat import SplatRendererConfig
 from hash3d.representations.background import EnvironmentConfig
 from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import constant, ramp
-from hash3d.systems.draw_orders import DRAWS, TEXT_DRAWS
-from hash3d.systems.stages import TEXT_ELEVATION, Choices, Scales, is_mini, recipe_at
-from hash3d.systems.starts import MINI_SIZE, read_start
-from hash3d.training.loss_weights import LossWeights
-from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage
+
+from .draw_orders import DRAWS, TEXT_DRAWS
+from .stages import TEXT_ELEVATION, Choices, Scales, is_mini, recipe_at
+from .starts import MINI_SIZE, read_start
 
 NAME = "sds_gs"
 MINI_STEPS = 400

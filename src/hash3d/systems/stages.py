@@ -6,12 +6,12 @@ from typing import Any, NotRequired, TypedDict
 
 from hash3d.cache import CacheConfig
 from hash3d.diffusion.loading import EMBEDDED
+from hash3d.recipes.loss_weights import LossWeights
+from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.stage import Stage, expect_steps, scaled_steps
 from hash3d.rendering.raster import RasterRendererConfig
 from hash3d.representations.dmtet import DmtetMeshConfig
 from hash3d.schedules import constant
-from hash3d.training.loss_weights import LossWeights
-from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage, expect_steps, scaled_steps
 
 Stages = Stage | tuple[Stage, ...]
 TEXT_ELEVATION = 15.0

@@ -12,15 +12,16 @@ from typing import Unpack
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.pictures import Framing
+from hash3d.recipes.loss_weights import LossWeights
+from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.stage import Stage
 from hash3d.rendering.splat import SplatRendererConfig
 from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import constant, ramp
-from hash3d.systems.draw_orders import DRAWS
-from hash3d.systems.stages import Choices, Scales, recipe_at
-from hash3d.training.loss_weights import LossWeights
-from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage
+
+from .draw_orders import DRAWS
+from .stages import Choices, Scales, recipe_at
 
 NAME = "zero123_gs"
 MINI_STEPS = 300

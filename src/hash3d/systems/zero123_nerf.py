@@ -11,16 +11,17 @@ from typing import Unpack
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.pictures import Framing
+from hash3d.recipes.loss_weights import LossWeights
+from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.stage import Stage
 from hash3d.rendering.volume import VolumeRendererConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
-from hash3d.systems.draw_orders import DRAWS
-from hash3d.systems.mini_field import MINI_SURFACE, mini_field
-from hash3d.systems.stages import Choices, Scales, recipe_at
-from hash3d.training.loss_weights import LossWeights
-from hash3d.training.recipe import Recipe
-from hash3d.training.stage import Stage
+
+from .draw_orders import DRAWS
+from .mini_field import MINI_SURFACE, mini_field
+from .stages import Choices, Scales, recipe_at
 
 NAME = "zero123_nerf"
 MINI_STEPS = 300

@@ -14,14 +14,13 @@ from hash3d.guidance.latent_guidance import LatentGuidance
 from hash3d.guidance.sds import Guidance
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidance, StableDiffusionGuidanceConfig
 from hash3d.guidance.zero123 import Zero123Guidance, Zero123GuidanceConfig
+from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.stage import GuidanceConfig
 from hash3d.stopwatch import Stopwatch
 
-from .recipe import Recipe
 from .reference import Reference
-from .stage import GuidanceConfig
 
 PriorT = TypeVar("PriorT", Zero123Prior, StableDiffusionPrior)
-LatentPriorT = TypeVar("LatentPriorT", bound=LatentPrior)
 
 
 def load_zero123(name: str, device: torch.device) -> Zero123Prior:
@@ -37,25 +36,18 @@ def load_stable_diffusion(name: str, device: torch.device) -> StableDiffusionPri
 def load_prior(recipe: Recipe, device: torch.device) -> LatentPrior:
     """The diffusion model that a recipe's guidance asks: with a picture a Zero123."""
     load = load_stable_diffusion if recipe.image is None else load_zero123
-    return _with_tiny(load(recipe.prior, device), recipe)
+    return load(recipe.prior, device)
 
 
 def load_text_prior(recipe: Recipe, device: torch.device) -> StableDiffusionPrior | None:
     """The second diffusion model, if the recipe has one."""
-    return None if recipe.text_prior is None else _with_tiny(load_stable_diffusion(recipe.text_prior, device), recipe)
+    return None if recipe.text_prior is None else load_stable_diffusion(recipe.text_prior, device)
 
 
 def _load(kind: type[PriorT], name: str, device: torch.device) -> PriorT:
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     prior = kind.load(resolve_folder(name), dtype=dtype, device=device)
     return prior.to(memory_format=torch.channels_last) if device.type == "cpu" else prior  # type: ignore[call-overload]
-
-
-def _with_tiny(prior: LatentPriorT, recipe: Recipe) -> LatentPriorT:
-    """The prior with the recipe's tiny autoencoder, if there is one."""
-    if recipe.tiny_autoencoder is not None:
-        prior.load_tiny(recipe.tiny_autoencoder)
-    return prior
 
 
 class Tools(TypedDict):

@@ -8,18 +8,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.export.asset import bake_asset
 from hash3d.export.mesh import BakedMesh, write_glb
 from hash3d.export.turntable import RenderViews, orbit, render_each, save_picture, tile, write_video
+from hash3d.meshing.asset import bake_asset
 from hash3d.pictures import FramedPicture
+from hash3d.recipes.recipe import Recipe
 from hash3d.rendering.bake import PointColors, colors_from_views
 from hash3d.representations.gaussians import Gaussians
 from hash3d.representations.mesh import Mesh
 from hash3d.representations.nerf import NerfConfig
+from hash3d.scenes.model import OTHERS, SPLATS, Model, load_model, save_model
 
 from .guide import load_prior
-from .model import OTHERS, SPLATS, Model, load_model, save_model
-from .recipe import Recipe
 from .run_folder import RunFolder
 from .show import Show, colors, is_latent, show_model
 

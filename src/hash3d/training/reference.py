@@ -8,9 +8,8 @@ from torch import Tensor
 from hash3d.cameras import Cameras, CameraSamplerConfig
 from hash3d.pictures import FramedPicture
 from hash3d.rendering.base import Render
-
-from .losses import color_loss, mask_entropy_loss, mask_loss
-from .scene import Losses
+from hash3d.scenes.base import Losses
+from hash3d.scenes.losses import color_loss, mask_entropy_loss, mask_loss
 
 
 class Reference:

@@ -18,16 +18,16 @@ import torch
 
 from hash3d import __version__
 from hash3d.cache import FeatureCache
-from hash3d.diffusion.engine import Engine
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.export.turntable import save_picture
+from hash3d.fast.engine import Engine
 from hash3d.files import write_bytes
 from hash3d.pictures import FramedPicture, frame_picture, load_picture
+from hash3d.recipes.recipe import Recipe
 
 from .guide import load_prior, load_text_prior
 from .late_metrics import Metrics
 from .outputs import write_outputs
-from .recipe import Recipe
 from .run_folder import RunFolder
 from .show import show_model
 from .trainer import Trainer

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 
 from hash3d.files import replacing, write_text
-
-from .recipe import Recipe
-from .serialize import difference, from_plain, to_plain
+from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.serialize import difference, from_plain, to_plain
 
 
 class RunFolder:

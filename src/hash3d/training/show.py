@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hash3d.cameras import Cameras
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.export.turntable import RenderViews
+from hash3d.recipes.stage import Stage
 from hash3d.rendering.base import Render
 from hash3d.rendering.raster import render_surface
 from hash3d.rendering.splat import SplatRendererConfig, render_gaussians
@@ -19,8 +20,6 @@ from hash3d.representations.background import WHITE_AND_BLACK
 from hash3d.representations.gaussians import Gaussians
 from hash3d.representations.nerf import Nerf
 from hash3d.representations.occupancy import OccupancyGrid, OccupancyGridConfig
-
-from .stage import Stage
 
 Show = Callable[[Cameras], Render]
 """Renders cameras on white."""

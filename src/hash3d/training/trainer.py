@@ -7,23 +7,23 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from hash3d.cache import CacheConfig, FeatureCache
-from hash3d.diffusion.engine import Engine
-from hash3d.diffusion.hook import accelerate_unet, apply_hash3d, remove_hash3d
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
+from hash3d.fast.engine import Engine
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidance
 from hash3d.pictures import FramedPicture
+from hash3d.recipes.recipe import Recipe
 from hash3d.rendering.base import Render
+from hash3d.scenes.build import build_scene
+from hash3d.scenes.model import build_model
 from hash3d.schedules import Schedule
 from hash3d.stopwatch import Stopwatch
 from hash3d.transfer import to_device
+from hash3d.unet.hook import accelerate_unet, apply_hash3d, remove_hash3d
 
 from .guide import Tools, build_guidance, build_text_guidance
 from .late_metrics import Metrics
-from .model import build_model
-from .recipe import Recipe
 from .reference import Reference
-from .scenes import build_scene
 from .show import white_and_black
 
 GENERATORS = ("cameras", "noise", "initialisation", "rendering")
@@ -46,7 +46,7 @@ class Trainer:
         number: which of the recipe's stages.
         previous: the model that the stage before made; a second stage without it waits for `load_state_dict`.
         stopwatch: goes on; None starts one.
-        engine: how the diffusion models run; see `hash3d.diffusion.engine`.
+        engine: how the diffusion models run; see `hash3d.fast.engine`.
     """
 
     def __init__(

@@ -1,0 +1,144 @@
+"""The matcher: a small classifier of pictures, trained apart from any prior, which judges what a prior draws."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from hash3d.diffusion.loading import read_json, write_json
+from hash3d.files import replacing
+from hash3d.guidance.view_prompts import VIEWS
+
+from .world.words import COLORS, NOUNS
+
+VOCABULARY = {"nouns": list(NOUNS), "colors": list(COLORS), "views": list(VIEWS)}
+"""What the matcher tells apart, in the order of its outputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What B pictures show."""
+
+    noun: Int[Tensor, " B"]
+    color: Int[Tensor, " B"]
+    view: Int[Tensor, " B"]
+
+    def __len__(self) -> int:
+        return self.noun.shape[0]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Labels":
+        """The same function of each attribute."""
+        return Labels(noun=function(self.noun), color=function(self.color), view=function(self.view))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogProbabilities:
+    """What the matcher thinks that B pictures show; each row sums to one after exp."""
+
+    noun: Float[Tensor, "B N"]
+    color: Float[Tensor, "B C"]
+    view: Float[Tensor, "B V"]
+
+    def best(self) -> Labels:
+        """The likeliest of each attribute."""
+        return Labels(noun=self.noun.argmax(1), color=self.color.argmax(1), view=self.view.argmax(1))
+
+    @staticmethod
+    def concatenate(groups: list["LogProbabilities"]) -> "LogProbabilities":
+        """All pictures of several groups."""
+        return LogProbabilities(
+            noun=torch.cat([group.noun for group in groups]),
+            color=torch.cat([group.color for group in groups]),
+            view=torch.cat([group.view for group in groups]),
+        )
+
+
+class Residual(nn.Module):
+    """x + f(x), with two 3x3 convolutions in f (He et al. 2016); the shortcut is 1x1 where the shape changes."""
+
+    def __init__(self, width: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, out, 3, stride, padding=1, bias=False)
+        self.second = nn.Conv2d(out, out, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(out), nn.BatchNorm2d(out)])
+        same = width == out and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Conv2d(width, out, 1, stride, bias=False)
+
+    def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+        """One block."""
+        hidden = F.relu(self.norms[0](self.first(features)))
+        return F.relu(self.norms[1](self.second(hidden)) + self.shortcut(features))
+
+
+class Matcher(nn.Module):
+    """Pictures [B, 3, S, S] in [-1, 1] to log probabilities of noun, colour and view.
+
+    `widths`: channels of the stages; each has two blocks and halves the side. The first stage sees half the side.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 96, 128), size: int = 128) -> None:
+        super().__init__()
+        self.widths, self.size = widths, size
+        self.stem = nn.Conv2d(3, widths[0], 3, 2, padding=1)
+        blocks = []
+        for stage, (width, out) in enumerate(zip((widths[0], *widths), widths, strict=False)):
+            blocks += [Residual(width, out, 1 if stage == 0 else 2), Residual(out, out, 1)]
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(widths[-1], len(NOUNS) + len(COLORS) + len(VIEWS))
+
+    def forward(self, pictures: Float[Tensor, "B 3 H W"]) -> LogProbabilities:
+        """One pass over pictures of any size."""
+        if pictures.shape[-2:] != (self.size, self.size):
+            pictures = F.interpolate(pictures, (self.size, self.size), mode="bilinear", antialias=True)
+        features = self.blocks(F.relu(self.stem(pictures))).mean((2, 3))
+        scores = self.head(features).float().split((len(NOUNS), len(COLORS), len(VIEWS)), dim=1)
+        noun, color, view = (score.log_softmax(1) for score in scores)
+        return LogProbabilities(noun=noun, color=color, view=view)
+
+    @torch.no_grad()
+    def judge(self, pictures: Float[Tensor, "B 3 H W"], chunk: int = 250) -> LogProbabilities:
+        """Log probabilities of many pictures, in parts, on the matcher's device; puts the matcher in eval mode."""
+        self.eval()
+        return LogProbabilities.concatenate([self(part.to(self.stem.weight)) for part in pictures.split(chunk)])
+
+    def labels(self, pictures: Float[Tensor, "B 3 H W"]) -> Labels:
+        """The likeliest noun, colour and view of each picture."""
+        return self.judge(pictures).best()
+
+    def save(self, folder: Path) -> None:
+        """Writes `config.json` and `model.safetensors`, the latter in half precision."""
+        write_json(folder / "config.json", {"widths": list(self.widths), "size": self.size, **VOCABULARY})
+        state = {
+            name: value.half().contiguous() if value.is_floating_point() else value
+            for name, value in self.state_dict().items()
+        }
+        with replacing(folder / "model.safetensors") as temporary:
+            save_file(state, temporary)
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device | str = "cpu") -> "Matcher":
+        """Reads a folder; the weights are used in single precision.
+
+        Raises `ValueError` if it does not hold a matcher, or one of another world's words.
+        """
+        config = read_json(folder / "config.json")
+        for name, words in VOCABULARY.items():
+            if config.get(name) != words:
+                raise ValueError(
+                    f"Expected the matcher {folder} to know this version's {name}, but its own differ. Train it anew: "
+                    f"python -m prior_training.matcher."
+                )
+        matcher = cls(tuple(config["widths"]), config["size"])
+        try:
+            matcher.load_state_dict(load_file(folder / "model.safetensors"))
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise ValueError(
+                f"Expected {folder}/model.safetensors to hold the matcher's weights, but it does not: {error}"
+            ) from error
+        return matcher.to(device).eval().requires_grad_(False)

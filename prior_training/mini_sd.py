@@ -1,0 +1,81 @@
+"""Trains `mini-sd`, the embedded text-to-image prior, in the layout of Stable Diffusion.
+
+    python -m prior_training.mini_sd --out FOLDER --autoencoder src/hash3d/assets/mini-zero123/vae
+    torchrun --nproc-per-node 4 -m prior_training.mini_sd --out FOLDER --autoencoder FOLDER
+
+Everything it learns from is drawn, rendered and described while it runs. Several processes average their gradients.
+"""
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from hash3d.diffusion.stable_diffusion import StableDiffusionPrior, load_tokenizer
+
+from .architecture import build_mini_sd
+from .text_pool import TextPool, TextViews, view_word_swap
+from .tokenizer import build_tokenizer
+from .training import TrainConfig, Training
+
+
+class TextTraining(Training[StableDiffusionPrior, TextViews]):
+    """Views with prompts; the text encoder is trained too. Half of the autoencoder's views lie on coloured grounds."""
+
+    tunes_autoencoder = True
+    colored_grounds = 0.5
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.tokenizer = load_tokenizer(config.resume) if config.resume else build_tokenizer()
+        super().__init__(config)
+        self.no_text = self.prior.tokenize([""]).to(self.device, torch.int32)
+
+    def load(self, folder: Path) -> StableDiffusionPrior:
+        """A folder of `mini-sd`."""
+        return StableDiffusionPrior.load(folder)
+
+    def build(self) -> StableDiffusionPrior:
+        """The untrained model."""
+        return build_mini_sd(self.config.architecture, self.tokenizer)
+
+    def encoders(self) -> list[nn.Module]:
+        """Of the text."""
+        return [self.prior.text_encoder]
+
+    def pool(self, **settings: Any) -> TextPool:
+        """Views of upright objects, with prompts."""
+        return TextPool(tokenizer=self.tokenizer, **settings)
+
+    def inputs(
+        self, batch: TextViews, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], keep: Bool[Tensor, " B"]
+    ) -> dict[str, Any]:
+        """The empty prompt stands where the prompt is dropped."""
+        tokens = torch.where(keep[:, None], batch.tokens, self.no_text)
+        return self.prior.unet_inputs(noisy, timesteps, self.prior.embed_tokens(tokens))
+
+    def variants(self, batch: TextViews) -> dict[str, TextViews]:
+        """The right prompt, another view's, and the right one but for the view's word."""
+        other = dataclasses.replace(batch, tokens=batch.tokens.roll(1, dims=0))
+        wrong_view = dataclasses.replace(batch, tokens=view_word_swap(self.tokenizer)(batch.tokens))
+        return {"held_out_loss": batch, "held_out_loss_other_text": other, "held_out_loss_wrong_view": wrong_view}
+
+
+def train(config: TrainConfig) -> Path:
+    """Trains a prior and returns its folder."""
+    return TextTraining(config).run()
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """The command line."""
+    import tyro
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    return train(tyro.cli(TrainConfig, args=arguments, description=__doc__))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Trains `mini-zero123`, the embedded prior: one picture and a relative pose to a new view.
+
+    python -m prior_training.mini_zero123 --out FOLDER
+    torchrun --nproc-per-node 4 -m prior_training.mini_zero123 --out FOLDER
+
+Everything it learns from is drawn and rendered while it runs. Several processes average their gradients.
+"""
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from hash3d.diffusion.pose import pose_numbers
+from hash3d.diffusion.zero123 import ImageCondition, Zero123Prior
+
+from .architecture import build_mini_zero123
+from .autoencoder import to_images
+from .pool import Pairs, ViewPool
+from .training import TrainConfig, Training
+
+
+class Zero123Training(Training[Zero123Prior, Pairs]):
+    """Pairs of views; the first is the condition. The autoencoder is trained on white grounds."""
+
+    def load(self, folder: Path) -> Zero123Prior:
+        """A folder of `mini-zero123`."""
+        return Zero123Prior.load(folder)
+
+    def build(self) -> Zero123Prior:
+        """The untrained model."""
+        return build_mini_zero123(self.config.architecture)
+
+    def encoders(self) -> list[nn.Module]:
+        """Of the picture, and of its tokens with the pose."""
+        return [self.prior.image_encoder, self.prior.camera_projection]
+
+    def pool(self, **settings: Any) -> ViewPool:
+        """Views of objects as they lie."""
+        return ViewPool(**settings)
+
+    def pose_of(self, pairs: Pairs) -> Float[Tensor, "B 4"]:
+        """The pose numbers of pairs."""
+        return pose_numbers(
+            elevation=pairs.elevation,
+            relative_azimuth=pairs.relative_azimuth,
+            relative_radius=torch.zeros_like(pairs.elevation),
+            reference_elevation=pairs.reference_elevation,
+            variant=self.prior.pose_variant,
+        )
+
+    def inputs(
+        self, batch: Pairs, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], keep: Bool[Tensor, " B"]
+    ) -> dict[str, Any]:
+        """Tokens, image latents and class labels are zero where the condition is dropped."""
+        condition = ImageCondition(
+            embeddings=self.prior.embed(to_images(batch.condition)), latents=batch.condition_latents.float()
+        )
+        return self.prior.unet_inputs(noisy, timesteps, condition, self.pose_of(batch), keep.float())
+
+    def variants(self, batch: Pairs) -> dict[str, Pairs]:
+        """The right pose, and one with the azimuth 15 degrees off."""
+        wrong = dataclasses.replace(batch, relative_azimuth=batch.relative_azimuth + 15.0)
+        return {"held_out_loss": batch, "held_out_loss_15_degrees_off": wrong}
+
+
+def train(config: TrainConfig) -> Path:
+    """Trains a prior and returns its folder."""
+    return Zero123Training(config).run()
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """The command line."""
+    import tyro
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    return train(tyro.cli(TrainConfig, args=arguments, description=__doc__))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Colours, patterns and lights of the procedural world."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from . import textures
+from .draws import Draws, constant
+from .objects import Material
+from .words import COLORS
+
+#           hue (degrees)  saturation    value
+CLEAR = {
+    "red": ((350, 366), (0.75, 1.00), (0.50, 0.98)),
+    "orange": ((22, 36), (0.75, 1.00), (0.85, 1.00)),
+    "brown": ((18, 36), (0.45, 0.80), (0.26, 0.60)),
+    "yellow": ((46, 60), (0.60, 1.00), (0.85, 1.00)),
+    "green": ((80, 150), (0.45, 1.00), (0.35, 0.90)),
+    "turquoise": ((168, 188), (0.45, 1.00), (0.55, 0.95)),
+    "blue": ((205, 245), (0.50, 1.00), (0.45, 1.00)),
+    "purple": ((262, 285), (0.35, 0.90), (0.40, 0.90)),
+    "pink": ((318, 340), (0.25, 0.65), (0.88, 1.00)),
+    "white": ((0, 360), (0.00, 0.06), (0.88, 1.00)),
+    "grey": ((200, 250), (0.00, 0.09), (0.35, 0.70)),
+    "black": ((0, 360), (0.00, 0.40), (0.05, 0.15)),
+}
+"""The clear inside of each named colour; `words.color_names` names it so."""
+ANYWHERE = (
+    ((0, 360), (0.65, 1.00), (0.55, 1.00)),  # saturated
+    ((0, 360), (0.20, 0.45), (0.80, 1.00)),  # pastel
+    ((0, 360), (0.20, 0.80), (0.08, 0.34)),  # dark
+    ((15, 40), (0.30, 0.75), (0.35, 0.98)),  # wood and skin
+)
+CLEAR_SHARE = 0.82
+
+
+def color(draws: Draws, names: str = "") -> Float[Tensor, "N 3"]:
+    """An RGB colour: mostly clear and named, all names alike (or only those given, in 85 %); the rest is anything."""
+    ranges = constant((*CLEAR.values(), *ANYWHERE), draws.device)
+    weights = [CLEAR_SHARE / len(CLEAR)] * len(CLEAR) + [(1 - CLEAR_SHARE) / len(ANYWHERE)] * len(ANYWHERE)
+    if names:
+        wanted = names.split()
+        weights = [0.15 * weight for weight in weights]
+        for name in wanted:
+            weights[COLORS.index(name)] += 0.85 / len(wanted)
+    chosen = ranges[draws.choice(weights)]
+    hue, saturation, value = (chosen[..., 0] + (chosen[..., 1] - chosen[..., 0]) * draws.uniform(0, 1, 3)).unbind(-1)
+    corners = constant((5.0, 3.0, 1.0), draws.device)
+    sector = (corners + hue[:, None] / 60) % 6
+    wave = torch.minimum(sector, 4 - sector).clamp(0.0, 1.0)
+    return value[:, None] * (1 - saturation[:, None] * wave)
+
+
+def _apart(first: Float[Tensor, "N 3"], second: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+    """The second colour, or nearly black or white where it is close to the first."""
+    close = (first - second).abs().amax(-1, keepdim=True) < 0.3
+    return torch.where(
+        close, torch.where(first.mean(-1, keepdim=True) > 0.5, 0.12 * second, 0.9 + 0.1 * second), second
+    )
+
+
+PLAIN_WEIGHTS = {textures.PLAIN: 0.84, textures.GRADIENT: 0.1, textures.BLOTCHES: 0.03, textures.SPLIT: 0.03}
+LABELLED = {
+    textures.LABEL: 0.32,
+    textures.LOGO: 0.18,
+    textures.BAND: 0.1,
+    textures.PLAIN: 0.2,
+    textures.BLOTCHES: 0.06,
+    textures.SPLIT: 0.07,
+    textures.ZIGZAG: 0.03,
+    textures.STRIPES: 0.04,
+}
+WOODEN = {textures.WOOD: 0.5, textures.PLAIN: 0.42, textures.GRADIENT: 0.08}
+PATTERN_WEIGHTS = {
+    textures.PLAIN: 0.42,
+    textures.STRIPES: 0.09,
+    textures.CHECKS: 0.05,
+    textures.GRADIENT: 0.07,
+    textures.BLOTCHES: 0.05,
+    textures.LABEL: 0.03,
+    textures.DOTS: 0.08,
+    textures.BAND: 0.05,
+    textures.SPLIT: 0.05,
+    textures.ZIGZAG: 0.05,
+    textures.WOOD: 0.03,
+    textures.PATCHES: 0.03,
+}
+
+
+def material(
+    draws: Draws, weights: dict[int, float] | None = None, base: Float[Tensor, "N 3"] | None = None, names: str = ""
+) -> Material:
+    """A material, its pattern drawn by `weights` (pattern to share), its first colour `base` or one of `names`."""
+    weights = PATTERN_WEIGHTS if weights is None else weights
+    kinds = constant(tuple(weights), draws.device, torch.long)
+    pattern = kinds[draws.choice(list(weights.values()))]
+    wooden = (pattern == textures.WOOD)[:, None]
+    first = color(draws, names) if base is None else base
+    if textures.WOOD in weights and base is None:
+        first = torch.where(wooden & draws.flag(0.8)[:, None], color(draws, "brown"), first)
+    second = _apart(first, color(draws))
+    second = torch.where(wooden, 0.62 * first, second)
+    third = _apart(second, color(draws, "black white blue red"))
+    upright = constant((0.0, 1.0, 0.0), draws.device).expand(len(draws), 3)
+    axis = torch.where(draws.flag(0.6)[:, None], upright, draws.direction())
+    return Material(
+        colors=torch.stack([first, second, third], dim=1), pattern=pattern, axis=axis, numbers=_numbers(draws, pattern)
+    )
+
+
+def plain(draws: Draws, base: Float[Tensor, "N 3"] | None = None, names: str = "") -> Material:
+    """A material that is mostly of one colour."""
+    return material(draws, PLAIN_WEIGHTS, base, names)
+
+
+def paint(draws: Draws, names: str = "", base: Float[Tensor, "N 3"] | None = None) -> Material:
+    """A material of one colour."""
+    first = color(draws, names) if base is None else base
+    zero = constant((0.0,) * 4, draws.device).expand(len(draws), 4)
+    return Material(
+        colors=first[:, None].expand(-1, 3, -1),
+        pattern=constant((textures.PLAIN,), draws.device, torch.long).expand(len(draws)),
+        axis=zero[:, :3],
+        numbers=zero,
+    )
+
+
+def marked(
+    draws: Draws, base: Float[Tensor, "N 3"], belly: Float[Tensor, "N 3"], *, eyes: bool, low: float = -0.45
+) -> Material:
+    """A face or a belly on the front: an ellipse of colour `belly` at height `low`, and dark eyes."""
+    u = draws.uniform
+    colors = torch.stack([base, belly, torch.full_like(base, 0.06)], dim=1)
+    size = u(0.08, 0.16) if eyes else draws.full(0.0)
+    numbers = torch.stack([u(0.28, 0.42), u(0.1, 0.35), size, draws.full(low)], dim=-1)
+    pattern = torch.full((len(draws),), textures.FACE, device=draws.device)
+    return Material(colors=colors, pattern=pattern, axis=torch.zeros_like(base), numbers=numbers)
+
+
+def either(here: Bool[Tensor, " N"], first: Material, second: Material) -> Material:
+    """The first material where `here` is true, elsewhere the second."""
+    return Material(
+        colors=torch.where(here[:, None, None], first.colors, second.colors),
+        pattern=torch.where(here, first.pattern, second.pattern),
+        axis=torch.where(here[:, None], first.axis, second.axis),
+        numbers=torch.where(here[:, None], first.numbers, second.numbers),
+    )
+
+
+# Ranges of the four numbers of each pattern; their meaning is in `textures`.
+RANGES: dict[int, list[tuple[float, float]]] = {
+    textures.PLAIN: [(0, 1), (0, 1), (0, 1), (0, 1)],
+    textures.STRIPES: [(6, 16), (0, 6.28), (3, 8), (-0.3, 0.3)],
+    textures.CHECKS: [(4, 9), (0, 6.28), (8, 9), (0, 1)],
+    textures.GRADIENT: [(0.5, 1.5), (-0.3, 0.3), (0, 1), (0, 1)],
+    textures.BLOTCHES: [(2, 7), (0, 6.28), (0.5, 5), (0, 6.28)],
+    textures.LABEL: [(0.45, 0.95), (-0.3, 0.3), (0.3, 0.7), (18, 42)],
+    textures.DOTS: [(1.4, 3.2), (0, 1), (0.24, 0.42), (0, 1)],
+    textures.BAND: [(-0.5, 0.5), (0.08, 0.35), (0.02, 0.1), (0, 1)],
+    textures.SPLIT: [(-0.4, 0.4), (0, 1), (0, 1), (0, 1)],
+    textures.FACE: [(0.25, 0.45), (0.0, 0.35), (0.07, 0.16), (-0.6, -0.25)],
+    textures.WOOD: [(12, 26), (0, 6.28), (0, 1), (0.5, 1.5)],
+    textures.PATCHES: [(2, 4), (0, 6.28), (0.1, 0.5), (0, 6.28)],
+    textures.ZIGZAG: [(6, 13), (1, 3.5), (0.4, 1.2), (-0.3, 0.3)],
+    textures.LOGO: [(0.4, 0.85), (0.05, 0.4), (0.2, 0.45), (0, 4)],
+}
+
+
+def _numbers(draws: Draws, pattern: Tensor) -> Float[Tensor, "N 4"]:
+    ranges = constant(tuple(tuple(RANGES[kind]) for kind in sorted(RANGES)), draws.device)[pattern]
+    return ranges[..., 0] + (ranges[..., 1] - ranges[..., 0]) * draws.uniform(0, 1, 4)
+
+
+def tint(draws: Draws) -> Float[Tensor, "N 4"]:
+    """A colour towards which the underside goes, in a seventh of the objects."""
+    amount = torch.where(draws.flag(0.14), draws.uniform(0.2, 0.5), torch.zeros(len(draws), device=draws.device))
+    return torch.cat([color(draws), amount[:, None]], dim=-1)
+
+
+def light(draws: Draws) -> Float[Tensor, "N 6"]:
+    """Light at the camera, `0.6 + 0.4 |n.v|`, for 58 %; of the rest, most have a soft light from above, some gloss."""
+    usual, soft = draws.flag(0.58), draws.flag(0.7)
+    ambient = torch.where(usual, 0.6, torch.where(soft, draws.uniform(0.6, 0.85), draws.uniform(0.5, 0.9)))
+    share = torch.where(soft, draws.uniform(0.7, 1.0), draws.uniform(-0.4, 1.0).clamp(min=0))
+    share = torch.where(usual, 0.0, share)
+    specular = torch.where(draws.flag(0.5) & ~usual | draws.flag(0.08), draws.uniform(0.12, 0.4), 0.0)
+    angle = draws.uniform(0, 2 * math.pi)
+    height = torch.where(soft, draws.uniform(0.7, 0.97), draws.uniform(0.3, 0.95))
+    flat = (1 - height * height).sqrt()
+    return torch.stack([ambient, share, flat * angle.sin(), height, flat * angle.cos(), specular], dim=-1)

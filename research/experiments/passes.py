@@ -1,0 +1,61 @@
+"""What a full and a shallow pass of a prior's U-Net cost."""
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hash3d.diffusion.zero123 import Zero123Prior
+from hash3d.evaluation.provenance import Machine
+from hash3d.evaluation.runner import Rows
+from hash3d.training.guide import load_zero123
+from hash3d.unet.hook import remove_hash3d
+from hash3d.unet.partial_unet import PartialUNet
+
+REPEATS = 20
+
+
+def keep_timing(rows: Rows, prior: str, machine: Machine) -> None:
+    """Time the passes of a prior (a folder, or an embedded prior's name), and keep them as a row of their own."""
+    torch.set_num_threads(machine.threads)
+    pass_ms = time_passes(load_zero123(prior, torch.device(machine.device)))
+    rows.append({"prior": Path(prior).name, "pass_ms": pass_ms, **machine.account()})
+
+
+@torch.no_grad()
+def time_passes(prior: Zero123Prior, repeats: int = REPEATS) -> dict[str, Any]:
+    """Milliseconds of a guidance pair of one view: `full`, and `shallow`, a number for each cut."""
+    remove_hash3d(prior.unet)
+    size, device = prior.unet.config.sample_size, prior.device
+    picture = torch.zeros(1, 3, prior.image_size, prior.image_size, device=device)
+    noisy = torch.randn(1, 4, size, size, generator=torch.Generator().manual_seed(0)).to(device, prior.dtype)
+    pose, timesteps = torch.zeros(1, 4, device=device), torch.tensor([500], device=device)
+    inputs = prior.guided_inputs(noisy, timesteps, prior.condition(picture), pose)
+
+    def of_cut(cut: int) -> float:
+        partial = PartialUNet(prior.unet, cut)
+        _, feature = partial.full_pass(**inputs)
+        return _milliseconds(lambda: partial.shallow_pass(feature, **inputs), device, repeats)
+
+    shallow = [of_cut(cut) for cut in range(PartialUNet(prior.unet, 0).num_cuts)]
+    return {"full": _milliseconds(lambda: prior.unet(**inputs), device, repeats), "shallow": shallow}
+
+
+def _milliseconds(call: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Median time of a call, after two that are not counted."""
+    times = []
+    for _ in range(repeats + 2):
+        _wait(device)
+        started = time.perf_counter()
+        call()
+        _wait(device)
+        times.append(time.perf_counter() - started)
+    return 1000.0 * statistics.median(times[2:])
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

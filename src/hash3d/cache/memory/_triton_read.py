@@ -1,0 +1,216 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
+"""The read of `aggregate.blended` for all views of a call in two Triton kernels; imported lazily, on a GPU.
+
+M views, of at most K entries each. Where everything lies comes as addresses, in one copy from pinned memory that nobody
+waits for. One kernel measures the M K distances, the other weighs, dequantises and blends. For one view of few entries,
+the usual call, the addresses are arguments and one kernel does it all, each program measuring for itself: what such a
+call costs is launches. Sums are made in float32.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ..store import Entry
+from .quantise import Quantised
+from .slots import empty, is_channels_last
+
+TYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32, torch.int8: tl.int8}
+BLOCK = 1024
+"""Numbers that a program holds at a time."""
+FEW = 4
+"""Entries up to which one view is read by one kernel."""
+CHUNK = 10 * BLOCK
+"""Numbers of a feature that a program of that kernel writes."""
+ALIGNMENT = 16
+"""Bytes that a thread can load at once, if all addresses are multiples of it."""
+
+
+def fits(entry: Entry) -> bool:
+    """Whether the kernels know the dtypes of such an entry."""
+    return entry.latents.dtype in TYPES and entry.feature.dtype in TYPES
+
+
+def fused(latents: Sequence[Tensor], entries: Sequence[Sequence[Entry]]) -> Tensor:
+    """The features [S, M, ...] of M views from their noisy latents [C, h, w] and the entries found for each.
+
+    A view of one entry gets its feature bit for bit. The order in memory is that of the entries' features.
+    """
+    first, device = entries[0][0], latents[0].device
+    codes, scale = _parts(first)
+    views, most = len(entries), max(map(len, entries))
+    branches, *shape = codes.shape
+    size, numbers, channels_last = codes.numel(), codes[0].numel(), is_channels_last(codes)
+    queries = [each.to(first.latents.dtype).contiguous() for each in latents]
+    if views == 1 and most <= FEW and scale is None:
+        return _one_view(queries[0], entries[0], channels_last)
+    addresses = _addresses(queries, entries, most)
+    aligned = all(address % ALIGNMENT == 0 for address in addresses)
+    table = torch.tensor(addresses, pin_memory=device.type == "cuda").to(device, non_blocking=True)
+    distances = torch.empty(views, most, device=device)
+    out = empty((branches, views, *shape), first.feature.dtype, device, channels_last=channels_last)
+    with torch.cuda.device_of(out):
+        if most > 1:
+            count, length = views * most, first.latents.numel()
+            _distance_kernel[(count,)](table, distances, count, length, TYPES[first.latents.dtype], aligned, BLOCK)
+        _blend_kernel[(triton.cdiv(size, BLOCK), views)](
+            table, distances, out, views, most, size, numbers, shape[0],
+            TYPE=TYPES[codes.dtype], INT8=scale is not None, PADDED=triton.next_power_of_2(most),
+            ALIGNED=aligned, CHANNELS_LAST=channels_last, BLOCK=BLOCK,
+        )  # fmt: skip
+    return out
+
+
+def _one_view(query: Tensor, entries: Sequence[Entry], channels_last: bool) -> Tensor:
+    """The feature [S, 1, ...] of one view from at most FEW entries."""
+    parts = [_parts(entry)[0] for entry in entries]
+    branches, *shape = parts[0].shape
+    out = empty((branches, 1, *shape), parts[0].dtype, query.device, channels_last=channels_last)
+    latents = [entry.latents.data_ptr() for entry in entries]
+    features = [part.data_ptr() for part in parts]
+    aligned = all(address % ALIGNMENT == 0 for address in (query.data_ptr(), *latents, *features))
+    unused = FEW - len(entries)
+    with torch.cuda.device_of(out):
+        _one_view_kernel[(triton.cdiv(out.numel(), CHUNK),)](
+            query, *latents, *latents[:1] * unused, *features, *features[:1] * unused, out, out.numel(), query.numel(),
+            NUMBER=len(entries), LATENTS=TYPES[query.dtype], FEATURES=TYPES[parts[0].dtype], ALIGNED=aligned,
+            BLOCK=BLOCK, CHUNK=CHUNK,
+        )  # fmt: skip
+    return out
+
+
+def _parts(entry: Entry) -> tuple[Tensor, Tensor | None]:
+    """The numbers of an entry's feature and, if they are in 8 bits, their scale."""
+    feature = entry.feature
+    return (feature.codes, feature.scale) if isinstance(feature, Quantised) else (feature, None)
+
+
+def _addresses(queries: Sequence[Tensor], entries: Sequence[Sequence[Entry]], most: int) -> list[int]:
+    """[4, M, K] numbers, row by row: where query, latents, feature and scale of an entry lie; 0: nowhere."""
+    rows: list[list[int]] = [[], [], [], []]
+    for query, found in zip(queries, entries, strict=True):
+        for entry in found:
+            codes, scale = _parts(entry)
+            tensors = (query, entry.latents, codes, scale)
+            for row, tensor in zip(rows, tensors, strict=True):
+                row.append(0 if tensor is None else tensor.data_ptr())
+        for row in rows:
+            row += [0] * (most - len(found))
+    return [address for row in rows for address in row]
+
+
+@triton.jit
+def _pointer(address, TYPE: tl.constexpr, ALIGNED: tl.constexpr):
+    """An address as a pointer to numbers of a type."""
+    pointer = address.to(tl.pointer_type(TYPE))
+    return tl.multiple_of(pointer, 16) if ALIGNED else pointer
+
+
+@triton.jit
+def _distance(query, address, length, TYPE: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr):
+    """How far the latents at an address are from a view's."""
+    stored = _pointer(address, TYPE, ALIGNED)
+    total = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, length, BLOCK):
+        index = start + tl.arange(0, BLOCK)
+        inside = index < length
+        one = tl.load(query + index, inside, other=0.0).to(tl.float32)
+        other = tl.load(stored + index, inside, other=0.0).to(tl.float32)
+        total += (one - other) * (one - other)
+    return tl.sqrt(tl.sum(total))
+
+
+@triton.jit(do_not_specialize=["count"])
+def _distance_kernel(table, distances, count, numbers, TYPE: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr):
+    """The distance of one entry's latents from its view's; infinite where there is no entry."""
+    place = tl.program_id(0)
+    address = tl.load(table + count + place)
+    if address == 0:
+        tl.store(distances + place, float("inf"))
+    else:
+        query = _pointer(tl.load(table + place), TYPE, ALIGNED)
+        tl.store(distances + place, _distance(query, address, numbers, TYPE, ALIGNED, BLOCK))
+
+
+_FEW_ADDRESSES = [f"{kind}{place}" for kind in ("latents", "feature") for place in range(FEW)]
+
+
+@triton.jit(do_not_specialize=_FEW_ADDRESSES)
+def _one_view_kernel(
+    query, latents0, latents1, latents2, latents3, feature0, feature1, feature2, feature3, out, size, length,
+    NUMBER: tl.constexpr, LATENTS: tl.constexpr, FEATURES: tl.constexpr, ALIGNED: tl.constexpr,
+    BLOCK: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
+    """CHUNK numbers of one view's feature."""
+    weight0, weight1, weight2, weight3 = 1.0, 0.0, 0.0, 0.0
+    if NUMBER > 1:
+        distance0 = _distance(query, latents0, length, LATENTS, ALIGNED, BLOCK)
+        distance1 = _distance(query, latents1, length, LATENTS, ALIGNED, BLOCK)
+        distance2 = float("inf") + 0.0 * distance0
+        distance3 = distance2
+        if NUMBER > 2:
+            distance2 = _distance(query, latents2, length, LATENTS, ALIGNED, BLOCK)
+        if NUMBER > 3:
+            distance3 = _distance(query, latents3, length, LATENTS, ALIGNED, BLOCK)
+        least = tl.minimum(tl.minimum(distance0, distance1), tl.minimum(distance2, distance3))
+        weight0, weight1 = tl.exp(least - distance0), tl.exp(least - distance1)
+        weight2, weight3 = tl.exp(least - distance2), tl.exp(least - distance3)
+        total = weight0 + weight1 + weight2 + weight3
+        weight0, weight1, weight2, weight3 = weight0 / total, weight1 / total, weight2 / total, weight3 / total
+    for start in range(0, CHUNK, BLOCK):
+        index = tl.program_id(0) * CHUNK + start + tl.arange(0, BLOCK)
+        inside = index < size
+        values = tl.load(_pointer(feature0, FEATURES, ALIGNED) + index, inside, other=0.0).to(tl.float32) * weight0
+        if NUMBER > 1:
+            values += tl.load(_pointer(feature1, FEATURES, ALIGNED) + index, inside, other=0.0).to(tl.float32) * weight1
+        if NUMBER > 2:
+            values += tl.load(_pointer(feature2, FEATURES, ALIGNED) + index, inside, other=0.0).to(tl.float32) * weight2
+        if NUMBER > 3:
+            values += tl.load(_pointer(feature3, FEATURES, ALIGNED) + index, inside, other=0.0).to(tl.float32) * weight3
+        tl.store(out + index, values.to(out.dtype.element_ty), inside)
+
+
+@triton.jit
+def _values(
+    table, entry, count, index, inside, numbers, channels,
+    TYPE: tl.constexpr, INT8: tl.constexpr, ALIGNED: tl.constexpr, CHANNELS_LAST: tl.constexpr,
+):  # fmt: skip
+    """Numbers of an entry's feature, in float32."""
+    codes = tl.load(_pointer(tl.load(table + 2 * count + entry), TYPE, ALIGNED) + index, inside, other=0)
+    values = codes.to(tl.float32)
+    if INT8:
+        channel = index // numbers * channels + index % channels if CHANNELS_LAST else index // (numbers // channels)
+        scale = tl.load(table + 3 * count + entry).to(tl.pointer_type(tl.float32))
+        values *= tl.load(scale + channel, inside, other=0.0)
+    return values
+
+
+@triton.jit(do_not_specialize=["views", "most"])
+def _blend_kernel(
+    table, distances, out, views, most, size, numbers, channels,
+    TYPE: tl.constexpr, INT8: tl.constexpr, PADDED: tl.constexpr, ALIGNED: tl.constexpr, CHANNELS_LAST: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """BLOCK numbers of one view's feature of `size` numbers, `numbers` a branch."""
+    view = tl.program_id(1)
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = index < size
+    count, first = views * most, view * most
+    blend = _values(table, first, count, index, inside, numbers, channels, TYPE, INT8, ALIGNED, CHANNELS_LAST)
+    if PADDED > 1:
+        places = tl.arange(0, PADDED)
+        distance = tl.load(distances + first + places, places < most, other=float("inf"))
+        weights = tl.exp(tl.min(distance) - distance)
+        weights /= tl.sum(weights)
+        blend *= tl.sum(tl.where(places == 0, weights, 0.0))
+        for place in range(1, most):
+            if tl.load(table + 2 * count + first + place) != 0:
+                values = _values(
+                    table, first + place, count, index, inside, numbers, channels, TYPE, INT8, ALIGNED, CHANNELS_LAST
+                )
+                blend += tl.sum(tl.where(places == place, weights, 0.0)) * values
+    branch = index // numbers
+    tl.store(out + (branch * views + view) * numbers + index % numbers, blend.to(out.dtype.element_ty), inside)

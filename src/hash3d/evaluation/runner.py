@@ -1,0 +1,99 @@
+"""Runs the jobs that have no row yet, in worker processes, and keeps the rows: RUNS/rows.jsonl, a line a run."""
+
+import functools
+import json
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.pool import Pool
+from pathlib import Path
+
+from .objects import Identity, Job
+from .provenance import Machine, Row
+from .worker import Outcome, attempt
+
+Say = Callable[[str], object]
+
+
+class Rows:
+    """The rows of all studies, in a file that only grows. A run that two studies ask for has one row."""
+
+    def __init__(self, runs: Path, name: str = "rows") -> None:
+        self.path = runs / f"{name}.jsonl"
+
+    def read(self) -> list[Row]:
+        """All lines, those of earlier recipes included."""
+        return [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
+
+    def append(self, row: Row) -> None:
+        """One line, in one write."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def of(self, jobs: Sequence[Job]) -> list[Row]:
+        """The rows that the jobs have left, in the jobs' order, each with the job's label as `variant`."""
+        found = self._by_identity()
+        return [{**found[place], "variant": job.label} for job in jobs if (place := job.identity) in found]
+
+    def missing(self, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs without a row, each run once; a row of another recipe is not the job's."""
+        found = self._by_identity()
+        due: dict[Identity, Job] = {}
+        for job in jobs:
+            if (place := job.identity) not in found:
+                due.setdefault(place, job)
+        return list(due.values())
+
+    def timing(self, device: str) -> Row | None:
+        """The last row with `pass_ms`, the times of full and shallow passes on a device."""
+        timed = [row for row in self.read() if "pass_ms" in row and row["device"] == device]
+        return timed[-1] if timed else None
+
+    def _by_identity(self) -> dict[Identity, Row]:
+        runs = [row for row in self.read() if "key" in row]
+        return {(row["object"], row["seed"], row["key"]): row for row in runs}
+
+
+def run_missing(
+    jobs: Sequence[Job],
+    rows: Rows,
+    machine: Machine,
+    *,
+    seconds: float | None = None,
+    pool: Pool | None = None,
+    say: Say = print,
+) -> int:
+    """Run the jobs without a row, and add theirs. Returns how many failed.
+
+    After `seconds` it stops, and what is under way then is lost. `pool`: who works; by default new processes. `say` is
+    told of every run as it ends.
+    """
+    due = rows.missing(jobs)
+    if not due or seconds == 0:
+        return 0
+    deadline = None if seconds is None else time.monotonic() + seconds
+    num_done = num_failed = 0
+    with pool or multiprocessing.get_context("spawn").Pool(min(machine.workers, len(due))) as workers:
+        outcomes = workers.imap_unordered(functools.partial(attempt, machine=machine), due)
+        while num_done < len(due):
+            try:
+                outcome = outcomes.next(None if deadline is None else max(deadline - time.monotonic(), 0.0))
+            except multiprocessing.TimeoutError:
+                say(f"stopped after {seconds:g} seconds: {len(due) - num_done} runs are left")
+                break
+            num_done += 1
+            num_failed += outcome.row is None
+            if outcome.row is not None:
+                rows.append(outcome.row)
+            say(f"{num_done}/{len(due)} {_told(outcome)}")
+    return num_failed
+
+
+def _told(outcome: Outcome) -> str:
+    job, row = outcome.job, outcome.row
+    place = f"{job.study}: {job.label}, {job.thing.name}, seed {job.seed}"
+    if row is None:
+        return f"FAILED {place}\n{outcome.error}"
+    figures = ", ".join(f"{name} {row[name]:.3f}" for name in ("psnr", "iou", "reuse_share") if name in row)
+    return f"{place}: {figures}, {row['seconds']['total']:.0f} s"

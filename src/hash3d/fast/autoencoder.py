@@ -1,0 +1,98 @@
+"""How an autoencoder runs: eagerly, or on a GPU as recordings, the gradient in the picture among them.
+
+At 512 pixels the encoder of Stable Diffusion, there and back, costs as much as a guidance pair of the U-Net, and no
+cache of U-Net features makes it cheaper. Recorded, it runs channels last by `fused_layers`.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, Literal
+
+import torch
+from diffusers import AutoencoderKL
+from jaxtyping import Float
+from torch import Tensor
+
+from .cuda_graph import RecordedCall, RecordedGradient, recorded_or_none
+from .engine import Engine, records
+from .fused_layers import fixed_norms, fused_layers
+
+Encoding = Literal["auto", "exact", "fixed_norms"]
+"""How the encoder's gradient is computed; the latents are the same. exact: the encoder's own gradient. fixed_norms: the
+means and variances of the group normalisations in the encoder's first level are constants (cosine at least 0.99 with
+the exact gradient; docs/benchmarks/encoder.md). auto: fixed_norms where CUDA graphs run, else exact."""
+
+CHANGING_NOTHING: tuple[Encoding, ...] = ("auto", "exact")
+"""What may be asked of rendered latents too, which need no encoder."""
+
+MAX_RECORDINGS = 8
+"""Shapes of pictures and latents of which recordings are kept, each with memory of its own; others run eagerly."""
+
+
+class RecordedAutoencoder:
+    """The two halves of an autoencoder.
+
+    A recording holds the addresses of the weights: make a new one after moving or changing the autoencoder.
+    """
+
+    def __init__(self, vae: AutoencoderKL, engine: Engine = "auto") -> None:
+        self.vae: Any = vae
+        self.engine = engine
+        self._recorded: dict[Any, Callable[[Tensor], Tensor] | None] = {}
+
+    def moments(self, images: Float[Tensor, "B 3 S S"], encoding: Encoding = "exact") -> Float[Tensor, "B M h w"]:
+        """Mean and log variance of the posterior of pictures in [-1, 1], differentiable in the pictures."""
+
+        def encode(x: Tensor) -> Tensor:
+            hidden = self.vae.encoder(x)
+            moments: Tensor = hidden if self.vae.quant_conv is None else self.vae.quant_conv(hidden)
+            return moments
+
+        fast = records(self.engine, images.device)
+        fixed = encoding == "fixed_norms" or (encoding == "auto" and fast)
+        return self._run(encode, images, fixed=fixed)
+
+    def pictures(self, latents: Float[Tensor, "B 4 h w"]) -> Float[Tensor, "B 3 S S"]:
+        """Pictures in about [-1, 1] of latents without scaling factor."""
+
+        def decode(z: Tensor) -> Tensor:
+            pictures: Tensor = self.vae.decode(z, return_dict=False)[0]
+            return pictures
+
+        return self._run(decode, latents)
+
+    def _run(self, function: Callable[[Tensor], Tensor], x: Tensor, *, fixed: bool = False) -> Tensor:
+        differentiable = torch.is_grad_enabled() and x.requires_grad
+        fixed = fixed and differentiable
+        if records(self.engine, x.device):
+            form = function.__name__, fixed, differentiable, tuple(x.shape), x.dtype
+            key = form, self._address()
+            if key not in self._recorded and len(self._recorded) < MAX_RECORDINGS:
+                self.vae.to(memory_format=torch.channels_last)
+                key = form, self._address()  # The weights may have moved.
+                self._recorded[key] = recorded_or_none(
+                    "An autoencoder", lambda: self._record(function, x, differentiable, fixed)
+                )
+            if (recorded := self._recorded.get(key)) is not None:
+                return recorded(x)
+        with fixed_norms(self._first_level) if fixed else nullcontext():
+            return function(x)
+
+    def _address(self) -> int:
+        """Where the weights lie."""
+        return int(next(self.vae.parameters()).data_ptr())
+
+    @property
+    def _first_level(self) -> Any:
+        """The encoder's first level, whose images are the largest."""
+        return self.vae.encoder.down_blocks[0]
+
+    def _record(
+        self, function: Callable[[Tensor], Tensor], x: Tensor, differentiable: bool, fixed: bool
+    ) -> Callable[..., Tensor]:
+        example = x.detach().contiguous(memory_format=torch.channels_last)
+        with fused_layers(self.vae, fixed=self._first_level if fixed else None):
+            if differentiable:
+                return RecordedGradient(function, example)
+            recorded = RecordedCall(lambda x: (function(x),), {"x": example})
+        return lambda x: recorded({"x": x})[0].clone()

@@ -1,0 +1,129 @@
+"""Forwards of diffusers' layers that take fewer passes over memory on a GPU, for the time of a recording.
+
+Each forward here is the layer's own mathematics; which layers get one is decided by their class and settings, and any
+other layer keeps its own. Products stay the libraries'; what is saved lies between them: biases, the timestep's
+embedding, activations and residuals are added by the kernel that reads the numbers next, and pictures stay channels
+last where diffusers would copy them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from diffusers.models.activations import GEGLU
+from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from torch import Tensor, nn
+
+from hash3d.unet.patches import StandIn, replaced
+
+from .convolutions import biased, halved, halves
+from .elementwise import add_biased, gated, layer_norm, softmax
+from .group_norm import normalised
+from .residual import ResidualBlock
+
+WIDEST_HEAD = 256
+"""Numbers a head up to which PyTorch's fused attention is fast, there and back; wider ones are plain products."""
+
+
+@contextmanager
+def fused_layers(model: nn.Module, *, fixed: nn.Module | None = None) -> Iterator[None]:
+    """Run a model's layers by the forwards below while the block is open: the same numbers up to rounding.
+
+    In its part `fixed` no gradient flows through the means and variances of group normalisations.
+    """
+    with replaced(choose_stand_ins(model, fixed=fixed)):
+        yield
+
+
+@contextmanager
+def fixed_norms(model: nn.Module) -> Iterator[None]:
+    """Let no gradient flow through means and variances of group normalisations, and change nothing else."""
+    norms = [module for module in model.modules() if isinstance(module, nn.GroupNorm)]
+    with replaced([(norm, "forward", partial(normalised, norm, fixed=True)) for norm in norms]):
+        yield
+
+
+def choose_stand_ins(model: nn.Module, *, fixed: nn.Module | None = None) -> list[StandIn]:
+    """What stands in for each layer that has a faster forward, and has not been given one already."""
+    constant = set() if fixed is None else set(fixed.modules())
+    each = (_stand_in(module, module in constant) for module in model.modules())
+    chosen = [stand_in for stand_in in each if stand_in is not None]
+    chosen += [
+        (module, "get_attention_scores", partial(_shares, module)) for module in model.modules() if _is_wide(module)
+    ]
+    return [item for item in chosen if item[1] not in item[0].__dict__]
+
+
+def _stand_in(module: nn.Module, fixed: bool) -> StandIn | None:
+    """The faster forward of one layer, if it has one."""
+    match module:
+        case ResnetBlock2D() if _is_plain(module):
+            return module, "forward", ResidualBlock(module, fixed=fixed)
+        case Downsample2D(use_conv=True, padding=0, norm=None) if halves(module.conv):
+            return module, "forward", partial(halved, module.conv)
+        case Transformer2DModel() if hasattr(module, "_get_output_for_continuous_inputs"):
+            return module, "_get_output_for_continuous_inputs", partial(_from_rows, module)
+        case Attention() if _is_wide(module):
+            return module, "forward", partial(AttnProcessor(), module)
+        case GEGLU():
+            return module, "forward", lambda x: gated(module.proj(x))
+        case nn.Conv2d() if type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros":
+            return module, "forward", partial(biased, module)
+        case nn.LayerNorm(elementwise_affine=True, bias=Tensor()):
+            return module, "forward", lambda x: layer_norm(x, module.weight, module.bias, module.eps)
+        case nn.GroupNorm(affine=True):
+            return module, "forward", partial(normalised, module, fixed=fixed)
+    return None
+
+
+def _is_plain(block: Any) -> bool:
+    """Whether a residual block is what `ResidualBlock` computes: one of Stable Diffusion's or its autoencoder's."""
+    convolutions = [each for each in (block.conv1, block.conv2, block.conv_shortcut) if each is not None]
+    return (
+        block.time_embedding_norm == "default"
+        and isinstance(block.nonlinearity, nn.SiLU)
+        and block.upsample is None
+        and block.downsample is None
+        and not block.skip_time_act
+        and not (block.training and block.dropout.p > 0.0)
+        and all(type(each) is nn.Conv2d and each.groups == 1 for each in convolutions)
+    )
+
+
+def _is_wide(module: Any) -> bool:
+    """Whether a layer is attention by one head that is too wide for PyTorch's fused kernels."""
+    return (
+        isinstance(module, Attention)
+        and module.heads == 1
+        and module.to_q.out_features > WIDEST_HEAD
+        and not module.upcast_attention
+        and type(module.processor) is AttnProcessor2_0
+    )
+
+
+def _shares(attention: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    """softmax(scale q k'), [N, rows, rows]."""
+    if attention_mask is not None:
+        shares: Tensor = type(attention).get_attention_scores(attention, query, key, attention_mask)
+        return shares
+    return softmax(torch.bmm(query * attention.scale, key.transpose(1, 2)))
+
+
+def _from_rows(
+    block: Any, hidden_states: Tensor, residual: Tensor, batch_size: int, height: int, width: int, inner_dim: int
+) -> Tensor:
+    """The end of Transformer2DModel: rows [N, H W, C] projected, as a picture, plus the block's input.
+
+    Its own forward copies the picture into planes; rows are a channels-last picture already.
+    """
+    if block.use_linear_projection:
+        picture = block.proj_out(hidden_states).reshape(batch_size, height, width, inner_dim).permute(0, 3, 1, 2)
+    else:
+        rows = hidden_states.reshape(batch_size, height, width, inner_dim)
+        picture = block.proj_out(rows.permute(0, 3, 1, 2))
+    return add_biased(picture, None, residual)

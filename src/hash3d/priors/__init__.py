@@ -1,1 +1,0 @@
-"""The embedded priors: their procedural world, their training and their evaluation."""

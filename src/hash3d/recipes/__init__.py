@@ -1,0 +1,1 @@
+"""All that a run is, as frozen dataclasses: stages, loss weights, the order of views, and their JSON."""

@@ -1,0 +1,67 @@
+"""All that a run is, frozen: the recipe of a system. Two equal recipes make the same run."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hash3d.cache import CacheConfig
+from hash3d.pictures import Framing
+from hash3d.representations.point_start import PointStartConfig
+from hash3d.representations.shap_e import ShapEConfig
+
+from .stage import Stage, returning_to
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A system with its input: a picture, a text, or both."""
+
+    system: str
+    prior: str
+    """A folder, an embedded prior's name, or a hub name: of a Zero123 with a picture, else of a Stable Diffusion."""
+    text_prior: str | None = None
+    """The same of the Stable Diffusion that is asked beside a Zero123."""
+    image: Path | None = None
+    """The reference picture."""
+    prompt: str | None = None
+    """What to make."""
+    negative_prompt: str = ""
+    """What it should not look like."""
+    framing: Framing = "auto"
+    """Whether the picture is brought to the prior's framing: auto, keep or recentre."""
+    reference_elevation: float = 5.0
+    """Elevation in degrees from which the picture was taken, and from which the result is shown."""
+    start: PointStartConfig | ShapEConfig | None = None
+    """Where the first stage's Gaussians start; None: as their configuration says."""
+    seed: int = 0
+    stage: Stage
+    refinement: Stage | None = None
+    """A second stage, which starts from the first one's result."""
+    cache: CacheConfig | None = None
+    """Feature reuse; None runs the whole U-Net at every step."""
+    checkpoint_every: int = 50
+    """Steps between two checkpoints."""
+
+    def __post_init__(self) -> None:
+        if not -90.0 <= self.reference_elevation <= 90.0:
+            raise ValueError(f"Expected an elevation between -90 and 90, but got {self.reference_elevation}.")
+
+    @classmethod
+    def of(cls, stages: tuple[Stage, ...], *, cache: CacheConfig | None, **fields: Any) -> "Recipe":
+        """A recipe of one or two stages, whose draws return to the cells of the cache."""
+        first, *others = (returning_to(stage, cache) for stage in stages)
+        return cls(stage=first, refinement=others[0] if others else None, cache=cache, **fields)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """One or two."""
+        return (self.stage,) if self.refinement is None else (self.stage, self.refinement)
+
+    def up_to(self, number: int) -> "Recipe":
+        """The recipe without the stages after `number`: what a run that was stopped there has made."""
+        return self if number > 0 else replace(self, refinement=None)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)

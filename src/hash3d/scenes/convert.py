@@ -1,0 +1,79 @@
+"""What a second stage starts from: the result of the first as another representation."""
+
+import dataclasses
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hash3d.cameras import Cameras, CameraSamplerConfig
+from hash3d.meshing.density import GaussianField
+from hash3d.meshing.isosurface import IsosurfaceConfig, extract_mesh, without_cavities
+from hash3d.rendering.bake import bake, colors_from_views
+from hash3d.rendering.splat import render_gaussians
+from hash3d.representations.gaussians import GaussianTensors
+from hash3d.representations.mesh import Mesh, SurfacePoints
+from hash3d.representations.textured_mesh import TexturedMesh, TexturedMeshConfig
+
+
+@torch.no_grad()
+def textured_mesh(
+    gaussians: GaussianTensors,
+    config: TexturedMeshConfig,
+    surface: IsosurfaceConfig,
+    *,
+    camera: CameraSamplerConfig,
+    max_faces: int = 50_000,
+) -> TexturedMesh:
+    """The surface of Gaussians, painted with their renders, on their device (DreamGaussian 69a3c70, main.py).
+
+    A texel that no view sees has the colour of the Gaussians there.
+
+    Args:
+        gaussians: what the first stage made, without gradients.
+        config: texture size and learning rates.
+        surface: level and resolution; DreamGaussian takes the level 1.0.
+        camera: the first stage's, for the distance and the field of view of the 26 renders. They have half as many
+            pixels a side as the texture has texels.
+        max_faces: with more the resolution is lowered.
+    """
+    field = GaussianField(gaussians)
+    mesh = outer_surface(field, surface, max_faces)
+    cameras = views_around(camera, config.texture_size // 2)
+    renders = [own_colors(gaussians, cameras[view]) for view in range(len(cameras))]
+    from_views = colors_from_views(mesh, cameras, torch.cat(renders), unseen=math.nan)
+
+    def colors(points: SurfacePoints) -> Float[Tensor, "N 3"]:
+        found = from_views(points)
+        unseen = found[:, 0].isnan()
+        found[unseen] = field.color(points.positions[unseen]).to(found)
+        return found
+
+    textured = config.build(mesh)
+    bake(textured, colors)
+    return textured.to(gaussians.means.device)
+
+
+def own_colors(gaussians: GaussianTensors, camera: Cameras) -> Float[Tensor, "1 H W 3"]:
+    """RGB of what a camera sees, without what shines through from behind at soft outlines, on the CPU."""
+    render = render_gaussians(gaussians, camera, torch.zeros(1, 3))
+    return (render.color / render.alpha.clamp(min=1e-3)).clamp(0.0, 1.0).cpu()
+
+
+def views_around(camera: CameraSamplerConfig, size: int) -> Cameras:
+    """26 cameras: eight azimuths at each of the elevations 0, -45 and 45 degrees, and straight from below and above."""
+    elevations = [0.0] * 8 + [-45.0] * 8 + [45.0] * 8 + [-90.0, 90.0]
+    azimuths = [45.0 * turn for turn in range(8)] * 3 + [0.0, 0.0]
+    return Cameras.orbit(elevation=elevations, azimuth=azimuths, radius=camera.radius, fov_y=camera.fov_y, size=size)
+
+
+def outer_surface(field: GaussianField, config: IsosurfaceConfig, max_faces: int) -> Mesh:
+    """The closed surface of Gaussians without what lies inside it, of at most `max_faces` faces, on the CPU."""
+    mesh = without_cavities(extract_mesh(field.density, field.box, config))
+    while len(mesh) > max_faces:
+        # Faces grow with the square of the resolution; a little less, so that once is enough.
+        resolution = int(0.97 * config.resolution * math.sqrt(max_faces / len(mesh)))
+        config = dataclasses.replace(config, resolution=resolution)
+        mesh = without_cavities(extract_mesh(field.density, field.box, config))
+    return mesh

@@ -1,0 +1,109 @@
+"""Gaussians in training."""
+
+from dataclasses import replace
+from typing import Any, ClassVar, Unpack
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hash3d.cameras import Cameras
+from hash3d.recipes.stage import Stage
+from hash3d.rendering.base import Render
+from hash3d.rendering.depth_normals import depth_normals, shade_render
+from hash3d.rendering.shading import Shading
+from hash3d.rendering.splat import SplatRenderer, SplatRendererConfig, screen_probe
+from hash3d.representations.gaussians import Gaussians, GaussianTensors
+
+from .base import Losses, Scene, SceneTools
+from .losses import opacity_loss, position_loss, scale_loss, scale_sum_loss, total_variation_loss
+
+
+class GaussianScene(Scene[Gaussians]):
+    """Gaussians, their rasteriser and their densification."""
+
+    own_losses: ClassVar[set[str]] = {"scale", "scale_sum", "opacity", "position", "shape_variation"}
+
+    def __init__(self, stage: Stage, model: Gaussians, **tools: Unpack[SceneTools]) -> None:
+        super().__init__(stage, model, **tools)
+        assert isinstance(stage.renderer, SplatRendererConfig)
+        self.renderer: SplatRenderer = stage.renderer.build()
+        self.densifier = (
+            stage.densify.build(len(model), tools["generators"]["initialisation"]) if stage.densify else None
+        )
+        self._probe: Float[Tensor, "B N 2"] | None = None
+        self._random_cameras: Cameras | None = None
+        self._splats: GaussianTensors | None = None
+
+    @property
+    def splats(self) -> GaussianTensors:
+        """The Gaussians as they are: those of the step's random views, where these have been drawn."""
+        return self.model.gaussians() if self._splats is None else self._splats
+
+    def draw_random(self, cameras: Cameras, step: int) -> Render:
+        """The random views; the rest of the step shares their Gaussians, densification counts their gradients alone."""
+        self._splats = self.model.gaussians()
+        self._random_cameras, self._probe = cameras, screen_probe(self._splats, cameras)
+        return super().draw_random(cameras, step)
+
+    def draw(
+        self,
+        cameras: Cameras,
+        background: Float[Tensor, "B C"] | Float[Tensor, "B H W C"],
+        *,
+        step: int,
+        shading: Shading | None = None,
+    ) -> Render:
+        """Pictures of the scene, with gradients."""
+        probe = self._probe if cameras is self._random_cameras else None
+        if background.ndim == 2 and shading is None:
+            return self.renderer(self.splats, cameras, background, probe)
+        black = torch.zeros(len(cameras), 3, device=self.device)
+        render = self.renderer(self.splats, cameras, black, probe)
+        if shading is not None:
+            return shade_render(render, cameras, background, shading)
+        return replace(render, color=render.color + (1.0 - render.alpha) * background)
+
+    def losses_of(self, views: list[Render]) -> Losses:
+        """Those of the Gaussians' sizes and places, and of the shape that the random view shows."""
+        return {
+            "scale": lambda: scale_loss(self.splats.scales, self.stage.losses.scale_limit),
+            "scale_sum": lambda: scale_sum_loss(self.splats.scales),
+            "opacity": lambda: opacity_loss(self.splats.scales, self.splats.opacities),
+            "position": lambda: position_loss(self.splats.means),
+            "shape_variation": lambda: self._shape_variation(views[0]),
+        }
+
+    def _shape_variation(self, view: Render) -> Float[Tensor, ""]:
+        """Total variation of the normals and of the depths (threestudio's Gaussian extension 8c2ab7b)."""
+        assert self._random_cameras is not None
+        normals = depth_normals(view.depth, view.alpha, self._random_cameras, min_alpha=0.99)
+        return total_variation_loss(normals) + total_variation_loss(view.depth)
+
+    def after_backward(self) -> None:
+        """Count the gradients of the projected centres."""
+        if self.densifier and self._probe is not None and self._probe.grad is not None:
+            cameras = self._random_cameras
+            assert cameras is not None
+            self.densifier.add(self._probe.grad, (cameras.width, cameras.height))
+
+    def after_step(self, step: int) -> None:
+        """Add and remove Gaussians."""
+        self._splats = None
+        if self.densifier:
+            self.densifier.after_step(step, self.model, self.optimizer)
+
+    def sizes(self) -> dict[str, float | Float[Tensor, ""]]:
+        """How many."""
+        return {"gaussians": float(len(self.model))}
+
+    def state_dict(self) -> dict[str, Any]:
+        """With the densification's."""
+        return {**super().state_dict(), "densifier": self.densifier.state_dict() if self.densifier else None}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as if the run had not stopped."""
+        super().load_state_dict(state)
+        self._splats = None
+        if self.densifier:
+            self.densifier.load_state_dict(state["densifier"])

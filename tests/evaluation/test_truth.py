@@ -1,0 +1,92 @@
+"""A small folder of true views, whole and with each of its faults."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hash3d.evaluation.truth import load_truth
+
+VIEWS = [
+    {"file": "000.png", "elevation_deg": 0, "azimuth_deg": 10.0},
+    {"file": "001.png", "elevation_deg": 30, "azimuth_deg": 100.0},
+]
+DESCRIPTION = {
+    "input": {"file": "input.png", "elevation_deg": 15, "azimuth_deg": 10.0},
+    "distance": 1.5,
+    "fov_y_deg": 49.1,
+    "object_radius": 0.5,
+    "size": 16,
+    "views": VIEWS,
+}
+
+
+def write(folder, description=DESCRIPTION, size=16):
+    pixels = np.zeros((size, size, 4), dtype=np.uint8)
+    pixels[4:8, :] = (255, 0, 0, 255)
+    pixels[8:12, :] = (0, 0, 255, 51)
+    for view in VIEWS:
+        Image.fromarray(pixels).save(folder / view["file"])
+    (folder / "views.json").write_text(json.dumps(description))
+    return folder
+
+
+def test_a_whole_folder(tmp_path):
+    truth = load_truth(write(tmp_path))
+    assert (len(truth.cameras), truth.cameras.width, truth.cameras.height) == (2, 16, 16)
+    assert truth.cameras.elevation.tolist() == [0, 30]
+    assert truth.cameras.azimuth.tolist() == [0, 90], "azimuths count from the input's"
+    assert truth.cameras.radius.tolist() == [1.5, 1.5]
+    assert truth.cameras.fov_y.tolist() == pytest.approx([49.1, 49.1])
+    assert truth.reference_elevation == 15
+    assert truth.images.shape == (2, 16, 16, 3)
+    assert truth.alpha.shape == (2, 16, 16, 1)
+    assert truth.images[0, 0, 0].tolist() == [1, 1, 1]
+    assert truth.images[0, 5, 0].tolist() == [1, 0, 0]
+    torch.testing.assert_close(truth.images[1, 9, 0], torch.tensor([0.8, 0.8, 1.0]))
+    assert truth.alpha[0, 9, 0, 0] == pytest.approx(0.2)
+
+
+def test_sixteen_bits_of_grey_are_kept(tmp_path):
+    folder = write(tmp_path)
+    Image.fromarray(np.full((16, 16), 40_000, dtype=np.uint16)).save(folder / "000.png")
+    truth = load_truth(folder)
+    torch.testing.assert_close(truth.images[0], torch.full((16, 16, 3), 40_000 / 65_535))
+
+
+def without(name):
+    return {key: value for key, value in DESCRIPTION.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        (without("views"), "lacks 'views'"),
+        (without("distance"), "lacks 'distance'"),
+        ({**DESCRIPTION, "size": "big"}, "none of the kind"),
+        ({**DESCRIPTION, "views": []}, "names none"),
+        ({**DESCRIPTION, "views": [{"file": "000.png"}]}, "lacks 'elevation_deg'"),
+        ({**DESCRIPTION, "views": [{**VIEWS[0], "file": "none.png"}]}, "no such file"),
+        ({**DESCRIPTION, "size": 32}, "32x32 pixels as views.json says, but it has 16x16"),
+        ([1, 2], "none of the kind"),
+    ],
+)
+def test_a_malformed_description(description, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        load_truth(write(tmp_path, description))
+
+
+def test_no_folder_no_json_and_garbage(tmp_path):
+    with pytest.raises(ValueError, match="there is no folder"):
+        load_truth(tmp_path / "missing")
+    with pytest.raises(ValueError, match=r"holds no views\.json"):
+        load_truth(tmp_path)
+    write(tmp_path)
+    (tmp_path / "000.png").write_text("hello")
+    with pytest.raises(ValueError, match="none that can be read"):
+        load_truth(tmp_path)
+    (tmp_path / "views.json").write_text("{")
+    with pytest.raises(ValueError, match="JSON"):
+        load_truth(tmp_path)

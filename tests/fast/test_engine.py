@@ -1,0 +1,177 @@
+"""The engine: passes as the U-Net's own, eager or recorded."""
+
+import pytest
+import torch
+
+from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
+from hash3d.fast.cuda_graph import RecordedCall
+from hash3d.fast.engine import UNetEngine, records
+from hash3d.unet.hook import accelerate_unet
+from hash3d.unet.partial_unet import PartialUNet
+from tests.distances import apart
+from tests.tiny_models import UNETS, tiny_unet, unet_inputs
+
+RECORDED = 2e-3
+"""Relative error of a recorded pass in float32: convolutions may take TF32's 10 bits, and sum in another order."""
+
+
+def on_gpu(inputs):
+    return {name: value.cuda() if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+
+
+def test_an_eager_engine_runs_the_passes_of_the_unet():
+    unet = tiny_unet()
+    inputs = unet_inputs(unet)
+    engine = UNetEngine(PartialUNet(unet, -2), "auto")
+    with torch.no_grad():
+        expected = unet(**inputs).sample
+        prediction, feature = engine.full_pass(inputs)
+        assert torch.equal(prediction, expected)
+        assert torch.equal(engine.plain_pass(inputs), expected)
+        assert torch.equal(engine.shallow_pass(feature, inputs), expected)
+
+
+def test_an_engine_is_known_and_can_run_where_it_is_asked_for():
+    cpu = torch.device("cpu")
+    assert not records("auto", cpu)
+    assert not records("eager", torch.device("cuda"))
+    assert records("auto", torch.device("cuda"))
+    with pytest.raises(ValueError, match="auto"):
+        records("graph", cpu)
+
+
+def test_a_recorded_batch_is_filled_to_a_power_of_two_by_its_last_view(monkeypatch):
+    engine = UNetEngine(PartialUNet(tiny_unet(), -2), "auto")
+    assert engine.filled([0, 2, 5], 8) == [0, 2, 5]  # On a CPU nothing is recorded.
+    monkeypatch.setattr("hash3d.fast.engine.records", lambda *_: True)
+    filled = {count: engine.filled(list(range(count)), 6) for count in range(1, 7)}
+    assert [len(rows) for rows in filled.values()] == [1, 2, 4, 4, 6, 6]
+    assert engine.filled([0, 2, 5], 8) == [0, 2, 5, 5]
+
+
+def test_views_of_a_filled_batch_get_what_they_get_alone(monkeypatch):
+    unet = tiny_unet()
+    inputs = unet_inputs(unet, views=3)
+    places = {"elevation": 0.0, "azimuth": [0.0, 90.0, 180.0], "radius": 1.0}
+    results = []
+    for fill in (False, True):
+        cache = apply_hash3d(unet, Hash3DConfig())
+        if fill:
+            fill_up = lambda self, rows, count: rows + rows[-1:] * (4 - len(rows))  # noqa: E731
+            monkeypatch.setattr(UNetEngine, "filled", fill_up)
+        for azimuths in (places["azimuth"], [0.0, 270.0, 180.0]):  # All miss; then two hit, and one misses.
+            with torch.no_grad(), cache.view(**{**places, "azimuth": azimuths}, timestep=400):
+                prediction = unet(**inputs).sample
+        results.append(prediction)
+        assert (cache.statistics.full, cache.statistics.shallow) == (4, 2)
+        remove_hash3d(unet)
+    assert torch.allclose(*results, atol=1e-6)  # Sums over a larger batch may round in another order.
+
+
+def test_an_accelerated_unet_predicts_the_same_refuses_a_cache_and_can_be_left():
+    unet = tiny_unet()
+    inputs = unet_inputs(unet)
+    expected = unet(**inputs).sample
+    attributes = set(unet.__dict__)
+    accelerate_unet(unet)
+    with torch.no_grad():
+        assert torch.equal(unet(**inputs).sample, expected)
+        assert torch.equal(unet(**inputs, return_dict=False)[0], expected)
+    sample = inputs["sample"].clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(unet(**{**inputs, "sample": sample}).sample.sum(), sample)
+    assert gradient.abs().sum() > 0.0  # Calls with gradients are the U-Net's own.
+    with pytest.raises(ValueError, match="remove_hash3d"):
+        apply_hash3d(unet)
+    remove_hash3d(unet)
+    assert set(unet.__dict__) == attributes
+
+
+def test_a_form_is_recorded_once_though_recording_moves_the_weights(monkeypatch):
+    made = []
+
+    class Called(RecordedCall):
+        def __init__(self, function, inputs, pool):
+            made.append(inputs["sample"].shape[0])
+            self.function = function
+
+        def __call__(self, inputs):
+            return self.function(**inputs)
+
+    monkeypatch.setattr("hash3d.fast.engine.records", lambda engine, device: True)
+    monkeypatch.setattr("hash3d.fast.engine.RecordedCall", Called)
+    monkeypatch.setattr("torch.cuda.graph_pool_handle", lambda: "pool")
+    monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
+    unet = tiny_unet()
+    engine = UNetEngine(PartialUNet(unet, -2), "auto")
+    with torch.no_grad():
+        for views in (1, 1, 2, 1):
+            inputs = unet_inputs(unet, views=views)
+            assert apart(engine.plain_pass(inputs), unet(**inputs).sample) < 1e-6
+    assert len(made) == len(set(made)) == 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", list(UNETS))
+def test_recorded_passes_are_the_eager_ones(name):
+    unet = tiny_unet(**UNETS[name]).cuda()
+    partial = PartialUNet(unet, -2)
+    engine, eager = UNetEngine(partial, "graph"), UNetEngine(partial, "eager")
+    with torch.no_grad():
+        kept = []
+        for views in (1, 2, 1, 1):
+            inputs = on_gpu(unet_inputs(unet, views))
+            inputs["sample"] = torch.randn_like(inputs["sample"])
+            wanted, wanted_feature = eager.full_pass(inputs)
+            prediction, feature = engine.full_pass(inputs)
+            assert apart(feature, wanted_feature) < RECORDED
+            shallow = engine.shallow_pass(feature.clone(), inputs)
+            kept.append((prediction, shallow, engine.plain_pass(inputs), wanted))
+        for *predictions, wanted in kept:  # Later replays have not overwritten them.
+            assert all(apart(prediction, wanted) < RECORDED for prediction in predictions)
+
+
+@pytest.mark.gpu
+def test_a_recorded_pass_follows_its_timestep_given_as_a_number():
+    unet = tiny_unet().cuda()
+    engine = UNetEngine(PartialUNet(unet, -2), "graph")
+    inputs = on_gpu(unet_inputs(unet))
+    with torch.no_grad():
+        for timestep in (10, 900):
+            given = {**inputs, "timestep": timestep}
+            assert apart(engine.plain_pass(given), unet(**given).sample) < RECORDED
+
+
+@pytest.mark.gpu
+def test_nothing_synchronises_from_key_to_prediction():
+    unet = tiny_unet().cuda()
+    cache = apply_hash3d(unet, Hash3DConfig(), engine="graph")
+    inputs = on_gpu(unet_inputs(unet, views=2))
+    places = {"elevation": [0.0, 40.0], "azimuth": [0.0, 90.0], "radius": 1.0}
+
+    def call(timestep):
+        with torch.no_grad(), cache.view(**places, timestep=timestep):
+            return unet(**inputs).sample
+
+    for timesteps in ([500, 500], [500, 500], [500, 100], [900, 100]):  # Each kind of call is recorded once.
+        call(timesteps)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for timesteps in ([300, 300], [300, 300], [300, 700], [800, 700]):
+            call(timesteps)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert cache.statistics.shallow >= 6
+
+
+@pytest.mark.gpu
+def test_an_adapter_that_is_switched_on_is_seen():
+    peft = pytest.importorskip("peft")
+    unet = tiny_unet().cuda()
+    unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    unet.cuda()
+    engine = UNetEngine(PartialUNet(unet, -2), "graph")
+    inputs = on_gpu(unet_inputs(unet))
+    with torch.no_grad():
+        for switch in (unet.enable_adapters, unet.disable_adapters, unet.enable_adapters):
+            switch()
+            assert apart(engine.plain_pass(inputs), unet(**inputs).sample) < RECORDED

@@ -1,0 +1,102 @@
+"""Layers of real diffusers models with fewer passes over memory: the same numbers, and nothing left behind."""
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import ResnetBlock2D
+
+from hash3d.fast import fused_layers as layers
+from hash3d.unet.partial_unet import PartialUNet
+from tests.distances import apart
+from tests.tiny_models import UNETS, tiny_unet, unet_inputs
+
+ROUNDING = 1e-5
+"""Relative: sums in another order, in float32, through some sixty layers."""
+
+
+def tiny_autoencoder():
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    return AutoencoderKL(block_out_channels=(16, 32), norm_num_groups=4, **blocks).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("name", list(UNETS))
+def test_the_passes_of_a_unet_are_the_same(name, channels_last):
+    unet = tiny_unet(**UNETS[name])
+    unet.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    inputs, partial = unet_inputs(unet), PartialUNet(unet, -2)
+    attributes = {name: set(module.__dict__) for name, module in unet.named_modules()}
+    with torch.no_grad():
+        (expected,), feature = partial.full_pass(**inputs, return_dict=False)
+        with layers.fused_layers(unet):
+            (full,), fused_feature = partial.full_pass(**inputs, return_dict=False)
+            (shallow,) = partial.shallow_pass(fused_feature, **inputs, return_dict=False)
+        (after,), _ = partial.full_pass(**inputs, return_dict=False)
+    assert apart(full, expected) < ROUNDING
+    assert apart(fused_feature, feature) < ROUNDING
+    assert torch.equal(shallow, full)
+    assert torch.equal(after, expected)
+    assert {name: set(module.__dict__) for name, module in unet.named_modules()} == attributes
+
+
+def test_every_residual_block_and_picture_transformer_of_a_unet_is_chosen():
+    unet = tiny_unet()
+    chosen = [type(module).__name__ for module, _, _ in layers.choose_stand_ins(unet)]
+    assert chosen.count("ResnetBlock2D") == 22  # Two for each of 11 levels' pairs, as Stable Diffusion has them.
+    assert chosen.count("Transformer2DModel") == chosen.count("GEGLU") == 16
+    assert chosen.count("LayerNorm") == 48
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_an_encoder_and_its_gradient_are_the_same(wide, monkeypatch):
+    monkeypatch.setattr(layers, "WIDEST_HEAD", 16 if wide else 1024)
+    encoder = tiny_autoencoder().encoder
+    x = torch.rand(2, 3, 20, 20, requires_grad=True)
+    expected = encoder(x)
+    dy = torch.randn_like(expected)
+    (slope,) = torch.autograd.grad(expected, x, dy)
+    assert any(isinstance(module, Attention) for module, _, _ in layers.choose_stand_ins(encoder)) == wide
+    with layers.fused_layers(encoder):
+        moments = encoder(x)
+        (gradient,) = torch.autograd.grad(moments, x, dy)
+    assert apart(moments, expected) < ROUNDING
+    assert apart(gradient, slope) < ROUNDING
+
+
+def test_fused_layers_hold_the_statistics_of_a_part_fixed():
+    encoder = tiny_autoencoder().encoder
+    x = torch.rand(2, 3, 20, 20, requires_grad=True)
+    first, dy = encoder.down_blocks[0], None
+    gradients = []
+    for context in (layers.fixed_norms(first), layers.fused_layers(encoder, fixed=first), layers.fused_layers(encoder)):
+        with context:
+            moments = encoder(x)
+            dy = torch.randn_like(moments) if dy is None else dy
+            gradients.append(torch.autograd.grad(moments, x, dy)[0])
+    fixed, fused, exact = gradients
+    assert apart(fused, fixed) < ROUNDING
+    assert apart(fused, exact) > 100 * ROUNDING
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"time_embedding_norm": "scale_shift"}, {"up": True}, {"down": True}, {"non_linearity": "mish"}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_blocks_of_another_kind_keep_their_forward(settings):
+    block = ResnetBlock2D(in_channels=8, temb_channels=8, groups=2, **settings).eval()
+    chosen = layers.choose_stand_ins(block)
+    assert not any(module is block for module, _, _ in chosen)
+    x, embedding = torch.randn(2, 8, 6, 6), torch.randn(2, 8)
+    with torch.no_grad():
+        expected = block(x, embedding)
+        with layers.fused_layers(block):
+            assert apart(block(x, embedding), expected) < ROUNDING
+
+
+def test_a_block_that_drops_numbers_in_training_keeps_its_forward():
+    block = ResnetBlock2D(in_channels=8, temb_channels=8, groups=2, dropout=0.5)
+    assert not any(module is block for module, _, _ in layers.choose_stand_ins(block.train()))
+    assert any(module is block for module, _, _ in layers.choose_stand_ins(block.eval()))

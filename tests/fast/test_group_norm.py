@@ -1,0 +1,101 @@
+"""Group normalisation with SiLU: the definition, and on a GPU the kernels against it."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hash3d.fast.group_norm import group_norm
+
+CASES = {
+    "a group fits a program": (2, 64, 8, 8, 32),
+    "a group is large": (1, 128, 96, 100, 4),
+    "odd channels and size": (3, 20, 37, 70, 5),
+    "width above a block": (2, 320, 64, 64, 2),
+}
+
+
+def draw(case, dtype, device="cpu"):
+    n, channels, height, width, groups = case
+    torch.manual_seed(0)
+    x = (2.0 * torch.randn(n, channels, height, width) + 3.0).to(device, dtype)
+    vectors = [torch.randn(channels).to(device, dtype) for _ in range(3)]
+    return x.contiguous(memory_format=torch.channels_last), groups, *vectors, torch.randn(n, channels).to(device, dtype)
+
+
+@pytest.mark.parametrize("silu", [False, True])
+def test_each_group_has_mean_0_and_variance_1_before_the_weights(silu):
+    x, groups, *_ = draw((2, 12, 5, 7, 3), torch.float64)
+    ones, zeros = torch.ones(12, dtype=torch.float64), torch.zeros(12, dtype=torch.float64)
+    result = group_norm(x, groups, ones, zeros, 0.0, silu=silu)
+    by_group = x.reshape(2, 3, -1)
+    expected = (by_group - by_group.mean(-1, keepdim=True)) / by_group.std(-1, correction=0, keepdim=True)
+    expected = expected * expected.sigmoid() if silu else expected
+    assert torch.allclose(result.reshape(2, 3, -1), expected)
+
+
+def test_shifts_are_added_before():
+    x, groups, weight, bias, first, second = draw((2, 12, 5, 7, 3), torch.float64)
+    shifted = x + first[None, :, None, None] + second[:, :, None, None]
+    expected = group_norm(shifted, groups, weight, bias, 1e-5, silu=True)
+    assert torch.allclose(group_norm(x, groups, weight, bias, 1e-5, silu=True, shifts=(first, second)), expected)
+
+
+LAYOUTS = {
+    "planes": lambda x: x.contiguous(),
+    "channels last": lambda x: x,
+    "rows": lambda x: x.flatten(2)[..., None],
+    "a part": lambda x: x[:, :, 1:, 2:],
+}
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_with_fixed_statistics_the_result_stays_and_the_gradient_is_a_line_s(layout):
+    x, groups, weight, bias, *_ = draw((2, 12, 5, 7, 3), torch.float64)
+    x = LAYOUTS[layout](x).requires_grad_()
+    result = group_norm(x, groups, weight, bias, 1e-5, silu=False, fixed=True)
+    assert torch.equal(result, F.group_norm(x, groups, weight, bias, 1e-5))
+    dy = torch.randn_like(x)
+    (gradient,) = torch.autograd.grad(result, x, dy)
+    deviation = (x.detach().reshape(2, 3, -1).var(-1, correction=0) + 1e-5).sqrt().repeat_interleave(4, dim=1)
+    assert torch.allclose(gradient, dy * (weight / deviation)[..., None, None])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("silu", [False, True])
+def test_the_kernels_hold_statistics_fixed_too(silu):
+    x, groups, weight, bias, *shifts = draw(CASES["a group is large"], torch.float32, "cuda")
+    dy, found = torch.randn_like(x), []
+    for device in ("cuda", "cpu"):
+        leaf = x.to(device).requires_grad_()
+        vectors = [each.to(device) for each in (weight, bias, *shifts)]
+        y = group_norm(leaf, groups, *vectors[:2], 1e-5, silu=silu, shifts=tuple(vectors[2:]), fixed=True)
+        found.append(torch.autograd.grad(y, leaf, dy.to(device))[0].cpu())
+    assert (found[0] - found[1]).norm() <= 1e-5 * found[1].norm()  # Both in float32.
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("silu", [False, True])
+@pytest.mark.parametrize("shifted", [False, True])
+# Both in float32 inside; half precision rounds once, by at most 2^-11 relative to the largest values.
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 1e-3)])
+@pytest.mark.parametrize("case", list(CASES))
+def test_the_kernels_equal_the_definition(case, dtype, tolerance, shifted, silu):
+    x, groups, weight, bias, *shifts = draw(CASES[case], dtype, "cuda")
+    shifts = tuple(shifts) if shifted else (None, None)
+    dy = torch.randn_like(x)
+
+    exact = x.double().requires_grad_()
+    moved = exact
+    for shift in shifts:
+        moved = moved if shift is None else moved + shift.double()[..., None, None]
+    expected = F.group_norm(moved, groups, weight.double(), bias.double(), 1e-5)
+    expected = F.silu(expected) if silu else expected
+    (slope,) = torch.autograd.grad(expected, exact, dy.double())
+
+    leaf = x.clone(memory_format=torch.channels_last).requires_grad_()
+    result = group_norm(leaf, groups, weight, bias, 1e-5, silu=silu, shifts=shifts)
+    (gradient,) = torch.autograd.grad(result, leaf, dy)
+    with torch.no_grad():
+        without_derivative = group_norm(x, groups, weight, bias, 1e-5, silu=silu, shifts=shifts)
+    for got, wanted in ((result, expected), (without_derivative, expected), (gradient, slope)):
+        assert (got.double() - wanted).norm() <= tolerance * wanted.norm()

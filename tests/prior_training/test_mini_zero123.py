@@ -1,0 +1,111 @@
+import dataclasses
+import itertools
+import json
+
+import pytest
+import torch
+
+from hash3d.diffusion.pose import pose_numbers
+from hash3d.diffusion.zero123 import Zero123Prior
+from prior_training import architecture, autoencoder, mini_zero123, pool
+from prior_training.average import Average
+from prior_training.sampling import sample_views
+from prior_training.training import draw_timesteps
+from tests.prior_training.toy_world import render_square
+
+
+@pytest.fixture(autouse=True)
+def toy_world(monkeypatch):
+    monkeypatch.setattr("prior_training.pool.render", render_square)
+
+
+def test_toy_training_writes_a_prior_that_loads_and_samples(tmp_path):
+    toy = architecture.TOY
+    autoencoder.build_autoencoder(toy.autoencoder_channels, toy.size).save_pretrained(tmp_path / "vae")
+    config = mini_zero123.TrainConfig(
+        out=tmp_path, autoencoder=tmp_path / "vae", seconds=600, batch_size=4, num_objects=1, reserve=0,
+        refresh_every=1000, max_steps=30, learning_rate=5e-2, architecture=toy,
+    )  # fmt: skip
+    folder = mini_zero123.train(config)
+    prior = Zero123Prior.load(folder)
+    rows = [json.loads(line) for line in (tmp_path / "training.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses[-1] < losses[0]
+    again = dataclasses.replace(config, out=tmp_path / "again", resume=folder, max_steps=1)
+    assert (mini_zero123.train(again) / "model_index.json").is_file()
+    assert prior.pose_variant == "stable"
+    assert prior.uses_patches
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    angles = torch.tensor([0.0, 90.0])
+    poses = pose_numbers(
+        elevation=angles, relative_azimuth=angles, relative_radius=0 * angles, reference_elevation=15.0,
+        variant=prior.pose_variant,
+    )  # fmt: skip
+    assert sample_views(prior, images, poses, num_steps=2).shape == (2, 3, 32, 32)
+
+
+def test_the_autoencoder_learns():
+    torch.manual_seed(0)
+    model = autoencoder.build_autoencoder((8, 8, 8), 32)
+    views = torch.zeros(4, 32, 32, 4, dtype=torch.uint8)
+    views[:, 8:24, 8:24] = 200
+    before = float(autoencoder.autoencoder_loss(model, views).detach())
+    rows = []
+    autoencoder.train_autoencoder(model, itertools.repeat(views), 600, rows.append, max_steps=40)
+    assert rows[-1]["autoencoder_loss"] < 0.8 * before
+
+
+def test_timesteps_favour_the_middle():
+    timesteps = draw_timesteps(20_000, torch.Generator().manual_seed(0))
+    assert timesteps.min() >= 0
+    assert timesteps.max() < 1000
+    assert ((timesteps >= 400) & (timesteps < 980)).float().mean() > 0.85
+
+
+def test_the_average_swaps_there_and_back():
+    module = torch.nn.Linear(2, 2)
+    average = Average(module)
+    before = module.weight.detach().clone()
+    with torch.no_grad():
+        module.weight += 1
+    average.swap(module)
+    assert torch.equal(module.weight, before)
+    average.swap(module)
+    assert torch.equal(module.weight, before + 1)
+
+
+def test_the_autoencoders_scaled_latents_have_unit_deviation():
+    model = autoencoder.build_autoencoder((8, 8, 8), 32)
+    views = torch.randint(0, 255, (4, 32, 32, 4), dtype=torch.uint8)
+    autoencoder.set_scaling_factor(model, views)
+    latents = model.encode(autoencoder.to_images(views)).latent_dist.mode().detach() * model.config.scaling_factor
+    assert abs(float(latents.std()) - 1) < 1e-3
+
+
+def test_the_autoencoder_is_trained_on_both_kinds_of_ground():
+    views = next(pool.random_views(400, 8, 0, torch.device("cpu"), num_objects=1, colored_grounds=0.5))
+    white = (views[:, 0, 0, :3] == 255).all(-1)
+    assert abs(float(white.float().mean()) - 0.5) < 0.1
+    assert len(views[~white][:, 0, 0, :3].unique(dim=0)) > 100
+
+
+def test_pairs_are_two_views_of_one_object():
+    """With the bytes' mean colour as latents: red is the azimuth / 1.5, green the elevation + 90, blue the object."""
+
+    def middle(views):
+        return views[:, 4, 4].float()[..., None, None]
+
+    views = pool.ViewPool(num_objects=3, views=8, size=8, encode=middle, device=torch.device("cpu"), seed=0)
+    views.fill()
+    pairs = views.sample(300)
+    first, second = pairs.condition_latents.flatten(1), pairs.latents.flatten(1)
+    assert torch.equal(pairs.condition[:, 4, 4].float(), first)
+    assert torch.equal(first[:, 2], second[:, 2]), "one object"
+    assert len(first[:, 2].unique()) == 3
+    assert not torch.equal(first, second)
+    turned = (second[:, 0] - first[:, 0]) * 1.5 - pairs.relative_azimuth
+    assert turned.abs().max() <= 1.5 + 1e-3, "two roundings of 0.75 degrees"
+    assert (second[:, 1] - 90 - pairs.elevation).abs().max() <= 0.5 + 1e-3
+    assert (first[:, 1] - 90 - pairs.reference_elevation).abs().max() <= 0.5 + 1e-3
+    assert pairs.reference_elevation.min() >= -10
+    assert pairs.reference_elevation.max() <= 50

@@ -1,0 +1,233 @@
+"""The order of draws keeps every marginal distribution, and stays where it should."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import ks_2samp, kstest
+
+from hash3d.cache import Hash3DConfig
+from hash3d.cache.grid import GridConfig, Key
+from hash3d.cameras import CameraSamplerConfig
+from hash3d.recipes.stage import returning_to
+from hash3d.recipes.view_order import DrawOrderConfig
+from hash3d.schedules import ramp
+from hash3d.systems import sds_gs, zero123_gs
+from hash3d.unet.hook import apply_hash3d
+from tests.tiny_models import DOWN, UP, tiny_unet, unet_inputs
+
+CELLS = GridConfig(elevation=20.0, azimuth=30.0, radius=0.25, timestep=100.0)
+RANGES = {"radius_range": (1.4, 2.1), "fov_y_range": (40.0, 70.0)}
+"""The radii lie in four cells, of which the first and the last reach beyond the range."""
+NAMES = ("elevation", "azimuth", "radius", "fov_y")
+
+
+def run(dwell, steps, batch_size=1, shared=True, open_cells=1, ranges=RANGES):
+    """Elevations, azimuths, radii, fields of view and timesteps [steps, B] of a run."""
+    config = DrawOrderConfig(dwell=dwell, open_cells=open_cells, cells=CELLS)
+    order = config.build(CameraSamplerConfig(batch_size=batch_size, **ranges).build())
+    generator = torch.Generator().manual_seed(0)
+    drawn = [order.next(16, 20, 980, generator, shared_timestep=shared) for _ in range(steps)]
+    return (
+        *(torch.stack([getattr(cameras, name) for cameras, _ in drawn]) for name in NAMES),
+        torch.stack([timesteps for _, timesteps in drawn]),
+    )
+
+
+def cells_of(elevation, azimuth, radius, timestep):
+    grid = CELLS.build()
+    rows = zip(elevation.tolist(), azimuth.tolist(), radius.tolist(), timestep.tolist(), strict=True)
+    return [grid.cell(Key(elevation=e, azimuth=a, radius=r, timestep=t)) for e, a, r, t in rows]
+
+
+def test_a_dwell_of_one_draws_each_view_anew():
+    """The first view of a cell is the sampler's, number for number."""
+    generator = torch.Generator().manual_seed(0)
+    sampler = CameraSamplerConfig(**RANGES).build()
+    *views, timesteps = run(1, 20)
+    for step in range(20):
+        assert timesteps[step].tolist() == torch.randint(20, 981, (1,), generator=generator).tolist()
+        cameras = sampler.sample(16, generator)
+        for name, values in zip(NAMES, views, strict=True):
+            assert torch.equal(getattr(cameras, name), values[step])
+
+
+@pytest.mark.parametrize("ranges", [RANGES, {}], ids=["ranges", "fixed"])
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("dwell", [2, 5])
+def test_every_dwell_stays_in_one_cell(dwell, batch_size, ranges):
+    elevation, azimuth, radius, fov_y, timesteps = run(dwell, 12 * dwell, batch_size, ranges=ranges)
+    assert len(radius.unique()) == len(fov_y.unique()) == (radius.numel() if ranges else 1), "one draw a view"
+    visited = set()
+    for view in range(batch_size):
+        cells = cells_of(elevation[:, view], azimuth[:, view], radius[:, view], timesteps[:, view])
+        for start in range(0, len(cells), dwell):
+            assert len(set(cells[start : start + dwell])) == 1
+        visited |= set(cells)
+        assert len(set(azimuth[:, view].tolist())) == 12 * dwell, "a camera repeats"
+    assert len(visited) > 8
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_open_cells_are_visited_in_turn_and_left_one_at_a_time(batch_size):
+    """Each of 3 cells gets 6 visits, 3 steps apart; first stays are shorter, so one opens every 4 to 7."""
+    dwell, open_cells = 6, 3
+    elevation, azimuth, radius, _, timesteps = run(dwell, 20 * dwell * open_cells, batch_size, open_cells=open_cells)
+    opened = []
+    for turn in range(open_cells):
+        first = dwell * (turn + 1) // open_cells
+        views = zip(*(values[turn::open_cells] for values in (elevation, azimuth, radius, timesteps)), strict=True)
+        cells = [tuple(cells_of(*view)) for view in views]
+        starts = [0, *range(first, len(cells), dwell)]
+        assert all(len(set(cells[a:b])) == 1 for a, b in itertools.pairwise(starts))
+        opened += [turn + open_cells * start for start in starts if start >= first]
+    assert set(np.diff(sorted(opened))) == {4, 7}
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("open_cells", [1, 4])
+def test_the_marginals_are_the_samplers(batch_size, shared, open_cells):
+    """Kolmogorov-Smirnov on each marginal, of every fourth step of stays of four: from a cell each."""
+    dwell = 4
+    drawn = run(dwell, 700 * dwell, batch_size, shared=shared, open_cells=open_cells)
+    places = slice(dwell - 1, None, dwell) if open_cells == 1 else slice(None)
+    elevation, azimuth, radius, fov_y, timesteps = (values[places] for values in drawn)
+    if open_cells > 1:  # Every step of one of the four turns, each fourth of its visits.
+        elevation, azimuth, radius, fov_y, timesteps = (
+            torch.cat([values[turn::open_cells][::dwell] for turn in range(open_cells)])
+            for values in (elevation, azimuth, radius, fov_y, timesteps)
+        )
+    sampler = CameraSamplerConfig(batch_size=batch_size).build()
+    expected_elevation, expected_azimuth = sampler.angles(20_000, torch.Generator().manual_seed(5))
+    for view in range(batch_size):
+        assert ks_2samp(elevation[:, view], expected_elevation[:, view]).pvalue > 1e-3
+        assert ks_2samp(azimuth[:, view], expected_azimuth[:, view]).pvalue > 1e-3
+        assert kstest(radius[:, view], "uniform", (1.4, 0.7)).pvalue > 1e-3
+        assert kstest(fov_y[:, view], "uniform", (40, 30)).pvalue > 1e-3
+        assert kstest((timesteps[:, view] - 20 + 0.5) / 961, "uniform").pvalue > 1e-3
+
+
+def test_inside_a_stay_the_field_of_view_is_free_and_the_radius_fills_its_cell():
+    """The field of view forgets the first view's; the place of a radius in its cell's part of the range does too."""
+    _, _, radius, fov_y, _ = run(2, 2000)
+    low = (radius / 0.25).floor() * 0.25
+    low, high = low.clamp(min=1.4), (low + 0.25).clamp(max=2.1)
+    for values in (fov_y, (radius - low) / (high - low)):
+        first, second = values[0::2, 0], values[1::2, 0]
+        assert abs(np.corrcoef(first, second)[0, 1]) < 0.126, "4 / sqrt(1000)"
+
+
+@pytest.mark.parametrize("reach", [(0.7, 0.7), (1.5, 1.5), (1.7, 1.7), (1.4, 1.4 + 1e-7), (1.7 - 1e-7, 1.7 + 1e-7)])
+@pytest.mark.parametrize("size", [0.1, 0.05])
+def test_radii_that_float32_rounds_over_a_border_find_their_cell(reach, size):
+    """In float32 0.7 lies below 7 cells of 0.1, and 1.7 above 17: the radius counts that the camera has."""
+    cells = GridConfig(elevation=20.0, azimuth=30.0, radius=size)
+    order = DrawOrderConfig(dwell=4, cells=cells).build(CameraSamplerConfig(batch_size=2, radius_range=reach).build())
+    generator = torch.Generator().manual_seed(0)
+    radii = torch.stack([order.next(16, 20, 980, generator)[0].radius for _ in range(200)]).double()
+    visited = (radii / size).floor().reshape(50, 4, 2)
+    assert torch.equal(visited, visited[:, :1].expand_as(visited))
+    assert torch.all((radii - sum(reach) / 2).abs() < 2.5e-7), "half the range and a rounding"
+
+
+def test_annealed_timesteps_stay_in_the_range_of_their_step_and_fill_it():
+    """Each timestep as a share of its own step's range is uniform."""
+    top, steps = ramp((0, 0.98), (4000, 0.5)), 4000
+    order = DrawOrderConfig(dwell=4, cells=CELLS).build(CameraSamplerConfig().build())
+    generator = torch.Generator().manual_seed(0)
+    shares = []
+    for step in range(steps):
+        high = int(1000 * top(step))
+        _, timesteps = order.next(16, 20, high, generator)
+        assert 20 <= int(timesteps) <= high
+        shares.append((int(timesteps) - 20 + 0.5) / (high - 19))
+    assert kstest(shares[3::4], "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("stage", [sds_gs.supplement(), zero123_gs.released()], ids=["sds_gs", "zero123_gs"])
+def test_the_views_of_a_batch_hit_together_but_for_chance_finds(stage):
+    """Through the default cache at full scale. A batch that returns to its cells hits as a whole, unless a view's first
+    visit had found an entry of an earlier stay, which has then grown too old (at most 1 return in 20)."""
+    returns, opened = hits_by_visit(stage, Hash3DConfig())
+    assert sum(hits == 4 for hits in returns) > 0.95 * len(returns)
+    assert sum(hits == 0 for hits in opened) > 0.4 * len(opened)
+    returns, opened = hits_by_visit(stage, Hash3DConfig(whole_batch=True))
+    assert set(returns) | set(opened) == {0, 4}, "and then nothing is mixed"
+
+
+def hits_by_visit(stage, config, steps=160):
+    """Views that hit at each step that returns to its cells, and at each that opens new ones."""
+    stage, unet, grid = returning_to(stage, config), small_unet(), config.grid.build()
+    cache, inputs = apply_hash3d(unet, config), unet_inputs(unet, views=4, branches=1)
+    order, generator = stage.draws.build(stage.cameras.build()), torch.Generator().manual_seed(0)
+    returns, opened, seen = [], [], set()
+    for step in range(steps):
+        low, high = stage.guidance.timestep_range(step, 1000)
+        cameras, timesteps = order.next(8, low, high, generator, shared_timestep=stage.guidance.shared_timestep)
+        places = {name: getattr(cameras, name).tolist() for name in NAMES[:3]} | {"timestep": timesteps.tolist()}
+        before = cache.statistics.shallow
+        with torch.no_grad(), cache.view(**places):
+            unet(**inputs)
+        views = zip(*places.values(), strict=True)
+        cells = tuple(grid.cell(Key(**dict(zip(places, view, strict=True)))) for view in views)
+        (returns if cells in seen else opened).append(cache.statistics.shallow - before)
+        seen.add(cells)
+    return returns, opened
+
+
+def small_unet():
+    """One that costs next to nothing."""
+    blocks = {"down_block_types": DOWN[3:] * 2, "up_block_types": UP[:1] * 2, "block_out_channels": (4, 4)}
+    return tiny_unet(sample_size=4, layers_per_block=1, mid_block_type=None, **blocks)
+
+
+def test_a_dwell_ends_when_the_range_leaves_its_cell():
+    order = DrawOrderConfig(dwell=100, cells=CELLS).build(CameraSamplerConfig().build())
+    generator = torch.Generator().manual_seed(0)
+    assert int(order.next(16, 900, 980, generator)[1]) >= 900
+    assert int(order.next(16, 100, 180, generator)[1]) < 200
+
+
+def numbers(cameras, timesteps):
+    """All numbers of a batch, to compare."""
+    return *(tuple(getattr(cameras, name).tolist()) for name in NAMES), tuple(timesteps.tolist())
+
+
+def test_the_same_view_is_the_first_of_each_stay():
+    """The first visits are those of an order that repeats nothing; the cells' turns are the same."""
+    config = DrawOrderConfig(dwell=5, open_cells=2, cells=CELLS, same_view=True)
+    order = config.build(CameraSamplerConfig(batch_size=3, **RANGES).build())
+    generator = torch.Generator().manual_seed(0)
+    drawn = [order.next(16, 20, 980, generator, shared_timestep=False) for _ in range(100)]
+    seen = [numbers(*each) for each in drawn]
+    first = config.dwell * 1 // 2 + 1  # The first stay of the first of two turns: 5 / 2, rounded up.
+    assert set(seen[0 : 2 * first : 2]) == {seen[0]}
+    assert set(seen[1 : 2 * config.dwell : 2]) == {seen[1]}
+    assert seen[2 * first] != seen[0]
+    counts = [seen.count(view) for view in set(seen)]
+    assert sum(count == config.dwell for count in counts) >= len(counts) - 3, "5 visits each but at the two ends"
+    assert all(timesteps.dtype == torch.int64 for _, timesteps in drawn)
+
+
+@pytest.mark.parametrize("same_view", [False, True])
+def test_a_state_goes_on_inside_the_dwell(same_view):
+    config = DrawOrderConfig(dwell=6, open_cells=3, cells=CELLS, same_view=same_view)
+    sampler = CameraSamplerConfig(batch_size=2, **RANGES).build()
+    generator = torch.Generator().manual_seed(0)
+    order = config.build(sampler)
+    for _ in range(7):
+        order.next(16, 20, 980, generator)
+    copy, position = config.build(sampler), generator.get_state()
+    copy.load_state_dict(json.loads(json.dumps(order.state_dict())))
+    expected = [numbers(*order.next(16, 20, 980, generator)) for _ in range(30)]
+    generator.set_state(position)
+    assert [numbers(*copy.next(16, 20, 980, generator)) for _ in range(30)] == expected
+
+
+@pytest.mark.parametrize(("name", "value"), [("dwell", 0), ("open_cells", -1)])
+def test_no_dwell_below_one(name, value):
+    with pytest.raises(ValueError, match=f"at least 1 .*but got {value}"):
+        DrawOrderConfig(**{name: value})

@@ -1,0 +1,161 @@
+"""Scenes in training: which losses they have, what they see, and their state."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+
+from hash3d.cameras import Cameras
+from hash3d.recipes.loss_weights import LossWeights
+from hash3d.rendering.shading import ShadingConfig
+from hash3d.representations.background import WHITE_AND_BLACK, EnvironmentConfig, SolidBackgroundConfig
+from hash3d.scenes.build import build_scene
+from hash3d.scenes.model import build_model
+from hash3d.schedules import constant
+
+COMMON = {"guidance", "text_guidance", "color", "mask", "mask_entropy", "opaque", "opaque_entropy", "sparsity"} | {
+    "total_variation"
+}
+OWN = {
+    "zero123_gs": {"scale", "scale_sum", "opacity", "position", "shape_variation"},
+    "zero123_nerf": {"orientation", "normal_smoothness", "normal_smoothness_3d"},
+    "magic3d": {"normal_consistency"},
+    "dreamgaussian": {"normal_consistency"},
+}
+"""By a system whose last stage is of the kind: Gaussians, a field, and the two kinds of meshes."""
+OFF = {name: constant(0.0) for name in LossWeights().schedules()}
+CAMERAS = Cameras.orbit(elevation=10.0, azimuth=[0.0, 120.0], radius=1.5, fov_y=49.1, size=24)
+FAR = Cameras.orbit(elevation=10.0, azimuth=[0.0, 120.0], radius=4.0, fov_y=49.1, size=24)
+"""From where there is something around every scene."""
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+BUILT = {}
+"""Models as they start, by system: unwrapping a mesh takes its time."""
+
+
+def make_scene(recipe, generators=None, **changes):
+    """The scene of a recipe's last stage, as it starts, with other settings of the stage."""
+    if recipe.system not in BUILT:
+        first = build_model(recipe, 0, None, seeded())
+        BUILT[recipe.system] = build_model(recipe, 1, first, seeded(1)) if recipe.refinement else first
+    model = copy.deepcopy(BUILT[recipe.system])
+    stage = dataclasses.replace(recipe.stages[-1], **changes)
+    generators = generators or {"initialisation": seeded(2), "rendering": seeded(3)}
+    colors = torch.tensor(WHITE_AND_BLACK)
+    return build_scene(stage, model, device=torch.device("cpu"), generators=generators, colors=colors)
+
+
+def of_losses(*names):
+    return LossWeights(**{**OFF, **{name: constant(2.0) for name in names}})
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_scene_refuses_the_losses_of_others(tiny, name):
+    recipe = tiny(name)
+    assert make_scene(recipe, losses=of_losses(*COMMON, *OWN[name]))
+    for other in set(OFF) - COMMON - OWN[name]:
+        message = rf"^Expected losses that \w+ has, but got {other}\. Leave their weights at 0\.$"
+        with pytest.raises(ValueError, match=message):
+            make_scene(recipe, losses=of_losses("guidance", other))
+
+
+def test_every_loss_belongs_to_a_scene():
+    assert COMMON.union(*OWN.values()) == set(OFF)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_losses_with_weight_are_computed_and_no_others(tiny, name):
+    """Unweighted, finite, and in the reach of the parameters."""
+    own = {"opaque", "opaque_entropy", "sparsity", "total_variation"} | OWN[name]
+    recipe = tiny(name)
+    scene = make_scene(recipe, losses=of_losses(*own))
+    scene.before_step(0)
+    found = scene.losses(0, scene.draw_random(CAMERAS, 0), scene.draw_reference(CAMERAS[0], 0))
+    assert set(found) == own
+    assert all(torch.isfinite(loss) for loss in found.values())
+    torch.stack(list(found.values())).sum().backward()
+    assert any(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in scene.model.parameters())
+    one = make_scene(recipe, losses=of_losses("sparsity"))
+    one.before_step(0)
+    assert set(one.losses(0, one.draw_random(CAMERAS, 0), None)) == {"sparsity"}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_random_views_are_on_the_background_and_the_reference_on_white(tiny, name):
+    scene = make_scene(tiny(name), background=SolidBackgroundConfig(color="black"), shading=None)
+    scene.before_step(0)
+    for render, value in ((scene.draw_random(FAR, 0), 0.0), (scene.draw_reference(FAR[1], 0), 1.0)):
+        around = render.alpha[..., 0] == 0.0
+        assert 0.05 < around.float().mean() < 1.0
+        assert torch.equal(render.color[around], torch.full_like(render.color[around], value))
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_learned_background_learns_with_the_scene(tiny, name):
+    scene = make_scene(tiny(name), background=EnvironmentConfig(lr=0.01), shading=None)
+    assert [group["name"] for group in scene.optimizer.param_groups].count("background") == 1
+    assert all(group["betas"] == scene.stage.adam_betas for group in scene.optimizer.param_groups)
+    scene.before_step(0)
+    before = [weight.detach().clone() for weight in scene.background.parameters()]
+    scene.draw_random(CAMERAS, 0).color.square().mean().backward()
+    scene.optimizer.step()
+    assert all(not torch.equal(old, new) for old, new in zip(before, scene.background.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_light_falls_on_random_views_alone(tiny, name):
+    """Lit white grows darker where the light does not reach; the reference view keeps its colours."""
+    plain = make_scene(tiny(name), shading=None, background=SolidBackgroundConfig())
+    lit = make_scene(tiny(name), shading=ShadingConfig(albedo_until=0), background=SolidBackgroundConfig())
+    views = []
+    for scene in (plain, lit):
+        scene.generator.manual_seed(0)
+        scene.before_step(0)
+        views.append((scene.draw_reference(CAMERAS[1], 0).color, scene.draw_random(CAMERAS, 0).color))
+    assert torch.equal(views[0][0], views[1][0])
+    assert (views[0][1] - views[1][1]).abs().max() > 0.01
+
+
+def go_on(scene, steps):
+    """The loss of the last step, and how large the scene is then."""
+    for step in steps:
+        scene.before_step(step)
+        loss = scene.draw_random(CAMERAS, step).color.square().mean()
+        loss.backward()
+        scene.after_backward()
+        scene.optimizer.step()
+        scene.optimizer.zero_grad(set_to_none=True)
+        scene.after_step(step + 1)
+    return float(loss.detach()), scene.counts()
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_state_round_trip_shows_the_same_scene(tiny, name, tmp_path):
+    """With the densified number of Gaussians, the occupied cells, the learned background and Adam's averages."""
+    recipe = tiny(name)
+    changes = {"background": EnvironmentConfig(), "shading": None}
+    ours, theirs = ({"initialisation": seeded(2), "rendering": seeded(3)} for _ in range(2))
+    whole = make_scene(recipe, ours, **changes)
+    go_on(whole, range(3))
+    states = {name: generator.get_state() for name, generator in ours.items()}
+    torch.save({"scene": whole.state_dict(), "generators": states}, tmp_path / "state.pt")
+    expected = go_on(whole, range(3, 6))
+    resumed = make_scene(recipe, theirs, **changes)
+    loaded = torch.load(tmp_path / "state.pt", weights_only=True)
+    resumed.load_state_dict(loaded["scene"])
+    for name, generator in theirs.items():
+        generator.set_state(loaded["generators"][name])
+    assert go_on(resumed, range(3, 6)) == expected
+
+
+def test_counts_name_what_grows(tiny):
+    counts = {name: make_scene(tiny(name)).counts() for name in OWN}
+    assert counts["zero123_gs"] == {"gaussians": 40.0}
+    assert set(counts["zero123_nerf"]) == {"occupied"}
+    assert counts["magic3d"]["faces"] > 100
+    assert make_scene(tiny("zero123_nerf"), occupancy=None).counts() == {}
