@@ -43,7 +43,7 @@ def test_the_passes_of_a_unet_are_the_same(name, channels_last):
 
 def test_every_residual_block_and_picture_transformer_of_a_unet_is_chosen():
     unet = tiny_unet()
-    chosen = [type(module).__name__ for module, _, _ in layers.choose_stand_ins(unet)]
+    chosen = [type(module).__name__ for module, _, _ in layers.choose_patches(unet)]
     assert chosen.count("ResnetBlock2D") == 22  # Two for each of 11 levels' pairs, as Stable Diffusion has them.
     assert chosen.count("Transformer2DModel") == chosen.count("GEGLU") == 16
     assert chosen.count("LayerNorm") == 48
@@ -57,7 +57,7 @@ def test_an_encoder_and_its_gradient_are_the_same(wide, monkeypatch):
     expected = encoder(x)
     dy = torch.randn_like(expected)
     (slope,) = torch.autograd.grad(expected, x, dy)
-    assert any(isinstance(module, Attention) for module, _, _ in layers.choose_stand_ins(encoder)) == wide
+    assert any(isinstance(module, Attention) for module, _, _ in layers.choose_patches(encoder)) == wide
     with layers.fused_layers(encoder):
         moments = encoder(x)
         (gradient,) = torch.autograd.grad(moments, x, dy)
@@ -87,7 +87,7 @@ def test_fused_layers_hold_the_statistics_of_a_part_fixed():
 )
 def test_blocks_of_another_kind_keep_their_forward(settings):
     block = ResnetBlock2D(in_channels=8, temb_channels=8, groups=2, **settings).eval()
-    chosen = layers.choose_stand_ins(block)
+    chosen = layers.choose_patches(block)
     assert not any(module is block for module, _, _ in chosen)
     x, embedding = torch.randn(2, 8, 6, 6), torch.randn(2, 8)
     with torch.no_grad():
@@ -98,5 +98,5 @@ def test_blocks_of_another_kind_keep_their_forward(settings):
 
 def test_a_block_that_drops_numbers_in_training_keeps_its_forward():
     block = ResnetBlock2D(in_channels=8, temb_channels=8, groups=2, dropout=0.5)
-    assert not any(module is block for module, _, _ in layers.choose_stand_ins(block.train()))
-    assert any(module is block for module, _, _ in layers.choose_stand_ins(block.eval()))
+    assert not any(module is block for module, _, _ in layers.choose_patches(block.train()))
+    assert any(module is block for module, _, _ in layers.choose_patches(block.eval()))

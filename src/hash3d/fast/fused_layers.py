@@ -19,7 +19,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
-from hash3d.unet.patches import StandIn, replaced
+from hash3d.unet.patches import Patch, patched
 
 from .convolutions import biased, halved, halves
 from .elementwise import add_biased, gated, layer_norm, softmax
@@ -36,7 +36,7 @@ def fused_layers(model: nn.Module, *, fixed: nn.Module | None = None) -> Iterato
 
     In its part `fixed` no gradient flows through the means and variances of group normalisations.
     """
-    with replaced(choose_stand_ins(model, fixed=fixed)):
+    with patched(choose_patches(model, fixed=fixed)):
         yield
 
 
@@ -44,22 +44,22 @@ def fused_layers(model: nn.Module, *, fixed: nn.Module | None = None) -> Iterato
 def fixed_norms(model: nn.Module) -> Iterator[None]:
     """Let no gradient flow through means and variances of group normalisations, and change nothing else."""
     norms = [module for module in model.modules() if isinstance(module, nn.GroupNorm)]
-    with replaced([(norm, "forward", partial(normalised, norm, fixed=True)) for norm in norms]):
+    with patched([(norm, "forward", partial(normalised, norm, fixed=True)) for norm in norms]):
         yield
 
 
-def choose_stand_ins(model: nn.Module, *, fixed: nn.Module | None = None) -> list[StandIn]:
-    """What stands in for each layer that has a faster forward, and has not been given one already."""
+def choose_patches(model: nn.Module, *, fixed: nn.Module | None = None) -> list[Patch]:
+    """The patch of each layer that has a faster forward and no patch yet."""
     constant = set() if fixed is None else set(fixed.modules())
-    each = (_stand_in(module, module in constant) for module in model.modules())
-    chosen = [stand_in for stand_in in each if stand_in is not None]
+    each = (_choose_patch(module, module in constant) for module in model.modules())
+    chosen = [patch for patch in each if patch is not None]
     chosen += [
         (module, "get_attention_scores", partial(_shares, module)) for module in model.modules() if _is_wide(module)
     ]
     return [item for item in chosen if item[1] not in item[0].__dict__]
 
 
-def _stand_in(module: nn.Module, fixed: bool) -> StandIn | None:
+def _choose_patch(module: nn.Module, fixed: bool) -> Patch | None:
     """The faster forward of one layer, if it has one."""
     match module:
         case ResnetBlock2D() if _is_plain(module):

@@ -5,7 +5,7 @@ tensor entering U_{i+1}, which consumes skip s = l - 1 - i. On reuse only the do
 layers run (eq. 10). For Stable Diffusion and Zero123 l is 12; here it is counted in the module.
 
 No forward is copied. The U-Net's own forward runs in both passes; for the time of one shallow pass the layers that are
-not needed are replaced by stand-ins, so every detail of the caller's diffusers version stays as it is.
+not needed are patched, so every detail of the caller's diffusers version stays as it is.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
-from .patches import replaced
+from .patches import patched
 
 Forward = tuple[nn.Module, Callable[..., Any]]
 """A module, and what is called in place of its forward."""
@@ -50,8 +50,8 @@ class PartialUNet:
         self._skip_channels = int(down_layers[self.skip][1])
         block, index = up_layers[self.cut]
         self._entry: nn.Module = block.resnets[index]
-        chosen = self._choose_stand_ins(down_layers, block, index)
-        self._stand_ins = [(module, "forward", stand_in) for module, stand_in in chosen]
+        chosen = self._choose_patches(down_layers, block, index)
+        self._patches = [(module, "forward", patch) for module, patch in chosen]
 
     def full_pass(self, *args: Any, **kwargs: Any) -> tuple[Any, Tensor]:
         """The U-Net's output, and the feature [N, C, h, w] entering up layer `cut` + 1."""
@@ -92,7 +92,7 @@ class PartialUNet:
 
         handle = self._entry.register_forward_pre_hook(inject)
         try:
-            with replaced(self._stand_ins):
+            with patched(self._patches):
                 yield features
         finally:
             handle.remove()
@@ -101,22 +101,22 @@ class PartialUNet:
         """Channels of the feature in the tensor [feature, skip] that enters the up layer."""
         return concatenated.shape[1] - self._skip_channels
 
-    def _choose_stand_ins(
+    def _choose_patches(
         self, down_layers: list[tuple[nn.Module, int]], entry_block: nn.Module, entry_index: int
     ) -> list[Forward]:
-        """The modules that a shallow pass does without, each with what stands in for it."""
+        """The modules that a shallow pass does without, each with its patch."""
         kept = {id(module) for module, _ in down_layers[: self.skip + 1]}
-        stand_ins: list[Forward] = []
+        patches: list[Forward] = []
         for block in self.unet.down_blocks:
-            stand_ins += _down_block_stand_ins(block, kept)
+            patches += _down_block_patches(block, kept)
         if self.unet.mid_block is not None:
-            stand_ins.append((self.unet.mid_block, _first_argument))
+            patches.append((self.unet.mid_block, _first_argument))
         for block in self.unet.up_blocks:
             if block is entry_block:
-                stand_ins += _layer_stand_ins(block, range(entry_index))
+                patches += _layer_patches(block, range(entry_index))
                 break
-            stand_ins.append((block, _first_argument))
-        return stand_ins
+            patches.append((block, _first_argument))
+        return patches
 
 
 def _down_layers(unet: Any) -> list[tuple[nn.Module, int]]:
@@ -128,26 +128,26 @@ def _down_layers(unet: Any) -> list[tuple[nn.Module, int]]:
     return layers
 
 
-def _down_block_stand_ins(block: Any, kept: set[int]) -> list[Forward]:
+def _down_block_patches(block: Any, kept: set[int]) -> list[Forward]:
     """A block without any needed layer is passed over whole; in the others, the layers behind the cut are."""
     modules = [*block.resnets, *(block.downsamplers or ())]
     if not any(id(module) in kept for module in modules):
         return [(block, _skipped_down_block(len(modules)))]
-    stand_ins = _layer_stand_ins(block, [n for n, resnet in enumerate(block.resnets) if id(resnet) not in kept])
-    return stand_ins + [(module, _first_argument) for module in block.downsamplers or () if id(module) not in kept]
+    patches = _layer_patches(block, [n for n, resnet in enumerate(block.resnets) if id(resnet) not in kept])
+    return patches + [(module, _first_argument) for module in block.downsamplers or () if id(module) not in kept]
 
 
-def _layer_stand_ins(block: Any, indices: Any) -> list[Forward]:
-    """Stand-ins for the resnets `indices` of a block and the attentions behind them."""
+def _layer_patches(block: Any, indices: Any) -> list[Forward]:
+    """Patches for the resnets `indices` of a block and the attentions behind them."""
     attentions = getattr(block, "attentions", None)
-    stand_ins: list[Forward] = []
+    patches: list[Forward] = []
     for index in indices:
-        stand_ins.append((block.resnets[index], _first_argument))
+        patches.append((block.resnets[index], _first_argument))
         if attentions is not None:
             attention = attentions[index]
             in_tuple = isinstance(attention, Transformer2DModel)
-            stand_ins.append((attention, _first_argument_in_tuple if in_tuple else _first_argument))
-    return stand_ins
+            patches.append((attention, _first_argument_in_tuple if in_tuple else _first_argument))
+    return patches
 
 
 def _first_argument(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -159,7 +159,7 @@ def _first_argument_in_tuple(hidden_states: Tensor, *_: Any, **__: Any) -> tuple
 
 
 def _skipped_down_block(num_layers: int) -> Callable[..., Any]:
-    def stand_in(hidden_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def patch(hidden_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
         return hidden_states, (hidden_states,) * num_layers
 
-    return stand_in
+    return patch

@@ -1,4 +1,4 @@
-"""Other functions for some modules of a model, for a while: how a model runs differently without being changed."""
+"""Patch methods of a model's modules for a while, and restore them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -6,16 +6,16 @@ from typing import Any
 
 from torch import nn
 
-StandIn = tuple[nn.Module, str, Callable[..., Any]]
-"""A module, the name of one of its methods, and what is called in place of it."""
+Patch = tuple[nn.Module, str, Callable[..., Any]]
+"""A module, the name of one of its methods, and the function to call instead."""
 
 
 @contextmanager
-def replaced(stand_ins: Sequence[StandIn]) -> Iterator[None]:
-    """Replace the methods for a while. Afterwards each module's own attributes are what they were."""
-    before = [(module, name, module.__dict__.get(name)) for module, name, _ in stand_ins]
-    for module, name, stand_in in stand_ins:
-        module.__dict__[name] = stand_in
+def patched(patches: Sequence[Patch]) -> Iterator[None]:
+    """Patch the methods while the block is open. Afterwards each module's own attributes are what they were."""
+    before = [(module, name, module.__dict__.get(name)) for module, name, _ in patches]
+    for module, name, patch in patches:
+        module.__dict__[name] = patch
     try:
         yield
     finally:
