@@ -1,16 +1,21 @@
+"""Densification: what one round adds and removes, and Adam's moments."""
+
 import math
 
 import pytest
 import torch
 
+from hash3d.cameras import Cameras
+from hash3d.export.points import read_ply, write_ply
+from hash3d.rendering.splat import SplatRendererConfig, render_gaussians, screen_probe
 from hash3d.representations.densify import (
     DensifyConfig,
     ScreenGradients,
     clone,
-    largest,
     prune,
-    reset_opacities,
     rotate,
+    select_largest,
+    select_useless,
     split,
 )
 from hash3d.representations.gaussians import PARAMETER_NAMES, Gaussians, GaussiansConfig
@@ -96,17 +101,6 @@ def test_training_goes_on_with_the_new_rows_while_an_old_graph_is_alive(trained)
     assert (gaussians.means != before).any(dim=-1).all()
 
 
-def test_a_reset_cuts_opacities_and_forgets_their_moments(trained):
-    gaussians, optimizer = trained
-    gaussians.opacity_logits.data[0] = -9.0
-    reset_opacities(gaussians, optimizer, 0.01)
-    opacities = gaussians.gaussians().opacities
-    assert opacities[0].item() == pytest.approx(1 / (1 + math.exp(9.0)))
-    torch.testing.assert_close(opacities[1:], torch.full((5,), 0.01))
-    assert not moments(gaussians, optimizer, "opacity_logits").any()
-    assert moments(gaussians, optimizer, "means").any()
-
-
 def test_mean_gradients_are_in_half_images_over_the_views_that_saw_them():
     gradients = ScreenGradients(3)
     gradients.add(torch.tensor([[[3.0, 0.0], [0.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]]), (8, 4))
@@ -116,9 +110,9 @@ def test_mean_gradients_are_in_half_images_over_the_views_that_saw_them():
 
 def test_the_largest_gradients_come_first_when_room_is_short():
     values = torch.tensor([0.5, 3.0, 2.0, 0.1])
-    assert largest(values, 0.4, 2).tolist() == [False, True, True, False]
-    assert largest(values, 0.4, 9).tolist() == [True, True, True, False]
-    assert not largest(values, 0.4, 0).any()
+    assert select_largest(values, 0.4, 2).tolist() == [False, True, True, False]
+    assert select_largest(values, 0.4, 9).tolist() == [True, True, True, False]
+    assert not select_largest(values, 0.4, 0).any()
 
 
 def round_of(seed: int, **config: float) -> tuple[Gaussians, object]:
@@ -143,10 +137,56 @@ def test_a_round_is_a_function_of_its_seed():
     assert not torch.equal(first.means, other.means)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("opacity_logits", -9.0), ("log_scales", math.log(0.5))]
+    + [(name, value) for name in PARAMETER_NAMES for value in (math.nan, math.inf)],
+)
+def test_a_faint_a_large_and_a_not_finite_gaussian_are_useless(name, value):
+    gaussians = GaussiansConfig(num_points=4).build(seeded())
+    gaussians.log_scales.data.fill_(math.log(0.1))
+    config = DensifyConfig(prune_opacity=0.01, prune_scale=0.4)
+    assert not select_useless(gaussians, config).any()
+    getattr(gaussians, name).data[2].view(-1)[-1] = value  # One number of a row is enough.
+    assert select_useless(gaussians, config).tolist() == [False, False, True, False]
+
+
+def test_without_a_limit_no_finite_gaussian_is_too_large():
+    gaussians = GaussiansConfig(num_points=2).build(seeded())
+    gaussians.log_scales.data = torch.tensor([[1e6] * 3, [0.5, 0.1, 0.1]]).log()
+    assert not select_useless(gaussians, DensifyConfig(prune_scale=None)).any()
+    assert select_useless(gaussians, DensifyConfig(prune_scale=0.6)).tolist() == [True, False]
+
+
+def test_pruning_all_gaussians_warns_and_the_empty_scene_still_works(tmp_path):
+    """It renders the background, trains, is written and read, and loads from a checkpoint; nothing is pruned twice."""
+    gaussians = GaussiansConfig(num_points=50).build(seeded())
+    optimizer = gaussians.build_optimizer()
+    gaussians.opacity_logits.data.fill_(-9.0)
+    densifier = DensifyConfig(every=1, start=0).build(50, seeded())
+    with pytest.warns(UserWarning, match="pruned all 50 Gaussians: each was fainter than prune_opacity 0.01,"):
+        assert densifier.after_step(1, gaussians, optimizer).pruned == 50
+    cameras = Cameras.orbit(elevation=0, azimuth=[0, 90], radius=2.0, fov_y=40.0, size=8)
+    background = torch.rand(2, 3, generator=seeded(), requires_grad=True)
+    for backend in ("numba", "torch"):
+        probe = screen_probe(gaussians, cameras)
+        config = SplatRendererConfig(backend=backend)
+        render = render_gaussians(gaussians, cameras, background, means2d_probe=probe, config=config)
+        torch.testing.assert_close(render.color, background[:, None, None].expand(2, 8, 8, 3))
+        assert not render.alpha.any()
+        render.color.sum().backward()
+        densifier.add(probe.grad, (8, 8))
+    optimizer.step()
+    assert densifier.after_step(2, gaussians, optimizer).pruned == 0
+    assert all(len(values) == 0 for values in read_ply(write_ply(tmp_path / "none.ply", gaussians)).values())
+    resumed = GaussiansConfig(num_points=3).build(seeded())
+    resumed.load_state_dict(gaussians.state_dict())
+    assert len(resumed) == 0
+
+
 def test_rounds_happen_on_their_steps_only():
-    config = DensifyConfig(every=100, start=200, stop=500, reset_every=300)
+    config = DensifyConfig(every=100, start=200, stop=500)
     assert [step for step in range(0, 1000, 50) if config.is_due(step)] == [200, 300, 400, 500]
-    assert [step for step in range(0, 1000, 50) if config.is_reset_due(step)] == [300]
 
 
 def test_a_stored_densifier_goes_on_where_it_was():
@@ -156,6 +196,18 @@ def test_a_stored_densifier_goes_on_where_it_was():
     resumed.load_state_dict(densifier.state_dict())
     assert torch.equal(resumed.gradients.mean(), densifier.gradients.mean())
     assert torch.equal(torch.rand(3, generator=resumed.generator), torch.rand(3, generator=densifier.generator))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"every": 0}, "Expected rounds of densification at least 1 step apart, but got every=0"),
+        ({"prune_opacity": 1.0}, r"Expected prune_opacity in \[0, 1\), but got 1\.0"),
+    ],
+)
+def test_impossible_configurations_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        DensifyConfig(**settings)
 
 
 def test_vectors_turn_as_their_quaternion_says():

@@ -44,7 +44,7 @@ def write_ply(path: Path, gaussians: Gaussians, layout: PlyLayout = "inria") -> 
     names = LAYOUTS[layout]
     columns = {name: np.zeros(len(gaussians), dtype="<f4") for name in names}
     for parameter in PARAMETER_NAMES:
-        values = getattr(gaussians, parameter).detach().cpu().numpy().reshape(len(gaussians), -1)
+        values = getattr(gaussians, parameter).detach().cpu().numpy().reshape(len(gaussians), len(_COLUMNS[parameter]))
         columns |= dict(zip(_COLUMNS[parameter], values.astype("<f4").T, strict=True))
     table = np.stack([columns[name] for name in names], axis=-1)
     table = table[np.isfinite(table).all(axis=-1)]

@@ -1,10 +1,11 @@
-"""Adding Gaussians where the picture asks for them and removing the useless ones, the optimizer's state included.
+"""Clone, split and prune Gaussians, the optimizer's state included.
 
 Kerbl et al. (2023), section 5 "Optimization with adaptive density control". Every edit goes through `replace_rows`:
 rows that stay keep their Adam moments, rows that are new start with zero moments.
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,35 +41,27 @@ class DensifyConfig:
     """Gaussians below this opacity are removed."""
     prune_scale: float | None = 0.4
     """Gaussians whose longest axis exceeds this (scene units) are removed; None removes none."""
-    reset_every: int | None = None
-    """Steps between two resets of the opacities; None, as in all image-to-3D recipes, never resets."""
-    reset_opacity: float = 0.01
-    """Opacities above this are set to it at a reset."""
     max_points: int | None = None
     """Most Gaussians; None takes the Gaussians' own limit. Those with the largest gradients are added first."""
 
     def __post_init__(self) -> None:
-        if self.every < 1 or (self.reset_every is not None and self.reset_every < 1):
-            raise ValueError("Expected densification and opacity resets at least 1 step apart.")
-        if not 0.0 <= self.prune_opacity < 1.0 or not 0.0 < self.reset_opacity < 1.0:
-            raise ValueError("Expected prune_opacity and reset_opacity between 0 and 1.")
+        if self.every < 1:
+            raise ValueError(f"Expected rounds of densification at least 1 step apart, but got every={self.every}.")
+        if not 0.0 <= self.prune_opacity < 1.0:
+            raise ValueError(f"Expected prune_opacity in [0, 1), but got {self.prune_opacity}.")
 
     def is_due(self, step: int) -> bool:
         """Whether a round happens after `step`."""
         return self.start <= step <= self.stop and step % self.every == 0
 
-    def is_reset_due(self, step: int) -> bool:
-        """Whether the opacities are reset after `step`."""
-        return self.reset_every is not None and 0 < step <= self.stop and step % self.reset_every == 0
-
     def build(self, count: int, generator: torch.Generator) -> "Densifier":
-        """The rules at work on `count` Gaussians; the positions of split ones come from `generator` (on the CPU)."""
+        """Build the densifier of `count` Gaussians; split ones draw positions from `generator` (on the CPU)."""
         return Densifier(self, count, generator)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DensifyReport:
-    """What one round did: numbers of Gaussians."""
+    """Numbers of Gaussians that one round cloned, split and pruned."""
 
     cloned: int
     split: int
@@ -86,7 +79,7 @@ class ScreenGradients:
     def add(self, gradient: Float[Tensor, "B N 2"], size: tuple[int, int]) -> None:
         """Add B views of `size` (width, height); `gradient` is that of the centres, in 1/pixels.
 
-        It is turned to units of half an image, as the original's thresholds are. A Gaussian counts as seen in a view
+        It is converted to units of half an image, as the original's thresholds are. A Gaussian counts as seen in a view
         if its gradient there is not zero.
         """
         half_image = to_device(torch.tensor([0.5 * size[0], 0.5 * size[1]]), gradient)
@@ -95,12 +88,12 @@ class ScreenGradients:
         self.views = to_device(self.views, lengths) + (lengths > 0).sum(dim=0)
 
     def mean(self) -> Float[Tensor, " N"]:
-        """Mean length a view; 0 for Gaussians that were never seen."""
+        """Return the mean length a view; 0 for Gaussians that were never seen."""
         return self.total / self.views.clamp(min=1)
 
 
 class Densifier:
-    """`DensifyConfig` at work: gather gradients at each step, then call `after_step`."""
+    """Accumulates gradients at each step (`add`), and changes the Gaussians in `after_step`."""
 
     def __init__(self, config: DensifyConfig, count: int, generator: torch.Generator) -> None:
         self.config = config
@@ -108,31 +101,38 @@ class Densifier:
         self.gradients = ScreenGradients(count)
 
     def add(self, gradient: Float[Tensor, "B N 2"], size: tuple[int, int]) -> None:
-        """Take note of the gradient of `hash3d.rendering.splat.screen_probe` after one backward pass."""
+        """Accumulate the gradient of `hash3d.rendering.splat.screen_probe` after one backward pass."""
         self.gradients.add(gradient, size)
 
     def after_step(self, step: int, gaussians: Gaussians, optimizer: torch.optim.Optimizer) -> DensifyReport | None:
-        """Clone, split and prune, or reset the opacities, if `step` is due. Returns None if no round happened."""
-        report = self.densify(gaussians, optimizer) if self.config.is_due(step) else None
-        if self.config.is_reset_due(step):
-            reset_opacities(gaussians, optimizer, self.config.reset_opacity)
-        return report
+        """Clone, split and prune if `step` is due. Returns None if no round happened."""
+        return self.densify(gaussians, optimizer) if self.config.is_due(step) else None
 
     def densify(self, gaussians: Gaussians, optimizer: torch.optim.Optimizer) -> DensifyReport:
-        """One round: clone small and split large Gaussians with large gradients, then prune; gradients start anew."""
+        """Clone small and split large Gaussians with large gradients, then prune; gradients start again from 0.
+
+        Warns if it prunes all Gaussians.
+        """
         config, before = self.config, len(gaussians)
         limit = gaussians.config.max_points if config.max_points is None else config.max_points
-        wanted = largest(self.gradients.mean(), config.grad_threshold, max(limit - before, 0))
+        wanted = select_largest(self.gradients.mean(), config.grad_threshold, max(limit - before, 0))
         large = gaussians.log_scales.detach().exp().amax(dim=-1) > config.split_scale
         num_cloned = clone(gaussians, optimizer, wanted & ~large)
         padding = large.new_zeros(num_cloned)
         num_split = split(gaussians, optimizer, torch.cat([wanted & large, padding]), self.generator)
-        num_pruned = prune(gaussians, optimizer, useless(gaussians, config))
+        num_pruned = prune(gaussians, optimizer, select_useless(gaussians, config))
+        if num_pruned and not len(gaussians):
+            warnings.warn(
+                f"Densification pruned all {num_pruned} Gaussians: each was fainter than prune_opacity "
+                f"{config.prune_opacity}, larger than prune_scale {config.prune_scale}, or not finite. The scene is "
+                f"empty from here on: the run has diverged. Lower its learning rates or the guidance, or prune less.",
+                stacklevel=2,
+            )
         self.gradients = ScreenGradients(len(gaussians))
         return DensifyReport(cloned=num_cloned, split=num_split, pruned=num_pruned)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed run needs: gathered gradients and the generator."""
+        """Return what a resumed run needs: accumulated gradients and the generator."""
         return {
             "total": self.gradients.total.clone(),
             "views": self.gradients.views.clone(),
@@ -145,18 +145,19 @@ class Densifier:
         self.generator.set_state(state["generator"].cpu())
 
 
-def largest(values: Float[Tensor, " N"], threshold: float, most: int) -> Bool[Tensor, " N"]:
-    """Which values are at least `threshold`, and among the `most` largest."""
+def select_largest(values: Float[Tensor, " N"], threshold: float, most: int) -> Bool[Tensor, " N"]:
+    """Select the values that are at least `threshold`, and among the `most` largest."""
     chosen = torch.zeros_like(values, dtype=torch.bool)
     chosen[values.argsort(descending=True, stable=True)[:most]] = True
     return chosen & (values >= threshold)
 
 
-def useless(gaussians: Gaussians, config: DensifyConfig) -> Bool[Tensor, " N"]:
-    """Which Gaussians are too faint, too large or not finite."""
+def select_useless(gaussians: Gaussians, config: DensifyConfig) -> Bool[Tensor, " N"]:
+    """Select the Gaussians that are too faint, too large or not finite."""
     opacities = gaussians.opacity_logits.detach().sigmoid()
     scales = gaussians.log_scales.detach().exp().amax(dim=-1)
-    finite = torch.isfinite(gaussians.means.detach()).all(dim=-1) & torch.isfinite(scales)
+    columns = [getattr(gaussians, name).detach() for name in PARAMETER_NAMES]
+    finite = torch.cat([each if each.ndim == 2 else each[:, None] for each in columns], dim=1).isfinite().all(dim=-1)
     too_large = scales > (math.inf if config.prune_scale is None else config.prune_scale)
     return (opacities < config.prune_opacity) | too_large | ~finite
 
@@ -191,22 +192,13 @@ def prune(gaussians: Gaussians, optimizer: torch.optim.Optimizer, chosen: Bool[T
     return int(chosen.sum())
 
 
-def reset_opacities(gaussians: Gaussians, optimizer: torch.optim.Optimizer, highest: float) -> None:
-    """Cut all opacities to `highest` and forget their Adam moments."""
-    logits = gaussians.opacity_logits
-    logits.data = logits.data.clamp(max=math.log(highest / (1.0 - highest)))
-    for key, value in optimizer.state.get(logits, {}).items():
-        if isinstance(value, Tensor) and value.shape == logits.shape:
-            optimizer.state[logits][key] = torch.zeros_like(value)
-
-
 def rotate(quats: Float[Tensor, "N 4"], vectors: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-    """Vectors turned by quaternions (w, x, y, z): v + 2 w (u x v) + 2 u x (u x v)."""
+    """Rotate vectors by quaternions (w, x, y, z): v + 2 w (u x v) + 2 u x (u x v)."""
     quats = torch.nn.functional.normalize(quats, dim=-1)
     axis = quats[:, 1:]
     crossed: Tensor = torch.linalg.cross(axis, vectors)
-    turned: Tensor = vectors + 2.0 * (quats[:, :1] * crossed + torch.linalg.cross(axis, crossed))
-    return turned
+    rotated: Tensor = vectors + 2.0 * (quats[:, :1] * crossed + torch.linalg.cross(axis, crossed))
+    return rotated
 
 
 def replace_rows(
@@ -223,14 +215,14 @@ def replace_rows(
         new = nn.Parameter(torch.cat([rows, added[name]]) if added else rows)
         state: dict[str, Any] = optimizer.state.pop(old, {})
         if state:
-            optimizer.state[new] = {key: _follow(value, old, new, kept) for key, value in state.items()}
+            optimizer.state[new] = {key: _select_rows(value, old, new, kept) for key, value in state.items()}
         for group in optimizer.param_groups:
             group["params"] = [new if parameter is old else parameter for parameter in group["params"]]
         setattr(gaussians, name, new)
 
 
-def _follow(value: Any, old: nn.Parameter, new: nn.Parameter, kept: Int[Tensor, " K"]) -> Any:
-    """A value of Adam's state for the new rows: moments are per row, anything else (the step) stays."""
+def _select_rows(value: Any, old: nn.Parameter, new: nn.Parameter, kept: Int[Tensor, " K"]) -> Any:
+    """Select the rows of Adam's moments; anything else in its state (the step) stays."""
     if not isinstance(value, Tensor) or value.shape != old.shape:
         return value
     moments = torch.zeros_like(new, requires_grad=False)

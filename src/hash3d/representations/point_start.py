@@ -1,9 +1,11 @@
-"""Where Gaussians can start other than in a ball: the points of a file, and GaussianDreamer's growth of them.
+"""Start Gaussians from the points of a file, with GaussianDreamer's growth of points.
 
-`Gaussians(config, start.points, start.colors)` makes Gaussians of a start. Points are in the world of `hash3d.cameras`
-(right-handed, +y up, front +z, as in glTF), colours are sRGB.
+`Gaussians(config, start.points, start.colors)` builds the Gaussians. Points are in the world of `hash3d.cameras`
+(right-handed, +y up, front +z, as in glTF), colours are sRGB. Positions stay in float64 until they are centred, so a
+file in map coordinates keeps its shape.
 """
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +22,8 @@ Up = Literal["y", "z"]
 
 GREY = 0.5
 """RGB of points without a colour."""
+COARSEST_STEP = 1e-3
+"""Warn where the file's numbers are farther apart than this share of the shape's size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,27 +31,35 @@ class PointStart:
     """N coloured points."""
 
     points: Float[Tensor, "N 3"]
-    """In scene units."""
+    """Positions, float64 in a file's units or float32 in scene units."""
     colors: Float[Tensor, "N 3"]
     """RGB in [0, 1]."""
 
     def __len__(self) -> int:
         return len(self.points)
 
-    def fitted(self, radius: float) -> "PointStart":
-        """The middle of the points' bounding box moved to the origin, and the farthest point to `radius`."""
-        centered = self.points - 0.5 * (self.points.amin(dim=0) + self.points.amax(dim=0))
-        size = centered.norm(dim=-1).max()
-        if not bool(size > 0.0):
-            raise ValueError(f"Expected points that differ, but all {len(self)} are the same. Pass another file.")
-        return PointStart(points=centered * (radius / size), colors=self.colors)
+    def fit(self, radius: float) -> "PointStart":
+        """Centre the points' bounding box, scale the farthest point to `radius`, and round to float32.
 
-    def scaled(self, factor: float) -> "PointStart":
-        """Every position times `factor`."""
+        Raises:
+            ValueError: all points are the same.
+        """
+        points = self.points.double()
+        centred = points - (0.5 * points.amin(dim=0) + 0.5 * points.amax(dim=0))
+        extent = centred.abs().max()
+        if not bool(extent > 0.0):
+            raise ValueError(
+                f"Expected points that differ, but all {len(self)} lie at {points[0].tolist()}. Pass another file."
+            )
+        unit = centred / extent  # The norm's squares neither overflow nor vanish, whatever the file's units.
+        return PointStart(points=(unit * (radius / unit.norm(dim=-1).max())).float(), colors=self.colors)
+
+    def scale(self, factor: float) -> "PointStart":
+        """Multiply the positions by `factor`."""
         return PointStart(points=self.points * factor, colors=self.colors)
 
-    def chosen(self, count: int, generator: torch.Generator) -> "PointStart":
-        """`count` of the points, drawn without replacement; all of them if there are no more."""
+    def subsample(self, count: int, generator: torch.Generator) -> "PointStart":
+        """Draw `count` of the points without replacement; all of them if there are no more."""
         rows = torch.randperm(len(self), generator=generator)[:count] if count < len(self) else slice(None)
         return PointStart(points=self.points[rows], colors=self.colors[rows])
 
@@ -68,7 +80,7 @@ class GrowthConfig:
 
 
 def grow_points(start: PointStart, config: GrowthConfig, generator: torch.Generator) -> PointStart:
-    """The points that grow around `start`, then those of `start`; every number comes from `generator` (on the CPU).
+    """Add points around those of `start`, which come last; every number comes from `generator` (on the CPU).
 
     Colours are cut at 1, where GaussianDreamer lets them pass.
     """
@@ -108,35 +120,36 @@ class PointStartConfig:
     def build(self, generator: torch.Generator) -> PointStart:
         """The start of this configuration; every number comes from `generator` (on the CPU)."""
         if self.file.suffix.lower() == ".ply" and not _has_faces(_read(self.file)):
-            start = read_point_cloud(self.file, self.up).chosen(self.num_points, generator)
+            start = read_point_cloud(self.file, self.up).subsample(self.num_points, generator)
         else:
             start = sample_mesh(self.file, self.num_points, generator, self.up)
-        start = start.fitted(1.0)
+        start = start.fit(1.0)
         if self.growth is not None:
             start = grow_points(start, self.growth, generator)
-        return start.scaled(self.radius)
+        return start.scale(self.radius)
 
 
 def read_point_cloud(file: Path, up: Up = "y") -> PointStart:
-    """The vertices of a PLY file and their colours: red, green, blue, those of Gaussians (f_dc), or else grey.
+    """Read the vertices of a PLY file, in float64, and their colours: RGB, those of Gaussians (f_dc), or else grey.
 
     Raises:
-        ValueError: the file does not read, or holds no finite points.
+        ValueError: the file does not read, or holds no points, or some that are not finite.
     """
     geometry = _read(file)
     clouds = list(geometry.geometry.values())
     points = np.concatenate([cloud.vertices for cloud in clouds]) if clouds else np.zeros((0, 3))
-    if not len(points) or not np.isfinite(points).all():
-        raise ValueError(f"Expected {file} to hold points, but it has none, or some that are not finite. Export again.")
+    _expect_finite(points, file)
     colors = np.concatenate([_point_colors(cloud) for cloud in clouds])
     return PointStart(points=to_world(points, up), colors=torch.from_numpy(colors).float())
 
 
 def sample_mesh(file: Path, num_points: int, generator: torch.Generator, up: Up = "y") -> PointStart:
-    """Points uniform on the surface of a mesh file, with the colours of its texture, vertices or faces, or else grey.
+    """Draw points uniformly on the surface of a mesh file, in float64.
+
+    They have the colours of its texture, vertices or faces, or else grey.
 
     Raises:
-        ValueError: the file does not read, or its mesh has no faces.
+        ValueError: the file does not read, or its mesh has no faces, no area, or vertices that are not finite.
     """
     from trimesh.sample import sample_surface
 
@@ -146,30 +159,53 @@ def sample_mesh(file: Path, num_points: int, generator: torch.Generator, up: Up 
     for geometry in scene.geometry.values():
         _keep_colors(geometry)
     mesh = scene.to_mesh()
+    _expect_finite(mesh.vertices, file)
+    # Areas are squares of lengths: the mesh is centred and scaled to a size of 1 for sampling, and back.
+    centre = 0.5 * mesh.bounds[0] + 0.5 * mesh.bounds[1]
+    extent = float(np.abs(mesh.vertices - centre).max()) or 1.0
+    mesh.vertices = (mesh.vertices - centre) / extent
     if not mesh.area > 0.0:
         raise ValueError(f"Expected {file} to hold a mesh with a surface, but its area is 0. Export it again.")
     seed = int(torch.randint(2**31, (1,), generator=generator))
     points, faces, weights = sample_surface(mesh, num_points, return_barycentric=True, seed=seed)
     linear = file.suffix.lower() in (".glb", ".gltf")
     colors = _surface_colors(mesh.visual, mesh.faces[faces], weights, faces, linear)
-    return PointStart(points=to_world(points, up), colors=torch.from_numpy(colors).float())
+    return PointStart(points=to_world(centre + extent * points, up), colors=torch.from_numpy(colors).float())
+
+
+def _expect_finite(points: Any, file: Path) -> None:
+    """Refuse a file without points or with NaN or infinite ones; warn if its numbers are too coarse for its shape."""
+    bad = int((~np.isfinite(points).all(axis=-1)).sum())
+    if not len(points) or bad:
+        what = f"{bad} of its {len(points)} are not finite" if len(points) else "it has none"
+        raise ValueError(f"Expected {file} to hold points, but {what}. Export it again.")
+    with np.errstate(over="ignore"):
+        exact = bool((points == points.astype(np.float32)).all())
+    step = np.abs(points).max() * np.finfo(np.float32 if exact else np.float64).eps
+    size = np.ptp(points, axis=0).max()
+    if step > COARSEST_STEP * size > 0.0:
+        warnings.warn(
+            f"The positions in {file} are rounded to about {step:.2g}, for a shape of size {size:.2g}: it lies too far "
+            f"from the origin. Move it to the origin before exporting it, or export it in double precision.",
+            stacklevel=3,
+        )
 
 
 def linear_to_srgb(linear: Any) -> Any:
-    """sRGB of linear RGB, both in [0, 1] (IEC 61966-2-1)."""
+    """Encode linear RGB as sRGB, both in [0, 1] (IEC 61966-2-1)."""
     from trimesh.visual import color
 
     return color.linear_to_srgb(np.asarray(linear, dtype=np.float64).clip(0.0, 1.0))
 
 
 def to_world(points: Any, up: Up) -> Float[Tensor, "N 3"]:
-    """Positions of a file in our world: z up and front -y become y up and front +z by a quarter turn about x."""
-    x, y, z = torch.from_numpy(np.asarray(points, dtype=np.float32)).unbind(-1)
+    """Turn a file's positions into our world, in their dtype: z up and front -y become y up and front +z."""
+    x, y, z = torch.as_tensor(np.asarray(points)).unbind(-1)
     return torch.stack([x, z, -y] if up == "z" else [x, y, z], dim=-1)
 
 
 def _read(file: Path) -> Any:
-    """The file as a trimesh scene."""
+    """Read the file as a trimesh scene."""
     import trimesh
 
     if not file.is_file():
@@ -187,7 +223,7 @@ def _has_faces(scene: Any) -> bool:
 
 
 def _point_colors(cloud: Any) -> Any:
-    """RGB "N 3" of a trimesh point cloud."""
+    """Return the RGB "N 3" of a trimesh point cloud."""
     raw = cloud.metadata.get("_ply_raw", {}).get("vertex", {}).get("data")
     names = ("f_dc_0", "f_dc_1", "f_dc_2")
     if isinstance(raw, np.ndarray) and set(names) <= set(raw.dtype.names or ()):
@@ -199,7 +235,7 @@ def _point_colors(cloud: Any) -> Any:
 
 
 def _keep_colors(geometry: Any) -> None:
-    """Vertex colours beside a material without texture are lost when trimesh joins meshes, unless they stand alone."""
+    """Keep vertex colours beside a material without texture, which trimesh loses where it joins meshes."""
     from trimesh.visual import ColorVisuals
 
     colors = getattr(geometry.visual, "vertex_attributes", {}).get("color")
@@ -208,7 +244,7 @@ def _keep_colors(geometry: Any) -> None:
 
 
 def _surface_colors(visual: Any, corners: Any, weights: Any, faces: Any, linear: bool) -> Any:
-    """RGB "N 3" at points of faces; `corners` and `weights` are the vertices around each and their shares.
+    """Return the RGB "N 3" at points of faces; `corners` "N 3" are the faces' vertices and `weights` barycentric.
 
     `linear`: colours of vertices and of a material without texture are linear, as glTF has them.
     """
@@ -229,5 +265,5 @@ def _surface_colors(visual: Any, corners: Any, weights: Any, faces: Any, linear:
 
 
 def _texture(material: Any) -> Any:
-    """The picture of a trimesh material, or None."""
+    """Return the image of a trimesh material, or None."""
     return getattr(material, "baseColorTexture", None) or getattr(material, "image", None)

@@ -44,7 +44,7 @@ class ShapEConfig:
         start = from_shap_e(mesh)
         if self.growth is not None:
             start = grow_points(start, self.growth, generator)
-        return start.scaled(self.scale)
+        return start.scale(self.scale)
 
 
 def load_shap_e(folder: Path) -> Any:
