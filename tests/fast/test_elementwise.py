@@ -1,4 +1,4 @@
-"""Sums, gates and layer normalisation: the definitions, and on a GPU the kernels against them."""
+"""Bias, GEGLU, layer norm and softmax: reference implementations, and on a GPU the kernels against them."""
 
 import math
 
@@ -6,49 +6,49 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hash3d.fast.elementwise import add_biased, gated, layer_norm, softmax
+from hash3d.fast.elementwise import add_bias, geglu, layer_norm, softmax
 
 
-def pictures(device="cpu", dtype=torch.float64):
+def images(device="cpu", dtype=torch.float64):
     torch.manual_seed(0)
     x, other = (torch.randn(2, 24, 9, 11).to(device, dtype).to(memory_format=torch.channels_last) for _ in range(2))
     return x, other, torch.randn(24).to(device, dtype)
 
 
 def test_a_sum_with_a_bias_is_scaled():
-    x, other, bias = pictures()
-    assert torch.equal(add_biased(x, bias, other, 0.5), (x + other + bias[:, None, None]) * 0.5)
-    assert torch.equal(add_biased(x, None), x)
+    x, other, bias = images()
+    assert torch.equal(add_bias(x, bias, other, 0.5), (x + other + bias[:, None, None]) * 0.5)
+    assert torch.equal(add_bias(x, None), x)
 
 
-def test_a_gate_is_the_second_half_of_a_row():
+def test_geglu_gates_by_the_second_half_of_a_row():
     rows = torch.tensor([[2.0, 3.0, 0.0, 1e3]], dtype=torch.float64)
-    assert torch.allclose(gated(rows), torch.tensor([[0.0, 3e3]], dtype=torch.float64))
+    assert torch.allclose(geglu(rows), torch.tensor([[0.0, 3e3]], dtype=torch.float64))
 
 
-def test_shares_of_a_row_add_up_to_one():
+def test_softmax_of_a_row():
     rows = torch.tensor([[0.0, math.log(3.0)], [1e4, 0.0]], dtype=torch.float64)
     assert torch.allclose(softmax(rows), torch.tensor([[0.25, 0.75], [1.0, 0.0]], dtype=torch.float64))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("width", [3, 1000, 4096, 20_000])
-def test_the_shares_on_a_gpu_equal_the_definition_there_and_back(width):
+def test_softmax_on_a_gpu_equals_the_reference_forward_and_backward(width):
     torch.manual_seed(0)
     x = (3.0 * torch.randn(2, 7, width, device="cuda")).half().requires_grad_()
     dy, leaf = torch.randn_like(x), x.detach().double().requires_grad_()
     found, expected = softmax(x), leaf.softmax(dim=-1)
     gradients = torch.autograd.grad(found, x, dy)[0], torch.autograd.grad(expected, leaf, dy.double())[0]
     for got, wanted in ((found, expected), gradients):
-        assert (got.double() - wanted).norm() <= 2e-3 * wanted.norm()  # Half precision rounds shares and gradient.
+        assert (got.double() - wanted).norm() <= 2e-3 * wanted.norm()  # Half precision rounds weights and gradient.
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("with_other", [False, True])
-def test_the_sum_on_a_gpu_equals_the_definition_there_and_back(with_other):
-    x, other, bias = pictures("cuda", torch.float32)
+def test_add_bias_on_a_gpu_equals_the_reference_forward_and_backward(with_other):
+    x, other, bias = images("cuda", torch.float32)
     leaves = [x.clone(memory_format=torch.channels_last).requires_grad_() for x in (x, other)]
-    result = add_biased(leaves[0], bias, leaves[1] if with_other else None, 0.5)
+    result = add_bias(leaves[0], bias, leaves[1] if with_other else None, 0.5)
     expected = (x.double() + (other.double() if with_other else 0.0) + bias.double()[:, None, None]) * 0.5
     assert torch.allclose(result.double(), expected, atol=1e-6)  # Three float32 roundings of numbers near 1.
     dy = torch.randn_like(result)
@@ -58,15 +58,15 @@ def test_the_sum_on_a_gpu_equals_the_definition_there_and_back(with_other):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_rows_on_a_gpu_equal_the_definition(dtype):
+def test_rows_on_a_gpu_equal_the_reference(dtype):
     torch.manual_seed(0)
     x = torch.randn(3, 50, 2 * 320, device="cuda").to(dtype)
     weight, bias = (torch.randn(640, device="cuda").to(dtype) for _ in range(2))
     values, gate = x.double().chunk(2, dim=-1)
-    # Half precision rounds the gate and the product, each by at most 2^-11.
+    # Half precision rounds the gate and the result, each by at most 2^-11.
     tolerance = 1e-6 if dtype == torch.float32 else 1e-3
     for got, wanted in (
-        (gated(x), values * F.gelu(gate)),
+        (geglu(x), values * F.gelu(gate)),
         (layer_norm(x, weight, bias, 1e-5), F.layer_norm(x.double(), (640,), weight.double(), bias.double(), 1e-5)),
     ):
         assert got.dtype == dtype

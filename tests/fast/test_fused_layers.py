@@ -41,7 +41,7 @@ def test_the_passes_of_a_unet_are_the_same(name, channels_last):
     assert {name: set(module.__dict__) for name, module in unet.named_modules()} == attributes
 
 
-def test_every_residual_block_and_picture_transformer_of_a_unet_is_chosen():
+def test_every_residual_block_and_transformer_of_a_unet_is_patched():
     unet = tiny_unet()
     chosen = [type(module).__name__ for module, _, _ in layers.choose_patches(unet)]
     assert chosen.count("ResnetBlock2D") == 22  # Two for each of 11 levels' pairs, as Stable Diffusion has them.
@@ -56,13 +56,13 @@ def test_an_encoder_and_its_gradient_are_the_same(wide, monkeypatch):
     x = torch.rand(2, 3, 20, 20, requires_grad=True)
     expected = encoder(x)
     dy = torch.randn_like(expected)
-    (slope,) = torch.autograd.grad(expected, x, dy)
+    (expected_gradient,) = torch.autograd.grad(expected, x, dy)
     assert any(isinstance(module, Attention) for module, _, _ in layers.choose_patches(encoder)) == wide
     with layers.fused_layers(encoder):
         moments = encoder(x)
         (gradient,) = torch.autograd.grad(moments, x, dy)
     assert apart(moments, expected) < ROUNDING
-    assert apart(gradient, slope) < ROUNDING
+    assert apart(gradient, expected_gradient) < ROUNDING
 
 
 def test_fused_layers_hold_the_statistics_of_a_part_fixed():
@@ -96,7 +96,7 @@ def test_blocks_of_another_kind_keep_their_forward(settings):
             assert apart(block(x, embedding), expected) < ROUNDING
 
 
-def test_a_block_that_drops_numbers_in_training_keeps_its_forward():
+def test_a_block_with_dropout_in_training_keeps_its_forward():
     block = ResnetBlock2D(in_channels=8, temb_channels=8, groups=2, dropout=0.5)
     assert not any(module is block for module, _, _ in layers.choose_patches(block.train()))
     assert any(module is block for module, _, _ in layers.choose_patches(block.eval()))

@@ -1,10 +1,10 @@
-"""Group normalisation with SiLU: the definition, and on a GPU the kernels against it."""
+"""Group normalisation with SiLU: the reference implementation, and on a GPU the kernels against it."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from hash3d.fast.group_norm import group_norm
+from hash3d.fast import group_norm as module
 
 CASES = {
     "a group fits a program": (2, 64, 8, 8, 32),
@@ -12,6 +12,12 @@ CASES = {
     "odd channels and size": (3, 20, 37, 70, 5),
     "width above a block": (2, 320, 64, 64, 2),
 }
+
+
+def group_norm(x, groups, weight, bias, eps, **options):
+    norm = torch.nn.GroupNorm(groups, x.shape[1], eps).requires_grad_(False)
+    norm.weight.data, norm.bias.data = weight, bias
+    return module.group_norm(norm, x, **options)
 
 
 def draw(case, dtype, device="cpu"):
@@ -41,7 +47,7 @@ def test_shifts_are_added_before():
 
 
 LAYOUTS = {
-    "planes": lambda x: x.contiguous(),
+    "channels first": lambda x: x.contiguous(),
     "channels last": lambda x: x,
     "rows": lambda x: x.flatten(2)[..., None],
     "a part": lambda x: x[:, :, 1:, 2:],
@@ -49,7 +55,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", list(LAYOUTS))
-def test_with_fixed_statistics_the_result_stays_and_the_gradient_is_a_line_s(layout):
+def test_with_fixed_statistics_the_result_stays_and_the_gradient_is_an_affine_map_s(layout):
     x, groups, weight, bias, *_ = draw((2, 12, 5, 7, 3), torch.float64)
     x = LAYOUTS[layout](x).requires_grad_()
     result = group_norm(x, groups, weight, bias, 1e-5, silu=False, fixed=True)
@@ -79,7 +85,7 @@ def test_the_kernels_hold_statistics_fixed_too(silu):
 # Both in float32 inside; half precision rounds once, by at most 2^-11 relative to the largest values.
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 1e-3)])
 @pytest.mark.parametrize("case", list(CASES))
-def test_the_kernels_equal_the_definition(case, dtype, tolerance, shifted, silu):
+def test_the_kernels_equal_the_reference(case, dtype, tolerance, shifted, silu):
     x, groups, weight, bias, *shifts = draw(CASES[case], dtype, "cuda")
     shifts = tuple(shifts) if shifted else (None, None)
     dy = torch.randn_like(x)
@@ -90,12 +96,12 @@ def test_the_kernels_equal_the_definition(case, dtype, tolerance, shifted, silu)
         moved = moved if shift is None else moved + shift.double()[..., None, None]
     expected = F.group_norm(moved, groups, weight.double(), bias.double(), 1e-5)
     expected = F.silu(expected) if silu else expected
-    (slope,) = torch.autograd.grad(expected, exact, dy.double())
+    (expected_gradient,) = torch.autograd.grad(expected, exact, dy.double())
 
     leaf = x.clone(memory_format=torch.channels_last).requires_grad_()
     result = group_norm(leaf, groups, weight, bias, 1e-5, silu=silu, shifts=shifts)
     (gradient,) = torch.autograd.grad(result, leaf, dy)
     with torch.no_grad():
         without_derivative = group_norm(x, groups, weight, bias, 1e-5, silu=silu, shifts=shifts)
-    for got, wanted in ((result, expected), (without_derivative, expected), (gradient, slope)):
+    for got, wanted in ((result, expected), (without_derivative, expected), (gradient, expected_gradient)):
         assert (got.double() - wanted).norm() <= tolerance * wanted.norm()

@@ -1,4 +1,4 @@
-"""Residual blocks: diffusers' own results and gradients, by the definition and on a GPU by the kernels."""
+"""Residual blocks: diffusers' own results and gradients, in PyTorch and on a GPU by the kernels."""
 
 import copy
 
@@ -45,7 +45,7 @@ def test_a_block_and_its_gradient_are_diffusers_own(kind):
 @pytest.mark.gpu
 @pytest.mark.parametrize("fixed", [False, True])
 @pytest.mark.parametrize("kind", ["plain", "another width", "scaled"])
-def test_on_a_gpu_the_kernels_are_the_definition(kind, fixed):
+def test_on_a_gpu_the_kernels_equal_the_reference(kind, fixed):
     wider = {} if kind != "another width" else {"out_channels": 256}
     block, x = block_of(kind, in_channels=128, groups=32, **wider), torch.randn(2, 128, 40, 33)
     expected = forward_and_backward(ResidualBlock(block, fixed=fixed), x, None)

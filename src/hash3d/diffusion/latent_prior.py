@@ -8,7 +8,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hash3d.fast.autoencoder import Encoding, RecordedAutoencoder
+from hash3d.fast.autoencoder import AutoencoderEngine, Encoding
 from hash3d.fast.engine import Engine
 from hash3d.transfer import to_device
 
@@ -23,12 +23,12 @@ class LatentPrior(nn.Module):
         self.unet: Any = unet
         self.vae: Any = vae
         self.schedule = schedule
-        self._autoencoder = RecordedAutoencoder(vae)
+        self._autoencoder = AutoencoderEngine(vae)
 
     def use_engine(self, engine: Engine) -> None:
         """Run the autoencoder by an engine. Its CUDA graphs stay for as long as the engine does."""
         if engine != self._autoencoder.engine:
-            self._autoencoder = RecordedAutoencoder(self.vae, engine)
+            self._autoencoder = AutoencoderEngine(self.vae, engine)
 
     def _expect(self, kind: str, expected: dict[str, tuple[Any, Any]]) -> None:
         """The parts fit each other: each name has what came and what must come."""
@@ -66,7 +66,7 @@ class LatentPrior(nn.Module):
 
         The generator lives on the CPU, so that a seed means the same on every device.
         """
-        posterior = DiagonalGaussianDistribution(self._autoencoder.moments(images.to(self.dtype), encoding))
+        posterior = DiagonalGaussianDistribution(self._autoencoder.encode(images.to(self.dtype), encoding))
         latents = posterior.mode()
         if generator is not None:
             noise = torch.randn(latents.shape, generator=generator)
@@ -75,4 +75,4 @@ class LatentPrior(nn.Module):
 
     def decode(self, latents: Float[Tensor, "B 4 h w"]) -> Float[Tensor, "B 3 S S"]:
         """Images of scaled latents."""
-        return self._autoencoder.pictures(latents.to(self.dtype) / self.vae.config.scaling_factor)
+        return self._autoencoder.decode(latents.to(self.dtype) / self.vae.config.scaling_factor)

@@ -1,7 +1,7 @@
-"""How an autoencoder runs: eagerly, or on a GPU as recordings, the gradient in the picture among them.
+"""Run an autoencoder eagerly, or on a GPU by CUDA graphs, its gradient in the image included.
 
-At 512 pixels the encoder of Stable Diffusion, there and back, costs as much as a guidance pair of the U-Net, and no
-cache of U-Net features makes it cheaper. Recorded, it runs channels last by `fused_layers`.
+At 512 pixels the encoder of Stable Diffusion, forward and backward, costs as much as a guidance pair of the U-Net, and
+no cache of U-Net features makes it cheaper. In a CUDA graph it runs channels last with `fused_layers`.
 """
 
 from collections.abc import Callable
@@ -23,16 +23,16 @@ means and variances of the group normalisations in the encoder's first level are
 the exact gradient; docs/benchmarks/encoder.md). auto: fixed_norms where CUDA graphs run, else exact."""
 
 CHANGING_NOTHING: tuple[Encoding, ...] = ("auto", "exact")
-"""What may be asked of rendered latents too, which need no encoder."""
+"""Encodings that rendered latents accept too, which need no encoder."""
 
-MAX_RECORDINGS = 8
-"""Shapes of pictures and latents of which recordings are kept, each with memory of its own; others run eagerly."""
+MAX_GRAPHS = 8
+"""Most CUDA graphs that are kept, one for each shape of images or latents; other shapes run eagerly."""
 
 
-class RecordedAutoencoder:
-    """The two halves of an autoencoder.
+class AutoencoderEngine:
+    """The encoder and decoder of one autoencoder.
 
-    A recording holds the addresses of the weights: make a new one after moving or changing the autoencoder.
+    A CUDA graph holds the addresses of the weights: build a new engine after changing the autoencoder.
     """
 
     def __init__(self, vae: AutoencoderKL, engine: Engine = "auto") -> None:
@@ -40,26 +40,26 @@ class RecordedAutoencoder:
         self.engine = engine
         self._recorded: dict[Any, Callable[[Tensor], Tensor] | None] = {}
 
-    def moments(self, images: Float[Tensor, "B 3 S S"], encoding: Encoding = "exact") -> Float[Tensor, "B M h w"]:
-        """Mean and log variance of the posterior of pictures in [-1, 1], differentiable in the pictures."""
+    def encode(self, images: Float[Tensor, "B 3 S S"], encoding: Encoding = "exact") -> Float[Tensor, "B M h w"]:
+        """Return mean and log variance of the posterior of images in [-1, 1], differentiable in the images."""
 
-        def encode(x: Tensor) -> Tensor:
+        def moments(x: Tensor) -> Tensor:
             hidden = self.vae.encoder(x)
-            moments: Tensor = hidden if self.vae.quant_conv is None else self.vae.quant_conv(hidden)
-            return moments
+            result: Tensor = hidden if self.vae.quant_conv is None else self.vae.quant_conv(hidden)
+            return result
 
         fast = records(self.engine, images.device)
         fixed = encoding == "fixed_norms" or (encoding == "auto" and fast)
-        return self._run(encode, images, fixed=fixed)
+        return self._run(moments, images, fixed=fixed)
 
-    def pictures(self, latents: Float[Tensor, "B 4 h w"]) -> Float[Tensor, "B 3 S S"]:
-        """Pictures in about [-1, 1] of latents without scaling factor."""
+    def decode(self, latents: Float[Tensor, "B 4 h w"]) -> Float[Tensor, "B 3 S S"]:
+        """Return images in about [-1, 1] of latents without scaling factor."""
 
-        def decode(z: Tensor) -> Tensor:
-            pictures: Tensor = self.vae.decode(z, return_dict=False)[0]
-            return pictures
+        def images(z: Tensor) -> Tensor:
+            result: Tensor = self.vae.decode(z, return_dict=False)[0]
+            return result
 
-        return self._run(decode, latents)
+        return self._run(images, latents)
 
     def _run(self, function: Callable[[Tensor], Tensor], x: Tensor, *, fixed: bool = False) -> Tensor:
         differentiable = torch.is_grad_enabled() and x.requires_grad
@@ -67,7 +67,7 @@ class RecordedAutoencoder:
         if records(self.engine, x.device):
             form = function.__name__, fixed, differentiable, tuple(x.shape), x.dtype
             key = form, self._address()
-            if key not in self._recorded and len(self._recorded) < MAX_RECORDINGS:
+            if key not in self._recorded and len(self._recorded) < MAX_GRAPHS:
                 self.vae.to(memory_format=torch.channels_last)
                 key = form, self._address()  # The weights may have moved.
                 self._recorded[key] = recorded_or_none(
@@ -79,7 +79,7 @@ class RecordedAutoencoder:
             return function(x)
 
     def _address(self) -> int:
-        """Where the weights lie."""
+        """Return the address of the weights."""
         return int(next(self.vae.parameters()).data_ptr())
 
     @property

@@ -1,4 +1,4 @@
-"""Convolutions in as few passes over memory as PyTorch's own take, and their gradient in the picture."""
+"""Convolutions in few passes over memory, and their gradient in the input."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,23 +7,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .elementwise import add_biased
+from .elementwise import add_bias
 
 
-def product(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """A convolution without its bias."""
-    return F.conv2d(x, layer.weight, None, layer.stride, layer.padding, layer.dilation)
-
-
-def biased(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """A convolution with its bias; one of single pixels is a product of rows with theirs."""
-    if _of_single_pixels(layer):
+def conv2d(layer: nn.Conv2d, x: Tensor, *, bias: bool = True) -> Tensor:
+    """Apply a convolution to `x` [N, C, H, W], with or without its bias; a 1x1 one is a matmul of rows."""
+    if not bias:
+        return F.conv2d(x, layer.weight, None, layer.stride, layer.padding, layer.dilation)
+    if _is_1x1(layer):
         return F.linear(x.permute(0, 2, 3, 1), layer.weight.flatten(1), layer.bias).permute(0, 3, 1, 2)
-    return add_biased(product(layer, x), layer.bias)
+    return add_bias(conv2d(layer, x, bias=False), layer.bias)
 
 
-def halves(layer: nn.Module) -> bool:
-    """Whether a layer is a convolution that `halved` computes."""
+def conv2d_backward(layer: nn.Conv2d, dy: Tensor, like: Tensor) -> Tensor:
+    """Return the gradient in a convolution's input, of the shape and layout of `like`, given that in its output."""
+    if _is_1x1(layer):
+        return F.linear(dy.permute(0, 2, 3, 1), layer.weight.flatten(1).T).permute(0, 3, 1, 2)
+    return _input_gradient(dy, like, layer.weight, layer.stride, layer.padding)
+
+
+def is_downsample(layer: nn.Module) -> bool:
+    """Whether `downsample` computes a layer: 3x3, stride 2, without padding of its own."""
     return (
         type(layer) is nn.Conv2d
         and (layer.kernel_size, layer.stride, layer.padding) == ((3, 3), (2, 2), (0, 0))
@@ -32,40 +36,30 @@ def halves(layer: nn.Module) -> bool:
     )
 
 
-def halved(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """A convolution of stride 2 of a picture [N, C, H, W] with a border of noughts below and on the right.
+def downsample(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """Convolve `x` [N, C, H, W] with stride 2, zero-padded at the bottom and right, as diffusers' Downsample2D.
 
     Differentiable in `x` alone.
     """
-    result: Tensor = _Halved.apply(x, layer.weight)  # type: ignore[no-untyped-call]
+    result: Tensor = _Downsample.apply(x, layer.weight)  # type: ignore[no-untyped-call]
     return result if layer.bias is None else result + layer.bias[:, None, None]
 
 
-def adjoint(layer: nn.Conv2d, dy: Tensor, like: Tensor) -> Tensor:
-    """The gradient in what a convolution was given, of the shape and layout of `like`, for that in its result."""
-    if _of_single_pixels(layer):
-        return F.linear(dy.permute(0, 2, 3, 1), layer.weight.flatten(1).T).permute(0, 3, 1, 2)
-    return _adjoint(dy, like, layer.weight, layer.stride, layer.padding)
-
-
-def _of_single_pixels(layer: nn.Conv2d) -> bool:
-    """Whether a convolution is a product of rows, one a pixel."""
+def _is_1x1(layer: nn.Conv2d) -> bool:
     return layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.padding == (0, 0)
 
 
-def _adjoint(dy: Tensor, like: Tensor, weight: Tensor, stride: Sequence[int], padding: str | Sequence[int]) -> Tensor:
-    wanted = [True, False, False]
+def _input_gradient(
+    dy: Tensor, like: Tensor, weight: Tensor, stride: Sequence[int], padding: str | Sequence[int]
+) -> Tensor:
     found: Tensor = torch.ops.aten.convolution_backward(
-        dy, like, weight, None, stride, padding, [1, 1], False, [0, 0], 1, wanted
+        dy, like, weight, None, stride, padding, [1, 1], False, [0, 0], 1, [True, False, False]
     )[0]
     return found
 
 
-class _Halved(torch.autograd.Function):
-    """With two borders all around, as convolutions can have them, the result is the same after a first row and column.
-
-    So the picture, and its gradient, need not be copied into a larger one.
-    """
+class _Downsample(torch.autograd.Function):
+    """Pads by 2 on all sides, as cuDNN can, and drops the first row and column: no padded copy of the input."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
@@ -76,6 +70,5 @@ class _Halved(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
         x, weight = ctx.saved_tensors
-        # Odd sizes have a last row and column that nothing else has, too.
-        height, width = (size % 2 for size in x.shape[2:])
-        return _adjoint(F.pad(grad_outputs[0], (1, width, 1, height)), x, weight, (2, 2), (2, 2)), None
+        height, width = (size % 2 for size in x.shape[2:])  # Odd sizes drop a last row and column too.
+        return _input_gradient(F.pad(grad_outputs[0], (1, width, 1, height)), x, weight, (2, 2), (2, 2)), None

@@ -1,4 +1,7 @@
-"""What stands between a model's products, each in one pass over memory on CUDA: sums, gates, layer normalisation."""
+"""Fused elementwise kernels between a model's matmuls: bias, GEGLU, layer normalisation, softmax.
+
+Each runs as one Triton kernel on CUDA; PyTorch computes the same elsewhere.
+"""
 
 from typing import Any
 
@@ -9,33 +12,33 @@ from torch import Tensor
 
 from .group_norm import has_kernels
 
-MAX_ROW = 4096
-"""Numbers of a row that one program of the layer normalisation can hold."""
-MAX_SHARES = 16_384
-"""Numbers of a row that one program of the softmax can hold."""
+MAX_LAYER_NORM_WIDTH = 4096
+"""Longest row that one program of the layer normalisation holds."""
+MAX_SOFTMAX_WIDTH = 16_384
+"""Longest row that one program of the softmax holds."""
 
 
-def add_biased(
+def add_bias(
     x: Float[Tensor, "N C H W"],
     bias: Float[Tensor, " C"] | None,
-    other: Float[Tensor, "N C H W"] | None = None,
+    residual: Float[Tensor, "N C H W"] | None = None,
     factor: float = 1.0,
 ) -> Float[Tensor, "N C H W"]:
-    """(x + other + bias) factor, differentiable in the pictures where the kernel runs."""
+    """Return (x + residual + bias) factor. Where the kernel runs, differentiable in `x` and `residual` alone."""
     if has_kernels(x):
-        result: Tensor = _Add.apply(x, bias, other, factor)  # type: ignore[no-untyped-call]
+        result: Tensor = _AddBias.apply(x, bias, residual, factor)  # type: ignore[no-untyped-call]
         return result
-    x = x if other is None else x + other
+    x = x if residual is None else x + residual
     x = x if bias is None else x + bias[:, None, None]
     return x * factor
 
 
-def gated(x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows E"]:
-    """a gelu(b) of rows [a, b] (Shazeer 2020, "GLU Variants Improve Transformer", GEGLU)."""
+def geglu(x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows E"]:
+    """Return a gelu(b) of rows [a, b] (Shazeer 2020, "GLU Variants Improve Transformer", GEGLU)."""
     if has_kernels(x) and not x.requires_grad and x.numel() < 2**31:
         from . import _triton_elementwise as kernels
 
-        return kernels.gate(x.contiguous())
+        return kernels.geglu(x.contiguous())
     values, gate = x.chunk(2, dim=-1)
     return values * F.gelu(gate)
 
@@ -43,17 +46,17 @@ def gated(x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows E"]:
 def layer_norm(
     x: Float[Tensor, "*rows D"], weight: Float[Tensor, " D"], bias: Float[Tensor, " D"], eps: float
 ) -> Float[Tensor, "*rows D"]:
-    """Layer normalisation of rows (Ba et al. 2016, eq. 4)."""
-    if has_kernels(x) and not x.requires_grad and x.shape[-1] <= MAX_ROW:
+    """Normalise rows (Ba et al. 2016, "Layer Normalization", eq. 4)."""
+    if has_kernels(x) and not x.requires_grad and x.shape[-1] <= MAX_LAYER_NORM_WIDTH:
         from . import _triton_elementwise as kernels
 
-        return kernels.normalise_rows(x.contiguous(), weight, bias, eps)
+        return kernels.layer_norm(x.contiguous(), weight, bias, eps)
     return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
 
 
 def softmax(x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows D"]:
-    """Shares of rows, exp(x) over its sum, by sums in float32; differentiable in the rows."""
-    if has_kernels(x) and x.shape[-1] <= MAX_SHARES:
+    """Return exp(x) over its sum along each row, summed in float32; differentiable."""
+    if has_kernels(x) and x.shape[-1] <= MAX_SOFTMAX_WIDTH:
         result: Tensor = _Softmax.apply(x)  # type: ignore[no-untyped-call]
         return result
     return x.softmax(dim=-1, dtype=torch.promote_types(x.dtype, torch.float32)).to(x.dtype)
@@ -73,24 +76,21 @@ class _Softmax(torch.autograd.Function):
         from . import _triton_elementwise as kernels
 
         (y,) = ctx.saved_tensors
-        return kernels.softmax_gradient(y, grad_outputs[0].contiguous())
+        return kernels.softmax_backward(y, grad_outputs[0].contiguous())
 
 
-class _Add(torch.autograd.Function):
+class _AddBias(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bias: Tensor | None, other: Tensor | None, factor: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, residual: Tensor | None, factor: float) -> Tensor:
         from . import _triton_elementwise as kernels
 
         ctx.factor = factor
-        pictures = [
-            picture if picture is None else picture.contiguous(memory_format=torch.channels_last)
-            for picture in (x, other)
-        ]
-        assert pictures[0] is not None
-        return kernels.add(pictures[0], pictures[1], bias, factor)
+        x = x.contiguous(memory_format=torch.channels_last)
+        residual = None if residual is None else residual.contiguous(memory_format=torch.channels_last)
+        return kernels.add_bias(x, residual, bias, factor)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        slope = grad_outputs[0] if ctx.factor == 1.0 else grad_outputs[0] * ctx.factor
-        needs_x, _, needs_other, _ = ctx.needs_input_grad
-        return slope if needs_x else None, None, slope if needs_other else None, None
+        gradient = grad_outputs[0] if ctx.factor == 1.0 else grad_outputs[0] * ctx.factor
+        needs_x, _, needs_residual, _ = ctx.needs_input_grad
+        return gradient if needs_x else None, None, gradient if needs_residual else None, None

@@ -1,9 +1,9 @@
-"""Forwards of diffusers' layers that take fewer passes over memory on a GPU, for the time of a recording.
+"""Patch diffusers' layers with forwards that take fewer passes over memory on a GPU, while a CUDA graph is captured.
 
-Each forward here is the layer's own mathematics; which layers get one is decided by their class and settings, and any
-other layer keeps its own. Products stay the libraries'; what is saved lies between them: biases, the timestep's
-embedding, activations and residuals are added by the kernel that reads the numbers next, and pictures stay channels
-last where diffusers would copy them.
+Each forward computes what the layer does; a layer's class and settings decide whether it gets one. Matmuls and
+convolutions stay the libraries'; the elementwise work between them is fused: biases, the timestep's embedding,
+activations and residuals are added by the kernel that reads the tensor next, and images stay channels last where
+diffusers would copy them.
 """
 
 from collections.abc import Iterator
@@ -21,20 +21,20 @@ from torch import Tensor, nn
 
 from hash3d.unet.patches import Patch, patched
 
-from .convolutions import biased, halved, halves
-from .elementwise import add_biased, gated, layer_norm, softmax
-from .group_norm import normalised
+from .convolutions import conv2d, downsample, is_downsample
+from .elementwise import add_bias, geglu, layer_norm, softmax
+from .group_norm import group_norm
 from .residual import ResidualBlock
 
 WIDEST_HEAD = 256
-"""Numbers a head up to which PyTorch's fused attention is fast, there and back; wider ones are plain products."""
+"""Widest head for which PyTorch's fused attention is fast, forward and backward; wider ones are plain matmuls."""
 
 
 @contextmanager
 def fused_layers(model: nn.Module, *, fixed: nn.Module | None = None) -> Iterator[None]:
-    """Run a model's layers by the forwards below while the block is open: the same numbers up to rounding.
+    """Run a model's layers by the fused forwards while the block is open: the same results up to rounding.
 
-    In its part `fixed` no gradient flows through the means and variances of group normalisations.
+    In its submodule `fixed` the gradient takes means and variances of group normalisations as constants.
     """
     with patched(choose_patches(model, fixed=fixed)):
         yield
@@ -42,42 +42,44 @@ def fused_layers(model: nn.Module, *, fixed: nn.Module | None = None) -> Iterato
 
 @contextmanager
 def fixed_norms(model: nn.Module) -> Iterator[None]:
-    """Let no gradient flow through means and variances of group normalisations, and change nothing else."""
+    """Take means and variances of group normalisations as constants in the gradient, while the block is open."""
     norms = [module for module in model.modules() if isinstance(module, nn.GroupNorm)]
-    with patched([(norm, "forward", partial(normalised, norm, fixed=True)) for norm in norms]):
+    with patched([(norm, "forward", partial(group_norm, norm, fixed=True)) for norm in norms]):
         yield
 
 
 def choose_patches(model: nn.Module, *, fixed: nn.Module | None = None) -> list[Patch]:
-    """The patch of each layer that has a faster forward and no patch yet."""
+    """Return a patch for each layer that has a fused forward and is not patched yet."""
     constant = set() if fixed is None else set(fixed.modules())
     each = (_choose_patch(module, module in constant) for module in model.modules())
     chosen = [patch for patch in each if patch is not None]
     chosen += [
-        (module, "get_attention_scores", partial(_shares, module)) for module in model.modules() if _is_wide(module)
+        (module, "get_attention_scores", partial(_attention_scores, module))
+        for module in model.modules()
+        if _is_wide(module)
     ]
     return [item for item in chosen if item[1] not in item[0].__dict__]
 
 
 def _choose_patch(module: nn.Module, fixed: bool) -> Patch | None:
-    """The faster forward of one layer, if it has one."""
+    """Return the patch of one layer, if it has one."""
     match module:
         case ResnetBlock2D() if _is_plain(module):
             return module, "forward", ResidualBlock(module, fixed=fixed)
-        case Downsample2D(use_conv=True, padding=0, norm=None) if halves(module.conv):
-            return module, "forward", partial(halved, module.conv)
+        case Downsample2D(use_conv=True, padding=0, norm=None) if is_downsample(module.conv):
+            return module, "forward", partial(downsample, module.conv)
         case Transformer2DModel() if hasattr(module, "_get_output_for_continuous_inputs"):
-            return module, "_get_output_for_continuous_inputs", partial(_from_rows, module)
+            return module, "_get_output_for_continuous_inputs", partial(_project_out, module)
         case Attention() if _is_wide(module):
             return module, "forward", partial(AttnProcessor(), module)
         case GEGLU():
-            return module, "forward", lambda x: gated(module.proj(x))
+            return module, "forward", lambda x: geglu(module.proj(x))
         case nn.Conv2d() if type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros":
-            return module, "forward", partial(biased, module)
+            return module, "forward", partial(conv2d, module)
         case nn.LayerNorm(elementwise_affine=True, bias=Tensor()):
             return module, "forward", lambda x: layer_norm(x, module.weight, module.bias, module.eps)
         case nn.GroupNorm(affine=True):
-            return module, "forward", partial(normalised, module, fixed=fixed)
+            return module, "forward", partial(group_norm, module, fixed=fixed)
     return None
 
 
@@ -106,24 +108,24 @@ def _is_wide(module: Any) -> bool:
     )
 
 
-def _shares(attention: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-    """softmax(scale q k'), [N, rows, rows]."""
+def _attention_scores(attention: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    """Return softmax(scale q k') [N, rows, rows]."""
     if attention_mask is not None:
-        shares: Tensor = type(attention).get_attention_scores(attention, query, key, attention_mask)
-        return shares
+        weights: Tensor = type(attention).get_attention_scores(attention, query, key, attention_mask)
+        return weights
     return softmax(torch.bmm(query * attention.scale, key.transpose(1, 2)))
 
 
-def _from_rows(
+def _project_out(
     block: Any, hidden_states: Tensor, residual: Tensor, batch_size: int, height: int, width: int, inner_dim: int
 ) -> Tensor:
-    """The end of Transformer2DModel: rows [N, H W, C] projected, as a picture, plus the block's input.
+    """Project the rows [N, H W, C] at the end of a Transformer2DModel as a channels-last image, and add the residual.
 
-    Its own forward copies the picture into planes; rows are a channels-last picture already.
+    Its own forward copies the image to channels first.
     """
     if block.use_linear_projection:
-        picture = block.proj_out(hidden_states).reshape(batch_size, height, width, inner_dim).permute(0, 3, 1, 2)
+        image = block.proj_out(hidden_states).reshape(batch_size, height, width, inner_dim).permute(0, 3, 1, 2)
     else:
         rows = hidden_states.reshape(batch_size, height, width, inner_dim)
-        picture = block.proj_out(rows.permute(0, 3, 1, 2))
-    return add_biased(picture, None, residual)
+        image = block.proj_out(rows.permute(0, 3, 1, 2))
+    return add_bias(image, None, residual)

@@ -1,51 +1,36 @@
-"""Group normalisation with or without SiLU: the definition in PyTorch, and the kernels that stand in for it on CUDA."""
+"""Group normalisation with or without SiLU: the reference implementation in PyTorch, and Triton kernels on CUDA."""
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from hash3d.kernels import has_triton
 
+Shifts = tuple[Tensor | None, Tensor | None]
+"""What is added to the input first: one number a channel [C], and one a channel of each image [N, C]."""
+
 
 def group_norm(
-    x: Float[Tensor, "N C H W"],
-    num_groups: int,
-    weight: Float[Tensor, " C"],
-    bias: Float[Tensor, " C"],
-    eps: float,
-    *,
-    silu: bool,
-    shifts: tuple[Float[Tensor, " C"] | None, Float[Tensor, "N C"] | None] = (None, None),
-    fixed: bool = False,
-) -> Float[Tensor, "N C H W"]:
-    """Group normalisation (Wu and He 2018, eq. 1) of `x` plus shifts of its channels, then SiLU if asked for.
+    norm: nn.GroupNorm, x: Tensor, *, silu: bool = False, shifts: Shifts = (None, None), fixed: bool = False
+) -> Tensor:
+    """Normalise `x` [N, C, H, W] or [N, C, L] plus `shifts` in groups (Wu and He 2018, eq. 1).
 
-    In the dtype of `x`. Differentiable in `x` alone where the kernels run: weights of a frozen model. With `fixed` the
-    gradient, but not the result, is that of means and variances which do not depend on `x`.
+    `silu` applies SiLU to the result, which has the dtype of `x`. Where the kernels run, differentiable in `x` alone:
+    the weights are those of a frozen model. With `fixed` the gradient takes the means and variances as constants.
     """
+    if x.ndim == 3:
+        return group_norm(norm, x[..., None], silu=silu, shifts=shifts, fixed=fixed)[..., 0]
+    arguments = x, norm.num_groups, norm.weight, norm.bias, norm.eps
     if has_kernels(x):
-        arguments = x, num_groups, weight, bias, eps, silu, shifts, fixed
-        result: Tensor = _Kernels.apply(*arguments)  # type: ignore[no-untyped-call]
+        result: Tensor = _Kernels.apply(*arguments, silu, shifts, fixed)  # type: ignore[no-untyped-call]
         return result
     for shift in shifts:
         x = x if shift is None else x + shift[..., None, None]
-    function: Any = _Fixed.apply if fixed else F.group_norm
-    normalised: Tensor = function(x, num_groups, weight, bias, eps)
-    return F.silu(normalised) if silu else normalised
-
-
-def normalised(
-    norm: nn.GroupNorm, x: Tensor, *, silu: bool = False, shifts: Any = (None, None), fixed: bool = False
-) -> Tensor:
-    """A picture [N, C, H, W], or [N, C, L], by a layer's settings."""
-    picture = x[..., None] if x.ndim == 3 else x
-    result = group_norm(
-        picture, norm.num_groups, norm.weight, norm.bias, norm.eps, silu=silu, shifts=shifts, fixed=fixed
-    )
-    return result[..., 0] if x.ndim == 3 else result
+    function: Any = _FixedGroupNorm.apply if fixed else F.group_norm
+    y: Tensor = function(x, *arguments[1:])
+    return F.silu(y) if silu else y
 
 
 def has_kernels(x: Tensor) -> bool:
@@ -53,13 +38,13 @@ def has_kernels(x: Tensor) -> bool:
     return x.is_cuda and has_triton()
 
 
-class _Fixed(torch.autograd.Function):
+class _FixedGroupNorm(torch.autograd.Function):
     """Group normalisation whose gradient in x is weight / std times that in the result."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         sizes = x.shape[0], x.shape[1], x.shape[2] * x.shape[3]
-        # Planes or channels last, as F.group_norm chooses: it looks at the strides of sides of one pixel too.
+        # Channels first or last, as F.group_norm chooses: it looks at the strides of sides of length 1 too.
         layout = torch.channels_last if x.stride(3) == x.shape[1] else torch.contiguous_format
         dense = x.contiguous(memory_format=layout)
         y, _, inverse = torch.native_group_norm(dense, weight, bias, *sizes, num_groups, eps)
@@ -75,26 +60,17 @@ class _Fixed(torch.autograd.Function):
 
 class _Kernels(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        num_groups: int,
-        weight: Tensor,
-        bias: Tensor,
-        eps: float,
-        silu: bool,
-        shifts: Any,
-        fixed: bool,
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, *arguments: Any) -> Tensor:
         from . import _triton_group_norm as kernels
 
+        num_groups, weight, bias, eps, silu, shifts, fixed = arguments
         x = x.contiguous(memory_format=torch.channels_last)
         if not ctx.needs_input_grad[0]:
-            small = kernels.normalise_small(x, num_groups, weight, bias, eps, silu=silu, shifts=shifts)
-            if small is not None:
-                return small
-        y, lines = kernels.normalise(x, num_groups, weight, bias, eps, silu=silu, shifts=shifts)
-        ctx.save_for_backward(x, lines, weight)
+            y = kernels.group_norm_small(x, num_groups, weight, bias, eps, silu=silu, shifts=shifts)
+            if y is not None:
+                return y
+        y, statistics = kernels.group_norm(x, num_groups, weight, bias, eps, silu=silu, shifts=shifts)
+        ctx.save_for_backward(x, statistics, weight)
         ctx.num_groups, ctx.flags = num_groups, {"silu": silu, "fixed": fixed}
         return y
 
@@ -102,6 +78,6 @@ class _Kernels(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         from . import _triton_group_norm as kernels
 
-        x, lines, weight = ctx.saved_tensors
+        x, statistics, weight = ctx.saved_tensors
         dy = grad_outputs[0].contiguous(memory_format=torch.channels_last)
-        return kernels.differentiate(x, dy, lines, ctx.num_groups, weight, **ctx.flags), *[None] * 7
+        return kernels.group_norm_backward(x, dy, statistics, ctx.num_groups, weight, **ctx.flags), *[None] * 7

@@ -1,82 +1,76 @@
-"""Residual blocks as Stable Diffusion and its autoencoder have them, in few passes over memory.
+"""Residual blocks of Stable Diffusion and its autoencoder in few passes over memory.
 
-A block of an autoencoder on a GPU has its own backward, for the gradient in the image alone: the skip's gradient is
-added by the kernel that writes the gradient of the first normalisation.
+A block of an autoencoder on a GPU has its own backward, for the gradient in the input alone: the kernel that writes the
+gradient of the first normalisation adds that of the skip connection.
 """
 
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .convolutions import adjoint, biased, product
-from .elementwise import add_biased
-from .group_norm import has_kernels, normalised
+from .convolutions import conv2d, conv2d_backward
+from .elementwise import add_bias
+from .group_norm import group_norm, has_kernels
 
 
 class ResidualBlock:
-    """(skip(x) + conv(silu(norm(conv(silu(norm(x))) + embedding)))) / scale of diffusers' ResnetBlock2D.
+    """(skip(x) + conv(silu(norm(conv(silu(norm(x))) + embedding)))) / scale, as diffusers' ResnetBlock2D.
 
     Args:
-        block: the layer, without sampling or dropout.
-        fixed: let no gradient flow through means and variances.
+        block: the layer, without resampling or dropout.
+        fixed: take means and variances as constants in the gradient.
     """
 
     def __init__(self, block: Any, *, fixed: bool = False) -> None:
         self.block, self.fixed = block, fixed
 
     def __call__(self, input_tensor: Tensor, temb: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
-        """The block's result."""
+        """Return the block's output [N, C, H, W]."""
         conditional = self.block.time_emb_proj is not None and temb is not None
         if not conditional and has_kernels(input_tensor) and torch.is_grad_enabled() and input_tensor.requires_grad:
             result: Tensor = _Differentiable.apply(input_tensor, self)  # type: ignore[no-untyped-call]
             return result
         block = self.block
         embedding = block.time_emb_proj(F.silu(temb)) if conditional and temb is not None else None
-        hidden = normalised(block.norm1, input_tensor, silu=True, fixed=self.fixed)
-        hidden = product(block.conv1, hidden)
-        hidden = normalised(block.norm2, hidden, silu=True, shifts=(block.conv1.bias, embedding), fixed=self.fixed)
-        return self._sum(input_tensor, product(block.conv2, hidden))
+        hidden = group_norm(block.norm1, input_tensor, silu=True, fixed=self.fixed)
+        hidden = conv2d(block.conv1, hidden, bias=False)
+        hidden = group_norm(block.norm2, hidden, silu=True, shifts=(block.conv1.bias, embedding), fixed=self.fixed)
+        return self._add_skip(input_tensor, conv2d(block.conv2, hidden, bias=False))
 
-    def _sum(self, x: Tensor, hidden: Tensor) -> Tensor:
-        """What the second product gave, with what is added to it."""
+    def _add_skip(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """Add the second bias and the skip connection, and scale."""
         block = self.block
-        skip = x if block.conv_shortcut is None else biased(block.conv_shortcut, x)
-        return add_biased(hidden, block.conv2.bias, skip, 1.0 / block.output_scale_factor)
+        skip = x if block.conv_shortcut is None else conv2d(block.conv_shortcut, x)
+        return add_bias(hidden, block.conv2.bias, skip, 1.0 / block.output_scale_factor)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The result for a picture on a GPU, and what the gradient needs."""
+        """Return the output on a GPU, and what the backward pass needs."""
         from . import _triton_group_norm as norms
 
         block = self.block
         first, second = ((norm.num_groups, norm.weight, norm.bias, norm.eps) for norm in (block.norm1, block.norm2))
         x = _channels_last(x)
-        hidden, first_lines = norms.normalise(x, *first, silu=True, shifts=(None, None))
-        middle = _channels_last(product(block.conv1, hidden))
-        hidden, second_lines = norms.normalise(middle, *second, silu=True, shifts=(block.conv1.bias, None))
-        return self._sum(x, product(block.conv2, hidden)), (x, first_lines, middle, second_lines)
+        hidden, first_statistics = norms.group_norm(x, *first, silu=True, shifts=(None, None))
+        middle = _channels_last(conv2d(block.conv1, hidden, bias=False))
+        hidden, second_statistics = norms.group_norm(middle, *second, silu=True, shifts=(block.conv1.bias, None))
+        output = self._add_skip(x, conv2d(block.conv2, hidden, bias=False))
+        return output, (x, first_statistics, middle, second_statistics)
 
     def backward(self, saved: tuple[Tensor, ...], dy: Tensor) -> Tensor:
-        """The gradient in the picture for that in the result."""
+        """Return the gradient in the input, given that in the output."""
         from . import _triton_group_norm as norms
 
-        x, first_lines, middle, second_lines = saved
-        block, flags = self.block, _Flags(silu=True, fixed=self.fixed)
+        x, first_statistics, middle, second_statistics = saved
+        block, fixed = self.block, self.fixed
         first, second = ((norm.num_groups, norm.weight) for norm in (block.norm1, block.norm2))
         dy = _channels_last(dy if block.output_scale_factor == 1.0 else dy / block.output_scale_factor)
-        slope = _channels_last(adjoint(block.conv2, dy, middle))
-        slope = norms.differentiate(middle, slope, second_lines, *second, **flags)
-        slope = _channels_last(adjoint(block.conv1, slope, x))
-        skip = dy if block.conv_shortcut is None else _channels_last(adjoint(block.conv_shortcut, dy, x))
-        return norms.differentiate(x, slope, first_lines, *first, **flags, plus=skip)
-
-
-class _Flags(TypedDict):
-    """How the normalisations are differentiated."""
-
-    silu: bool
-    fixed: bool
+        gradient = _channels_last(conv2d_backward(block.conv2, dy, middle))
+        gradient = norms.group_norm_backward(middle, gradient, second_statistics, *second, silu=True, fixed=fixed)
+        gradient = _channels_last(conv2d_backward(block.conv1, gradient, x))
+        skip = dy if block.conv_shortcut is None else _channels_last(conv2d_backward(block.conv_shortcut, dy, x))
+        return norms.group_norm_backward(x, gradient, first_statistics, *first, silu=True, fixed=fixed, plus=skip)
 
 
 def _channels_last(x: Tensor) -> Tensor:
