@@ -79,8 +79,11 @@ def test_an_interrupted_run_without_its_model_is_told(generate, hash3d, tmp_path
 
 
 def test_generate_evaluate_export(generate, hash3d, tmp_path):
-    code, out, _ = generate("--cache.reuse-probability", "0.5")
+    code, out, err = generate("--cache.reuse-probability", "0.5", "--pose", "xl")
     assert code == 0
+    assert err.count("pose convention: xl (stated by the option)") == 1
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["pose_variant"], summary["pose_reason"]) == ("xl", "stated by the option")
     for name in ("model.ply", "preview.png", "turntable.mp4"):
         assert str(tmp_path / "run" / name) in out
         assert (tmp_path / "run" / name).stat().st_size > 0

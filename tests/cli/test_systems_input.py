@@ -82,6 +82,7 @@ def test_a_system_needs_what_it_starts_from(refused, picture_file, system):
         ("zero123_gs", ("--text-prior", "mini-sd")),
         ("dreamfusion", ("--text-prior", "mini-sd")),
         ("magic3d", ("--framing", "keep")),
+        ("dreamfusion", ("--pose", "xl")),
         ("latent_nerf", ("--elevation", "10")),
         ("dreamfusion", ("--start", "box.ply")),
     ],

@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from fnmatch import fnmatch
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 
-from hash3d.diffusion.loading import embedded_folder, load_part, resolve_folder
+from hash3d.diffusion.loading import choose_weights, embedded_folder, load_part, resolve_folder
+from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.diffusion.zero123 import Zero123Prior
 from tests.tiny_models import tiny_zero123
 
@@ -42,10 +45,27 @@ def test_a_missing_part(folder, part):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_part_without_safetensors(folder, part):
+def test_a_part_without_weights(folder, part):
     for file in (folder / part).glob("*.safetensors"):
-        file.rename(file.with_suffix(".bin"))
-    assert f"to hold safetensors in {part}/, but there are none" in message_of(folder)
+        file.rename(file.with_suffix(".onnx"))
+    assert f"to hold safetensors or .bin weights in {part}/, but got none" in message_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("unet", "layers_per_block"),
+        ("vae", "layers_per_block"),
+        ("image_encoder", "num_hidden_layers"),
+        ("image_encoder", "hidden_size"),
+        ("unet", "cross_attention_dim"),
+    ],
+)
+def test_an_absurd_configuration_is_refused_before_it_is_built(folder, part, name):
+    """Ten million layers, or channels, would take hours, or all memory."""
+    path = folder / part / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: 10_000_000}))
+    assert f"{part} does not load" in message_of(folder)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -91,23 +111,126 @@ def test_faults_of_the_small_files(folder, file, content):
 
 
 def test_missing_tensors_are_named(folder):
-    from safetensors.torch import load_file, save_file
-
     file = next((folder / "unet").glob("*.safetensors"))
     tensors = load_file(file)
     del tensors["conv_in.weight"]
     save_file(tensors, file)
-    message = message_of(folder)
-    assert "unet" in message
-    assert "conv_in.weight" in message
+    assert f"1 of its {len(tensors) + 1} tensors are missing, for instance conv_in.weight" in message_of(folder)
 
 
-def test_fp16_file_names(whole, folder):
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool])
+def test_quantized_weights_are_refused(folder, dtype):
+    file = next((folder / "unet").glob("*.safetensors"))
+    save_file({name: value.to(dtype) for name, value in load_file(file).items()}, file)
+    assert str(dtype) in message_of(folder)
+
+
+def shard(tensors, folder, stem, ending, variant=""):
+    """Write two shards with the names that diffusers gives them, and their index."""
+    names, index = list(tensors), {}
+    for number, chosen in enumerate((names[::2], names[1::2]), start=1):
+        file = f"{stem}{variant}-0000{number}-of-00002.{ending}"
+        part = {name: tensors[name] for name in chosen}
+        save_file(part, folder / file) if ending == "safetensors" else torch.save(part, folder / file)
+        index |= dict.fromkeys(chosen, file)
+    name = f"{stem}.{ending}.index{variant}.json"
+    (folder / name).write_text(json.dumps({"metadata": {}, "weight_map": index}))
+
+
+LAYOUTS = ("fp16", "fp16_ema", "sharded", "sharded fp16", "bin", "sharded bin", "fp16 bin", "transformers' shards")
+
+
+def rewrite(part, layout):
+    """Save a part's weights anew in one of the layouts that hubs have."""
+    file = next(part.glob("*.safetensors"))
+    tensors, stem = load_file(file), file.stem
+    file.unlink()
+    binary = "pytorch_model" if stem == "model" else stem
+    if layout in ("fp16", "fp16_ema"):
+        save_file(tensors, part / f"{stem}.{layout}.safetensors")
+    elif layout == "transformers' shards":
+        for number, names in enumerate((list(tensors)[::2], list(tensors)[1::2]), start=1):
+            save_file({name: tensors[name] for name in names}, part / f"{stem}-0000{number}-of-00002.fp16.safetensors")
+    elif layout.startswith("sharded"):
+        ending = "bin" if "bin" in layout else "safetensors"
+        shard(tensors, part, binary if "bin" in layout else stem, ending, ".fp16" if "fp16" in layout else "")
+    else:
+        torch.save(tensors, part / f"{binary}{'.fp16' if 'fp16' in layout else ''}.bin")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_same_tensors(layout, whole, folder):
     for part in PARTS:
-        for file in (folder / part).glob("*.safetensors"):
-            file.rename(file.with_suffix(".fp16.safetensors"))
+        rewrite(folder / part, layout)
     state = Zero123Prior.load(folder).state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in Zero123Prior.load(whole).state_dict().items())
+    expected = Zero123Prior.load(whole).state_dict()
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in state.items())
+
+
+@pytest.mark.parametrize("layout", ["sharded", "sharded bin"])
+def test_a_lost_shard_is_told(folder, layout):
+    rewrite(folder / "unet", layout)
+    next((folder / "unet").glob("*00002-of*")).unlink()
+    assert "expected 2 files like diffusion_pytorch_model-00001-of-00002" in message_of(folder)
+
+
+def test_code_in_a_bin_file_is_not_run(folder, tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (type(tmp_path).touch, (tmp_path / "run",))
+
+    rewrite(folder / "unet", "bin")
+    torch.save({"conv_in.weight": Payload()}, folder / "unet" / "diffusion_pytorch_model.bin")
+    assert "diffusion_pytorch_model.bin is damaged or holds more than tensors" in message_of(folder)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"conv_in.weight": 3}])
+def test_a_bin_file_of_other_things_is_refused(folder, content):
+    rewrite(folder / "unet", "bin")
+    torch.save(content, folder / "unet" / "diffusion_pytorch_model.bin")
+    assert "to hold named tensors alone" in message_of(folder)
+
+
+def test_safetensors_win_over_bin(folder):
+    (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"never read")
+    Zero123Prior.load(folder)
+
+
+STEM = "diffusion_pytorch_model"
+
+
+@pytest.mark.parametrize(
+    ("names", "half", "single"),
+    [
+        (["", ".fp16"], ".fp16", ""),
+        (["", ".fp16_ema"], ".fp16_ema", ""),
+        (["", ".non_ema"], "", ""),
+        ([".fp16", ".non_ema"], ".fp16", ".fp16"),
+        ([".fp32", ".fp16"], ".fp16", ".fp16"),
+        ([".non_ema"], ".non_ema", ".non_ema"),
+    ],
+)
+def test_one_variant_is_chosen_for_a_precision(names, half, single):
+    files = [f"{STEM}{name}.safetensors" for name in names] + [f"{STEM}.bin", "config.json", "optimizer.bin"]
+    assert choose_weights(files, torch.float16) == [f"{STEM}{half}.safetensors"]
+    assert choose_weights(files, torch.float32) == [f"{STEM}{single}.safetensors"]
+
+
+def test_old_names_of_an_autoencoders_attention(folder, whole):
+    """As in the published Stable Diffusion 1.5: query, key, value and proj_attn."""
+    file = next((folder / "vae").glob("*.safetensors"))
+    new = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    renamed = {}
+    for name, value in load_file(file).items():
+        for current, old in new.items():
+            name = name.replace(current, old)
+        renamed[name] = value
+    assert any(".proj_attn." in name for name in renamed)
+    save_file(renamed, file)
+    state = Zero123Prior.load(folder).vae.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in Zero123Prior.load(whole).vae.state_dict().items())
 
 
 def test_parts_come_frozen_in_the_asked_dtype(whole):
@@ -137,11 +260,57 @@ def test_a_file_is_no_folder(tmp_path):
         resolve_folder(str(tmp_path / "file"))
 
 
-def test_a_hub_name_offline(tmp_path, monkeypatch):
-    """HF_HUB_OFFLINE=1 is read when the hub's package is imported, so that its constant is set here."""
+HUB = [
+    "model_index.json", "README.md", "safety_checker/config.json", "safety_checker/model.safetensors",
+    "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors",
+    "unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.non_ema.safetensors",
+    "vae/config.json", "vae/diffusion_pytorch_model.bin", "vae/diffusion_pytorch_model.fp16.bin",
+    "tokenizer/vocab.json", "tokenizer/merges.txt", "scheduler/scheduler_config.json",
+    "text_encoder/config.json", "text_encoder/model.fp16-00001-of-00002.safetensors",
+    "text_encoder/model.fp16-00002-of-00002.safetensors", "text_encoder/model.safetensors.index.fp16.json",
+    "image_encoder/model.safetensors", "v1-5-pruned.ckpt", "v1-5-pruned.safetensors",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_the_hub_is_asked_for_one_variant_of_the_parts_alone(dtype, tmp_path, monkeypatch):
+    asked = {}
+
+    def snapshot_download(name, *, allow_patterns):
+        asked[name] = {file for file in HUB if any(fnmatch(file, pattern) for pattern in allow_patterns)}
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.list_repo_files", lambda name: HUB)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert resolve_folder("owner/model", StableDiffusionPrior.parts, dtype) == tmp_path
+    half = ".fp16" if dtype == torch.float16 else ""
+    weights = {file for file in asked["owner/model"] if file.endswith((".safetensors", ".bin", ".ckpt"))}
+    assert weights == {
+        f"unet/diffusion_pytorch_model{half}.safetensors", f"vae/diffusion_pytorch_model{half}.bin",
+        "text_encoder/model.fp16-00001-of-00002.safetensors", "text_encoder/model.fp16-00002-of-00002.safetensors",
+    }  # fmt: skip
+    rest = {file for file in HUB if file.endswith((".json", ".txt")) and not file.startswith("safety")}
+    assert asked["owner/model"] - weights == rest
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """An empty hub cache and no network. HF_HUB_OFFLINE=1 is read at import, so that its constant is set here."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_a_snapshot_in_the_cache_is_taken_offline(offline):
+    snapshot = offline / "models--owner--model" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (offline / "models--owner--model" / "refs").mkdir()
+    (offline / "models--owner--model" / "refs" / "main").write_text("0" * 40)
+    assert resolve_folder("owner/model") == snapshot
+
+
+def test_a_hub_name_offline(offline):
     with pytest.raises(FileNotFoundError, match=r"Could not fetch the prior 'owner/model' from the hub .* --prior"):
         resolve_folder("owner/model")

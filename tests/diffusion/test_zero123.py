@@ -85,18 +85,26 @@ def test_save_and_load_bit_for_bit(layout, tmp_path):
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
-@pytest.mark.parametrize(("folder", "variant"), [("stable-zero123", "stable"), ("zero123-xl", "xl")])
-def test_the_published_layout(folder, variant, tmp_path):
-    """Its camera projection says nothing of tokens or variants: pooled, and the folder's name tells."""
-    tiny_zero123(patches=False).save(tmp_path / folder)
-    path = tmp_path / folder / "clip_camera_projection" / "config.json"
+@pytest.mark.parametrize("variant", ["stable", "xl"])
+def test_the_published_layout(variant, tmp_path):
+    """Its camera projection says nothing of tokens or variants: pooled, and the hub's name tells."""
+    tiny_zero123(patches=False).save(tmp_path)
+    path = tmp_path / "clip_camera_projection" / "config.json"
     config = json.loads(path.read_text())
     published = {name: config[name] for name in ("_class_name", "additional_embeddings", "embedding_dim", "output_dim")}
     path.write_text(json.dumps(published))
-    prior = Zero123Prior.load(tmp_path / folder)
-    assert prior.pose_variant == variant
+    name = {"stable": "ashawkey/stable-zero123-diffusers", "xl": "ashawkey/zero123-xl-diffusers"}[variant]
+    prior = Zero123Prior.load(tmp_path, name=name)
+    assert (prior.pose_variant, prior.pose_reason) == (variant, f"by the hub name, {name}")
     assert not prior.uses_patches
-    assert Zero123Prior.load(tmp_path / folder, pose_variant="xl").pose_variant == "xl"
+    prior = Zero123Prior.load(tmp_path, name=name, pose_variant="xl")
+    assert (prior.pose_variant, prior.pose_reason) == ("xl", "stated by the option")
+
+
+def test_a_saved_folder_states_its_convention(tmp_path):
+    for variant in ("stable", "xl"):
+        tiny_zero123(patches=False, pose_variant=variant).save(tmp_path / "stable-zero123")
+        assert Zero123Prior.load(tmp_path / "stable-zero123").pose_variant == variant
 
 
 def test_half_precision(tmp_path):

@@ -14,7 +14,7 @@ import tyro
 from hash3d.cache import PRESETS, CacheConfig, GridConfig, Hash3DConfig
 from hash3d.fast.autoencoder import CHANGING_NOTHING, Encoding
 from hash3d.fast.engine import Engine, records
-from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.recipe import Pose, Recipe
 from hash3d.recipes.stage import Stage, encoding_by
 from hash3d.recipes.view_order import DrawOrderConfig
 from hash3d.systems import SYSTEMS, SystemInfo
@@ -27,7 +27,7 @@ from .systems import SHOWN
 
 INPUTS = {"image": "--image PATH", "prompt": '--prompt "a thing"'}
 """What a system may need, and how it is given."""
-OF_SYSTEMS = (*INPUTS, "negative_prompt", "elevation", "framing", "text_prior", "start")
+OF_SYSTEMS = (*INPUTS, "negative_prompt", "elevation", "framing", "pose", "text_prior", "start")
 """The options that only some systems know: the arguments of their `recipe` say which."""
 
 
@@ -62,6 +62,8 @@ class Generate:
     """Degrees above the horizon from which the picture was taken; by default 5."""
     framing: Literal["auto", "keep", "recentre"] | None = None
     """Whether the picture is brought to the prior's framing; by default auto."""
+    pose: Pose | None = None
+    """The pose convention of the Zero123 (stable: Stable-Zero123's); by default auto: what is known of the prior."""
     device: Literal["cpu", "cuda"] | None = None
     """Where to run; by default the GPU if there is one."""
     engine: Engine = "auto"
@@ -97,6 +99,7 @@ def main(arguments: list[str]) -> int:
     limit_threads(device)
     with ProgressLine(recipe) as progress:
         run = Run(recipe, path, device=device, resume=options.resume, progress=progress, engine=options.engine)
+        progress.announce(run.prior)
         summary = run.execute()
     report(path, summary)
     return 0 if summary["completed"] else 130

@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from hash3d.diffusion.latent_prior import LatentPrior
+from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.recipes.recipe import Recipe
 from hash3d.scenes.base import COUNTED
 from hash3d.training.late_metrics import Metrics
@@ -40,6 +42,11 @@ class ProgressLine:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+
+    def announce(self, prior: LatentPrior) -> None:
+        """Print the pose convention of a Zero123 and its reason."""
+        if isinstance(prior, Zero123Prior):
+            self.console.print(f"pose convention: {prior.pose_variant} ({prior.pose_reason})", markup=False)
 
     def __call__(self, trainer: Trainer, metrics: Metrics) -> None:
         """Show the step that was just done."""

@@ -1,6 +1,6 @@
 """What every latent diffusion model here shares: a U-Net, an autoencoder and a noise schedule."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -17,6 +17,9 @@ from .noise import NoiseSchedule
 
 class LatentPrior(nn.Module):
     """A diffusion model of an autoencoder's latents. Images are [B, 3, S, S] in [-1, 1], latents [B, 4, h, w]."""
+
+    parts: ClassVar[tuple[str, ...]]
+    """The subfolders of its diffusers folder that are read."""
 
     def __init__(self, *, unet: UNet2DConditionModel, vae: AutoencoderKL, schedule: NoiseSchedule) -> None:
         super().__init__()

@@ -1,117 +1,207 @@
-"""Where a prior's parts come from: a folder on disk, a prior inside this package, or the hub. Never unpickled code.
-
-Only safetensors are read, and no code that a model folder carries is run.
-"""
+"""Find a model's folder (local, embedded or on the hub) and load its parts. No code of a model folder is ever run."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Collection, Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import ModelMixin
+from torch import Tensor, nn
 
 EMBEDDED = ("mini-zero123", "mini-sd")
 """Priors whose weights ship inside the package."""
+PARTS = (
+    "unet", "vae", "scheduler", "text_encoder", "tokenizer", "image_encoder", "clip_camera_projection",
+    "feature_extractor",
+)  # fmt: skip
+"""Subfolders that some prior reads. Safety checkers and the like are never fetched."""
+_WEIGHTS = re.compile(
+    r"(?:diffusion_pytorch_model|pytorch_model|model)(?:\.(?P<first>\w+))?(?:-\d+-of-(?P<shards>\d+))?"
+    r"(?:\.(?P<second>\w+))?\.(?P<format>safetensors|bin)"
+)
+"""A weight file of diffusers or transformers: its variant stands before or after the number of a shard."""
+_OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
+"""The attention layers of autoencoders saved before diffusers 0.12, and their names since."""
 
 
 def embedded_folder(name: str) -> Path:
-    """The folder of an embedded prior."""
+    """Return the folder of an embedded prior."""
     return Path(str(resources.files("hash3d"))) / "assets" / name
 
 
-def resolve_folder(name: str, kind: str = "prior") -> Path:
-    """The local folder of a model: an existing path wins, then an embedded prior's name, then the hub.
+def is_hub_name(name: str) -> bool:
+    """Whether `name` reads as owner/model and no local folder has that path."""
+    plain = name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/")
+    return plain and not Path(name).exists()
 
-    Raises `FileNotFoundError` with one sentence, which calls it a `kind`, if nothing is found.
+
+def resolve_folder(name: str, parts: Iterable[str] = PARTS, dtype: torch.dtype = torch.float32) -> Path:
+    """Return the local folder of a prior: an existing path wins, then an embedded prior's name, then the hub.
+
+    From the hub only the subfolders `parts` are fetched, in the variant that `dtype` needs (see `choose_weights`).
+
+    Raises:
+        FileNotFoundError: nothing is found, in one sentence.
     """
     path = Path(name).expanduser()
-    embedded = f", one of {', '.join(EMBEDDED)}" if kind == "prior" else ""
     if path.is_dir():
         return path
     if path.exists():
-        raise FileNotFoundError(f"Expected the {kind} {name!r} to be a diffusers folder, but it is a file.")
-    if embedded and name in EMBEDDED:
+        raise FileNotFoundError(f"Expected the prior {name!r} to be a diffusers folder, but it is a file.")
+    if name in EMBEDDED:
         if not embedded_folder(name).is_dir():
             raise FileNotFoundError(f"Expected {embedded_folder(name)} to hold the prior {name!r}, but it is missing.")
         return embedded_folder(name)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if not is_hub_name(name):
         raise FileNotFoundError(
-            f"Expected the {kind} to be an existing folder{embedded}, or a hub name (owner/model), "
+            f"Expected the prior to be an existing folder, one of {', '.join(EMBEDDED)}, or a hub name (owner/model), "
             f"but there is no folder {name!r}."
         )
-    return _download(name, kind)
+    return _download(name, tuple(parts), dtype)
 
 
-def _download(name: str, kind: str) -> Path:
-    """Fetch the safetensors and configurations of a hub repository (honours HF_HUB_OFFLINE)."""
-    from huggingface_hub import snapshot_download
+def _download(name: str, parts: tuple[str, ...], dtype: torch.dtype) -> Path:
+    """Fetch the needed files of a hub repository. Offline (HF_HUB_OFFLINE) its cached snapshot is taken."""
+    import huggingface_hub
 
+    patterns = ["model_index.json", *(f"{part}/*.{ending}" for part in parts for ending in ("json", "txt"))]
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+        try:
+            files = huggingface_hub.list_repo_files(name)
+        except Exception:  # Offline: the cache is asked for any weights.
+            weights = [f"{part}/*.{ending}" for part in parts for ending in ("safetensors", "bin")]
+        else:
+            weights = [
+                f"{part}/{file}"
+                for part in parts
+                for file in choose_weights((file[len(part) + 1 :] for file in files if _lies_in(file, part)), dtype)
+            ]
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns + weights))
     except Exception as error:
         raise FileNotFoundError(
-            f"Could not fetch the {kind} {name!r} from the hub ({type(error).__name__}). "
-            f"Pass --{kind.replace(' ', '-')} the path of a local folder"
-            + (f", or one of {', '.join(EMBEDDED)}." if kind == "prior" else ".")
+            f"Could not fetch the prior {name!r} from the hub ({type(error).__name__}). "
+            f"Pass --prior the path of a local folder, or one of {', '.join(EMBEDDED)}."
         ) from error
 
 
-def load_part(model_class: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
-    """One part of a diffusers folder, for instance `unet`, in eval mode with frozen parameters.
+def _lies_in(file: str, part: str) -> bool:
+    return file.startswith(f"{part}/") and "/" not in file[len(part) + 1 :]
 
-    Raises `ValueError` with one sentence that names the part if it is missing, or does not fit its configuration.
+
+def choose_weights(names: Iterable[str], dtype: torch.dtype) -> list[str]:
+    """Return the weight files to read out of a part's file names, all shards of one variant; empty if none is known.
+
+    Safetensors win over `.bin`. In half precision a half-precision variant wins, such as fp16 or fp16_ema, else the
+    files without a variant. Weights before averaging (`non_ema`) are the last resort.
     """
-    if not (folder / part / "config.json").is_file():
+    half = dtype in (torch.float16, torch.bfloat16)
+    groups: dict[tuple[bool, bool, bool, str], list[str]] = {}
+    for name in names:
+        if match := _WEIGHTS.fullmatch(name):
+            variant = match["first"] or match["second"] or ""
+            is_half = variant.startswith(("fp16", "bf16"))
+            preferred = is_half if half else not variant
+            rank = (match["format"] == "bin", "non_ema" in variant, not preferred, variant)
+            groups.setdefault(rank, []).append(name)
+    return sorted(groups[min(groups)]) if groups else []
+
+
+def load_part(model_class: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
+    """Load one part of a diffusers folder, for instance `unet`, in eval mode with frozen parameters.
+
+    The model is built without memory, then takes the tensors of the files that `choose_weights` names. A `.bin` file is
+    read by `torch.load(weights_only=True)`, which unpickles tensors and refuses all else.
+
+    Raises:
+        ValueError: the part is missing or does not fit its configuration, in one sentence that names it.
+    """
+    path = folder / part
+    if not (path / "config.json").is_file():
         raise ValueError(f"Expected the prior {folder} to hold {part}/config.json, but it is missing.")
-    weights = sorted((folder / part).glob("*.safetensors"))
-    if not weights:
-        raise ValueError(f"Expected the prior {folder} to hold safetensors in {part}/, but there are none.")
-    variant = "fp16" if all(".fp16" in file.name for file in weights) else None
-    # diffusers' low_cpu_mem_usage would need accelerate, which the package does not require.
-    options = {"low_cpu_mem_usage": False} if issubclass(model_class, ModelMixin) else {}
+    files = choose_weights((file.name for file in path.iterdir()), dtype)
+    if not files:
+        raise ValueError(f"Expected the prior {folder} to hold safetensors or .bin weights in {part}/, but got none.")
     try:
-        with _without_progress_bars():
-            model, info = model_class.from_pretrained(
-                folder / part,
-                torch_dtype=dtype,
-                variant=variant,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-                **options,
-            )
+        tensors = {name: value for file in files for name, value in _read_tensors(path / file).items()}
+        model = _build(model_class, path, len(tensors))
+        _assign(model, tensors, dtype)
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"The prior's part {folder / part} does not load: {reason}") from error
-    faults = {kind: keys for kind in ("missing_keys", "mismatched_keys") if (keys := list(info.get(kind, ())))}
-    if faults:
-        kind, keys = next(iter(faults.items()))
-        raise ValueError(
-            f"The prior's part {folder / part} does not fit its configuration: {len(keys)} {kind.replace('_', ' ')}, "
-            f"for instance {keys[0]}."
-        )
+        raise ValueError(f"The prior's part {path} does not load: {reason}") from error
     return model.eval().requires_grad_(False)
 
 
-@contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    """Transformers draws a bar for each part that it loads; a run has a line of its own."""
-    from transformers.utils import logging
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a weight file on the CPU. Raises `ValueError` if it holds anything but named tensors, or is a part alone."""
+    from safetensors.torch import load_file
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    match = _WEIGHTS.fullmatch(path.name)
+    count = int(match["shards"] or 1) if match else 1
+    found = len(list(path.parent.glob(re.sub(r"-\d+-of-", "-*-of-", path.name)))) if count > 1 else 1
+    if found != count:
+        raise ValueError(f"expected {count} files like {path.name}, but got {found}.")
+    if path.suffix == ".safetensors":
+        return load_file(path)
     try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path.name} is damaged or holds more than tensors. Convert it to safetensors.") from error
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise ValueError(f"expected {path.name} to hold named tensors alone. Convert it to safetensors.")
+    return tensors
+
+
+def _build(model_class: Any, path: Path, count: int) -> nn.Module:
+    """Build a model of diffusers or transformers without memory, from a configuration that `count` tensors can fill."""
+    config = read_json(path / "config.json")
+    for name, value in config.items():
+        depths = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, int)]
+        if "layers" in name and depths and max(depths) > count:
+            raise ValueError(f"its configuration has {name} {value}, but its weights have {count} tensors.")
+    with torch.device("meta"):
+        if issubclass(model_class, ModelMixin):
+            return model_class.from_config(config)
+        return model_class(model_class.config_class.from_pretrained(path, local_files_only=True))
+
+
+def _assign(model: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype) -> None:
+    """Give a model without memory its tensors in `dtype`. Raises `ValueError` for the first that does not fit."""
+    expected = model.state_dict()
+    tensors = {_current_name(name, expected): value for name, value in tensors.items()}
+    found = {}
+    for name, slot in expected.items():
+        if name not in tensors:
+            lost = len(expected.keys() - tensors.keys())
+            raise ValueError(f"{lost} of its {len(expected)} tensors are missing, for instance {name}.")
+        value = tensors[name]
+        if value.shape != slot.shape or value.is_floating_point() != slot.is_floating_point():
+            raise ValueError(
+                f"{name} does not fit its configuration: expected shape {list(slot.shape)}, "
+                f"but got {value.dtype} {list(value.shape)}."
+            )
+        found[name] = value.to(dtype) if value.is_floating_point() else value
+    model.load_state_dict(found, assign=True)
+    for name, buffer in list(model.named_buffers()):
+        if buffer.is_meta:  # The positions 0, 1, ... of CLIP's embeddings, which no file holds.
+            owner, _, last = name.rpartition(".")
+            positions = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+            model.get_submodule(owner).register_buffer(last, positions, persistent=False)
+
+
+def _current_name(name: str, expected: Collection[str]) -> str:
+    """Rename an old file's tensor: an autoencoder's attention, or CLIP's text model with or without its prefix."""
+    if ".attentions." in name:
+        for old, new in _OLD_NAMES.items():
+            name = name.replace(old, new)
+    same = (name, name.removeprefix("text_model."), f"text_model.{name}")
+    return next((each for each in same if each in expected), name)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object on disk. Raises `ValueError` with one sentence that names the file."""
+    """Read a JSON object. Raises `ValueError` with one sentence that names the file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -122,6 +212,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON object, and the folder it lies in."""
+    """Write a JSON object, and make the folder it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

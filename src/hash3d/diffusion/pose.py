@@ -1,13 +1,78 @@
-"""The relative pose of a view, as Zero123 reads it."""
+"""The relative pose of a view, as Zero123 reads it, and which of its two conventions a folder follows."""
 
-from typing import Literal
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .loading import is_hub_name, read_json
+
 PoseVariant = Literal["xl", "stable"]
 NUM_POSE_FEATURES = 14
+PROJECTION = "clip_camera_projection"
+"""The part of a Zero123 folder whose configuration may state the convention, as `pose_variant`."""
+
+
+def decide_pose_variant(
+    folder: Path, *, option: str | None = None, stated: str | None = None, name: str | None = None
+) -> tuple[PoseVariant, str]:
+    """Return the pose convention of a Zero123 folder and the reason.
+
+    The first that is known decides: the option, what the folder's configuration states, the name on the hub, the hub
+    cache's folder, the clone's remote, the name that the folder was saved under. The weights have the same shapes in
+    both and cannot tell. If none is known, the folder's own name is followed, else XL, with a warning.
+
+    Args:
+        folder: the diffusers folder.
+        option: what the caller says.
+        stated: `pose_variant` of the camera projection's configuration.
+        name: what the folder was asked for by, such as a hub name.
+    """
+    for value, reason in ((option, "stated by the option"), (stated, f"stated by {PROJECTION}/config.json")):
+        if value is not None:
+            if value not in get_args(PoseVariant):
+                raise ValueError(f"Expected the pose variant xl or stable, but {value!r} is {reason} ({folder}).")
+            return value, reason  # type: ignore[return-value]
+    for origin, text in _known_names(folder, name):
+        if variant := _read_variant(text):
+            return variant, f"by {origin}, {text}"
+    variant = _read_variant(folder.resolve().name) or _read_variant(folder.absolute().name) or "xl"
+    warnings.warn(
+        f"Expected {folder} to state its pose convention, but nothing does. Assumed {variant!r}; the other makes every "
+        f"view wrong. Pass --pose stable or --pose xl (in Python: pose_variant).",
+        stacklevel=3,
+    )
+    return variant, "assumed: only the folder's own name was left to go by"
+
+
+def _known_names(folder: Path, name: str | None) -> Iterator[tuple[str, str]]:
+    """Yield the names that a folder is known by, the surest first, each with where it stands."""
+    if name is not None and is_hub_name(name):
+        yield "the hub name", name
+    for path in (folder.absolute(), folder.resolve(), (folder / PROJECTION / "config.json").resolve()):
+        for parent, child in zip(path.parts, path.parts[1:], strict=False):
+            if parent.startswith("models--") and child in ("snapshots", "blobs"):
+                yield "the hub cache's folder", parent.removeprefix("models--").replace("--", "/")
+    remote = folder / ".git" / "config"
+    if remote.is_file():
+        for url in re.findall(r"url\s*=\s*(\S+)", remote.read_text(errors="replace")):
+            yield "the clone's remote", url
+    for file in ("model_index.json", f"{PROJECTION}/config.json", "unet/config.json"):
+        if (folder / file).is_file() and isinstance(saved := read_json(folder / file).get("_name_or_path"), str):
+            yield f"_name_or_path of {file}", saved
+
+
+def _read_variant(name: str) -> PoseVariant | None:
+    """Return the convention that a model's name or path tells: Stable-Zero123's, that of any other Zero123, or None."""
+    for word in reversed(name.lower().split("/")):
+        if re.search(r"zero[-_ ]?(123|1[-_]?to[-_]?3)", word):
+            return "stable" if re.search(r"(?<![a-z])stable(?![-_ ]?diffusion)", word) else "xl"
+    return None
 
 
 def pose_numbers(

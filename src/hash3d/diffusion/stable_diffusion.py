@@ -21,6 +21,8 @@ from .noise import NoiseSchedule
 class StableDiffusionPrior(LatentPrior):
     """The parts of a Stable Diffusion folder. Images are [B, 3, S, S] in [-1, 1], latents [B, 4, h, w]."""
 
+    parts = ("unet", "vae", "scheduler", "text_encoder", "tokenizer")
+
     def __init__(
         self,
         *,

@@ -21,7 +21,7 @@ from hash3d.transfer import to_device
 from .latent_prior import LatentPrior
 from .loading import load_part, read_json, write_json
 from .noise import NoiseSchedule
-from .pose import PoseVariant, pose_features
+from .pose import PROJECTION, PoseVariant, decide_pose_variant, pose_features
 
 
 class CLIPCameraProjection(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -65,7 +65,12 @@ class ImageCondition:
 
 
 class Zero123Prior(LatentPrior):
-    """The parts of a Zero123 folder. Images are [B, 3, S, S] in [-1, 1], latents [B, 4, h, w]."""
+    """The parts of a Zero123 folder. Images are [B, 3, S, S] in [-1, 1], latents [B, 4, h, w].
+
+    `pose_variant` is the convention of its pose numbers, `pose_reason` how it is known.
+    """
+
+    parts = ("unet", "vae", "scheduler", "image_encoder", PROJECTION, "feature_extractor")
 
     def __init__(
         self,
@@ -78,11 +83,12 @@ class Zero123Prior(LatentPrior):
         pixel_mean: tuple[float, float, float],
         pixel_std: tuple[float, float, float],
         pose_variant: PoseVariant,
+        pose_reason: str = "given",
     ) -> None:
         super().__init__(unet=unet, vae=vae, schedule=schedule)
         self.image_encoder: Any = image_encoder
         self.camera_projection: Any = camera_projection
-        self.pose_variant = pose_variant
+        self.pose_variant, self.pose_reason = pose_variant, pose_reason
         self.pixel_mean, self.pixel_std = pixel_mean, pixel_std
         projection = self.camera_projection.proj
         self._expect(
@@ -173,13 +179,24 @@ class Zero123Prior(LatentPrior):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         pose_variant: PoseVariant | None = None,
+        name: str | None = None,
     ) -> "Zero123Prior":
-        """Read a diffusers folder. `pose_variant` None: what the folder states, else "stable" if its name says so."""
+        """Read a diffusers folder.
+
+        Args:
+            folder: with the subfolders `parts`.
+            dtype: of all weights.
+            device: where they go.
+            pose_variant: the pose convention; None: what `decide_pose_variant` finds, see `pose_reason`.
+            name: what the folder was asked for by, such as a hub name.
+        """
         from transformers import CLIPVisionModelWithProjection
 
-        camera_projection = load_part(CLIPCameraProjection, folder, "clip_camera_projection", dtype)
+        camera_projection = load_part(CLIPCameraProjection, folder, PROJECTION, dtype)
+        variant, reason = decide_pose_variant(
+            folder, option=pose_variant, stated=camera_projection.config.pose_variant, name=name
+        )
         pixels = read_json(folder / "feature_extractor" / "preprocessor_config.json")
-        variant = pose_variant or camera_projection.config.pose_variant
         prior = cls(
             unet=load_part(UNet2DConditionModel, folder, "unet", dtype),
             vae=load_part(AutoencoderKL, folder, "vae", dtype),
@@ -188,16 +205,18 @@ class Zero123Prior(LatentPrior):
             schedule=NoiseSchedule.load(folder / "scheduler"),
             pixel_mean=_three_numbers(pixels, "image_mean", folder),
             pixel_std=_three_numbers(pixels, "image_std", folder),
-            pose_variant=variant or ("stable" if "stable" in folder.resolve().name.lower() else "xl"),
+            pose_variant=variant,
+            pose_reason=reason,
         )
         return prior.to(device).eval()
 
     def save(self, folder: Path) -> None:
-        """Write the diffusers folder."""
+        """Write the diffusers folder, which states its pose convention."""
         self.unet.save_pretrained(folder / "unet")
         self.vae.save_pretrained(folder / "vae")
         self.image_encoder.save_pretrained(folder / "image_encoder")
-        self.camera_projection.save_pretrained(folder / "clip_camera_projection")
+        self.camera_projection.register_to_config(pose_variant=self.pose_variant)
+        self.camera_projection.save_pretrained(folder / PROJECTION)
         self.schedule.save(folder / "scheduler")
         size = self.image_encoder.config.image_size
         pixels = {

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from hash3d.cache import CacheConfig
 from hash3d.pictures import Framing
@@ -10,6 +10,9 @@ from hash3d.representations.point_start import PointStartConfig
 from hash3d.representations.shap_e import ShapEConfig
 
 from .stage import Stage, returning_to
+
+Pose = Literal["auto", "stable", "xl"]
+"""The convention of a Zero123's pose numbers (`hash3d.diffusion.pose`); auto: what is known of the prior decides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,8 @@ class Recipe:
     """What it should not look like."""
     framing: Framing = "auto"
     """Whether the picture is brought to the prior's framing: auto, keep or recentre."""
+    pose: Pose = "auto"
+    """The pose convention of the Zero123: auto, stable or xl."""
     reference_elevation: float = 5.0
     """Elevation in degrees from which the picture was taken, and from which the result is shown."""
     start: PointStartConfig | ShapEConfig | None = None
@@ -45,6 +50,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if not -90.0 <= self.reference_elevation <= 90.0:
             raise ValueError(f"Expected an elevation between -90 and 90, but got {self.reference_elevation}.")
+        if self.pose not in get_args(Pose):
+            raise ValueError(f"Expected the pose convention to be one of {get_args(Pose)}, but got {self.pose!r}.")
 
     @classmethod
     def of(cls, stages: tuple[Stage, ...], *, cache: CacheConfig | None, **fields: Any) -> "Recipe":

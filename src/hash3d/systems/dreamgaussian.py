@@ -16,7 +16,7 @@ from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.meshing.isosurface import IsosurfaceConfig
 from hash3d.pictures import Framing
 from hash3d.recipes.loss_weights import LossWeights
-from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.recipe import Pose, Recipe
 from hash3d.recipes.stage import Stage, shared_steps
 from hash3d.rendering.raster import RasterRendererConfig
 from hash3d.rendering.splat import SplatRendererConfig
@@ -95,6 +95,9 @@ def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
 SCALES: Scales = {"mini": mini, "supplement": supplement}
 
 
-def recipe(*, image: Path, elevation: float = 5.0, framing: Framing = "auto", **choices: Unpack[Choices]) -> Recipe:
+def recipe(
+    *, image: Path, elevation: float = 5.0, framing: Framing = "auto", pose: Pose = "auto", **choices: Unpack[Choices]
+) -> Recipe:
     """The recipe for a picture; full-scale schedules do not stretch with `steps`, which is of both stages."""
-    return recipe_at(choices, SCALES, system=NAME, image=image, framing=framing, reference_elevation=elevation)
+    start = {"image": image, "framing": framing, "pose": pose, "reference_elevation": elevation}
+    return recipe_at(choices, SCALES, system=NAME, **start)

@@ -15,7 +15,7 @@ from hash3d.cameras import CameraSamplerConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.pictures import Framing
 from hash3d.recipes.loss_weights import LossWeights
-from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.recipe import Pose, Recipe
 from hash3d.recipes.stage import Stage, shared_steps
 from hash3d.representations.dmtet import DmtetMeshConfig
 from hash3d.representations.encodings import HashGridConfig
@@ -93,9 +93,10 @@ def recipe(
     negative_prompt: str = "",
     elevation: float = 5.0,
     framing: Framing = "auto",
+    pose: Pose = "auto",
     **choices: Unpack[Choices],
 ) -> Recipe:
     """The recipe for a picture and its text; `steps` is of both stages, and full-scale schedules keep theirs."""
     texts = {"prompt": prompt, "negative_prompt": negative_prompt, "text_prior": text_prior}
-    picture = {"image": image, "framing": framing, "reference_elevation": elevation}
+    picture = {"image": image, "framing": framing, "pose": pose, "reference_elevation": elevation}
     return recipe_at(choices, SCALES, system=NAME, **texts, **picture)

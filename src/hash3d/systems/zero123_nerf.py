@@ -12,7 +12,7 @@ from hash3d.cameras import CameraSamplerConfig
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.pictures import Framing
 from hash3d.recipes.loss_weights import LossWeights
-from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.recipe import Pose, Recipe
 from hash3d.recipes.stage import Stage
 from hash3d.rendering.volume import VolumeRendererConfig
 from hash3d.representations.nerf import HashGridNerfConfig
@@ -75,6 +75,9 @@ def mini(steps: int = MINI_STEPS) -> Stage:
 SCALES: Scales = {"mini": mini, "supplement": supplement}
 
 
-def recipe(*, image: Path, elevation: float = 5.0, framing: Framing = "auto", **choices: Unpack[Choices]) -> Recipe:
+def recipe(
+    *, image: Path, elevation: float = 5.0, framing: Framing = "auto", pose: Pose = "auto", **choices: Unpack[Choices]
+) -> Recipe:
     """The recipe for a picture. Full-scale schedules do not stretch with `steps`."""
-    return recipe_at(choices, SCALES, system=NAME, image=image, framing=framing, reference_elevation=elevation)
+    start = {"image": image, "framing": framing, "pose": pose, "reference_elevation": elevation}
+    return recipe_at(choices, SCALES, system=NAME, **start)

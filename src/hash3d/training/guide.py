@@ -14,7 +14,7 @@ from hash3d.guidance.latent_guidance import LatentGuidance
 from hash3d.guidance.sds import Guidance
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidance, StableDiffusionGuidanceConfig
 from hash3d.guidance.zero123 import Zero123Guidance, Zero123GuidanceConfig
-from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.recipe import Pose, Recipe
 from hash3d.recipes.stage import GuidanceConfig
 from hash3d.stopwatch import Stopwatch
 
@@ -23,9 +23,9 @@ from .reference import Reference
 PriorT = TypeVar("PriorT", Zero123Prior, StableDiffusionPrior)
 
 
-def load_zero123(name: str, device: torch.device) -> Zero123Prior:
-    """A Zero123 by its folder or name: half precision on a GPU, channels last on a CPU, where that is faster."""
-    return _load(Zero123Prior, name, device)
+def load_zero123(name: str, device: torch.device, pose: Pose = "auto") -> Zero123Prior:
+    """Load a Zero123 by its folder or name: half precision on a GPU, channels last on a CPU, where that is faster."""
+    return _load(Zero123Prior, name, device, name=name, pose_variant=None if pose == "auto" else pose)
 
 
 def load_stable_diffusion(name: str, device: torch.device) -> StableDiffusionPrior:
@@ -35,8 +35,9 @@ def load_stable_diffusion(name: str, device: torch.device) -> StableDiffusionPri
 
 def load_prior(recipe: Recipe, device: torch.device) -> LatentPrior:
     """The diffusion model that a recipe's guidance asks: with a picture a Zero123."""
-    load = load_stable_diffusion if recipe.image is None else load_zero123
-    return load(recipe.prior, device)
+    if recipe.image is None:
+        return load_stable_diffusion(recipe.prior, device)
+    return load_zero123(recipe.prior, device, recipe.pose)
 
 
 def load_text_prior(recipe: Recipe, device: torch.device) -> StableDiffusionPrior | None:
@@ -44,9 +45,9 @@ def load_text_prior(recipe: Recipe, device: torch.device) -> StableDiffusionPrio
     return None if recipe.text_prior is None else load_stable_diffusion(recipe.text_prior, device)
 
 
-def _load(kind: type[PriorT], name: str, device: torch.device) -> PriorT:
+def _load(kind: type[PriorT], source: str, device: torch.device, **options: Any) -> PriorT:
     dtype = torch.float16 if device.type == "cuda" else torch.float32
-    prior = kind.load(resolve_folder(name), dtype=dtype, device=device)
+    prior = kind.load(resolve_folder(source, kind.parts, dtype), dtype=dtype, device=device, **options)
     return prior.to(memory_format=torch.channels_last) if device.type == "cpu" else prior  # type: ignore[call-overload]
 
 

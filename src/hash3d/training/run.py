@@ -168,6 +168,8 @@ class Run:
         return {
             "system": recipe.system,
             "prior": recipe.prior,
+            "pose_variant": getattr(self.prior, "pose_variant", None),
+            "pose_reason": getattr(self.prior, "pose_reason", None),
             "text_prior": recipe.text_prior,
             "prompt": recipe.prompt,
             "device": self.device.type,
