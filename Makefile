@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test nightly check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hash3d generate zero123_gs --image examples/pictures/mushroom.png
 
 test: $(VENV)/.installed-dev check
 	$(BIN)/python -m pytest
+
+# The scripts of research/ and prior_training/, in small; the CPU takes minutes.
+nightly: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m nightly
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ LEARNING_RATE = 2e-3
 KL_WEIGHT = 1e-8
 """Of the sum over a picture's latents. Small: the posterior's sample is nearly its mode."""
 OBJECT_WEIGHT = 3.0
-"""An object's pixel counts this much more than a pixel of the ground."""
+"""An object's pixel counts this much more than a pixel of the background."""
 
 
 def build_autoencoder(channels: tuple[int, ...] = (16, 48, 80), sample_size: int = 128) -> Any:

@@ -1,4 +1,4 @@
-"""Measures how well `mini-sd` draws what captions of objects that no training has seen say.
+"""Measure how well samples of `mini-sd` show the captions of held-out objects.
 
     python -m prior_training.evaluate_text --prior FOLDER --matcher FOLDER --out FOLDER
 
@@ -23,15 +23,15 @@ from hash3d.files import write_text
 from hash3d.guidance.view_prompts import FRONT, VIEWS, ground_prompt, view_prompt
 
 from .autoencoder import to_images
+from .contact_sheets import captioned_contact_sheet
 from .evaluate_views import asymmetric
 from .matcher_network import Labels, Matcher
-from .matcher_views import body_colors, draw_upright, view_angles
-from .pool import orbit
+from .matcher_views import body_colors, sample_upright, view_angles
 from .sampling import sample_pictures
 from .text_nearest import TrainingViews, nearest
-from .text_scores import chance, draw_candidates, score_captions
-from .text_sheets import captioned_sheet
+from .text_scores import chance, sample_candidates, score_captions
 from .text_tables import markdown
+from .view_buffer import orbit
 from .world import render
 from .world.captions import caption, describe
 from .world.catalogue import HELD_OUT
@@ -54,9 +54,9 @@ PROMPTS = (
     "a green cactus",
     "an orange fish",
 )
-"""Of the sheets; written by hand."""
-GROUNDS = ("red", "orange", "yellow", "green", "blue", "purple", "grey", "black")
-"""Grounds of the second sheet."""
+"""Prompts of the contact sheets; written by hand."""
+BACKGROUNDS = ("red", "orange", "yellow", "green", "blue", "purple", "grey", "black")
+"""Backgrounds of the second contact sheet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +68,13 @@ class EvaluateConfig:
     matcher: Path
     """Folder of the matcher."""
     out: Path
-    """Folder for the scores and the sheets."""
+    """Folder for the scores and the contact sheets."""
     num_captions: int = 1000
     """Captions of held-out objects, a quarter with each view word."""
     num_candidates: int = 32
     """Captions to choose from in retrieval, the right one included."""
     guidance_scales: tuple[float, ...] = (3.0, 5.0, 7.5)
-    """Each is measured; the sheets show the middle one."""
+    """Each is measured; the contact sheets show the middle one."""
     num_steps: int = 40
     """DDIM steps."""
     num_training_views: int = 100_000
@@ -88,7 +88,7 @@ class EvaluateConfig:
 
     @property
     def shown_scale(self) -> float:
-        """The guidance scale of the sheets and of the search for neighbours."""
+        """The guidance scale of the contact sheets and of the search for neighbours."""
         return self.guidance_scales[len(self.guidance_scales) // 2]
 
 
@@ -102,9 +102,9 @@ class HeldOut:
     renders: Float[Tensor, "B 3 S S"]
 
 
-def draw_held_out(count: int, size: int, device: torch.device, seed: int) -> HeldOut:
+def render_held_out(count: int, size: int, device: torch.device, seed: int) -> HeldOut:
     """Captions of `count` objects, each with the next of the view words."""
-    objects = draw_upright(FIRST_CAPTION, count, device)
+    objects = sample_upright(FIRST_CAPTION, count, device)
     views = torch.arange(count) % len(VIEWS)
     elevation, azimuth = view_angles(views, torch.Generator().manual_seed(seed))
     cameras = orbit(elevation, azimuth, size)
@@ -130,9 +130,9 @@ class Evaluation:
         config.out.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> dict[str, Any]:
-        """Writes the scores and the sheets; returns the scores."""
+        """Writes the scores and the contact sheets; returns the scores."""
         config = self.config
-        held_out = draw_held_out(config.num_captions, self.prior.image_size, self.device, config.seed)
+        held_out = render_held_out(config.num_captions, self.prior.image_size, self.device, config.seed)
         scores, samples = self.score(held_out)
         found = {
             "prior": config.prior.name,
@@ -170,7 +170,7 @@ class Evaluation:
         """Scores of chance, of true renders and of the prior at each guidance scale; samples at the shown scale."""
         config, truth = self.config, held_out.truth
         generator = torch.Generator().manual_seed(config.seed)
-        candidates = draw_candidates(len(truth), config.num_candidates, generator).to(self.device)
+        candidates = sample_candidates(len(truth), config.num_candidates, generator).to(self.device)
         rows: list[dict[str, Any]] = [{"pictures": "chance", **chance(truth, held_out.asymmetric, candidates)}]
 
         def add(name: str, pictures: Tensor) -> None:
@@ -190,7 +190,7 @@ class Evaluation:
         return rows, shown
 
     def neighbours(self, held_out: HeldOut, samples: Float[Tensor, "B 3 S S"]) -> dict[str, Any]:
-        """How near samples and held-out renders come to training renders, and a sheet of the nearest three."""
+        """How near samples and held-out renders come to training renders, and a contact sheet of the nearest three."""
         config, count = self.config, self.config.num_neighbours
         views = TrainingViews(
             num_views=config.num_training_views, size=self.prior.image_size, device=self.device, seed=config.seed
@@ -202,7 +202,7 @@ class Evaluation:
             [prompt, *(f"distance {distance:.3f}" for distance in row)]
             for prompt, row in zip(held_out.prompts[:count], distances[:count].tolist(), strict=True)
         ]
-        captioned_sheet(first, texts).save(config.out / "nearest.png")
+        captioned_contact_sheet(first, texts).save(config.out / "nearest.png")
         of_samples, of_renders = distances[:, 0].chunk(2)
         return {
             "training_views": config.num_training_views,
@@ -213,12 +213,14 @@ class Evaluation:
         }
 
     def draw_sheets(self, held_out: HeldOut, samples: Float[Tensor, "B 3 S S"]) -> None:
-        """Prompts by view word with two seeds, prompts on grounds, and held-out captions."""
+        """Prompts by view word with two seeds, prompts on backgrounds, and held-out captions."""
         views = [[view_prompt(prompt, view) for view in range(len(VIEWS))] for prompt in PROMPTS]
         rounds = [self._grid(views, seed) for seed in (1, 2)]
         self._save("views", torch.cat(rounds, dim=1), [row + row for row in views])
-        grounds = [[ground_prompt(view_prompt(prompt, FRONT), color) for color in GROUNDS] for prompt in PROMPTS]
-        self._save("grounds", self._grid(grounds, seed=3), grounds)
+        backgrounds = [
+            [ground_prompt(view_prompt(prompt, FRONT), color) for color in BACKGROUNDS] for prompt in PROMPTS
+        ]
+        self._save("backgrounds", self._grid(backgrounds, seed=3), backgrounds)
         columns = 8
         rows = min(64, len(samples)) // columns
         texts = [held_out.prompts[row * columns : (row + 1) * columns] for row in range(rows)]
@@ -230,8 +232,8 @@ class Evaluation:
         return pictures.unflatten(0, (len(prompts), len(prompts[0])))
 
     def _save(self, name: str, pictures: Float[Tensor, "R C 3 S S"], captions: list[list[str]]) -> None:
-        """A sheet, and its captions as text."""
-        captioned_sheet(pictures, captions).save(self.config.out / f"{name}.png")
+        """Save a contact sheet, and its captions as text."""
+        captioned_contact_sheet(pictures, captions).save(self.config.out / f"{name}.png")
         write_text(self.config.out / f"{name}.txt", "\n".join(" | ".join(row) for row in captions) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Measures the novel views of a prior on objects it was never trained on, and draws contact sheets.
+"""Measures the novel views of a prior on objects it was never trained on, and renders contact sheets.
 
 python -m prior_training.evaluate_views --prior FOLDER --out FOLDER
     [--baseline FOLDER] [--scanned FOLDER] [--pictures FOLDER]
@@ -32,7 +32,7 @@ from .novel_views import (
 )
 from .pose_test import pose_test
 from .view_scores import capped_psnr, cells, score, to_unit
-from .world import Objects, draw_objects
+from .world import Objects, sample_objects
 from .world.catalogue import HELD_OUT
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class EvaluateConfig:
     scanned: Path | None = None
     """Folder of folders of true views (`views.json`, its pictures, `input.png`), one a scanned object."""
     pictures: Path | None = None
-    """Folder of pictures of objects, to draw novel views of (elevation of the pictures: 15 degrees)."""
+    """Folder of pictures of objects, to generate novel views of (elevation of the pictures: 15 degrees)."""
     num_objects: int = 200
     """Held-out objects."""
     num_mean_objects: int = 512
@@ -114,9 +114,9 @@ class Evaluation:
         self.sampler = Sampler(num_steps=config.num_steps, seed=config.seed, batch_size=batch_size)
         self.shown = config.guidance_scales[len(config.guidance_scales) // 2]
 
-    def draw(self, first: int, count: int) -> Objects:
+    def sample(self, first: int, count: int) -> Objects:
         """`count` objects from number `first` on."""
-        return draw_objects(first + torch.arange(count, device=self.device))
+        return sample_objects(first + torch.arange(count, device=self.device))
 
     def guesses(self, views: NovelViews, truth: Tensor) -> Iterator[tuple[str, Float[Tensor, "V 3 S S"]]]:
         """Each method's name and its pictures. The autoencoder sees the truth: no sample of its prior can be better."""
@@ -128,8 +128,8 @@ class Evaluation:
 
     def held_out(self) -> tuple[list[Row], int]:
         """A row of scores a pose and method, and the number of asymmetric objects; writes `held_out.png`."""
-        objects = self.draw(FIRST_OBJECT, self.config.num_objects)
-        others = self.draw(FIRST_OF_MEAN, self.config.num_mean_objects)
+        objects = self.sample(FIRST_OBJECT, self.config.num_objects)
+        others = self.sample(FIRST_OF_MEAN, self.config.num_mean_objects)
         chosen = asymmetric(objects, self.size)
         rows, sheet = [], list(to_unit(view(objects[slice(0, SHEET_OBJECTS)], 0.0, ELEVATION, self.size)))
         columns = len(sheet)
@@ -172,12 +172,12 @@ class Evaluation:
 
     def pose_tests(self) -> list[Row]:
         """A row a prior."""
-        views, truth = random_pairs(self.draw(FIRST_OBJECT, self.config.num_pairs), self.size, self.config.seed)
+        views, truth = random_pairs(self.sample(FIRST_OBJECT, self.config.num_pairs), self.size, self.config.seed)
         batch = self.sampler.batch_size
         return [{"method": name, **pose_test(prior, views, truth, batch)} for name, prior in self.priors.items()]
 
     def pictures(self, folder: Path) -> None:
-        """Writes a sheet a guidance scale: each picture, then its views all round."""
+        """Write a contact sheet per guidance scale: each picture, then its views all round."""
         paths = sorted(folder.glob("*.png"))
         if not paths:
             raise ValueError(f"Expected PNG pictures in {folder}, but it holds none.")
@@ -203,7 +203,7 @@ class Evaluation:
         if config.pictures:
             self.pictures(config.pictures)
         held_out, num_asymmetric = self.held_out()
-        figures: Row = {
+        metrics: Row = {
             "num_objects": config.num_objects,
             "num_asymmetric": num_asymmetric,
             "num_steps": config.num_steps,
@@ -211,31 +211,31 @@ class Evaluation:
             "pose_test": self.pose_tests(),
             "scanned": scanned,
         }
-        write_text(config.out / "evaluation.json", json.dumps(figures, indent=1) + "\n")
-        write_text(config.out / "evaluation.md", report(figures))
-        return figures
+        write_text(config.out / "evaluation.json", json.dumps(metrics, indent=1) + "\n")
+        write_text(config.out / "evaluation.md", report(metrics))
+        return metrics
 
 
-def report(figures: Row) -> str:
+def report(metrics: Row) -> str:
     """The tables of `evaluation.md`."""
-    counts = f"{figures['num_objects']} objects, {figures['num_asymmetric']} of them asymmetric"
+    counts = f"{metrics['num_objects']} objects, {metrics['num_asymmetric']} of them asymmetric"
     header = ["view", "", *COLUMNS, *(f"asymmetric: {name}" for name in COLUMNS)]
     rows = [
-        [row["view"], row["method"], *cells(row["all"]), *cells(row.get("asymmetric"))] for row in figures["held_out"]
+        [row["view"], row["method"], *cells(row["all"]), *cells(row.get("asymmetric"))] for row in metrics["held_out"]
     ]
     pose_rows = [
         [row["method"], f"{row['loss']:.4f}", f"{row['loss_15_degrees_off']:.4f} ({100 * (row['ratio'] - 1):+.0f} %)"]
-        for row in figures["pose_test"]
+        for row in metrics["pose_test"]
     ]
     lines = [
-        f"Held-out objects ({counts}; {figures['num_steps']} DDIM steps)",
+        f"Held-out objects ({counts}; {metrics['num_steps']} DDIM steps)",
         "",
         *markdown_table(header, rows, words=2),
         "",
         "Pose test: held-out loss at t = 800",
         "",
         *markdown_table(["", "right pose", "azimuth 15 degrees off"], pose_rows),
-        *(scanned_report(figures["scanned"]) if figures["scanned"] else ()),
+        *(scanned_report(metrics["scanned"]) if metrics["scanned"] else ()),
     ]
     return "\n".join(lines) + "\n"
 
@@ -260,7 +260,7 @@ def scanned_report(rows: list[Row]) -> list[str]:
 
 
 def evaluate(config: EvaluateConfig) -> Row:
-    """Measures, writes and returns the figures."""
+    """Measures, writes and returns the metrics."""
     return Evaluation(config).run()
 
 

@@ -1,8 +1,8 @@
-"""Trains the matcher, which judges what `mini-sd` draws: picture to noun, colour and view.
+"""Trains the matcher, which judges the samples of `mini-sd`: picture to noun, colour and view.
 
     python -m prior_training.matcher --out FOLDER --seconds 90
 
-It learns from the renderer's own labels alone, on views that are drawn while it runs, and never sees a prior's picture.
+It learns from the renderer's own labels alone, on views that are rendered while it runs, never on a prior's samples.
 """
 
 import json
@@ -22,7 +22,7 @@ from hash3d.diffusion.loading import write_json
 from .autoencoder import to_images
 from .evaluate_views import asymmetric
 from .matcher_network import Labels, LogProbabilities, Matcher
-from .matcher_views import LabelledViews, augment, draw_upright
+from .matcher_views import LabelledViews, augment, sample_upright
 from .text_scores import shares
 from .world.catalogue import HELD_OUT
 
@@ -47,7 +47,7 @@ class TrainConfig:
     learning_rate: float = 2e-3
     """Peak rate of AdamW; it rises over 100 steps and falls along a cosine."""
     num_objects: int = 131_072
-    """Objects to draw views of."""
+    """Objects to render."""
     num_views: int = 65_536
     """Views held at a time."""
     refresh_views: int = 128
@@ -59,7 +59,7 @@ class TrainConfig:
     size: int = 128
     """Pixels of a side."""
     seed: int = 0
-    """Of weights and draws."""
+    """Seeds weights and samples."""
     max_steps: int = 10_000_000
     """Ends earlier, for tests."""
 
@@ -91,7 +91,7 @@ class Training:
     def run(self) -> Path:
         """Trains, measures and writes the matcher; returns its folder."""
         config = self.config
-        objects = draw_upright(0, config.num_objects, self.device)
+        objects = sample_upright(0, config.num_objects, self.device)
         views = LabelledViews(objects, config.num_views, config.size, seed=config.seed)
         optimizer = torch.optim.AdamW(self.matcher.parameters(), lr=config.learning_rate, weight_decay=0.02)
         begun, step, progress = self.elapsed(), 0, 0.0
@@ -134,7 +134,7 @@ class Training:
         """Accuracies of what was written, on clean and on spoilt views of objects that it has not seen."""
         config = self.config
         matcher = Matcher.load(config.out, self.device)
-        objects = draw_upright(FIRST_HELD_OUT, config.num_held_out, self.device)
+        objects = sample_upright(FIRST_HELD_OUT, config.num_held_out, self.device)
         views = LabelledViews(objects, config.num_held_out, config.size, seed=config.seed + 1)
         pixels, truth = views.all()
         parts = torch.arange(config.num_held_out, device=self.device).split(1024)

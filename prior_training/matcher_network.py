@@ -1,4 +1,4 @@
-"""The matcher: a small classifier of pictures, trained apart from any prior, which judges what a prior draws."""
+"""The matcher: a small classifier of pictures, trained apart from any prior, which judges a prior's samples."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -8,8 +8,8 @@ from torch import Tensor
 from hash3d.guidance.view_prompts import OVERHEAD, OVERHEAD_ELEVATION, VIEWS, view_index
 
 from .matcher_network import Labels
-from .pool import Table, orbit
-from .text_pool import ELEVATION
+from .text_buffer import ELEVATION
+from .view_buffer import Table, orbit
 from .world import Objects, render
 from .world.objects import NONE
 from .world.words import ROLES, color_names
@@ -42,7 +42,7 @@ def body_colors(objects: Objects) -> Int[Tensor, " N"]:
     return color_names(body_rgb(objects))
 
 
-def draw_upright(first: int, count: int, device: torch.device) -> Objects:
+def sample_upright(first: int, count: int, device: torch.device) -> Objects:
     """Objects `first`, `first + 1`, ... upright, their fronts at azimuth 0."""
     return Table(device, count, first, posed=False).to(str(device))
 
@@ -92,7 +92,7 @@ class LabelledViews:
 
 
 def augment(views: UInt8[Tensor, "B H W 4"], generator: torch.Generator) -> Float[Tensor, "B 3 H W"]:
-    """Pictures in [-1, 1]: moved, scaled, mirrored, on plain grounds, blurred, lit otherwise, noisy, partly covered.
+    """Augment views: moved, scaled, mirrored, on plain backgrounds, blurred, relit, noisy, partly covered; in [-1, 1].
 
     Every change keeps the noun, the colour and the view. `generator` lives on the views' device.
     """
@@ -108,8 +108,8 @@ def augment(views: UInt8[Tensor, "B H W 4"], generator: torch.Generator) -> Floa
     coverage = pixels[:, 3:]
     layers = torch.cat([pixels[:, :3] - (1 - coverage), coverage], dim=1)
     moved = _move(layers, uniform(0.85, 1.35), uniform(-0.12, 0.12, 2), uniform(0.0, 1.0) < 0.5)
-    ground = torch.where(chosen(0.5), 1.0, uniform(0.0, 1.0, 3, 1, 1))
-    pictures = moved[:, :3] + (1 - moved[:, 3:]) * ground
+    background = torch.where(chosen(0.5), 1.0, uniform(0.0, 1.0, 3, 1, 1))
+    pictures = moved[:, :3] + (1 - moved[:, 3:]) * background
     softness = torch.where(chosen(0.6), uniform(0.0, 1.0, 1, 1, 1), 0.0)
     pictures = pictures + softness * (_blur(pictures) - pictures)
     pictures = 0.5 + (pictures - 0.5) * uniform(0.85, 1.1, 1, 1, 1) + uniform(-0.08, 0.08, 1, 1, 1)

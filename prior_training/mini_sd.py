@@ -3,7 +3,7 @@
     python -m prior_training.mini_sd --out FOLDER --autoencoder src/hash3d/assets/mini-zero123/vae
     torchrun --nproc-per-node 4 -m prior_training.mini_sd --out FOLDER --autoencoder FOLDER
 
-Everything it learns from is drawn, rendered and described while it runs. Several processes average their gradients.
+Everything it learns from is sampled, rendered and described while it runs. Several processes average their gradients.
 """
 
 import dataclasses
@@ -18,16 +18,19 @@ from torch import Tensor, nn
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior, load_tokenizer
 
 from .architecture import build_mini_sd
-from .text_pool import TextPool, TextViews, view_word_swap
+from .text_buffer import TextBuffer, TextViews, view_word_swap
 from .tokenizer import build_tokenizer
 from .training import TrainConfig, Training
 
 
 class TextTraining(Training[StableDiffusionPrior, TextViews]):
-    """Views with prompts; the text encoder is trained too. Half of the autoencoder's views lie on coloured grounds."""
+    """Views with prompts; the text encoder is trained too.
+
+    Half of the autoencoder's views have coloured backgrounds.
+    """
 
     tunes_autoencoder = True
-    colored_grounds = 0.5
+    colored_backgrounds = 0.5
 
     def __init__(self, config: TrainConfig) -> None:
         self.tokenizer = load_tokenizer(config.resume) if config.resume else build_tokenizer()
@@ -46,9 +49,9 @@ class TextTraining(Training[StableDiffusionPrior, TextViews]):
         """Of the text."""
         return [self.prior.text_encoder]
 
-    def pool(self, **settings: Any) -> TextPool:
+    def buffer(self, **settings: Any) -> TextBuffer:
         """Views of upright objects, with prompts."""
-        return TextPool(tokenizer=self.tokenizer, **settings)
+        return TextBuffer(tokenizer=self.tokenizer, **settings)
 
     def inputs(
         self, batch: TextViews, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], keep: Bool[Tensor, " B"]

@@ -3,7 +3,7 @@
     python -m prior_training.mini_zero123 --out FOLDER
     torchrun --nproc-per-node 4 -m prior_training.mini_zero123 --out FOLDER
 
-Everything it learns from is drawn and rendered while it runs. Several processes average their gradients.
+Everything it learns from is sampled and rendered while it runs. Several processes average their gradients.
 """
 
 import dataclasses
@@ -20,12 +20,12 @@ from hash3d.diffusion.zero123 import ImageCondition, Zero123Prior
 
 from .architecture import build_mini_zero123
 from .autoencoder import to_images
-from .pool import Pairs, ViewPool
 from .training import TrainConfig, Training
+from .view_buffer import Pairs, ViewBuffer
 
 
 class Zero123Training(Training[Zero123Prior, Pairs]):
-    """Pairs of views; the first is the condition. The autoencoder is trained on white grounds."""
+    """Pairs of views; the first is the condition. The autoencoder is trained on white backgrounds."""
 
     def load(self, folder: Path) -> Zero123Prior:
         """A folder of `mini-zero123`."""
@@ -39,9 +39,9 @@ class Zero123Training(Training[Zero123Prior, Pairs]):
         """Of the picture, and of its tokens with the pose."""
         return [self.prior.image_encoder, self.prior.camera_projection]
 
-    def pool(self, **settings: Any) -> ViewPool:
+    def buffer(self, **settings: Any) -> ViewBuffer:
         """Views of objects as they lie."""
-        return ViewPool(**settings)
+        return ViewBuffer(**settings)
 
     def pose_of(self, pairs: Pairs) -> Float[Tensor, "B 4"]:
         """The pose numbers of pairs."""

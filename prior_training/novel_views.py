@@ -14,8 +14,8 @@ from hash3d.evaluation.truth import load_truth
 from hash3d.pictures import Framing, frame_picture, load_picture
 
 from .autoencoder import to_images
-from .pool import CONDITION_ELEVATION, TARGET_ELEVATION, orbit
 from .sampling import sample_views
+from .view_buffer import CONDITION_ELEVATION, TARGET_ELEVATION, orbit
 from .world import Objects, render
 
 INPUT = "input.png"
@@ -143,7 +143,7 @@ def scanned_views(folder: Path, size: int) -> tuple[NovelViews, Float[Tensor, "V
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """How novel views are drawn: DDIM steps, the seed of the noise, and views at a time."""
+    """How novel views are sampled: DDIM steps, the seed of the noise, and views at a time."""
 
     num_steps: int
     seed: int

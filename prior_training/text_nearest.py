@@ -1,4 +1,4 @@
-"""The training pictures that are nearest to given pictures, which tell whether a prior draws or copies."""
+"""The training pictures that are nearest to given pictures, which tell whether a prior generates or copies."""
 
 import math
 from collections.abc import Iterable
@@ -10,9 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .autoencoder import to_images
-from .matcher_views import draw_upright
-from .pool import orbit
-from .text_pool import draw_elevation
+from .matcher_views import sample_upright
+from .text_buffer import sample_elevation
+from .view_buffer import orbit
 from .world import Objects, render
 
 SIDE = 32
@@ -36,8 +36,8 @@ class TrainingViews:
 
     def __post_init__(self) -> None:
         generator = torch.Generator().manual_seed(self.seed)
-        self.objects = draw_upright(0, self.num_views, self.device)
-        self.elevation = draw_elevation((self.num_views,), generator)
+        self.objects = sample_upright(0, self.num_views, self.device)
+        self.elevation = sample_elevation((self.num_views,), generator)
         self.azimuth = 360 * torch.rand(self.num_views, generator=generator)
 
     def render(self, numbers: Int[Tensor, " B"]) -> Float[Tensor, "B 3 S S"]:

@@ -23,7 +23,7 @@ def shares(guess: Labels, truth: Labels, asymmetric: Bool[Tensor, " B"]) -> dict
     return {name: float(each.double().mean()) for name, each in right.items() if len(each) > 0}
 
 
-def draw_candidates(count: int, num_candidates: int, generator: torch.Generator) -> Int[Tensor, "B K"]:
+def sample_candidates(count: int, num_candidates: int, generator: torch.Generator) -> Int[Tensor, "B K"]:
     """For each of `count` pictures its own caption's number and those of other captions, all different, shuffled.
 
     Shuffled, so that a matcher that cannot tell captions apart does not take the right one for being the first.

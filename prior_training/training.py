@@ -1,4 +1,4 @@
-"""The training that the embedded priors share: everything they learn from is drawn and rendered while it runs.
+"""The training that the embedded priors share: everything they learn from is sampled and rendered while it runs.
 
 Several processes (`torchrun`) average their gradients. A step never waits for the device.
 """
@@ -24,14 +24,14 @@ from . import parallel
 from .architecture import Architecture
 from .autoencoder import reconstruction_psnr, to_images, train_autoencoder
 from .average import Average
-from .pool import BatchT, Pool, random_views
+from .view_buffer import BatchT, ViewStream, random_views
 from .world.catalogue import HELD_OUT
 
 logger = logging.getLogger(__name__)
 
 VALIDATION_TIMESTEP = 800
 VIEWS = 8
-"""Of each object in a pool."""
+"""Of each object in a buffer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +59,9 @@ class TrainConfig:
     drop: float = 0.12
     """Share of examples without their condition, for guidance."""
     num_objects: int = 8192
-    """Objects in each process's pool, with eight views each."""
+    """Objects in each process's buffer, with eight views each."""
     reserve: int = 100_000
-    """Objects that wait to enter a process's pool."""
+    """Objects that wait to enter a process's buffer."""
     refresh_every: int = 16
     """Steps between two refreshes of `refresh_objects` objects."""
     refresh_objects: int = 128
@@ -69,7 +69,7 @@ class TrainConfig:
     first_object: int = 0
     """Number of the first object; a resumed run takes another to see new ones."""
     seed: int = 0
-    """Of weights, noise and draws."""
+    """Seeds weights, noise and samples."""
     compile: bool = False
     """Compile the U-Net and the encoder of its condition (CUDA)."""
     max_steps: int = 10_000_000
@@ -77,7 +77,7 @@ class TrainConfig:
     architecture: Architecture = field(default_factory=Architecture)
 
 
-def draw_timesteps(count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
+def sample_timesteps(count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
     """Seven in ten uniform in [400, 980), where score distillation works; the rest uniform in [0, 1000)."""
     device = generator.device
     middle = torch.randint(400, 980, (count,), generator=generator, device=device)
@@ -93,8 +93,8 @@ class Training(ABC, Generic[PriorT, BatchT]):
 
     tunes_autoencoder = False
     """Whether a given autoencoder is trained further."""
-    colored_grounds = 0.0
-    """Share of the autoencoder's views on other grounds than white."""
+    colored_backgrounds = 0.0
+    """Share of the autoencoder's views on other backgrounds than white."""
 
     def __init__(self, config: TrainConfig) -> None:
         self.config, self.started = config, time.monotonic()
@@ -111,7 +111,7 @@ class Training(ABC, Generic[PriorT, BatchT]):
             self.prior.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         parallel.synchronise(self.prior)
         self.alphas_cumprod = self.prior.schedule.alphas_cumprod.to(self.device)
-        self.draws = torch.Generator(self.device).manual_seed(config.seed * 1000 + self.rank)
+        self.generator = torch.Generator(self.device).manual_seed(config.seed * 1000 + self.rank)
         torch.manual_seed(config.seed * 1000 + self.rank + 1)
         self.progress = 0.0
         self._stopped: tuple[float, float] | None = None
@@ -129,8 +129,8 @@ class Training(ABC, Generic[PriorT, BatchT]):
         """What is trained besides the U-Net."""
 
     @abstractmethod
-    def pool(self, **settings: Any) -> Pool[BatchT]:
-        """An empty pool of examples."""
+    def buffer(self, **settings: Any) -> ViewStream[BatchT]:
+        """An empty buffer of examples."""
 
     @abstractmethod
     def inputs(
@@ -199,21 +199,21 @@ class Training(ABC, Generic[PriorT, BatchT]):
 
     def _views(self, count: int, seed: int, first: int, num_objects: int) -> Any:
         size = self.prior.image_size
-        return random_views(count, size, seed, self.device, first, num_objects, self.colored_grounds)
+        return random_views(count, size, seed, self.device, first, num_objects, self.colored_backgrounds)
 
-    def _filled_pool(self, num_objects: int, first: int, seed: int, reserve: int = 0) -> Pool[BatchT]:
-        pool = self.pool(
+    def _filled_buffer(self, num_objects: int, first: int, seed: int, reserve: int = 0) -> ViewStream[BatchT]:
+        buffer = self.buffer(
             num_objects=num_objects, views=VIEWS, size=self.prior.image_size, encode=self.encode, device=self.device,
             seed=seed, first=first, stride=self.count, reserve=reserve,
         )  # fmt: skip
-        pool.fill()
-        return pool
+        buffer.fill()
+        return buffer
 
     def _train(self) -> None:
         config, begun = self.config, self.elapsed()
         seed = config.seed * 1000 + self.rank
-        pool = self._filled_pool(config.num_objects, config.first_object + self.rank, seed, config.reserve)
-        test = self._filled_pool(min(128, config.num_objects), HELD_OUT, 0).sample(config.batch_size)
+        buffer = self._filled_buffer(config.num_objects, config.first_object + self.rank, seed, config.reserve)
+        test = self._filled_buffer(min(128, config.num_objects), HELD_OUT, 0).sample(config.batch_size)
         trained = nn.ModuleList([self.prior.unet, *self.encoders()])
         parameters = [each for each in trained.parameters() if each.requires_grad]
         average = Average(trained)
@@ -225,11 +225,11 @@ class Training(ABC, Generic[PriorT, BatchT]):
                 part.compile()
         step, reported, saved, losses = 0, 0, self.elapsed(), torch.zeros((), device=self.device)
         while self.progress < 1.0:
-            losses += self._step(pool, parameters, optimizer, self._rate(step))
+            losses += self._step(buffer, parameters, optimizer, self._rate(step))
             average.update(trained)
             step += 1
             if step % config.refresh_every == 0:
-                pool.refresh(min(config.refresh_objects, config.num_objects))
+                buffer.refresh(min(config.refresh_objects, config.num_objects))
             if step % 20 == 0 or step in (1, config.max_steps):
                 self.progress = parallel.agree(max(self._share(begun), step / config.max_steps), self.device)
             if step % 200 == 0 or step == 1 or self.progress >= 1.0:
@@ -260,14 +260,14 @@ class Training(ABC, Generic[PriorT, BatchT]):
         return self.config.learning_rate * min(1.0, (step + 1) / 300) * (0.505 + 0.495 * math.cos(math.pi * fall))
 
     def _step(
-        self, pool: Pool[BatchT], parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer, rate: float
+        self, buffer: ViewStream[BatchT], parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer, rate: float
     ) -> Tensor:
         """One step; returns its loss without waiting for it."""
         count = self.config.batch_size
-        batch = pool.sample(count)
-        timesteps = draw_timesteps(count, self.draws)
-        noise = torch.randn(batch.latents.shape, device=self.device, generator=self.draws)
-        keep = torch.rand(count, device=self.device, generator=self.draws) >= self.config.drop
+        batch = buffer.sample(count)
+        timesteps = sample_timesteps(count, self.generator)
+        noise = torch.randn(batch.latents.shape, device=self.device, generator=self.generator)
+        keep = torch.rand(count, device=self.device, generator=self.generator) >= self.config.drop
         loss = self.loss(batch, timesteps, noise, keep).mean()
         loss.backward()
         parallel.average_gradients(parameters)

@@ -7,25 +7,25 @@ import torch
 
 from . import textures
 from .assembly import Assembly
-from .draws import Draws
 from .materials import color, marked, material, paint, plain
 from .objects import COLUMN, ELLIPSOID, Material, turn
+from .streams import RandomStreams
 
 QUARTER = 0.5 * math.pi
 
 
-def teddy_bear(draws: Draws, shape: Assembly) -> None:
+def teddy_bear(rng: RandomStreams, shape: Assembly) -> None:
     """Body with a belly, head with ears and a snout, arms, feet."""
-    u = draws.uniform
-    fur = color(draws, "brown brown orange white pink blue grey")
-    pale = torch.where(draws.flag(0.7)[:, None], 0.45 * fur + 0.55, color(draws))
+    u = rng.uniform
+    fur = color(rng, "brown brown orange white pink blue grey")
+    pale = torch.where(rng.flag(0.7)[:, None], 0.45 * fur + 0.55, color(rng))
     wide, tall, head = u(0.55, 0.7), u(0.55, 0.7), u(0.5, 0.62)
-    belly = marked(draws, fur, pale, eyes=False, low=-0.1)
+    belly = marked(rng, fur, pale, eyes=False, low=-0.1)
     shape.add(ELLIPSOID, "body", belly, (wide, tall, 0.85 * wide))
     up = tall + 0.65 * head
-    face = marked(draws, fur, pale, eyes=True)
+    face = marked(rng, fur, pale, eyes=True)
     shape.add(ELLIPSOID, "head", face, (head, 0.88 * head, 0.9 * head), (0.0, up, 0.0), smooth=0.05)
-    same, ear, droop, foot = paint(draws, base=fur), u(0.17, 0.23), u(-0.9, 0.4), u(0.22, 0.28)
+    same, ear, droop, foot = paint(rng, base=fur), u(0.17, 0.23), u(-0.9, 0.4), u(0.22, 0.28)
     for side in (-1.0, 1.0):
         at = (side * 0.75 * head, up + 0.68 * head, 0.0)
         shape.add(ELLIPSOID, "ear", same, (ear, ear, 0.6 * ear), at)
@@ -33,190 +33,190 @@ def teddy_bear(draws: Draws, shape: Assembly) -> None:
         shape.add(ELLIPSOID, "arm", same, (0.36, 0.17, 0.18), at, rotation=lean, smooth=0.04)
         at = (side * 0.65 * wide, -0.85 * tall, 0.3)
         shape.add(ELLIPSOID, "foot", same, (foot, foot, 1.3 * foot), at, smooth=0.03)
-    shape.add(ELLIPSOID, "snout", paint(draws, base=pale), (0.22, 0.17, 0.18), (0.0, up - 0.14, 0.85 * head))
-    shape.add(ELLIPSOID, "nose", paint(draws, "black"), (0.09, 0.06, 0.06), (0.0, up - 0.05, 0.85 * head + 0.16))
+    shape.add(ELLIPSOID, "snout", paint(rng, base=pale), (0.22, 0.17, 0.18), (0.0, up - 0.14, 0.85 * head))
+    shape.add(ELLIPSOID, "nose", paint(rng, "black"), (0.09, 0.06, 0.06), (0.0, up - 0.05, 0.85 * head + 0.16))
 
 
-def penguin(draws: Draws, shape: Assembly) -> None:
+def penguin(rng: RandomStreams, shape: Assembly) -> None:
     """A dark coat, a white front, beak, flippers, feet; some with a scarf."""
-    u = draws.uniform
-    coat, white = color(draws, "black black blue purple grey"), color(draws, "white")
+    u = rng.uniform
+    coat, white = color(rng, "black black blue purple grey"), color(rng, "white")
     wide, tall = u(0.55, 0.68), u(0.75, 0.95)
-    shape.add(ELLIPSOID, "body", marked(draws, coat, white, eyes=False, low=-0.2), (wide, tall, 0.85 * wide))
+    shape.add(ELLIPSOID, "body", marked(rng, coat, white, eyes=False, low=-0.2), (wide, tall, 0.85 * wide))
     head, up = u(0.4, 0.5), 0.85 * tall
-    shape.add(ELLIPSOID, "head", marked(draws, coat, white, eyes=True, low=-0.1), head, (0.0, up, 0.05), smooth=0.1)
-    orange, same, droop = paint(draws, "orange yellow"), paint(draws, base=coat), u(0.9, 1.5)
+    shape.add(ELLIPSOID, "head", marked(rng, coat, white, eyes=True, low=-0.1), head, (0.0, up, 0.05), smooth=0.1)
+    orange, same, droop = paint(rng, "orange yellow"), paint(rng, base=coat), u(0.9, 1.5)
     for side in (-1.0, 1.0):
         at, lean = (side * (wide + 0.06), 0.05, 0.0), turn(2, -side * droop)
         shape.add(ELLIPSOID, "wing", same, (0.45, 0.09, 0.2), at, rotation=lean)
         shape.add(ELLIPSOID, "foot", orange, (0.2, 0.1, 0.3), (side * 0.3, -0.95 * tall, 0.25))
-    lying = turn(0, draws.full(QUARTER))
+    lying = turn(0, rng.full(QUARTER))
     at = (0.0, up - 0.05, head + 0.1)
     shape.add(COLUMN, "beak", orange, (0.13, 0.18, 0.09), at, corner=1.0, taper=-0.85, rotation=lying)
-    wrap, at, size = plain(draws), (0.0, up - 0.75 * head, 0.0), (0.8 * wide, 0.09, 0.8 * wide)
-    shape.add(COLUMN, "scarf", wrap, size, at, corner=1.0, rounding=0.08, present=draws.flag(0.4))
+    wrap, at, size = plain(rng), (0.0, up - 0.75 * head, 0.0), (0.8 * wide, 0.09, 0.8 * wide)
+    shape.add(COLUMN, "scarf", wrap, size, at, corner=1.0, rounding=0.08, present=rng.flag(0.4))
 
 
-def snowman(draws: Draws, shape: Assembly) -> None:
+def snowman(rng: RandomStreams, shape: Assembly) -> None:
     """Two or three balls, a carrot, a hat, a scarf, arms of twigs."""
-    u = draws.uniform
-    snow = color(draws, "white")
-    three, low = draws.flag(0.6), u(0.55, 0.65)
-    shape.add(ELLIPSOID, "body", paint(draws, base=snow), low)
+    u = rng.uniform
+    snow = color(rng, "white")
+    three, low = rng.flag(0.6), u(0.55, 0.65)
+    shape.add(ELLIPSOID, "body", paint(rng, base=snow), low)
     middle = 0.75 * low
-    shape.add(ELLIPSOID, "", paint(draws, base=snow), middle, (0.0, 1.2 * low, 0.0), present=three)
+    shape.add(ELLIPSOID, "", paint(rng, base=snow), middle, (0.0, 1.2 * low, 0.0), present=three)
     up, head = torch.where(three, 2.2 * low, 1.35 * low), 0.58 * low
-    shape.add(ELLIPSOID, "head", marked(draws, snow, snow, eyes=True), head, (0.0, up, 0.0))
-    lying, at = turn(0, draws.full(QUARTER)), (0.0, up - 0.05, head + 0.14)
-    shape.add(COLUMN, "nose", paint(draws, "orange"), (0.08, 0.2, 0.08), at, corner=1.0, taper=-0.8, rotation=lying)
-    felt, hatted, wrapped = paint(draws, "black red blue green"), draws.flag(0.7), draws.flag(0.7)
+    shape.add(ELLIPSOID, "head", marked(rng, snow, snow, eyes=True), head, (0.0, up, 0.0))
+    lying, at = turn(0, rng.full(QUARTER)), (0.0, up - 0.05, head + 0.14)
+    shape.add(COLUMN, "nose", paint(rng, "orange"), (0.08, 0.2, 0.08), at, corner=1.0, taper=-0.8, rotation=lying)
+    felt, hatted, wrapped = paint(rng, "black red blue green"), rng.flag(0.7), rng.flag(0.7)
     top, brim = up + 0.85 * head, 0.85 * head
     shape.add(COLUMN, "", felt, (brim, 0.05, brim), (0.0, top, 0.0), corner=1.0, present=hatted)
     size = (0.62 * head, 0.24, 0.62 * head)
     shape.add(COLUMN, "hat", felt, size, (0.0, top + 0.25, 0.0), corner=1.0, present=hatted)
-    ring, wide = paint(draws), 0.78 * head
+    ring, wide = paint(rng), 0.78 * head
     at = (0.0, up - 0.75 * head, 0.0)
     shape.add(COLUMN, "scarf", ring, (wide, 0.09, wide), at, corner=1.0, rounding=0.08, present=wrapped)
     for side in (-1.0, 1.0):
         at, lean = (side * (middle + 0.25), 1.1 * low, 0.0), turn(2, side * u(0.8, 1.3) - QUARTER)
-        shape.add(COLUMN, "arm", paint(draws, "brown"), (0.04, 0.35, 0.04), at, rotation=lean, corner=1.0)
+        shape.add(COLUMN, "arm", paint(rng, "brown"), (0.04, 0.35, 0.04), at, rotation=lean, corner=1.0)
 
 
-def robot(draws: Draws, shape: Assembly) -> None:
+def robot(rng: RandomStreams, shape: Assembly) -> None:
     """Boxes: body with a panel, head with eyes and antenna, arms, legs."""
-    u = draws.uniform
-    metal, tall, wide = color(draws), u(0.45, 0.7), u(0.45, 0.6)
-    panel = material(draws, {textures.LABEL: 0.5, textures.LOGO: 0.3, textures.PLAIN: 0.2}, metal)
+    u = rng.uniform
+    metal, tall, wide = color(rng), u(0.45, 0.7), u(0.45, 0.6)
+    panel = material(rng, {textures.LABEL: 0.5, textures.LOGO: 0.3, textures.PLAIN: 0.2}, metal)
     shape.add(COLUMN, "body", panel, (wide, tall, 0.4), rounding=0.08)
     head, up = u(0.35, 0.48), tall + 0.42
-    skin = torch.where(draws.flag(0.5)[:, None], metal, color(draws))
-    face = marked(draws, skin, color(draws, "white grey black"), eyes=True)
+    skin = torch.where(rng.flag(0.5)[:, None], metal, color(rng))
+    face = marked(rng, skin, color(rng, "white grey black"), eyes=True)
     shape.add(COLUMN, "head", face, (head, 0.32, 0.35), (0.0, up, 0.0), rounding=0.07)
-    limb, thick = plain(draws), u(0.1, 0.16)
+    limb, thick = plain(rng), u(0.1, 0.16)
     legs, arms = u(0.25, 0.4), u(0.3, 0.5)
     for side in (-1.0, 1.0):
         at = (side * (wide + thick + 0.03), tall - arms - 0.05, 0.0)
         shape.add(COLUMN, "arm", limb, (thick, arms, thick), at, rounding=0.05, rotation=turn(2, side * u(0, 0.5)))
         shape.add(COLUMN, "leg", limb, (thick, legs, thick), (side * 0.5 * wide, -tall - legs, 0.0), rounding=0.05)
-    bulb, there = paint(draws), draws.flag(0.8)
+    bulb, there = paint(rng), rng.flag(0.8)
     shape.add(COLUMN, "", limb, (0.03, 0.15, 0.03), (0.0, up + 0.42, 0.0), corner=1.0, present=there)
     shape.add(ELLIPSOID, "antenna", bulb, 0.1, (0.0, up + 0.6, 0.0), present=there)
 
 
 def _four_legs(
-    draws: Draws, shape: Assembly, coat: Material, *, head: float, snout: tuple[float, float, float], legs: float
+    rng: RandomStreams, shape: Assembly, coat: Material, *, head: float, snout: tuple[float, float, float], legs: float
 ) -> None:
     """Body along z with the head at +z, snout, four legs; the caller adds ears and tail (three parts)."""
-    u = draws.uniform
+    u = rng.uniform
     fur = coat.colors[:, 0]
     fat, long = u(0.32, 0.45), u(0.55, 0.75)
     shape.add(ELLIPSOID, "body", coat, (fat, fat, long))
     shape.add(
-        *(ELLIPSOID, "head", marked(draws, fur, fur, eyes=True), head),
+        *(ELLIPSOID, "head", marked(rng, fur, fur, eyes=True), head),
         (0.0, 0.55 * fat + 0.3, 0.8 * long),
         smooth=0.06,
     )
-    nose = paint(draws, base=torch.where(draws.flag(0.5)[:, None], fur, color(draws, "pink white brown")))
+    nose = paint(rng, base=torch.where(rng.flag(0.5)[:, None], fur, color(rng, "pink white brown")))
     shape.add(ELLIPSOID, "snout", nose, snout, (0.0, 0.55 * fat + 0.2, 0.8 * long + head), smooth=0.02)
-    same, thick = paint(draws, base=fur), u(0.1, 0.15)
+    same, thick = paint(rng, base=fur), u(0.1, 0.15)
     for x in (-1.0, 1.0):
         for z in (-1.0, 1.0):
             at = (x * 0.6 * fat, -fat - 0.4 * legs, z * 0.6 * long)
             shape.add(COLUMN, "leg", same, (thick, legs, thick), at, corner=1.0, rounding=0.06)
 
 
-def _ears(draws: Draws, shape: Assembly, kind: int, size: tuple[float, float, float], lean: float) -> None:
+def _ears(rng: RandomStreams, shape: Assembly, kind: int, size: tuple[float, float, float], lean: float) -> None:
     head = shape.parts[1]
     x, y, z = head["centre"].unbind(-1)
     reach = head["size"][:, 0]
-    same = paint(draws, base=head["colors"][:, 0] * torch.where(draws.flag(0.3), 0.5, 1.0)[:, None])
+    same = paint(rng, base=head["colors"][:, 0] * torch.where(rng.flag(0.3), 0.5, 1.0)[:, None])
     for side in (-1.0, 1.0):
         at = (x + side * 0.72 * reach, y + 0.72 * reach, z - 0.05)
-        angle = turn(2, draws.full(-side * lean))
+        angle = turn(2, rng.full(-side * lean))
         shape.add(kind, "ear", same, size, at, rotation=angle, taper=-0.8 if kind == COLUMN else 0.0, corner=0.5)
 
 
-def _tail(draws: Draws, shape: Assembly, size: tuple[float, float, float], lean: float) -> None:
+def _tail(rng: RandomStreams, shape: Assembly, size: tuple[float, float, float], lean: float) -> None:
     body = shape.parts[0]
-    same = paint(draws, base=body["colors"][:, 0])
+    same = paint(rng, base=body["colors"][:, 0])
     at = (0.0, 0.5 * body["size"][:, 1] + 0.1, -body["size"][:, 2] - 0.1)
-    shape.add(ELLIPSOID, "tail", same, size, at, rotation=turn(0, draws.full(lean) + draws.uniform(-0.3, 0.3)))
+    shape.add(ELLIPSOID, "tail", same, size, at, rotation=turn(0, rng.full(lean) + rng.uniform(-0.3, 0.3)))
 
 
 COAT = {textures.PLAIN: 0.7, textures.PATCHES: 0.3}
 
 
-def dog(draws: Draws, shape: Assembly) -> None:
+def dog(rng: RandomStreams, shape: Assembly) -> None:
     """Hanging ears, a long snout."""
-    coat = material(draws, COAT, names="brown brown white black grey orange")
-    _four_legs(draws, shape, coat, head=0.36, snout=(0.16, 0.14, 0.24), legs=0.32)
-    _ears(draws, shape, ELLIPSOID, (0.1, 0.26, 0.14), 2.6)
-    _tail(draws, shape, (0.07, 0.3, 0.07), -0.7)
+    coat = material(rng, COAT, names="brown brown white black grey orange")
+    _four_legs(rng, shape, coat, head=0.36, snout=(0.16, 0.14, 0.24), legs=0.32)
+    _ears(rng, shape, ELLIPSOID, (0.1, 0.26, 0.14), 2.6)
+    _tail(rng, shape, (0.07, 0.3, 0.07), -0.7)
 
 
-def cat(draws: Draws, shape: Assembly) -> None:
+def cat(rng: RandomStreams, shape: Assembly) -> None:
     """Pointed ears, a short snout, a long tail."""
     coat = material(
-        draws, {textures.PLAIN: 0.5, textures.STRIPES: 0.35, textures.PATCHES: 0.15}, names="orange grey black white"
+        rng, {textures.PLAIN: 0.5, textures.STRIPES: 0.35, textures.PATCHES: 0.15}, names="orange grey black white"
     )
-    _four_legs(draws, shape, coat, head=0.38, snout=(0.13, 0.09, 0.07), legs=0.3)
-    _ears(draws, shape, COLUMN, (0.16, 0.17, 0.08), 0.35)
-    _tail(draws, shape, (0.06, 0.5, 0.06), -0.4)
+    _four_legs(rng, shape, coat, head=0.38, snout=(0.13, 0.09, 0.07), legs=0.3)
+    _ears(rng, shape, COLUMN, (0.16, 0.17, 0.08), 0.35)
+    _tail(rng, shape, (0.06, 0.5, 0.06), -0.4)
 
 
-def pig(draws: Draws, shape: Assembly) -> None:
+def pig(rng: RandomStreams, shape: Assembly) -> None:
     """A round body, a flat snout, short legs."""
-    coat = material(draws, {textures.PLAIN: 0.85, textures.PATCHES: 0.15}, names="pink pink pink brown black")
-    _four_legs(draws, shape, coat, head=0.36, snout=(0.15, 0.12, 0.1), legs=0.2)
-    shape.parts[0]["size"] = shape.parts[0]["size"] * torch.tensor([1.3, 1.25, 1.0], device=draws.device)
-    _ears(draws, shape, COLUMN, (0.13, 0.12, 0.05), 0.7)
-    _tail(draws, shape, (0.09, 0.09, 0.06), 0.0)
+    coat = material(rng, {textures.PLAIN: 0.85, textures.PATCHES: 0.15}, names="pink pink pink brown black")
+    _four_legs(rng, shape, coat, head=0.36, snout=(0.15, 0.12, 0.1), legs=0.2)
+    shape.parts[0]["size"] = shape.parts[0]["size"] * torch.tensor([1.3, 1.25, 1.0], device=rng.device)
+    _ears(rng, shape, COLUMN, (0.13, 0.12, 0.05), 0.7)
+    _tail(rng, shape, (0.09, 0.09, 0.06), 0.0)
 
 
-def cow(draws: Draws, shape: Assembly) -> None:
+def cow(rng: RandomStreams, shape: Assembly) -> None:
     """A patched body, a wide snout, horns in place of ears."""
-    coat = material(draws, {textures.PATCHES: 0.75, textures.PLAIN: 0.25}, names="white white brown black")
-    _four_legs(draws, shape, coat, head=0.33, snout=(0.22, 0.15, 0.16), legs=0.36)
-    shape.parts[0]["size"] = shape.parts[0]["size"] * torch.tensor([1.1, 1.15, 1.1], device=draws.device)
-    _ears(draws, shape, COLUMN, (0.07, 0.2, 0.07), 0.9)
-    _tail(draws, shape, (0.04, 0.35, 0.04), 0.4)
+    coat = material(rng, {textures.PATCHES: 0.75, textures.PLAIN: 0.25}, names="white white brown black")
+    _four_legs(rng, shape, coat, head=0.33, snout=(0.22, 0.15, 0.16), legs=0.36)
+    shape.parts[0]["size"] = shape.parts[0]["size"] * torch.tensor([1.1, 1.15, 1.1], device=rng.device)
+    _ears(rng, shape, COLUMN, (0.07, 0.2, 0.07), 0.9)
+    _tail(rng, shape, (0.04, 0.35, 0.04), 0.4)
 
 
-def duck(draws: Draws, shape: Assembly) -> None:
+def duck(rng: RandomStreams, shape: Assembly) -> None:
     """A floating body, a round head, a flat beak."""
-    u = draws.uniform
-    down = color(draws, "yellow yellow white brown green")
+    u = rng.uniform
+    down = color(rng, "yellow yellow white brown green")
     long, fat = u(0.65, 0.8), u(0.42, 0.52)
-    shape.add(ELLIPSOID, "body", paint(draws, base=down), (fat, 0.85 * fat, long))
-    crest = torch.where(draws.flag(0.7)[:, None], down, color(draws))
+    shape.add(ELLIPSOID, "body", paint(rng, base=down), (fat, 0.85 * fat, long))
+    crest = torch.where(rng.flag(0.7)[:, None], down, color(rng))
     head, up = u(0.32, 0.4), 0.95 * fat + 0.22
-    shape.add(ELLIPSOID, "head", marked(draws, crest, crest, eyes=True), head, (0.0, up, 0.6 * long), smooth=0.1)
+    shape.add(ELLIPSOID, "head", marked(rng, crest, crest, eyes=True), head, (0.0, up, 0.6 * long), smooth=0.1)
     beak = (0.18, 0.06, 0.2)
-    shape.add(ELLIPSOID, "beak", paint(draws, "orange red yellow"), beak, (0.0, up - 0.08, 0.6 * long + head + 0.1))
-    wing = paint(draws, base=torch.where(draws.flag(0.6)[:, None], 0.85 * down, color(draws)))
+    shape.add(ELLIPSOID, "beak", paint(rng, "orange red yellow"), beak, (0.0, up - 0.08, 0.6 * long + head + 0.1))
+    wing = paint(rng, base=torch.where(rng.flag(0.6)[:, None], 0.85 * down, color(rng)))
     for side in (-1.0, 1.0):
         at = (side * 0.92 * fat, 0.1, -0.1)
-        shape.add(ELLIPSOID, "wing", wing, (0.1, 0.24, 0.42), at, rotation=turn(2, draws.full(side * 0.25)))
+        shape.add(ELLIPSOID, "wing", wing, (0.1, 0.24, 0.42), at, rotation=turn(2, rng.full(side * 0.25)))
     shape.add(
-        ELLIPSOID, "tail", paint(draws, base=down), (0.2, 0.12, 0.25), (0.0, 0.25, -long), rotation=turn(0, u(0.4, 0.8))
+        ELLIPSOID, "tail", paint(rng, base=down), (0.2, 0.12, 0.25), (0.0, 0.25, -long), rotation=turn(0, u(0.4, 0.8))
     )
 
 
-def fish(draws: Draws, shape: Assembly) -> None:
+def fish(rng: RandomStreams, shape: Assembly) -> None:
     """A flat body with tail and fins; it swims to +z."""
-    u = draws.uniform
+    u = rng.uniform
     scales = {textures.PLAIN: 0.4, textures.STRIPES: 0.3, textures.GRADIENT: 0.15, textures.DOTS: 0.15}
-    skin, tall = material(draws, scales), u(0.4, 0.65)
-    skin.axis[:] = torch.tensor([0.0, 0.0, 1.0], device=draws.device)
+    skin, tall = material(rng, scales), u(0.4, 0.65)
+    skin.axis[:] = torch.tensor([0.0, 0.0, 1.0], device=rng.device)
     shape.add(ELLIPSOID, "body", skin, (u(0.22, 0.32), tall, 0.85))
-    fin, back = plain(draws), turn(0, draws.full(-QUARTER))
+    fin, back = plain(rng), turn(0, rng.full(-QUARTER))
     size, at = (0.06, 0.3, u(0.3, 0.5)), (0.0, 0.0, -0.98)
     shape.add(COLUMN, "tail", fin, size, at, taper=0.7, rounding=0.04, rotation=back)
     size, at = (0.05, 0.2, u(0.25, 0.4)), (0.0, tall, -0.1)
-    shape.add(COLUMN, "fin", fin, size, at, taper=-0.5, rounding=0.03, present=draws.flag(0.85))
-    white, black = paint(draws, "white"), paint(draws, "black")
+    shape.add(COLUMN, "fin", fin, size, at, taper=-0.5, rounding=0.03, present=rng.flag(0.85))
+    white, black = paint(rng, "white"), paint(rng, "black")
     for side in (-1.0, 1.0):
         shape.add(ELLIPSOID, "eye", white, (0.06, 0.12, 0.12), (side * 0.18, 0.12, 0.55))
         shape.add(ELLIPSOID, "", black, (0.05, 0.06, 0.06), (side * 0.22, 0.12, 0.58))
         at = (side * 0.3, -0.12, 0.1)
-        shape.add(ELLIPSOID, "fin", fin, (0.18, 0.04, 0.13), at, rotation=turn(2, draws.full(-side * 0.6)))
+        shape.add(ELLIPSOID, "fin", fin, (0.18, 0.04, 0.13), at, rotation=turn(2, rng.full(-side * 0.6)))

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .draws import constant
 from .objects import COLUMN, LATHE, NONE, PARTS, RING, STAR, UNION, Material, Objects
+from .streams import constant
 from .words import ROLES
 
 

@@ -12,7 +12,7 @@ from .objects import NONE, UNION, Objects
 from .words import COLORS, NOUNS, RELATIONS, ROLES, color_names
 
 PLACED = {"saucer": "on", "stand": "on", "pot": "in"}
-"""Roles that the thing stands on or in; it is "with" the others."""
+"""Roles that the object stands on or in; it is "with" the others."""
 USUAL = ("head", "ear", "arm", "leg", "tail", "wing", "foot", "brim", "snout", "tower", "spine")
 """Roles that go without saying where they have the body's colour."""
 COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -59,7 +59,7 @@ class Description:
     """One of SIZES, by the bounding box and the radius of the bounding sphere."""
     parts: tuple[Part, ...] = ()
     relation: str = ""
-    """One of RELATIONS: how the thing stands to a second one, seen from the front."""
+    """One of RELATIONS: how the object stands relative to a second one, seen from the front."""
     other_noun: str = ""
     other_color: str = ""
 

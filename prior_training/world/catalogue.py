@@ -1,7 +1,7 @@
-"""Which things the world holds, in which shares, and how they stand.
+"""Which objects the world holds, in which shares, and how they stand.
 
 Of 150 held-out objects, 47 % look different from the side and from behind (`asymmetric`, at 32 pixels). About half
-are household things, boxes and fruit, on which the priors are judged.
+are household objects, boxes and fruit, on which the priors are judged.
 """
 
 import math
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from . import animals, food, furniture, household, kitchen, solids, vehicles
 from .assembly import Assembly
-from .draws import Draws
 from .materials import light, tint
 from .objects import Objects, turn
+from .streams import RandomStreams
 from .words import NOUNS
 
-CATALOGUE: list[tuple[str, Callable[[Draws, Assembly], None], float]] = [
+CATALOGUE: list[tuple[str, Callable[[RandomStreams, Assembly], None], float]] = [
     ("bottle", household.bottle, 0.11),
     ("spray bottle", household.spray_bottle, 0.038),
     ("jar", household.jar, 0.045),
@@ -90,37 +90,37 @@ CATALOGUE: list[tuple[str, Callable[[Draws, Assembly], None], float]] = [
     ("ball", solids.scene, 0.05),
     ("object", solids.composition, 0.16),
 ]
-"""Each kind of thing and its share."""
+"""Each kind of object and its share."""
 
 HELD_OUT = 1 << 30
-"""Identities from here on are for evaluation; training draws below."""
+"""Identities from here on are for evaluation; training samples below."""
 
 
 def kinds_of(identities: Int[Tensor, " N"], seed: int = 0) -> Int[Tensor, " N"]:
     """The row of the catalogue that each object comes from."""
-    return Draws(identities, seed).choice([share for _, _, share in CATALOGUE])
+    return RandomStreams(identities, seed).choice([share for _, _, share in CATALOGUE])
 
 
-def draw_objects(identities: Int[Tensor, " N"], seed: int = 0, *, posed: bool = True) -> Objects:
+def sample_objects(identities: Int[Tensor, " N"], seed: int = 0, *, posed: bool = True) -> Objects:
     """Object `identities[i]` of world `seed`, for each i; the same on every device and in every batch.
 
     Bounding spheres about the origin have radii of 0.35 to 0.49, most near the upper end. 84 % stand upright, the rest
     lie or lean; every object is turned about y by any angle. `posed=False` leaves all upright, the front towards +z.
     """
     kinds = kinds_of(identities, seed)
-    draws = Draws(identities, seed + 1)
+    rng = RandomStreams(identities, seed + 1)
     groups, order = [], []
     for row, (noun, assemble, _) in enumerate(CATALOGUE):
         chosen = (kinds == row).nonzero()[:, 0]
         if len(chosen) > 0:
-            some = draws.select(chosen, row)
+            some = rng.select(chosen, row)
             shape = Assembly(len(chosen), identities.device, torch.full_like(chosen, NOUNS.index(noun)))
             assemble(some, shape)
             groups.append(shape.objects(tint(some), light(some)))
             order.append(chosen)
     objects = Objects.concatenate(groups)[torch.cat(order).argsort()]
-    lean = torch.where(draws.flag(0.6), math.pi / 2, draws.uniform(-0.6, 0.6))
-    lean = torch.where(draws.flag(0.16), lean, 0.0)
-    standing = turn(1, draws.uniform(0, 2 * math.pi)) @ turn(0, lean) @ turn(1, draws.uniform(0, 2 * math.pi))
-    radius = torch.where(draws.flag(0.75), draws.uniform(0.46, 0.49), draws.uniform(0.35, 0.49))
+    lean = torch.where(rng.flag(0.6), math.pi / 2, rng.uniform(-0.6, 0.6))
+    lean = torch.where(rng.flag(0.16), lean, 0.0)
+    standing = turn(1, rng.uniform(0, 2 * math.pi)) @ turn(0, lean) @ turn(1, rng.uniform(0, 2 * math.pi))
+    radius = torch.where(rng.flag(0.75), rng.uniform(0.46, 0.49), rng.uniform(0.35, 0.49))
     return (objects.transformed(standing) if posed else objects).normalised(radius)

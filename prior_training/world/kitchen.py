@@ -1,5 +1,5 @@
 # mypy: allow-redefinition-new, local-partial-types
-"""Things of the kitchen; handles and spouts to the side (x), the front is +z. Units are arbitrary."""
+"""Kitchen objects; handles and spouts to the side (x), the front is +z. Units are arbitrary."""
 
 import math
 
@@ -7,9 +7,9 @@ import torch
 
 from . import textures
 from .assembly import Assembly
-from .draws import Draws
 from .materials import WOODEN, color, material, paint, plain
 from .objects import COLUMN, ELLIPSOID, LATHE, RING, STAR, SUBTRACT, star, turn
+from .streams import RandomStreams
 
 QUARTER = 0.5 * math.pi
 
@@ -27,133 +27,133 @@ PRINTED = {
 }
 
 
-def mug(draws: Draws, shape: Assembly) -> None:
+def mug(rng: RandomStreams, shape: Assembly) -> None:
     """A hollow cup with a handle of its own or the same colour, white or alike inside, with a drink or none."""
-    u = draws.uniform
-    tall, taper, body = u(0.75, 1.3), u(-0.05, 0.2), material(draws, PRINTED)
+    u = rng.uniform
+    tall, taper, body = u(0.75, 1.3), u(-0.05, 0.2), material(rng, PRINTED)
     same = body.colors[:, 0]
-    grip, handle = u(0.3, 0.5), paint(draws, base=torch.where(draws.flag(0.6)[:, None], same, color(draws)))
+    grip, handle = u(0.3, 0.5), paint(rng, base=torch.where(rng.flag(0.6)[:, None], same, color(rng)))
     at, loop = (0.92 + 0.3 * grip, u(-0.1, 0.1) * tall, 0.0), (grip * u(0.9, 1.3), tall * u(0.4, 0.62), 0.1)
-    shape.add(RING, "handle", handle, loop, at, corner=u(0.5, 1.0), rounding=u(0.09, 0.15), present=draws.flag(0.92))
-    edge = torch.where(draws.flag(0.4), u(0.3, 0.55), u(0.05, 0.25))
+    shape.add(RING, "handle", handle, loop, at, corner=u(0.5, 1.0), rounding=u(0.09, 0.15), present=rng.flag(0.92))
+    edge = torch.where(rng.flag(0.4), u(0.3, 0.55), u(0.05, 0.25))
     shape.add(COLUMN, "body", body, (1.0, tall, 1.0), corner=1.0, taper=taper, rounding=edge, smooth=0.04)
-    inside = paint(draws, base=torch.where(draws.flag(0.6)[:, None], same, color(draws, "white")))
+    inside = paint(rng, base=torch.where(rng.flag(0.6)[:, None], same, color(rng, "white")))
     wall, at = u(0.84, 0.92), (0.0, 0.2, 0.0)
     shape.add(
         COLUMN, "inside", inside, (wall, tall, wall), at,
         corner=1.0, taper=taper, rounding=0.05, smooth=0.03, operation=SUBTRACT,
     )  # fmt: skip
-    fill, drink = wall * (1 + 0.6 * taper), paint(draws, "brown black white green")
-    shape.add(COLUMN, "drink", drink, (fill, 0.05, fill), (0.0, 0.6 * tall, 0.0), corner=1.0, present=draws.flag(0.4))
+    fill, drink = wall * (1 + 0.6 * taper), paint(rng, "brown black white green")
+    shape.add(COLUMN, "drink", drink, (fill, 0.05, fill), (0.0, 0.6 * tall, 0.0), corner=1.0, present=rng.flag(0.4))
 
 
-def cup(draws: Draws, shape: Assembly) -> None:
+def cup(rng: RandomStreams, shape: Assembly) -> None:
     """A round tea cup on a saucer."""
-    u = draws.uniform
-    tall, body = u(0.5, 0.75), material(draws, PRINTED)
+    u = rng.uniform
+    tall, body = u(0.5, 0.75), material(rng, PRINTED)
     same = body.colors[:, 0]
-    wide, plate = u(1.3, 1.6), paint(draws, base=torch.where(draws.flag(0.5)[:, None], same, color(draws)))
+    wide, plate = u(1.3, 1.6), paint(rng, base=torch.where(rng.flag(0.5)[:, None], same, color(rng)))
     shape.add(COLUMN, "saucer", plate, (wide, 0.1, wide), (0.0, -tall, 0.0), corner=1.0, rounding=0.04, taper=0.12)
-    handle = paint(draws, base=torch.where(draws.flag(0.75)[:, None], same, color(draws)))
+    handle = paint(rng, base=torch.where(rng.flag(0.75)[:, None], same, color(rng)))
     grip, at = (u(0.3, 0.42), tall * u(0.5, 0.65), 0.1), (1.0, 0.12, 0.0)
     shape.add(RING, "handle", handle, grip, at, corner=1.0, rounding=u(0.07, 0.11))
     bowl = (u(0.45, 0.6), u(0.65, 0.8), 0.88, 0.95, 1.0, u(1.0, 1.1))
     shape.add(LATHE, "body", body, (0.95, tall, 0.95), profile=bowl, rounding=0.03, smooth=0.03)
-    inside = paint(draws, base=torch.where(draws.flag(0.6)[:, None], same, color(draws, "white")))
+    inside = paint(rng, base=torch.where(rng.flag(0.6)[:, None], same, color(rng, "white")))
     shape.add(LATHE, "inside", inside, (0.85, tall, 0.85), (0.0, 0.12, 0.0), profile=bowl, operation=SUBTRACT)
-    drink, at = paint(draws, "brown black orange green"), (0.0, 0.55 * tall, 0.0)
-    shape.add(COLUMN, "drink", drink, (0.83, 0.04, 0.83), at, corner=1.0, present=draws.flag(0.6))
+    drink, at = paint(rng, "brown black orange green"), (0.0, 0.55 * tall, 0.0)
+    shape.add(COLUMN, "drink", drink, (0.83, 0.04, 0.83), at, corner=1.0, present=rng.flag(0.6))
 
 
-def vase(draws: Draws, shape: Assembly) -> None:
+def vase(rng: RandomStreams, shape: Assembly) -> None:
     """A turned vessel, wide below or above, with handles or without."""
-    u = draws.uniform
-    tall, foot, high = u(0.9, 1.4), u(0.4, 0.7), draws.flag(0.4)
+    u = rng.uniform
+    tall, foot, high = u(0.9, 1.4), u(0.4, 0.7), rng.flag(0.4)
     waist, belly = u(0.3, 0.5), u(0.9, 1.0)
     low = (foot, belly, u(0.75, 0.95), 0.5 + 0.3 * waist, waist, waist + u(0.05, 0.35))
     up = (foot, waist + 0.1, u(0.6, 0.8), belly, u(0.7, 0.95), waist + u(0.0, 0.2))
     profile = tuple(torch.where(high, second, first) for first, second in zip(low, up, strict=True))
-    body = material(draws)
-    loop, handled, handle = (0.3, 0.35 * tall, 0.1), draws.flag(0.35), paint(draws)
+    body = material(rng)
+    loop, handled, handle = (0.3, 0.35 * tall, 0.1), rng.flag(0.35), paint(rng)
     for side in (-1.0, 1.0):
         at = (side * 0.45, 0.35 * tall, 0.0)
         shape.add(RING, "handle", handle, loop, at, corner=1.0, rounding=0.07, present=handled)
     shape.add(LATHE, "body", body, (0.75, tall, 0.75), profile=profile, rounding=0.03, smooth=0.02)
-    mouth, dark = 0.6 * profile[5], paint(draws, "black", 0.4 * body.colors[:, 0])
+    mouth, dark = 0.6 * profile[5], paint(rng, "black", 0.4 * body.colors[:, 0])
     shape.add(COLUMN, "", dark, (mouth, 0.3, mouth), (0.0, tall, 0.0), corner=1.0, operation=SUBTRACT)
-    stem, bloom = draws.flag(0.2), (u(0.3, 0.4), 0.35, 0.1)
-    shape.add(COLUMN, "", paint(draws, "green"), (0.05, 0.4, 0.05), (0.0, tall + 0.2, 0.0), corner=1.0, present=stem)
-    at, petals = (0.0, tall + 0.8, 0.0), star((draws.choice([1.0, 1.0, 1.0]) + 5).float(), 0.55)
-    shape.add(STAR, "flower", paint(draws), bloom, at, profile=petals, rounding=0.05, present=stem)
+    stem, bloom = rng.flag(0.2), (u(0.3, 0.4), 0.35, 0.1)
+    shape.add(COLUMN, "", paint(rng, "green"), (0.05, 0.4, 0.05), (0.0, tall + 0.2, 0.0), corner=1.0, present=stem)
+    at, petals = (0.0, tall + 0.8, 0.0), star((rng.choice([1.0, 1.0, 1.0]) + 5).float(), 0.55)
+    shape.add(STAR, "flower", paint(rng), bloom, at, profile=petals, rounding=0.05, present=stem)
 
 
-def teapot(draws: Draws, shape: Assembly) -> None:
+def teapot(rng: RandomStreams, shape: Assembly) -> None:
     """A round pot: handle, spout, lid, knob."""
-    u = draws.uniform
-    tall, body = u(0.6, 0.9), material(draws)
+    u = rng.uniform
+    tall, body = u(0.6, 0.9), material(rng)
     same = body.colors[:, 0]
-    handle = paint(draws, base=torch.where(draws.flag(0.5)[:, None], same, color(draws)))
+    handle = paint(rng, base=torch.where(rng.flag(0.5)[:, None], same, color(rng)))
     shape.add(RING, "handle", handle, (0.4, 0.45, 0.1), (-0.9, 0.08, 0.0), corner=1.0, rounding=u(0.07, 0.11))
     lean, spout = turn(2, -u(0.55, 0.85)), (0.2, u(0.45, 0.6), 0.2)
-    mouth = paint(draws, base=torch.where(draws.flag(0.6)[:, None], same, color(draws)))
+    mouth = paint(rng, base=torch.where(rng.flag(0.6)[:, None], same, color(rng)))
     shape.add(COLUMN, "spout", mouth, spout, (1.02, 0.15, 0.0), corner=1.0, rotation=lean, taper=-0.35, smooth=0.1)
     shape.add(ELLIPSOID, "body", body, (0.9, tall, 0.9), smooth=0.06)
-    shape.add(COLUMN, "", paint(draws, base=same), (0.5, 0.1, 0.5), (0.0, 0.05 - tall, 0.0), corner=1.0, smooth=0.05)
-    lid = paint(draws, base=torch.where(draws.flag(0.4)[:, None], same, color(draws)))
+    shape.add(COLUMN, "", paint(rng, base=same), (0.5, 0.1, 0.5), (0.0, 0.05 - tall, 0.0), corner=1.0, smooth=0.05)
+    lid = paint(rng, base=torch.where(rng.flag(0.4)[:, None], same, color(rng)))
     shape.add(ELLIPSOID, "lid", lid, (0.5, 0.2, 0.5), (0.0, 0.86 * tall, 0.0))
-    shape.add(ELLIPSOID, "knob", paint(draws), u(0.1, 0.16), (0.0, 0.86 * tall + 0.27, 0.0))
+    shape.add(ELLIPSOID, "knob", paint(rng), u(0.1, 0.16), (0.0, 0.86 * tall + 0.27, 0.0))
 
 
-def bowl(draws: Draws, shape: Assembly) -> None:
+def bowl(rng: RandomStreams, shape: Assembly) -> None:
     """A hollow bowl, empty or full."""
-    u = draws.uniform
-    tall, body = u(0.35, 0.65), material(draws, PRINTED)
+    u = rng.uniform
+    tall, body = u(0.35, 0.65), material(rng, PRINTED)
     profile = (u(0.35, 0.5), u(0.6, 0.72), 0.82, 0.92, 0.98, 1.0)
     shape.add(LATHE, "body", body, (1.0, tall, 1.0), profile=profile, rounding=0.03)
-    inside = paint(draws, base=torch.where(draws.flag(0.4)[:, None], body.colors[:, 0], color(draws)))
+    inside = paint(rng, base=torch.where(rng.flag(0.4)[:, None], body.colors[:, 0], color(rng)))
     shape.add(LATHE, "inside", inside, (0.91, tall, 0.91), (0.0, 0.12, 0.0), profile=profile, operation=SUBTRACT)
-    food, high, full = material(draws, {textures.PLAIN: 0.6, textures.DOTS: 0.4}), u(0.1, 0.4), draws.flag(0.45)
+    food, high, full = material(rng, {textures.PLAIN: 0.6, textures.DOTS: 0.4}), u(0.1, 0.4), rng.flag(0.45)
     shape.add(ELLIPSOID, "filling", food, (0.85, high, 0.85), (0.0, 0.6 * tall, 0.0), present=full)
 
 
-def goblet(draws: Draws, shape: Assembly) -> None:
+def goblet(rng: RandomStreams, shape: Assembly) -> None:
     """A foot, a stem and a cup turned in one piece: glasses, trophies with two handles."""
-    u = draws.uniform
-    body, tall = plain(draws), u(0.9, 1.2)
-    handle, trophy = paint(draws, base=body.colors[:, 0]), draws.flag(0.35)
+    u = rng.uniform
+    body, tall = plain(rng), u(0.9, 1.2)
+    handle, trophy = paint(rng, base=body.colors[:, 0]), rng.flag(0.35)
     for side in (-1.0, 1.0):
         at = (side * 0.55, 0.5 * tall, 0.0)
         shape.add(RING, "handle", handle, (0.25, 0.3, 0.1), at, corner=1.0, rounding=0.06, present=trophy)
     profile = (u(0.6, 0.9), u(0.12, 0.2), u(0.1, 0.2), u(0.6, 0.9), u(0.9, 1.0), u(0.8, 1.0))
     shape.add(LATHE, "body", body, (0.65, tall, 0.65), profile=profile, rounding=0.02)
-    shape.add(ELLIPSOID, "inside", paint(draws), (0.53, 0.55 * tall, 0.53), (0.0, 0.95 * tall, 0.0), operation=SUBTRACT)
-    foot, stand = (0.5, 0.15, 0.5), paint(draws, "black brown")
-    shape.add(COLUMN, "stand", stand, foot, (0.0, -tall - 0.1, 0.0), rounding=0.03, present=trophy & draws.flag(0.7))
+    shape.add(ELLIPSOID, "inside", paint(rng), (0.53, 0.55 * tall, 0.53), (0.0, 0.95 * tall, 0.0), operation=SUBTRACT)
+    foot, stand = (0.5, 0.15, 0.5), paint(rng, "black brown")
+    shape.add(COLUMN, "stand", stand, foot, (0.0, -tall - 0.1, 0.0), rounding=0.03, present=trophy & rng.flag(0.7))
 
 
-def spoon(draws: Draws, shape: Assembly) -> None:
+def spoon(rng: RandomStreams, shape: Assembly) -> None:
     """A flat grip and a hollow bowl."""
-    u = draws.uniform
-    body = material(draws, WOODEN)
+    u = rng.uniform
+    body = material(rng, WOODEN)
     shape.add(COLUMN, "", body, (0.1, 1.0, 0.05), taper=u(-0.4, 0.0), rounding=0.04)
-    grip, held = paint(draws), draws.flag(0.5)
+    grip, held = paint(rng), rng.flag(0.5)
     shape.add(COLUMN, "handle", grip, (0.15, 0.45, 0.1), (0.0, -0.7, 0.0), rounding=0.08, present=held)
     wide, tall = u(0.28, 0.4), u(0.4, 0.5)
     shape.add(ELLIPSOID, "body", body, (wide, tall, 0.14), (0.0, 1.2, 0.0), smooth=0.05)
-    hollow = paint(draws, base=0.85 * body.colors[:, 0])
+    hollow = paint(rng, base=0.85 * body.colors[:, 0])
     shape.add(ELLIPSOID, "", hollow, (0.82 * wide, 0.82 * tall, 0.16), (0.0, 1.2, 0.13), operation=SUBTRACT)
 
 
-def hammer(draws: Draws, shape: Assembly) -> None:
+def hammer(rng: RandomStreams, shape: Assembly) -> None:
     """A grip and a head that strikes to +x."""
-    u = draws.uniform
+    u = rng.uniform
     thin = u(0.1, 0.16)
-    grip = material(draws, WOODEN | {textures.SPLIT: 0.2})
+    grip = material(rng, WOODEN | {textures.SPLIT: 0.2})
     shape.add(COLUMN, "handle", grip, (thin, 1.0, thin), corner=1.0, rounding=0.04, bulge=u(0, 0.2))
-    head, long = paint(draws, "grey black red"), u(0.4, 0.55)
-    round_ = torch.where(draws.flag(0.5), 1.0, 0.2)
-    lying = turn(2, draws.full(QUARTER))
+    head, long = paint(rng, "grey black red"), u(0.4, 0.55)
+    round_ = torch.where(rng.flag(0.5), 1.0, 0.2)
+    lying = turn(2, rng.full(QUARTER))
     shape.add(COLUMN, "body", head, (u(0.2, 0.28), long, 0.22), (0.1, 1.0, 0.0), corner=round_, rotation=lying)
-    claw = draws.flag(0.5)
-    lean, at = turn(2, draws.full(1.9)), (-0.5, 0.93, 0.0)
+    claw = rng.flag(0.5)
+    lean, at = turn(2, rng.full(1.9)), (-0.5, 0.93, 0.0)
     shape.add(COLUMN, "", head, (0.12, 0.3, 0.18), at, rotation=lean, taper=-0.6, present=claw, rounding=0.03)

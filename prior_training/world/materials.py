@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from . import textures
-from .draws import Draws, constant
 from .objects import Material
+from .streams import RandomStreams, constant
 from .words import COLORS
 
 #           hue (degrees)  saturation    value
@@ -36,18 +36,18 @@ ANYWHERE = (
 CLEAR_SHARE = 0.82
 
 
-def color(draws: Draws, names: str = "") -> Float[Tensor, "N 3"]:
+def color(rng: RandomStreams, names: str = "") -> Float[Tensor, "N 3"]:
     """An RGB colour: mostly clear and named, all names alike (or only those given, in 85 %); the rest is anything."""
-    ranges = constant((*CLEAR.values(), *ANYWHERE), draws.device)
+    ranges = constant((*CLEAR.values(), *ANYWHERE), rng.device)
     weights = [CLEAR_SHARE / len(CLEAR)] * len(CLEAR) + [(1 - CLEAR_SHARE) / len(ANYWHERE)] * len(ANYWHERE)
     if names:
         wanted = names.split()
         weights = [0.15 * weight for weight in weights]
         for name in wanted:
             weights[COLORS.index(name)] += 0.85 / len(wanted)
-    chosen = ranges[draws.choice(weights)]
-    hue, saturation, value = (chosen[..., 0] + (chosen[..., 1] - chosen[..., 0]) * draws.uniform(0, 1, 3)).unbind(-1)
-    corners = constant((5.0, 3.0, 1.0), draws.device)
+    chosen = ranges[rng.choice(weights)]
+    hue, saturation, value = (chosen[..., 0] + (chosen[..., 1] - chosen[..., 0]) * rng.uniform(0, 1, 3)).unbind(-1)
+    corners = constant((5.0, 3.0, 1.0), rng.device)
     sector = (corners + hue[:, None] / 60) % 6
     wave = torch.minimum(sector, 4 - sector).clamp(0.0, 1.0)
     return value[:, None] * (1 - saturation[:, None] * wave)
@@ -90,52 +90,55 @@ PATTERN_WEIGHTS = {
 
 
 def material(
-    draws: Draws, weights: dict[int, float] | None = None, base: Float[Tensor, "N 3"] | None = None, names: str = ""
+    rng: RandomStreams,
+    weights: dict[int, float] | None = None,
+    base: Float[Tensor, "N 3"] | None = None,
+    names: str = "",
 ) -> Material:
-    """A material, its pattern drawn by `weights` (pattern to share), its first colour `base` or one of `names`."""
+    """A material, its pattern sampled by `weights` (pattern to share), its first colour `base` or one of `names`."""
     weights = PATTERN_WEIGHTS if weights is None else weights
-    kinds = constant(tuple(weights), draws.device, torch.long)
-    pattern = kinds[draws.choice(list(weights.values()))]
+    kinds = constant(tuple(weights), rng.device, torch.long)
+    pattern = kinds[rng.choice(list(weights.values()))]
     wooden = (pattern == textures.WOOD)[:, None]
-    first = color(draws, names) if base is None else base
+    first = color(rng, names) if base is None else base
     if textures.WOOD in weights and base is None:
-        first = torch.where(wooden & draws.flag(0.8)[:, None], color(draws, "brown"), first)
-    second = _apart(first, color(draws))
+        first = torch.where(wooden & rng.flag(0.8)[:, None], color(rng, "brown"), first)
+    second = _apart(first, color(rng))
     second = torch.where(wooden, 0.62 * first, second)
-    third = _apart(second, color(draws, "black white blue red"))
-    upright = constant((0.0, 1.0, 0.0), draws.device).expand(len(draws), 3)
-    axis = torch.where(draws.flag(0.6)[:, None], upright, draws.direction())
+    third = _apart(second, color(rng, "black white blue red"))
+    upright = constant((0.0, 1.0, 0.0), rng.device).expand(len(rng), 3)
+    axis = torch.where(rng.flag(0.6)[:, None], upright, rng.direction())
     return Material(
-        colors=torch.stack([first, second, third], dim=1), pattern=pattern, axis=axis, numbers=_numbers(draws, pattern)
+        colors=torch.stack([first, second, third], dim=1), pattern=pattern, axis=axis, numbers=_numbers(rng, pattern)
     )
 
 
-def plain(draws: Draws, base: Float[Tensor, "N 3"] | None = None, names: str = "") -> Material:
+def plain(rng: RandomStreams, base: Float[Tensor, "N 3"] | None = None, names: str = "") -> Material:
     """A material that is mostly of one colour."""
-    return material(draws, PLAIN_WEIGHTS, base, names)
+    return material(rng, PLAIN_WEIGHTS, base, names)
 
 
-def paint(draws: Draws, names: str = "", base: Float[Tensor, "N 3"] | None = None) -> Material:
+def paint(rng: RandomStreams, names: str = "", base: Float[Tensor, "N 3"] | None = None) -> Material:
     """A material of one colour."""
-    first = color(draws, names) if base is None else base
-    zero = constant((0.0,) * 4, draws.device).expand(len(draws), 4)
+    first = color(rng, names) if base is None else base
+    zero = constant((0.0,) * 4, rng.device).expand(len(rng), 4)
     return Material(
         colors=first[:, None].expand(-1, 3, -1),
-        pattern=constant((textures.PLAIN,), draws.device, torch.long).expand(len(draws)),
+        pattern=constant((textures.PLAIN,), rng.device, torch.long).expand(len(rng)),
         axis=zero[:, :3],
         numbers=zero,
     )
 
 
 def marked(
-    draws: Draws, base: Float[Tensor, "N 3"], belly: Float[Tensor, "N 3"], *, eyes: bool, low: float = -0.45
+    rng: RandomStreams, base: Float[Tensor, "N 3"], belly: Float[Tensor, "N 3"], *, eyes: bool, low: float = -0.45
 ) -> Material:
     """A face or a belly on the front: an ellipse of colour `belly` at height `low`, and dark eyes."""
-    u = draws.uniform
+    u = rng.uniform
     colors = torch.stack([base, belly, torch.full_like(base, 0.06)], dim=1)
-    size = u(0.08, 0.16) if eyes else draws.full(0.0)
-    numbers = torch.stack([u(0.28, 0.42), u(0.1, 0.35), size, draws.full(low)], dim=-1)
-    pattern = torch.full((len(draws),), textures.FACE, device=draws.device)
+    size = u(0.08, 0.16) if eyes else rng.full(0.0)
+    numbers = torch.stack([u(0.28, 0.42), u(0.1, 0.35), size, rng.full(low)], dim=-1)
+    pattern = torch.full((len(rng),), textures.FACE, device=rng.device)
     return Material(colors=colors, pattern=pattern, axis=torch.zeros_like(base), numbers=numbers)
 
 
@@ -168,25 +171,25 @@ RANGES: dict[int, list[tuple[float, float]]] = {
 }
 
 
-def _numbers(draws: Draws, pattern: Tensor) -> Float[Tensor, "N 4"]:
-    ranges = constant(tuple(tuple(RANGES[kind]) for kind in sorted(RANGES)), draws.device)[pattern]
-    return ranges[..., 0] + (ranges[..., 1] - ranges[..., 0]) * draws.uniform(0, 1, 4)
+def _numbers(rng: RandomStreams, pattern: Tensor) -> Float[Tensor, "N 4"]:
+    ranges = constant(tuple(tuple(RANGES[kind]) for kind in sorted(RANGES)), rng.device)[pattern]
+    return ranges[..., 0] + (ranges[..., 1] - ranges[..., 0]) * rng.uniform(0, 1, 4)
 
 
-def tint(draws: Draws) -> Float[Tensor, "N 4"]:
+def tint(rng: RandomStreams) -> Float[Tensor, "N 4"]:
     """A colour towards which the underside goes, in a seventh of the objects."""
-    amount = torch.where(draws.flag(0.14), draws.uniform(0.2, 0.5), torch.zeros(len(draws), device=draws.device))
-    return torch.cat([color(draws), amount[:, None]], dim=-1)
+    amount = torch.where(rng.flag(0.14), rng.uniform(0.2, 0.5), torch.zeros(len(rng), device=rng.device))
+    return torch.cat([color(rng), amount[:, None]], dim=-1)
 
 
-def light(draws: Draws) -> Float[Tensor, "N 6"]:
+def light(rng: RandomStreams) -> Float[Tensor, "N 6"]:
     """Light at the camera, `0.6 + 0.4 |n.v|`, for 58 %; of the rest, most have a soft light from above, some gloss."""
-    usual, soft = draws.flag(0.58), draws.flag(0.7)
-    ambient = torch.where(usual, 0.6, torch.where(soft, draws.uniform(0.6, 0.85), draws.uniform(0.5, 0.9)))
-    share = torch.where(soft, draws.uniform(0.7, 1.0), draws.uniform(-0.4, 1.0).clamp(min=0))
+    usual, soft = rng.flag(0.58), rng.flag(0.7)
+    ambient = torch.where(usual, 0.6, torch.where(soft, rng.uniform(0.6, 0.85), rng.uniform(0.5, 0.9)))
+    share = torch.where(soft, rng.uniform(0.7, 1.0), rng.uniform(-0.4, 1.0).clamp(min=0))
     share = torch.where(usual, 0.0, share)
-    specular = torch.where(draws.flag(0.5) & ~usual | draws.flag(0.08), draws.uniform(0.12, 0.4), 0.0)
-    angle = draws.uniform(0, 2 * math.pi)
-    height = torch.where(soft, draws.uniform(0.7, 0.97), draws.uniform(0.3, 0.95))
+    specular = torch.where(rng.flag(0.5) & ~usual | rng.flag(0.08), rng.uniform(0.12, 0.4), 0.0)
+    angle = rng.uniform(0, 2 * math.pi)
+    height = torch.where(soft, rng.uniform(0.7, 0.97), rng.uniform(0.3, 0.95))
     flat = (1 - height * height).sqrt()
     return torch.stack([ambient, share, flat * angle.sin(), height, flat * angle.cos(), specular], dim=-1)

@@ -95,7 +95,7 @@ class Objects:
     role: Int[Tensor, "N P"]
     """Index into `words.ROLES`."""
     relation: Int[Tensor, " N"]
-    """Index into `words.RELATIONS`: how the thing stands to the part "other"."""
+    """Index into `words.RELATIONS`: how the object stands relative to the part "other"."""
     other: Int[Tensor, " N"]
     """Index into `words.NOUNS`: what the part "other" is."""
 

@@ -1,4 +1,4 @@
-"""Names of things, of their parts and of colours."""
+"""Names of objects, of their parts and of colours."""
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +16,7 @@ NOUNS: tuple[str, ...] = (
     *("chair", "table", "sofa", "lamp", "hammer", "spoon", "book", "phone", "television", "camera", "clock"),
     *("ball", "cube", "cylinder", "cone", "ring", "star", "gear"),
 )
-"""Names of things; an object's `noun` is an index into it. The first is the random composition."""
+"""Names of objects; an object's `noun` is an index into it. The first is the random composition."""
 
 COLORS: tuple[str, ...] = (
     *("red", "orange", "brown", "yellow", "green", "turquoise"),
@@ -34,10 +34,10 @@ ROLES: tuple[str, ...] = (
     *("screen", "button", "lens", "flash", "hand", "page", "spine", "knob", "hole", "stripe", "rim", "seat"),
     *("feather", "engine", "propeller", "drawer"),
 )
-"""What a part is: "" is never mentioned, the "body" gives the object its colour, "other" is a second thing."""
+"""What a part is: "" is never mentioned, the "body" gives the object its colour, "other" is a second object."""
 
 RELATIONS: tuple[str, ...] = ("", "on", "beside", "in front of", "behind")
-"""How the thing stands to the part "other", seen from the front."""
+"""How the object stands relative to the part "other", seen from the front."""
 
 
 def hsv(rgb: Float[Tensor, "... 3"]) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."], Float[Tensor, "..."]]:

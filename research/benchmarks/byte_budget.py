@@ -1,7 +1,7 @@
 """The byte budget of the cache over a whole run: what it holds after every step, and what the process really took.
 
 Usage:
-    python research/benchmarks/byte_budget.py --image examples/pictures/mushroom.png \
+    python -m research.benchmarks.byte_budget --image examples/pictures/mushroom.png \
         --write docs/benchmarks/byte_budget.md
 
 Two runs, each in a process of its own: without a cache, and with a budget that fills up. Features are kept where they
@@ -101,7 +101,7 @@ def page(options: argparse.Namespace, runs: dict[str, dict[str, float]]) -> str:
     lines = [
         "# The byte budget of the cache",
         "",
-        f"`python research/benchmarks/byte_budget.py --image {options.image} --mebibytes {options.mebibytes} --steps "
+        f"`python -m research.benchmarks.byte_budget --image {options.image} --mebibytes {options.mebibytes} --steps "
         f"{options.steps}`, {os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"commit {commit.stdout.strip()}, {datetime.date.today()}. Memory in MiB.",
         "",

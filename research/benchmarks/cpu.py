@@ -1,8 +1,8 @@
 """What makes the mini scale faster on a CPU, and what does not: threads, layouts, inference mode, compilation, Adam.
 
 Usage:
-    python research/benchmarks/cpu.py --write docs/benchmarks/cpu.md
-    python research/benchmarks/cpu.py --tiny --repeats 2 --no-compile
+    python -m research.benchmarks.cpu --write docs/benchmarks/cpu.md
+    python -m research.benchmarks.cpu --tiny --repeats 2 --no-compile
 
 The parts of a step of `make demo` alone, on an embedded prior: the guidance pair in full and from the last cut, the
 encoder with its gradient, Adam over 3,000 Gaussians. All variants run in turn, call by call, so that whatever else
@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 import torch._inductor.config
-from random_models import Prior, load, pair, publish
 
 from hash3d.bench.sharing import with_shared_weights
 from hash3d.diffusion.random_weights import ZERO123
@@ -28,6 +27,8 @@ from hash3d.markdown import markdown_table
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.training.guide import load_zero123
 from hash3d.unet.partial_unet import PartialUNet
+
+from .random_models import Prior, load, pair, publish
 
 Call = Callable[[], Any]
 TITLE = "The mini scale on a CPU"

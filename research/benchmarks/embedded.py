@@ -1,7 +1,7 @@
 """Loading and guidance-pair times of the embedded priors on this machine's CPU.
 
 Usage:
-    python research/benchmarks/embedded.py --write docs/benchmarks/embedded.md
+    python -m research.benchmarks.embedded --write docs/benchmarks/embedded.md
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main() -> None:
     lines = [
         "# The embedded priors on a CPU",
         "",
-        f"`python research/benchmarks/embedded.py --repeats {options.repeats}`, {torch.get_num_threads()} threads, "
+        f"`python -m research.benchmarks.embedded --repeats {options.repeats}`, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}, commit {options.commit}, {datetime.date.today()}. Medians. A guidance pair is one "
         "view with and without its condition; with reuse only the last up layer runs, as in a default cache.",
         "",

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from hash3d.bench.inputs import draw_disc, make_ball
+from hash3d.bench.inputs import make_ball, make_disc
 from hash3d.cache import Hash3DConfig
 from hash3d.diffusion.random_weights import LAYOUTS, ZERO123, write_random_prior
 from hash3d.fast.engine import Engine
@@ -61,7 +61,7 @@ def prepare(cases: list[Case]) -> None:
     """Write what the cases read: priors, a red disc on a transparent ground, a coloured ball."""
     folder = cases[0].folder
     folder.mkdir(parents=True, exist_ok=True)
-    draw_disc(folder)
+    make_disc(folder)
     make_ball(folder)
     for case in cases:
         for name in case.priors:

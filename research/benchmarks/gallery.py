@@ -1,9 +1,9 @@
 """Every system with the cache off and on, at mini scale: pictures, seconds and memory side by side.
 
 Usage:
-    python research/benchmarks/gallery.py --runs outputs/gallery         # runs what is missing, then writes the page
-    python research/benchmarks/gallery.py --runs outputs/gallery --page  # the page alone
-    python research/benchmarks/gallery.py --systems zero123_gs sds_gs --threads 2
+    python -m research.benchmarks.gallery --runs outputs/gallery         # runs what is missing, then writes the page
+    python -m research.benchmarks.gallery --runs outputs/gallery --page  # the page alone
+    python -m research.benchmarks.gallery --systems zero123_gs sds_gs --threads 2
 
 A run is `hash3d generate SYSTEM ... --out RUNS/SYSTEM-off --no-cache`, or RUNS/SYSTEM-on without that option, in a
 process of its own, so that its peak memory is its own. One that is done stays, one that was stopped goes on.
@@ -32,6 +32,8 @@ from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.serialize import difference
 from hash3d.systems import SYSTEMS
 from hash3d.training.run_folder import RunFolder
+
+from .command import command_line
 
 INPUTS = {
     "zero123_gs": {"image": "burger.png"},
@@ -76,7 +78,7 @@ def main() -> int:
         made = {"commit": options.commit or commit(), "hardware": options.hardware, "threads": options.threads}
         jobs = [(name, cache) for name in options.systems for cache in CACHES]
         failed = [f"{name}-{cache}" for name, cache in jobs if not run(options.runs, name, cache, made)]
-    command = shlex.join(["python", "research/benchmarks/gallery.py", *sys.argv[1:]]).replace(" --page", "")
+    command = command_line().replace(" --page", "")
     write_page(options.out, options.runs, options.systems, command=command)
     if failed:
         print(f"Expected {', '.join(failed)} to finish, but they did not. Their messages are above.", file=sys.stderr)

@@ -1,8 +1,8 @@
 """The parts of a guidance call alone: the U-Net's passes, the encoder there and back, and what the cache itself costs.
 
 Usage:
-    python research/benchmarks/guidance.py --write docs/benchmarks/guidance.md
-    python research/benchmarks/guidance.py --tiny --device cpu --repeats 3
+    python -m research.benchmarks.guidance --write docs/benchmarks/guidance.md
+    python -m research.benchmarks.guidance --tiny --device cpu --repeats 3
 
 Full-size models of random weights, one view with and without its condition. Every engine runs the same weights on the
 same inputs, in turn; beside its time stands how far its result is from the first engine's.
@@ -13,7 +13,6 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from random_models import Prior, add_options, cell, check, load, pair, publish, timed
 
 from hash3d.bench.sharing import with_shared_weights
 from hash3d.cache import Hash3DConfig
@@ -21,6 +20,8 @@ from hash3d.diffusion.random_weights import SD_21, ZERO123
 from hash3d.fast.engine import UNetEngine
 from hash3d.markdown import markdown_table
 from hash3d.unet.partial_unet import PartialUNet
+
+from .random_models import Prior, add_options, cell, check, load, pair, publish, timed
 
 Row = dict[str, Any]
 TITLE = "The parts of a guidance call"

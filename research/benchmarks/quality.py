@@ -1,12 +1,12 @@
 """What the cache costs each system in quality: every object and every prompt with the cache off and on, same seeds.
 
 Systems from a picture are compared with the true views of scanned objects; of what systems from a text make, the
-shipped matcher says from eight views whether it is the thing, and the colour, that was asked for.
+shipped matcher says from eight views whether it is the object, and the colour, that was asked for.
 
 Usage:
-    python research/benchmarks/quality.py --objects FOLDER --runs outputs/quality --page docs/benchmarks/quality
-    python research/benchmarks/quality.py --objects FOLDER --device cuda --workers 24 --systems dreamgaussian
-    python research/benchmarks/quality.py --objects FOLDER --seconds 0  # the page alone, from RUNS/rows.jsonl
+    python -m research.benchmarks.quality --objects FOLDER --runs outputs/quality --page docs/benchmarks/quality
+    python -m research.benchmarks.quality --objects FOLDER --device cuda --workers 24 --systems dreamgaussian
+    python -m research.benchmarks.quality --objects FOLDER --seconds 0  # the page alone, from RUNS/rows.jsonl
 
 FOLDER holds a folder for each object: input.png, views.json and the true views. Rows are kept; runs with a row are not
 made again.
@@ -29,7 +29,7 @@ import torch
 from hash3d.cache import Hash3DConfig
 from hash3d.diffusion.loading import embedded_folder
 from hash3d.evaluation.compare import compare
-from hash3d.evaluation.objects import find_things
+from hash3d.evaluation.objects import find_objects
 from hash3d.evaluation.provenance import Machine, all_of, describe_machine, mean_and_error, write_measured
 from hash3d.evaluation.truth import load_truth
 from hash3d.evaluation.worker import pick_device
@@ -96,13 +96,12 @@ class Job:
 
 def find_jobs(objects: Path, systems: list[str], seeds: list[int]) -> list[Job]:
     """Every system's runs, off and on next to each other. Each subject has seeds of its own."""
-    things = find_things(objects)
-    jobs = []
+    inputs, jobs = find_objects(objects), list[Job]()
     for seed in seeds:
         for system in (each for each in SYSTEMS if each.name in systems):
-            for number, thing in enumerate(things if "image" in system.inputs else []):
-                text = DESCRIPTIONS.get(thing.name, "an object")
-                jobs += both(system.name, thing.name, 100 * seed + number, object=thing.path, prompt=text)
+            for number, item in enumerate(inputs if "image" in system.inputs else []):
+                text = DESCRIPTIONS.get(item.name, "an object")
+                jobs += both(system.name, item.name, 100 * seed + number, object=item.path, prompt=text)
             for number, (prompt, noun, color) in enumerate(PROMPTS if "image" not in system.inputs else []):
                 jobs += both(system.name, noun, 100 * seed + number, prompt=prompt, noun=noun, color=color)
     return jobs
@@ -119,7 +118,7 @@ load_zero123 = functools.cache(guide.load_zero123)
 
 
 def run(job: Job, machine: Machine) -> dict[str, Any]:
-    """One run and its figures; a failure is a row with an error."""
+    """One run and its metrics; a failure is a row with an error."""
     try:
         return {"name": job.name, **measure(job, machine), **machine.account()}
     except Exception:
@@ -152,8 +151,8 @@ def measure(job: Job, machine: Machine) -> dict[str, Any]:
     save_picture(preview(colors(show), recipe, picture), machine.runs / "views" / f"{job.name}.png")
     row: dict[str, Any] = {"seconds": {"total": total, **trainer.stopwatch.seconds()}}
     row |= counted(sum(int(each["full"]) for each in passes), sum(int(each["shallow"]) for each in passes))
-    if job.object is not None:
-        return {**row, **compare(show, load_truth(job.object))["mean"]}
+    if job.input is not None:
+        return {**row, **compare(show, load_truth(job.input))["mean"]}
     config = recipe.stages[-1].cameras
     views = orbit(VIEWS, VIEW_ELEVATION, config.radius, config.fov_y, VIEW_SIZE)
     pictures = torch.stack(render_each(colors(show), views)).permute(0, 3, 1, 2) * 2.0 - 1.0
@@ -192,8 +191,8 @@ def image_table(rows: dict[str, Any], jobs: list[Job]) -> list[str]:
 
 
 def text_table(rows: dict[str, Any], jobs: list[Job]) -> list[str]:
-    """Shares of the runs in which the matcher finds the thing and its colour."""
-    heads = ("system", "runs", "thing found off", "on", "colour found off", "on", "reused")
+    """Shares of the runs in which the matcher finds the object and its colour."""
+    heads = ("system", "runs", "object found off", "on", "colour found off", "on", "reused")
     lines = []
     for system in (each.name for each in SYSTEMS if "image" not in each.inputs):
         found = pairs(rows, jobs, system)
@@ -208,7 +207,7 @@ def write_page(rows: dict[str, Any], jobs: list[Job], page: Path) -> None:
     """The two tables and how they were made."""
     made = list(rows.values())
     account = "; ".join(f"{name} {all_of(made, name)}" for name in ("device", "hardware", "commit", "date"))
-    lines = [f"`python research/benchmarks/quality.py --objects FOLDER`; {account}", "", *image_table(rows, jobs), ""]
+    lines = [f"`python -m research.benchmarks.quality --objects FOLDER`; {account}", "", *image_table(rows, jobs), ""]
     write_measured(page, "What the cache costs each system", QUESTION, [*lines, *text_table(rows, jobs)])
 
 

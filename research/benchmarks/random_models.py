@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import shlex
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,8 +9,8 @@ from typing import Any
 
 import torch
 
-from hash3d.bench.figures import Spread, spread
 from hash3d.bench.rates import seconds_of
+from hash3d.bench.summary import Spread, spread
 from hash3d.cli.bench import commit
 from hash3d.cli.host import limit_threads
 from hash3d.diffusion.random_weights import UNETS, ZERO123, write_random_prior
@@ -23,6 +21,8 @@ from hash3d.fast.engine import records
 from hash3d.files import write_text
 from hash3d.training.guide import load_stable_diffusion, load_zero123
 from hash3d.training.run import versions
+
+from .command import command_line
 
 Prior = Zero123Prior | StableDiffusionPrior
 PROMPT = "a red mug"
@@ -87,7 +87,7 @@ def publish(
     """Print the lines, and write the files that are wanted."""
     print("\n".join(lines))
     account = describe_machine(Path(), options.device, commit=options.commit or commit()).account()
-    account |= {"command": shlex.join(["python", *sys.argv]), "versions": versions()}
+    account |= {"command": command_line(), "versions": versions()}
     made = (
         f"`{account['command']}`, commit {account['commit']}, {account['hardware']}, {account['date']}, "
         f"{json.dumps(account['versions'])}. Medians of {options.repeats}, in brackets the quartiles."

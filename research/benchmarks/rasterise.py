@@ -1,6 +1,6 @@
 """How long the CPU takes to draw Gaussians, forward and with gradients.
 
-Usage: python research/benchmarks/rasterise.py [--write docs/benchmarks/rasterise.md] [--repeats 15]
+Usage: python -m research.benchmarks.rasterise [--write docs/benchmarks/rasterise.md] [--repeats 15]
 
 Two scenes, both in a ball of radius 0.5 seen from 1.5 at 49.1 degrees: "start", as `GaussiansConfig` begins (round,
 opacity 0.1), and "trained", long ellipsoids of mostly high opacity. Two clocks, because the machine may be shared: the
@@ -106,7 +106,7 @@ def main() -> None:
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
         arguments.write.write_text(
             "# Drawing Gaussians on a CPU\n\n"
-            f"- Command: `python research/benchmarks/rasterise.py --write {arguments.write}`\n"
+            f"- Command: `python -m research.benchmarks.rasterise --write {arguments.write}`\n"
             f"- Commit: {commit.stdout.strip()}; date: {datetime.date.today()}\n"
             f"- Hardware: {torch.get_num_threads()} CPU cores ({platform.machine()}), shared with other work\n"
             f"- Versions: torch {torch.__version__}, numba {numba.__version__}, Python {platform.python_version()}\n"

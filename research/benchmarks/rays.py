@@ -1,8 +1,8 @@
 """How long a view of a field takes at full size, by the PyTorch definition and by Triton's kernels.
 
 Usage:
-    python research/benchmarks/rays.py --write docs/benchmarks/rays.md
-    python research/benchmarks/rays.py --tiny --device cpu
+    python -m research.benchmarks.rays --write docs/benchmarks/rays.md
+    python -m research.benchmarks.rays --tiny --device cpu
 
 The fields of `dreamfusion` and `zero123_nerf` at their full-scale presets: at their start, with every level of the hash
 grid on and the occupancy grid updated. A step draws one view at the largest size of the schedule with the normals that
@@ -14,9 +14,7 @@ of a step, and how far the parameters' gradients are from the definition's, rela
 import argparse
 import gc
 import json
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +42,8 @@ from hash3d.scenes.losses import (
 )
 from hash3d.systems import dreamfusion, zero123_nerf
 from hash3d.training.run import versions
+
+from .command import command_line
 
 TITLE = "Rays through a field"
 QUESTION = "How long does a view of a field take at full size, and how much memory, by PyTorch and by Triton's kernels?"
@@ -198,7 +198,7 @@ def main() -> None:
             print(" | ".join(cells(rows[-1])), flush=True)
     account = describe_machine(Path("."), options.device, commit=options.commit).account()
     lines = [
-        f"`{shlex.join(['python', *sys.argv])}`, commit {account['commit']}, {account['hardware']}, {account['date']}, "
+        f"`{command_line()}`, commit {account['commit']}, {account['hardware']}, {account['date']}, "
         f"{json.dumps(versions())}. Medians of {options.repeats} after {options.warm_up} that do not count.",
         "",
         *markdown_table(HEADS, [cells(row) for row in rows], words=2),

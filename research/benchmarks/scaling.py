@@ -1,8 +1,8 @@
 """How a guidance call grows with the views of a step, and with the entries of the table.
 
 Usage:
-    python research/benchmarks/scaling.py --write docs/benchmarks/scaling.md
-    python research/benchmarks/scaling.py --tiny --device cpu --repeats 3 --batches 1 2 --entries 10 100
+    python -m research.benchmarks.scaling --write docs/benchmarks/scaling.md
+    python -m research.benchmarks.scaling --tiny --device cpu --repeats 3 --batches 1 2 --entries 10 100
 
 A call is what a step asks of a diffusion model: encode, noise, the U-Net through the cache, and the gradient on the
 picture. "reused": every view finds three entries; "full": none does, and each is inserted. Models of random weights.
@@ -15,7 +15,6 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from random_models import PROMPT, Prior, add_options, cell, check, load, publish, timed
 
 from hash3d.bench.sharing import with_shared_weights
 from hash3d.cache import FeatureCache, Hash3DConfig, Key
@@ -27,6 +26,8 @@ from hash3d.guidance.stable_diffusion import StableDiffusionGuidance, StableDiff
 from hash3d.guidance.zero123 import Zero123Guidance, Zero123GuidanceConfig
 from hash3d.markdown import markdown_table
 from hash3d.unet.hook import apply_hash3d
+
+from .random_models import PROMPT, Prior, add_options, cell, check, load, publish, timed
 
 Row = dict[str, Any]
 TITLE = "Scaling"

@@ -1,8 +1,8 @@
 """All nine systems at full size on a GPU, with random weights in the published priors' layout, cache off and on.
 
 Usage:
-    python research/benchmarks/systems_full_size.py --write docs/benchmarks/systems_full_size.md
-    python research/benchmarks/systems_full_size.py --tiny --device cpu --steps 6 --warm-up 2
+    python -m research.benchmarks.systems_full_size --write docs/benchmarks/systems_full_size.md
+    python -m research.benchmarks.systems_full_size --tiny --device cpu --steps 6 --warm-up 2
 
 Each system runs its `supplement` preset for a few steps of each stage, at the largest pictures of its schedule. The
 priors are written to a folder once, and loaded from it. On a GPU a process of its own does the work, and is replaced
@@ -12,7 +12,6 @@ after an error, so that one system cannot stop the others.
 import argparse
 import gc
 import json
-import shlex
 import statistics
 import sys
 import tempfile
@@ -26,7 +25,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from full_size_cases import CACHES, LOADED, Case, build_recipe, prepare
 
 from hash3d.cache import FeatureCache
 from hash3d.cli.host import limit_threads
@@ -39,6 +37,9 @@ from hash3d.representations.nerf import NerfConfig
 from hash3d.systems import SYSTEMS
 from hash3d.training.run import frame_reference, peak_memory, versions
 from hash3d.training.trainer import Trainer, size_at
+
+from .command import command_line
+from .full_size_cases import CACHES, LOADED, Case, build_recipe, prepare
 
 Row = dict[str, Any]
 TITLE = "The nine systems at full size"
@@ -97,7 +98,7 @@ def run_stages(case: Case) -> Iterator[Row]:
         trainer, note = start(recipe, number, previous, [*priors, None][:2], picture, case.engine)
         seconds = time.perf_counter() - started
         try:
-            figures = timed_steps(trainer, case.warm_up)
+            metrics = timed_steps(trainer, case.warm_up)
         finally:
             trainer.close()
         stage = trainer.stage
@@ -110,7 +111,7 @@ def run_stages(case: Case) -> Iterator[Row]:
             "pixels": size_at(stage.size, 0),
             "views": stage.cameras.batch_size,
             "steps": stage.steps,
-            **figures,
+            **metrics,
             "peak_bytes": peak_memory(trainer.device),
             "start_seconds": seconds,
             "note": note,
@@ -228,7 +229,7 @@ def page_lines(rows: list[Row], account: Row) -> list[str]:
     """What is put into the page."""
     notes = sorted({f"{row['system']}: {row['note']}" for row in rows if row.get("note")})
     return [
-        f"`{shlex.join(['python', *sys.argv])}`, commit {account['commit']}, {account['hardware']}, {account['date']}, "
+        f"`{command_line()}`, commit {account['commit']}, {account['hardware']}, {account['date']}, "
         f"{json.dumps(versions())}.",
         "",
         *markdown_table(HEADS, [cells(row) for row in rows], words=3),

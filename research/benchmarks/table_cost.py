@@ -1,6 +1,6 @@
 """What the cache itself costs: its bookkeeping on the host, and on a GPU the read and the write of a feature.
 
-Usage: python research/benchmarks/table_cost.py [--write docs/benchmarks/table_cost.md] [--repeats 4000]
+Usage: python -m research.benchmarks.table_cost [--write docs/benchmarks/table_cost.md] [--repeats 4000]
 
 Host: calls of one view on a full table, with features of 32 numbers, so that the bookkeeping is all there is to see.
 Four calls at a time go to one new place: the first misses, the others find 1, 2 and 3 entries; each inserts one. A GPU,
@@ -131,7 +131,7 @@ def page(options: argparse.Namespace, on_host: Sequence[str], on_device: Sequenc
     lines = [
         "# What the cache itself costs",
         "",
-        f"`python research/benchmarks/table_cost.py --repeats {options.repeats}`, commit {options.commit or commit()}, "
+        f"`python -m research.benchmarks.table_cost --repeats {options.repeats}`, commit {options.commit or commit()}, "
         f"{gpu}, {os.cpu_count()} CPU cores, torch {torch.__version__}, {datetime.date.today()}. Microseconds.",
         "",
         f"The host's bookkeeping for a call of one view on a full table; medians of {options.repeats} calls, of which",

@@ -11,7 +11,7 @@ from typing import Literal
 import tyro
 from rich.console import Console
 
-from hash3d.evaluation.objects import find_things
+from hash3d.evaluation.objects import find_objects
 from hash3d.evaluation.provenance import Machine, describe_machine, require_device
 from hash3d.evaluation.runner import Rows, run_missing
 
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True, markup=False)
     first = jobs[options.studies[0]]
     others = [job for name in options.studies[1:] for job in jobs[name]]
-    every = first + sorted(others, key=lambda job: (job.seed, job.thing.name))
+    every = first + sorted(others, key=lambda job: (job.seed, job.input.name))
     failed = run_missing(every, rows, machine, seconds=options.seconds, say=console.print)
     for name in options.studies if not options.runs_only else ():
         write_page(
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _jobs(name: str, options: Options) -> list[StudyJob]:
     return find_jobs(
-        STUDIES[name], find_things(options.objects), seeds=options.seeds, variants=options.variants,
+        STUDIES[name], find_objects(options.objects), seeds=options.seeds, variants=options.variants,
         priors=options.priors, scale=options.scale, steps=options.steps,
     )  # fmt: skip
 

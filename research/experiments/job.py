@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hash3d.evaluation.objects import Job, Thing
+from hash3d.evaluation.objects import InputObject, Job
 from hash3d.evaluation.truth import load_truth
 from hash3d.recipes.recipe import Recipe
 
@@ -29,11 +29,11 @@ class StudyJob(Job):
     def recipe(self) -> Recipe:
         """What to run."""
         (variant,) = STUDIES[self.study].choose([self.variant])
-        place = zlib.crc32(self.thing.name.encode()) % SEEDS_APART
+        place = zlib.crc32(self.input.name.encode()) % SEEDS_APART
         seed = SEEDS_APART * self.seed + place
-        placed = {"elevation": _reference_elevation(self.thing.path)} if self.thing.has_truth else {}
+        placed = {"elevation": _reference_elevation(self.input.path)} if self.input.has_truth else {}
         return variant.recipe(
-            image=self.thing.image, prior=self.prior, scale=self.scale, seed=seed, steps=self.steps, **placed
+            image=self.input.image, prior=self.prior, scale=self.scale, seed=seed, steps=self.steps, **placed
         )
 
 
@@ -44,7 +44,7 @@ def _reference_elevation(folder: Path) -> float:
 
 def find_jobs(
     study: Study,
-    things: Sequence[Thing],
+    objects: Sequence[InputObject],
     *,
     seeds: Sequence[int] = (),
     variants: Sequence[str] = (),
@@ -59,11 +59,11 @@ def find_jobs(
     ]
     return [
         StudyJob(
-            study=study.name, variant=variant.name, label=label, prior=prior, scale=scale, thing=thing, seed=seed,
+            study=study.name, variant=variant.name, label=label, prior=prior, scale=scale, input=item, seed=seed,
             steps=steps,
         )
         for seed in seeds or study.seeds
-        for thing in things[:: max(len(things) // study.num_objects, 1)][: study.num_objects]
+        for item in objects[:: max(len(objects) // study.num_objects, 1)][: study.num_objects]
         for label, prior, variant in labelled
     ]  # fmt: skip
 

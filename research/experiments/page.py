@@ -8,9 +8,9 @@ from hash3d.evaluation.runner import Rows
 from hash3d.evaluation.worker import SHOWN_AZIMUTHS
 from hash3d.files import replacing
 
+from .contact_sheet import render_contact_sheet
 from .job import StudyJob
-from .plot import draw, points_of
-from .sheet import sheet
+from .plot import plot_points, points_of
 from .study import Study
 from .table import LEGEND, Costs, table
 
@@ -30,7 +30,7 @@ def write_page(
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path.with_name(f"{path.name}.jpg")) as temporary:
-        sheet(jobs, machine, study.shown).save(temporary, quality=88)
+        render_contact_sheet(jobs, machine, study.shown).save(temporary, quality=88)
     labels = list(dict.fromkeys(job.label for job in jobs))
     costs = Costs(timing=rows.timing("cpu"))
     variants = "some variants" if study.shown else "each variant"
@@ -44,7 +44,7 @@ def write_page(
     ]
     if study.plotted:
         with replacing(path.with_name(f"{path.name}.png")) as temporary:
-            draw(points_of(found, labels, costs), temporary)
+            plot_points(points_of(found, labels, costs), temporary)
         lines += [f"![Paired differences to {labels[0]} against reuse and against cost]({path.name}.png)", ""]
     lines += [*table(found, labels, costs), "", LEGEND.format(costs=costs)]
     write_measured(path, study.title, study.question, lines)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hash3d.evaluation.provenance import Row, pyplot
 
-from .table import FIGURES, Costs, known_figures, paired_difference, pairs_of, relative_cost, reuse_share
+from .table import METRICS, Costs, known_metrics, paired_difference, pairs_of, relative_cost, reuse_share
 
 PLOTTED = ("psnr", "iou")
 LABEL_STEP = 1.0
@@ -40,19 +40,19 @@ def points_of(rows: Sequence[Row], variants: Sequence[str], costs: Costs) -> lis
     for name in variants:
         pairs = pairs_of(rows, name, variants[0])
         if pairs:
-            known = {figure: known_figures(figure, pairs) for figure in PLOTTED}
+            known = {figure: known_metrics(figure, pairs) for figure in PLOTTED}
             differences = {figure: paired_difference(*both) for figure, both in known.items() if both[0]}
             share, cost = reuse_share(pairs), relative_cost(pairs, costs)
             points.append(Point(label=name, runs=len(pairs), share=share, cost=cost, differences=differences))
     return points
 
 
-def draw(points: Sequence[Point], path: Path) -> None:
+def plot_points(points: Sequence[Point], path: Path) -> None:
     """A row a figure; against the share of shallow passes, and against the cost on a logarithmic axis."""
     plot = pyplot()
     figure, axes = plot.subplots(len(PLOTTED), 2, figsize=(13, 9), sharex="col", sharey="row", layout="constrained")
     for line, name in zip(axes, PLOTTED, strict=True):
-        line[0].set_ylabel(f"{FIGURES[name][0]}, difference to {points[0].label}")
+        line[0].set_ylabel(f"{METRICS[name][0]}, difference to {points[0].label}")
         known = [point for point in points if name in point.differences]
         for axis, horizontal in zip(line, ("share", "cost"), strict=True):
             axis.axhline(0.0, color="gray", linewidth=1.0, zorder=1)

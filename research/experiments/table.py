@@ -14,7 +14,7 @@ Pairs = list[tuple[Row, Row]]
 """Rows of a variant, each beside the first variant's of the same object and seed."""
 SHALLOW_COST = 0.18
 """A shallow pass in full passes: mini-zero123 at the cut before the last on 2 CPU cores, 34 / 192 ms (embedded.md)."""
-FIGURES = {
+METRICS = {
     "psnr": ("PSNR", ".2f", "+.3f", ".3f"),
     "ssim": ("SSIM", ".3f", "+.4f", ".4f"),
     "iou": ("IoU", ".3f", "+.4f", ".4f"),
@@ -23,7 +23,7 @@ FIGURES = {
 HEADS = (
     "variant",
     "runs",
-    *(heading for heading, *_ in FIGURES.values()),
+    *(heading for heading, *_ in METRICS.values()),
     "reuse",
     "cost",
     f"gap: {' / '.join(FIELDS)}",
@@ -106,7 +106,7 @@ def reuse_share(pairs: Pairs) -> float:
     return _mean([row["reuse_share"] for row, _ in pairs])
 
 
-def known_figures(name: str, pairs: Pairs) -> tuple[list[float], list[float]]:
+def known_metrics(name: str, pairs: Pairs) -> tuple[list[float], list[float]]:
     """A figure of both sides of the pairs that have it."""
     known = [(row[name], other[name]) for row, other in pairs if name in row and name in other]
     return [value for value, _ in known], [other for _, other in known]
@@ -118,7 +118,7 @@ def _cells(pairs: Pairs, costs: Costs, *, compared: bool) -> list[str]:
     used = [row["cache"] for row in rows if row["cache"] and row["cache"]["hits"]]
     gaps = [f"{_mean([cache['mean_gap'][field] for cache in used]):.3g}" for field in FIELDS] if used else ["-"]
     return [
-        *(_figure(name, pairs, compared=compared) for name in FIGURES),
+        *(_figure(name, pairs, compared=compared) for name in METRICS),
         f"{reuse_share(pairs):.0%}",
         f"{relative_cost(pairs, costs):.2f}",
         " / ".join(gaps),
@@ -138,10 +138,10 @@ def _audits(caches: list[dict[str, Any]]) -> str:
 
 def _figure(name: str, pairs: Pairs, *, compared: bool) -> str:
     """The mean of a figure, and its paired difference to the first variant."""
-    values, others = known_figures(name, pairs)
+    values, others = known_metrics(name, pairs)
     if not values:
         return "-"
-    _, of_mean, of_difference, of_error = FIGURES[name]
+    _, of_mean, of_difference, of_error = METRICS[name]
     mean = format(_mean(values), of_mean)
     if not compared:
         return mean

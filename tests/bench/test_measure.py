@@ -3,8 +3,8 @@
 import torch
 
 from hash3d.bench.contestant import Models
-from hash3d.bench.figures import figures
 from hash3d.bench.measure import Plan, measure
+from hash3d.bench.summary import summarize
 from hash3d.scenes.model import build_model
 from hash3d.training.guide import load_prior, load_text_prior
 from hash3d.training.run import frame_reference
@@ -18,7 +18,7 @@ def measured(recipe, number, wanted):
         picture=frame_reference(recipe, prior, recipe.image),
         previous=build_model(recipe, 0, None, torch.Generator().manual_seed(0)) if number else None,
     )
-    return figures(measure(recipe, number, models, wanted))
+    return summarize(measure(recipe, number, models, wanted))
 
 
 def test_a_second_stage_denoises_in_several_passes(tiny):

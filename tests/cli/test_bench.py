@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from hash3d.bench.cases import DEEPCACHE, OFF_EAGER, OFF_FAST, OURS, RELEASED_EAGER
-from hash3d.bench.figures import bound
+from hash3d.bench.summary import amdahl_limit
 from hash3d.cli import main
 from hash3d.cli.bench import Bench, build_recipe
 
@@ -71,10 +71,18 @@ def test_the_table_adds_up(first):
         assert case["ms"]["first_quartile"] <= case["ms"]["median"] <= case["ms"]["third_quartile"]
         assert case["unet_share"] == pytest.approx(case["parts"]["U-Net"] / case["ms"]["mean"])
         assert case["over_off"]["mean"] == pytest.approx(off["ms"]["mean"] / case["ms"]["mean"])
-        assert case["bound"] == pytest.approx(bound(case["reused"], off["unet_share"], case["shallow_cost"]))
-        assert case["floor_ms"]["total"] == pytest.approx(case["floor_ms"]["U-Net"] + case["floor_ms"]["encoder"])
+        assert case["amdahl_limit"] == pytest.approx(
+            amdahl_limit(case["reused"], off["unet_share"], case["shallow_cost"])
+        )
+        assert case["roofline_ms"]["total"] == pytest.approx(
+            case["roofline_ms"]["U-Net"] + case["roofline_ms"]["encoder"]
+        )
         assert case["peak_bytes"] is None  # Of a GPU alone.
-    assert (off["reused"], off["bound"]) == (cases[OFF_FAST]["reused"], cases[OFF_FAST]["bound"]) == (0.0, 1.0)
+    assert (
+        (off["reused"], off["amdahl_limit"])
+        == (cases[OFF_FAST]["reused"], cases[OFF_FAST]["amdahl_limit"])
+        == (0.0, 1.0)
+    )
     # Eight steps open every cell; of those that follow two of eight are full.
     assert ours["reused"] == 0.75
     assert cases[DEEPCACHE]["cache"]["interval"] == 4

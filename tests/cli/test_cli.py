@@ -235,7 +235,7 @@ def test_a_text_becomes_an_asset(generate_of_text, hash3d, tmp_path):
 
 
 def test_mistaken_texts(generate_of_text, hash3d, picture_file):
-    assert_refused(generate_of_text(prompt=""), 'sds_gs starts from a text. Pass --prompt "a thing"')
+    assert_refused(generate_of_text(prompt=""), 'sds_gs starts from a text. Pass --prompt "a red mug"')
     assert_refused(hash3d("generate", "sds_gs"), "starts from a text")
     assert_refused(generate_of_text(prompt="a red mug " * 40), "77 tokens")
     assert_refused(generate_of_text("--image", picture_file), "no --image: sds_gs starts from a text")

@@ -94,7 +94,7 @@ def test_an_option_that_a_system_does_not_know(refused, picture_file, system, op
 
 @pytest.mark.parametrize("name", FROM_TEXT)
 def test_an_empty_prompt(refused, priors, name):
-    refused(f'{name} starts from a text. Pass --prompt "a thing"', name, "--prompt", "", *priors["prompt",])
+    refused(f'{name} starts from a text. Pass --prompt "a red mug"', name, "--prompt", "", *priors["prompt",])
     refused("Expected a prompt, but got an empty one", name, "--prompt", "   ", *priors["prompt",])
 
 

@@ -22,9 +22,9 @@ def test_a_scene_equals_its_own_views_and_errors_are_averaged():
     views = render.color.clamp(0.0, 1.0)
     shifted = torch.stack([views[0] * 0.9, views[1] * 0.8])
     truth = Truth(cameras=cameras, images=shifted, alpha=render.alpha, reference_elevation=0.0)
-    figures = compare(show, truth)
+    metrics = compare(show, truth)
     expected = [psnr(views[n], shifted[n]) for n in range(2)]
-    assert torch.allclose(torch.tensor([row["psnr"] for row in figures["views"]]), torch.tensor(expected), atol=1e-3)
-    assert abs(figures["mean"]["psnr"] - sum(expected) / 2) < 1e-3
-    assert figures["mean"]["iou"] == 1.0
-    assert [row["azimuth"] for row in figures["views"]] == [0.0, 90.0]
+    assert torch.allclose(torch.tensor([row["psnr"] for row in metrics["views"]]), torch.tensor(expected), atol=1e-3)
+    assert abs(metrics["mean"]["psnr"] - sum(expected) / 2) < 1e-3
+    assert metrics["mean"]["iou"] == 1.0
+    assert [row["azimuth"] for row in metrics["views"]] == [0.0, 90.0]

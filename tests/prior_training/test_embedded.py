@@ -10,7 +10,7 @@ from hash3d.diffusion.zero123 import Zero123Prior
 from prior_training.matcher import Matcher
 from prior_training.novel_views import RelativePose, held_out_views
 from prior_training.sampling import sample_pictures, sample_views
-from prior_training.world import draw_objects
+from prior_training.world import sample_objects
 from prior_training.world.catalogue import HELD_OUT
 from prior_training.world.words import COLORS, NOUNS
 
@@ -43,7 +43,7 @@ def test_a_seed_makes_the_picture(mini_sd):
     assert not torch.equal(first, other)
 
 
-def test_mini_sd_draws_what_is_asked(mini_sd):
+def test_mini_sd_shows_the_prompt(mini_sd):
     """The matcher, which shares no weights with it, reads colour and noun off quick samples."""
     asked = [("red", "apple"), ("blue", "mug"), ("yellow", "rocket"), ("green", "cactus")]
     prompts = [f"a {color} {noun}, front view" for color, noun in asked]
@@ -56,7 +56,7 @@ def test_mini_sd_draws_what_is_asked(mini_sd):
 def test_mini_zero123_turns_objects():
     """Quick samples of the side of held-out objects are nearer to the truth than copies of the front, by a decibel."""
     prior = Zero123Prior.load(embedded_folder("mini-zero123"))
-    objects = draw_objects(HELD_OUT + 1000 + torch.arange(6))
+    objects = sample_objects(HELD_OUT + 1000 + torch.arange(6))
     views, truth = held_out_views(objects, RelativePose(azimuth=90.0), prior.image_size)
     pose = views.pose(prior.pose_variant)
     side = sample_views(prior, views.inputs, pose, guidance_scale=2.0, num_steps=8, seed=0)

@@ -9,9 +9,9 @@ from PIL import Image
 from hash3d.guidance.view_prompts import VIEWS, view_index
 from prior_training import evaluate_text, novel_views, text_nearest
 from prior_training.architecture import TOY, build_mini_sd
-from prior_training.evaluate_text import PROMPTS, EvaluateConfig, Evaluation, draw_held_out
+from prior_training.evaluate_text import PROMPTS, EvaluateConfig, Evaluation, render_held_out
 from prior_training.matcher_network import Matcher
-from prior_training.matcher_views import draw_upright
+from prior_training.matcher_views import sample_upright
 from prior_training.tokenizer import build_tokenizer
 from prior_training.world.captions import WORDS
 from prior_training.world.words import COLORS, NOUNS
@@ -36,7 +36,7 @@ def test_captions_say_what_the_labels_hold(monkeypatch):
     monkeypatch.setattr(
         evaluate_text, "render", lambda objects, cameras: seen.append(cameras) or render_square(objects, cameras)
     )
-    held_out = draw_held_out(40, 16, torch.device("cpu"), seed=0)
+    held_out = render_held_out(40, 16, torch.device("cpu"), seed=0)
     truth = held_out.truth
     assert truth.view.bincount().tolist() == [10] * 4
     assert torch.equal(view_index(seen[0].elevation, seen[0].azimuth), truth.view)
@@ -44,12 +44,12 @@ def test_captions_say_what_the_labels_hold(monkeypatch):
         assert NOUNS[noun] in prompt
         assert COLORS[color] in prompt
         assert prompt.endswith(f", {VIEWS[view]}")
-    assert held_out.prompts == draw_held_out(40, 16, torch.device("cpu"), seed=0).prompts
+    assert held_out.prompts == render_held_out(40, 16, torch.device("cpu"), seed=0).prompts
 
 
 def test_no_object_of_training_gives_a_caption():
-    first = draw_upright(0, 100, torch.device("cpu"))
-    held_out = draw_upright(evaluate_text.FIRST_CAPTION, 100, torch.device("cpu"))
+    first = sample_upright(0, 100, torch.device("cpu"))
+    held_out = sample_upright(evaluate_text.FIRST_CAPTION, 100, torch.device("cpu"))
     assert torch.cdist(first.colors.flatten(1), held_out.colors.flatten(1)).min() > 1e-3
 
 
@@ -79,7 +79,7 @@ def test_a_toy_evaluation(tmp_path, monkeypatch):
     assert table.count("| guidance 3 |") == 2
     assert len((config.out / "held_out.txt").read_text().splitlines()) == 2
     sizes = {}
-    for name, rows, columns in (("views", 2, 8), ("grounds", 2, 8), ("held_out", 2, 8), ("nearest", 2, 4)):
+    for name, rows, columns in (("views", 2, 8), ("backgrounds", 2, 8), ("held_out", 2, 8), ("nearest", 2, 4)):
         with Image.open(config.out / f"{name}.png") as sheet:
             sizes[name] = sheet.width == columns * TOY.size and sheet.height > rows * TOY.size
     assert all(sizes.values()), sizes

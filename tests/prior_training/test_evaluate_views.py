@@ -13,7 +13,7 @@ from prior_training import evaluate_views, novel_views
 from prior_training.architecture import TOY, build_mini_zero123
 from prior_training.evaluate_views import POSES, EvaluateConfig, asymmetric, evaluate, mean_view
 from prior_training.novel_views import RelativePose, view
-from prior_training.world import Objects, draw_objects
+from prior_training.world import Objects, sample_objects
 from tests.evaluation import test_truth
 from tests.prior_training.toy_world import render_square
 
@@ -98,7 +98,7 @@ def test_copying_is_perfect_where_the_input_was_taken(tmp_path, toy_prior, monke
 def test_the_mean_view():
     """Of one object twice it is that object's view; of two objects, half of each."""
     pose = RelativePose(azimuth=30.0)
-    first, second = (draw_objects(torch.tensor([number])) for number in (3, 11))
+    first, second = (sample_objects(torch.tensor([number])) for number in (3, 11))
     one, two = (view(each, 30.0, 15.0, SIZE)[0] for each in (first, second))
     torch.testing.assert_close(mean_view(Objects.concatenate([first, first]), pose, SIZE), one)
     torch.testing.assert_close(mean_view(Objects.concatenate([first, second]), pose, SIZE), (one + two) / 2)
@@ -112,7 +112,7 @@ def test_asymmetric_objects_look_different_from_the_side_and_from_behind(monkeyp
         return torch.tensor(looks[azimuth]).view(3, 1, 1, 1).expand(3, 3, size, size)
 
     monkeypatch.setattr(evaluate_views, "view", fake)
-    assert asymmetric(draw_objects(torch.arange(3)), SIZE).tolist() == [False, False, True]
+    assert asymmetric(sample_objects(torch.arange(3)), SIZE).tolist() == [False, False, True]
 
 
 def test_what_cannot_be_evaluated(tmp_path, toy_prior):

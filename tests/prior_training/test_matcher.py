@@ -6,7 +6,7 @@ import torch
 from hash3d.guidance.view_prompts import VIEWS, view_index
 from prior_training import matcher, matcher_views
 from prior_training.matcher_network import Matcher
-from prior_training.matcher_views import LabelledViews, augment, body_colors, body_rgb, draw_upright, view_angles
+from prior_training.matcher_views import LabelledViews, augment, body_colors, body_rgb, sample_upright, view_angles
 from prior_training.world.captions import describe
 from prior_training.world.words import COLORS, NOUNS
 
@@ -21,8 +21,8 @@ def discs(monkeypatch):
         rows = torch.arange(cameras.height) + 0.5 - cameras.height / 2
         inside = rows[:, None] ** 2 + rows[None] ** 2 < (0.35 * cameras.height) ** 2
         colors = torch.cat([body_rgb(objects), torch.ones(len(objects), 1)], dim=1)
-        ground = torch.tensor([1.0, 1.0, 1.0, 0.0])
-        pixels = torch.where(inside[..., None], colors[:, None, None], ground)
+        background = torch.tensor([1.0, 1.0, 1.0, 0.0])
+        pixels = torch.where(inside[..., None], colors[:, None, None], background)
         return (255 * pixels + 0.5).to(torch.uint8)
 
     monkeypatch.setattr(matcher_views, "render", render)
@@ -40,14 +40,14 @@ def test_angles_are_those_of_the_view_word():
 
 
 def test_labels_are_what_descriptions_say():
-    objects = draw_upright(0, 200, CPU)
+    objects = sample_upright(0, 200, CPU)
     found = describe(objects)
     assert [COLORS[color] for color in body_colors(objects)] == [each.color for each in found]
     assert [NOUNS[noun] for noun in objects.noun] == [each.noun for each in found]
 
 
 def test_views_are_refreshed_in_turn_and_keep_their_labels(discs):
-    objects = draw_upright(0, 8, CPU)
+    objects = sample_upright(0, 8, CPU)
     views = LabelledViews(objects, 6, 16, seed=0)
     before = views.all()[0].clone()
     views.refresh(2)

@@ -18,7 +18,7 @@ from tests.prior_training.toy_world import render_square
 @pytest.fixture(scope="module", autouse=True)
 def toy_world():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prior_training.pool.render", render_square)
+        patch.setattr("prior_training.view_buffer.render", render_square)
         yield
 
 

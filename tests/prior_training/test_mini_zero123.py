@@ -7,16 +7,16 @@ import torch
 
 from hash3d.diffusion.pose import pose_numbers
 from hash3d.diffusion.zero123 import Zero123Prior
-from prior_training import architecture, autoencoder, mini_zero123, pool
+from prior_training import architecture, autoencoder, mini_zero123, view_buffer
 from prior_training.average import Average
 from prior_training.sampling import sample_views
-from prior_training.training import draw_timesteps
+from prior_training.training import sample_timesteps
 from tests.prior_training.toy_world import render_square
 
 
 @pytest.fixture(autouse=True)
 def toy_world(monkeypatch):
-    monkeypatch.setattr("prior_training.pool.render", render_square)
+    monkeypatch.setattr("prior_training.view_buffer.render", render_square)
 
 
 def test_toy_training_writes_a_prior_that_loads_and_samples(tmp_path):
@@ -56,7 +56,7 @@ def test_the_autoencoder_learns():
 
 
 def test_timesteps_favour_the_middle():
-    timesteps = draw_timesteps(20_000, torch.Generator().manual_seed(0))
+    timesteps = sample_timesteps(20_000, torch.Generator().manual_seed(0))
     assert timesteps.min() >= 0
     assert timesteps.max() < 1000
     assert ((timesteps >= 400) & (timesteps < 980)).float().mean() > 0.85
@@ -83,7 +83,7 @@ def test_the_autoencoders_scaled_latents_have_unit_deviation():
 
 
 def test_the_autoencoder_is_trained_on_both_kinds_of_ground():
-    views = next(pool.random_views(400, 8, 0, torch.device("cpu"), num_objects=1, colored_grounds=0.5))
+    views = next(view_buffer.random_views(400, 8, 0, torch.device("cpu"), num_objects=1, colored_backgrounds=0.5))
     white = (views[:, 0, 0, :3] == 255).all(-1)
     assert abs(float(white.float().mean()) - 0.5) < 0.1
     assert len(views[~white][:, 0, 0, :3].unique(dim=0)) > 100
@@ -95,7 +95,7 @@ def test_pairs_are_two_views_of_one_object():
     def middle(views):
         return views[:, 4, 4].float()[..., None, None]
 
-    views = pool.ViewPool(num_objects=3, views=8, size=8, encode=middle, device=torch.device("cpu"), seed=0)
+    views = view_buffer.ViewBuffer(num_objects=3, views=8, size=8, encode=middle, device=torch.device("cpu"), seed=0)
     views.fill()
     pairs = views.sample(300)
     first, second = pairs.condition_latents.flatten(1), pairs.latents.flatten(1)

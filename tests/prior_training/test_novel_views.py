@@ -18,7 +18,7 @@ from prior_training.novel_views import (
     view,
 )
 from prior_training.sampling import sample_views
-from prior_training.world import draw_objects, render
+from prior_training.world import render, sample_objects
 from tests.evaluation import test_truth
 from tests.prior_training.toy_world import render_square
 
@@ -32,7 +32,7 @@ def toy_world(monkeypatch):
 
 @pytest.fixture(scope="module")
 def objects():
-    return draw_objects(torch.tensor([3, 11]))
+    return sample_objects(torch.tensor([3, 11]))
 
 
 def some_views(count, **angles):
@@ -121,7 +121,7 @@ def test_the_sampler_asks_for_each_view_at_its_pose():
 def test_a_view_of_the_world_itself(monkeypatch):
     """Not the toy: an object on white, in [-1, 1]."""
     monkeypatch.setattr(novel_views, "render", render)
-    image = view(draw_objects(torch.tensor([3])), 0.0, 15.0, SIZE)[0]
+    image = view(sample_objects(torch.tensor([3])), 0.0, 15.0, SIZE)[0]
     assert torch.equal(image[:, 0, 0], torch.ones(3))
     assert image.min() >= -1
     assert (image < 0.9).any()

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from prior_training.matcher_network import Labels, LogProbabilities, Matcher
-from prior_training.text_scores import chance, draw_candidates, retrieve, score_captions, score_views, shares
+from prior_training.text_scores import chance, retrieve, sample_candidates, score_captions, score_views, shares
 from prior_training.world.words import COLORS, NOUNS
 
 COUNT = 1500
@@ -25,7 +25,7 @@ def beliefs(truth, **certainty):
 
 
 def candidates(count=32):
-    return draw_candidates(COUNT, count, torch.Generator().manual_seed(1))
+    return sample_candidates(COUNT, count, torch.Generator().manual_seed(1))
 
 
 def test_candidates_hold_the_right_caption_once_at_any_place():
@@ -36,7 +36,7 @@ def test_candidates_hold_the_right_caption_once_at_any_place():
     assert len(places) == COUNT
     assert abs(float(places.float().mean()) - 15.5) < 1.0  # The mean's standard deviation is 0.24.
     with pytest.raises(ValueError, match="Expected 1 to 3 candidates"):
-        draw_candidates(3, 4, torch.Generator())
+        sample_candidates(3, 4, torch.Generator())
 
 
 def test_one_who_knows_all_is_always_right():

@@ -3,18 +3,16 @@
 import json
 import runpy
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parents[2] / "research/benchmarks"
+pytestmark = pytest.mark.nightly
 
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     """Runs the script on systems; gives its exit code, the rows of its JSON and the page."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
 
     def run(*systems, steps, warm_up):
         files = {"--folder": tmp_path, "--json": tmp_path / "rows.json", "--write": tmp_path / "page.md"}
@@ -23,7 +21,7 @@ def run(monkeypatch, tmp_path):
         arguments = ["--tiny", "--device", "cpu", *numbers, "--systems", *systems, *options]
         monkeypatch.setattr(sys, "argv", ["systems_full_size.py", *arguments])
         with torch.random.fork_rng(devices=[]), pytest.raises(SystemExit) as left:
-            runpy.run_path(str(BENCHMARKS / "systems_full_size.py"), run_name="__main__")
+            runpy.run_module("research.benchmarks.systems_full_size", run_name="__main__")
         return int(left.value.code), json.loads((tmp_path / "rows.json").read_text())["rows"], tmp_path / "page.md"
 
     return run
@@ -53,7 +51,7 @@ def test_a_system_that_fails_has_a_row_and_stops_no_other(run, tmp_path):
     code, rows, page = run("zero123_gs", steps=2, warm_up=1)
     assert code == 0
     (tmp_path / "stable-zero123" / "vae" / "config.json").unlink()
-    sys.modules["full_size_cases"].LOADED._priors.clear()
+    sys.modules["research.benchmarks.full_size_cases"].LOADED._priors.clear()
     code, rows, page = run("zero123_gs", "sds_gs", steps=2, warm_up=1)
     assert code == 1
     assert ["vae/config.json" in row.get("error", "") for row in rows] == [True, True, False, False]
@@ -63,7 +61,6 @@ def test_a_system_that_fails_has_a_row_and_stops_no_other(run, tmp_path):
 @pytest.fixture
 def measure(monkeypatch, tmp_path):
     """Runs a script of the guidance alone; gives the rows of its JSON and the page."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
 
     def measure(script, *options):
         files = {"--folder": tmp_path, "--json": tmp_path / "rows.json", "--write": tmp_path / "page.md"}
@@ -71,14 +68,14 @@ def measure(monkeypatch, tmp_path):
         tiny = ["--tiny", "--device", "cpu", "--repeats", "2", "--priors", "stable-zero123"]
         monkeypatch.setattr(sys, "argv", [script, *tiny, *given, *options])
         with torch.random.fork_rng(devices=[]):
-            runpy.run_path(str(BENCHMARKS / script), run_name="__main__")
+            runpy.run_module(f"research.benchmarks.{script}", run_name="__main__")
         return json.loads((tmp_path / "rows.json").read_text())["rows"], (tmp_path / "page.md").read_text()
 
     return measure
 
 
 def test_the_parts_of_a_guidance_call(measure):
-    rows, page = measure("guidance.py")
+    rows, page = measure("guidance")
     by_part = {row["part"]: row for row in rows}
     passes = [by_part[f"U-Net, {kind}"] for kind in ("full", "shallow at i = 10", "shallow at the last cut")]
     # A shallow pass from a full pass's own feature gives the same, and one engine is as exact as itself.
@@ -92,7 +89,7 @@ def test_the_parts_of_a_guidance_call(measure):
 
 
 def test_scaling_fills_the_table_as_far_as_memory_goes(measure):
-    rows, page = measure("scaling.py", "--batches", "1", "3", "--entries", "5", "40", "100000", "--max-gib", "0.001")
+    rows, page = measure("scaling", "--batches", "1", "3", "--entries", "5", "40", "100000", "--max-gib", "0.001")
     assert [row["views"] for row in rows if "views" in row] == [1, 3, 1, 3]
     held = [(row["kind"], row["entries"]) for row in rows if "entries" in row]
     # A full call adds an entry, and a bucket holds three; the largest table does not fit.
@@ -101,12 +98,11 @@ def test_scaling_fills_the_table_as_far_as_memory_goes(measure):
 
 
 def test_variants_on_a_cpu(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
     files = ["--folder", str(tmp_path), "--json", str(tmp_path / "rows.json")]
     monkeypatch.setattr(sys, "argv", ["cpu.py", "--tiny", "--no-compile", "--repeats", "2", *files])
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
-        runpy.run_path(str(BENCHMARKS / "cpu.py"), run_name="__main__")
+        runpy.run_module("research.benchmarks.cpu", run_name="__main__")
     assert torch.get_num_threads() == threads
     rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
     exact = {(row["part"], row["variant"]): row["error"] for row in rows if row["error"] is not None}

@@ -1,7 +1,6 @@
 """The gallery's page, of run folders that were not run."""
 
 import dataclasses
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -13,18 +12,11 @@ from hash3d.cache import PRESETS
 from hash3d.cli.generate import build_recipe, parse
 from hash3d.systems import SYSTEMS
 from hash3d.training.run_folder import RunFolder
+from research.benchmarks import gallery as gallery_module
 
 ROOT = Path(__file__).parents[2]
 SIDE = 24
 COLORS = {"off": (255, 0, 0), "on": (0, 0, 255)}
-
-
-@pytest.fixture(scope="module")
-def gallery():
-    spec = importlib.util.spec_from_file_location("gallery", ROOT / "research/benchmarks/gallery.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def finish(gallery, runs, name, cache, *, completed=True, changes=()):
@@ -51,6 +43,11 @@ def finish(gallery, runs, name, cache, *, completed=True, changes=()):
         }
     )
     return folder
+
+
+@pytest.fixture
+def gallery():
+    return gallery_module
 
 
 @pytest.fixture

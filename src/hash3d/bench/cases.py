@@ -13,7 +13,7 @@ from hash3d.representations.nerf import NerfConfig
 from hash3d.schedules import Schedule, constant
 from hash3d.training.trainer import GENERATORS, STAGE_SEEDS
 
-from .share import Draws, nearest_probability, reuse_share
+from .reuse_share import ViewSequence, nearest_probability, reuse_share
 
 OFF_EAGER, OFF_FAST, DEEPCACHE, RELEASED_EAGER, OURS = "off, eager", "off, fast", "DeepCache", "released, eager", "ours"
 MOST_INTERVAL = 50
@@ -34,7 +34,7 @@ class Case:
     """Whether the cache is brought to the middle of a long run (`share.fill`)."""
 
 
-def plan(recipe: Recipe, draws: Draws, engine: Engine) -> tuple[Case, ...]:
+def plan(recipe: Recipe, draws: ViewSequence, engine: Engine) -> tuple[Case, ...]:
     """The five cases, those with a cache at nearly the same share of reused passes.
 
     `recipe.cache` is ours, unless the stage has one of its own. DeepCache gets the interval, and the released preset
@@ -56,10 +56,10 @@ def plan(recipe: Recipe, draws: Draws, engine: Engine) -> tuple[Case, ...]:
     )
 
 
-def draws_of(recipe: Recipe, number: int, *, num_timesteps: int, steps: range) -> Draws:
+def sample_views(recipe: Recipe, number: int, *, num_timesteps: int, steps: range) -> ViewSequence:
     """The cameras and timesteps that a trainer of a stage draws, of which `steps` count."""
     seed = len(GENERATORS) * recipe.seed + STAGE_SEEDS * number
-    return Draws(stage=recipe.stages[number], seed=seed, num_timesteps=num_timesteps, steps=steps)
+    return ViewSequence(stage=recipe.stages[number], seed=seed, num_timesteps=num_timesteps, steps=steps)
 
 
 def each_stage(recipe: Recipe, change: Callable[[Stage], Stage]) -> Recipe:

@@ -17,7 +17,7 @@ from hash3d.unet.partial_unet import PartialUNet
 
 from .cases import Case, recipe_of
 from .deepcache import DeepCachePackage, works
-from .share import Draws, fill
+from .reuse_share import ViewSequence, fill
 from .sharing import MemoryAccount, num_bytes, with_shared_weights
 from .step_times import StepTimes
 
@@ -120,7 +120,7 @@ class Contestant:
             )
             self.steps.append(Step(ms=ms, parts=parts, full=full, shallow=shallow))
 
-    def fill(self, draws: Draws) -> None:
+    def fill(self, draws: ViewSequence) -> None:
         """Fill the caches with what the first step has left, if the case wants that."""
         self._memory.begin()
         for cache in (self.trainer.cache, self.trainer.text_cache):

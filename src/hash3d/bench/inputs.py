@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 PICTURE_SIZE = 512
 
 
-def draw_disc(folder: Path) -> Path:
+def make_disc(folder: Path) -> Path:
     """A red disc on a transparent ground."""
     picture = Image.new("RGBA", (PICTURE_SIZE, PICTURE_SIZE), (255, 255, 255, 0))
     margin = PICTURE_SIZE // 5

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hash3d.fast.engine import Engine
 from hash3d.recipes.recipe import Recipe
 
-from .cases import Case, draws_of, plan
+from .cases import Case, plan, sample_views
 from .contestant import Contestant, Models, Step
 from .operations import SeenInputs, Work, encoder_work, pass_seconds, pass_work, seeing
 from .rates import Rates, measure_rates
@@ -81,7 +81,7 @@ def measure(recipe: Recipe, number: int, models: Models, wanted: Plan, say: Say 
     """Run the five cases of a stage."""
     rates = measure_rates(models.prior.device)
     timesteps = models.prior.schedule.num_timesteps
-    draws = draws_of(recipe, number, num_timesteps=timesteps, steps=wanted.measured)
+    draws = sample_views(recipe, number, num_timesteps=timesteps, steps=wanted.measured)
     cases = plan(recipe, draws, wanted.engine)
     contestants, seen = start(cases, recipe, number, models)
     for contestant in contestants:

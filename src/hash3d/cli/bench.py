@@ -16,10 +16,10 @@ from rich.table import Table
 
 from hash3d.bench.cases import each_stage, steady, with_batch
 from hash3d.bench.contestant import Models
-from hash3d.bench.figures import figures
-from hash3d.bench.inputs import draw_disc, make_ball
+from hash3d.bench.inputs import make_ball, make_disc
 from hash3d.bench.measure import Measurement, Plan, measure
 from hash3d.bench.page import HEADS, as_json, cells, page_lines
+from hash3d.bench.summary import summarize
 from hash3d.cache import Hash3DConfig
 from hash3d.diffusion.random_weights import LAYOUTS, write_random_prior
 from hash3d.evaluation.provenance import describe_machine, require_device, with_measured, write_measured
@@ -44,7 +44,7 @@ QUESTION = "How long does a step take without reuse, with DeepCache, with the re
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Measure a system with and without reuse, step by step side by side, with its bound and its floor."""
+    """Measure a system with and without reuse, step by step, with its Amdahl limit and its roofline."""
 
     system: tyro.conf.Positional[str] = ""
     """The system; `hash3d systems` lists them."""
@@ -137,7 +137,7 @@ def build_recipe(options: Bench, folder: Path) -> Recipe:
     if options.text_prior is not None and not two:
         raise ValueError(f"Expected no --text-prior: {system.name} asks one diffusion model.")
     given: dict[str, Any] = {
-        name: getattr(options, name) or (draw_disc(folder) if name == "image" else PROMPT) for name in system.inputs
+        name: getattr(options, name) or (make_disc(folder) if name == "image" else PROMPT) for name in system.inputs
     }
     given |= shape_given(options, system, folder)
     names = [options.prior or system.embedded, *([options.text_prior or default_text(options)] if two else [])]
@@ -199,7 +199,7 @@ def load_models(options: Bench, recipe: Recipe) -> Models:
 
 def show(options: Bench, arguments: list[str], measurement: Measurement, recipe: Recipe) -> None:
     """Print the table, and write the files that are wanted."""
-    rows = figures(measurement)
+    rows = summarize(measurement)
     table = Table(*HEADS, box=None)
     for column in table.columns:
         column.no_wrap = True

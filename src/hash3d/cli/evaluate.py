@@ -27,12 +27,12 @@ class Evaluate:
 
 
 def main(arguments: list[str]) -> int:
-    """Print and keep the figures. Returns the exit code."""
+    """Print and keep the metrics. Returns the exit code."""
     options = tyro.cli(Evaluate, prog="hash3d evaluate", args=arguments)
-    figures = evaluate(options.folder, options.truth)
-    write_text(options.folder / "evaluation.json", json.dumps(figures, indent=2) + "\n")
+    metrics = evaluate(options.folder, options.truth)
+    write_text(options.folder / "evaluation.json", json.dumps(metrics, indent=2) + "\n")
     table = Table("azimuth", "elevation", "PSNR", "SSIM", "IoU", box=None)
-    for row in figures["views"]:
+    for row in metrics["views"]:
         table.add_row(
             f"{row['azimuth']:.1f}",
             f"{row['elevation']:.0f}",
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
             f"{row['ssim']:.3f}",
             f"{row['iou']:.3f}",
         )
-    mean = figures["mean"]
+    mean = metrics["mean"]
     table.add_row("mean", "", f"{mean['psnr']:.2f}", f"{mean['ssim']:.3f}", f"{mean['iou']:.3f}")
     Console(highlight=False).print(table)
     return 0

@@ -25,7 +25,7 @@ from .host import limit_threads
 from .progress import ProgressLine, report
 from .systems import SHOWN
 
-INPUTS = {"image": "--image PATH", "prompt": '--prompt "a thing"'}
+INPUTS = {"image": "--image PATH", "prompt": '--prompt "a red mug"'}
 """What a system may need, and how it is given."""
 OF_SYSTEMS = (*INPUTS, "negative_prompt", "elevation", "framing", "pose", "text_prior", "start")
 """The options that only some systems know: the arguments of their `recipe` say which."""
@@ -38,7 +38,7 @@ class Generate:
     system: tyro.conf.Positional[str] = ""
     """The system; `hash3d systems` lists them."""
     image: Path | None = None
-    """A picture of one thing, with an alpha channel or on a plain background."""
+    """An image of one object, with an alpha channel or on a plain background."""
     prompt: str | None = None
     """What to make, for the systems that start from a text."""
     negative_prompt: str | None = None

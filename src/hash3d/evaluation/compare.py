@@ -7,7 +7,7 @@ from hash3d.training.show import Show
 from .metrics import psnr, silhouette_iou, ssim
 from .truth import Truth
 
-FIGURES = ("psnr", "ssim", "iou")
+METRICS = ("psnr", "ssim", "iou")
 
 
 def compare(show: Show, truth: Truth) -> dict[str, Any]:
@@ -26,4 +26,4 @@ def compare(show: Show, truth: Truth) -> dict[str, Any]:
                 "iou": silhouette_iou(render.alpha[0].cpu(), truth.alpha[index]),
             }
         )
-    return {"views": rows, "mean": {name: sum(row[name] for row in rows) / len(rows) for name in FIGURES}}
+    return {"views": rows, "mean": {name: sum(row[name] for row in rows) / len(rows) for name in METRICS}}

@@ -15,7 +15,7 @@ Identity = tuple[str, int, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thing:
+class InputObject:
     """An object: a folder with input.png, views.json and true views, or a picture without truth."""
 
     path: Path
@@ -44,7 +44,7 @@ class Job(ABC):
     """What asks for the run."""
     label: str
     """The variant's name in rows and tables; the prior's too if there are several."""
-    thing: Thing
+    input: InputObject
     seed: int
 
     @abstractmethod
@@ -54,21 +54,21 @@ class Job(ABC):
     @property
     def identity(self) -> Identity:
         """What the row of this run carries."""
-        return self.thing.name, self.seed, key_of(self.recipe(), self.thing)
+        return self.input.name, self.seed, key_of(self.recipe(), self.input)
 
 
-def key_of(recipe: Recipe, thing: Thing) -> str:
+def key_of(recipe: Recipe, item: InputObject) -> str:
     """A hash of the recipe. Where files lie does not count: rows travel between machines."""
-    portable = dataclasses.replace(recipe, image=Path(thing.name), prior=Path(recipe.prior).name)
+    portable = dataclasses.replace(recipe, image=Path(item.name), prior=Path(recipe.prior).name)
     return hashlib.sha256(json.dumps(to_plain(portable), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def find_things(folder: Path) -> list[Thing]:
+def find_objects(folder: Path) -> list[InputObject]:
     """The objects of a folder, by name."""
     if not folder.is_dir():
         raise ValueError(f"Expected a folder of objects, but there is no folder {folder}. Check --objects.")
-    things = [Thing(path=path) for path in sorted(folder.iterdir())]
-    things = [thing for thing in things if thing.image.suffix == ".png" and thing.image.is_file()]
-    if not things:
+    objects = [InputObject(path=path) for path in sorted(folder.iterdir())]
+    objects = [item for item in objects if item.image.suffix == ".png" and item.image.is_file()]
+    if not objects:
         raise ValueError(f"Expected {folder} to hold pictures, or folders with input.png, but it holds none.")
-    return things
+    return objects

@@ -92,8 +92,8 @@ def run_missing(
 
 def _told(outcome: Outcome) -> str:
     job, row = outcome.job, outcome.row
-    place = f"{job.study}: {job.label}, {job.thing.name}, seed {job.seed}"
+    place = f"{job.study}: {job.label}, {job.input.name}, seed {job.seed}"
     if row is None:
         return f"FAILED {place}\n{outcome.error}"
-    figures = ", ".join(f"{name} {row[name]:.3f}" for name in ("psnr", "iou", "reuse_share") if name in row)
-    return f"{place}: {figures}, {row['seconds']['total']:.0f} s"
+    metrics = ", ".join(f"{name} {row[name]:.3f}" for name in ("psnr", "iou", "reuse_share") if name in row)
+    return f"{place}: {metrics}, {row['seconds']['total']:.0f} s"

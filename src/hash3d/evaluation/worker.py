@@ -55,7 +55,7 @@ def run(job: Job, machine: Machine) -> Row:
     torch.set_num_threads(machine.threads)
     device, recipe = pick_device(machine.device), job.recipe()
     prior = _prior(recipe.prior, device)
-    picture = frame_reference(recipe, prior, job.thing.image)
+    picture = frame_reference(recipe, prior, job.input.image)
     remove_hash3d(prior.unet)
     started = time.perf_counter()
     trainer = Trainer(recipe, prior, picture)
@@ -64,14 +64,14 @@ def run(job: Job, machine: Machine) -> Row:
     seconds = trainer.stopwatch.seconds()
     total = time.perf_counter() - started
     show = show_model(trainer.scene.model, trainer.stage)
-    figures = compare(show, load_truth(job.thing.path))["mean"] if job.thing.has_truth else {}
+    metrics = compare(show, load_truth(job.input.path))["mean"] if job.input.has_truth else {}
     _save_strip(show, trainer.stage.cameras, machine.strip(job.identity))
     cache = trainer.cache
     return {
-        "object": job.thing.name,
+        "object": job.input.name,
         "seed": job.seed,
-        "key": key_of(recipe, job.thing),
-        **figures,
+        "key": key_of(recipe, job.input),
+        **metrics,
         "steps": trainer.step_count,
         **unet_passes(cache, trainer.passes),
         "cut": PartialUNet(prior.unet, cache.cut).cut if cache else None,

@@ -3,17 +3,20 @@ import math
 import pytest
 import torch
 
-from prior_training.world import draw_objects, sdf
+from prior_training.world import sample_objects, sdf
 from prior_training.world.assembly import Assembly
-from prior_training.world.draws import Draws
 from prior_training.world.materials import paint
 from prior_training.world.objects import COLUMN, LATHE, STAR, star, turned
 from prior_training.world.render import FACTOR
+from prior_training.world.streams import RandomStreams
 
 
 def one_part(kind, size, **options):
-    draws, shape = Draws(torch.tensor([3]), seed=0), Assembly(1, torch.device("cpu"), torch.zeros(1, dtype=torch.long))
-    shape.add(kind, "body", paint(draws), size, **options)
+    rng, shape = (
+        RandomStreams(torch.tensor([3]), seed=0),
+        Assembly(1, torch.device("cpu"), torch.zeros(1, dtype=torch.long)),
+    )
+    shape.add(kind, "body", paint(rng), size, **options)
     return shape.objects(torch.zeros(1, 4), torch.tensor([[0.6, 0.0, 0.0, 1.0, 0.0, 0.0]]))
 
 
@@ -89,7 +92,7 @@ def test_a_step_never_goes_through_the_surface(options):
 
 
 def test_few_steps_of_whole_objects_go_through_a_surface():
-    objects = draw_objects(torch.arange(150))
+    objects = sample_objects(torch.arange(150))
     generator = torch.Generator().manual_seed(0)
     points = torch.rand(150, 200, 3, generator=generator) - 0.5
     lengths = sdf.distance(objects, points)

@@ -3,12 +3,12 @@ import random
 import pytest
 import torch
 
-from prior_training.world import draw_objects
+from prior_training.world import sample_objects
 from prior_training.world.captions import WORDS, Description, caption, describe
 from prior_training.world.catalogue import CATALOGUE, kinds_of
-from prior_training.world.draws import Draws
 from prior_training.world.materials import CLEAR, color
 from prior_training.world.objects import NONE
+from prior_training.world.streams import RandomStreams
 from prior_training.world.words import COLORS, NOUNS, ROLES, color_names
 
 
@@ -36,19 +36,19 @@ def test_known_colours_have_their_names(rgb, name):
 
 @pytest.mark.parametrize("name", CLEAR)
 def test_a_clear_colour_is_named_as_it_was_drawn(name):
-    named = color_names(color(Draws(torch.arange(2000), seed=5), name))
+    named = color_names(color(RandomStreams(torch.arange(2000), seed=5), name))
     # 85 % are drawn from the name, the rest from anywhere; the standard deviation is 0.8 %.
     assert (named == COLORS.index(name)).float().mean() > 0.83
 
 
 def test_every_colour_is_common():
-    shares = color_names(color(Draws(torch.arange(6000), seed=1))).bincount(minlength=12) / 6000
+    shares = color_names(color(RandomStreams(torch.arange(6000), seed=1))).bincount(minlength=12) / 6000
     assert shares.min() > 0.055
 
 
 def test_every_word_of_the_captions_is_known():
     generator = random.Random(0)
-    descriptions = describe(draw_objects(torch.arange(2000)))
+    descriptions = describe(sample_objects(torch.arange(2000)))
     found = [caption(each, generator, full=bool(place % 2)) for place, each in enumerate(descriptions)]
     assert {word for text in found for word in text.replace(",", "").split()} <= set(WORDS)
     assert all(4 <= len(text.split()) <= 25 and text == text.lower() for text in found)
@@ -58,14 +58,14 @@ def test_every_word_of_the_captions_is_known():
 
 def test_a_full_caption_states_noun_and_colour():
     generator = random.Random(1)
-    for each in describe(draw_objects(torch.arange(500))):
+    for each in describe(sample_objects(torch.arange(500))):
         text = f" {caption(each, generator, full=True).replace(',', '')} ".replace("-dotted", " ")
         assert f" {each.noun} " in text
         assert f" {each.color} " in text
 
 
 def test_a_description_tells_the_parts_that_are_there():
-    objects = draw_objects(torch.arange(600))
+    objects = sample_objects(torch.arange(600))
     names = color_names(objects.colors[..., 0, :])
     for row, one in enumerate(describe(objects)):
         here = objects.kind[row] != NONE
@@ -91,7 +91,10 @@ def test_what_a_description_has_not_is_not_said():
 
 
 def test_size_is_a_matter_of_shape_and_not_of_the_turn_about_y():
-    posed, upright = describe(draw_objects(torch.arange(200))), describe(draw_objects(torch.arange(200), posed=False))
+    posed, upright = (
+        describe(sample_objects(torch.arange(200))),
+        describe(sample_objects(torch.arange(200), posed=False)),
+    )
     # 16 % lean or lie; width is measured in twelve directions.
     assert sum(first.size == second.size for first, second in zip(posed, upright, strict=True)) > 150
 
@@ -111,7 +114,7 @@ def test_nouns_of_a_household_are_about_half_of_the_world():
 
 
 def test_objects_not_posed_differ_by_the_standing_rotation_alone():
-    posed, upright = draw_objects(torch.arange(64)), draw_objects(torch.arange(64), posed=False)
+    posed, upright = sample_objects(torch.arange(64)), sample_objects(torch.arange(64), posed=False)
     for name in ("kind", "colors", "pattern", "role", "profile", "noun"):
         assert torch.equal(getattr(posed, name), getattr(upright, name))
     # One rotation for all parts of an object: R of the first part gives that of the others.
@@ -121,7 +124,7 @@ def test_objects_not_posed_differ_by_the_standing_rotation_alone():
 
 
 def test_the_front_looks_to_positive_z():
-    objects = draw_objects(torch.arange(6000), posed=False)
+    objects = sample_objects(torch.arange(6000), posed=False)
     for noun, role in (("car", "light"), ("duck", "beak"), ("house", "door"), ("camera", "lens"), ("penguin", "beak")):
         rows = objects[(objects.noun == NOUNS.index(noun)).nonzero()[:, 0]]
         those = (rows.role == ROLES.index(role)) & (rows.kind != NONE)

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from hash3d.cameras import Cameras
-from prior_training.world import draw_objects, sdf
+from prior_training.world import sample_objects, sdf
 from prior_training.world.assembly import Assembly
-from prior_training.world.draws import Draws
 from prior_training.world.materials import plain
 from prior_training.world.objects import COLUMN, ELLIPSOID, Objects
 from prior_training.world.render import render, render_torch
+from prior_training.world.streams import RandomStreams
 
 
 def camera(azimuth, size=32, elevation=0.0):
@@ -17,16 +17,16 @@ def camera(azimuth, size=32, elevation=0.0):
 
 
 def one_part(kind, size, centre, **options) -> Objects:
-    draws = Draws(torch.tensor([3]), seed=0)
+    rng = RandomStreams(torch.tensor([3]), seed=0)
     shape = Assembly(1, torch.device("cpu"), torch.zeros(1, dtype=torch.long))
-    shape.add(kind, "body", plain(draws, torch.tensor([[0.8, 0.1, 0.1]])), size, centre, **options)
+    shape.add(kind, "body", plain(rng, torch.tensor([[0.8, 0.1, 0.1]])), size, centre, **options)
     return shape.objects(torch.zeros(1, 4), torch.tensor([[0.6, 0.0, 0.0, 1.0, 0.0, 0.0]]))
 
 
 def test_an_object_depends_on_its_number_and_the_seed_alone():
-    many = draw_objects(torch.arange(64))
-    few = draw_objects(torch.tensor([41, 7]))
-    other = draw_objects(torch.tensor([41, 7]), seed=1)
+    many = sample_objects(torch.arange(64))
+    few = sample_objects(torch.tensor([41, 7]))
+    other = sample_objects(torch.tensor([41, 7]), seed=1)
     for name in (
         "kind",
         "centre",
@@ -45,7 +45,7 @@ def test_an_object_depends_on_its_number_and_the_seed_alone():
 
 
 def test_objects_lie_inside_their_bounding_sphere_and_reach_it():
-    objects = draw_objects(torch.arange(128))
+    objects = sample_objects(torch.arange(128))
     directions = torch.nn.functional.normalize(
         torch.randn(1, 256, 3, generator=torch.Generator().manual_seed(0)), dim=-1
     )
@@ -74,9 +74,12 @@ def test_an_object_at_positive_x(azimuth, column):
 
 
 def test_subtraction_leaves_a_hole():
-    draws, shape = Draws(torch.tensor([3]), seed=0), Assembly(1, torch.device("cpu"), torch.zeros(1, dtype=torch.long))
-    shape.add(ELLIPSOID, "body", plain(draws), 0.4)
-    shape.add(COLUMN, "", plain(draws), (0.1, 1.0, 0.1), corner=1.0, operation=1)
+    rng, shape = (
+        RandomStreams(torch.tensor([3]), seed=0),
+        Assembly(1, torch.device("cpu"), torch.zeros(1, dtype=torch.long)),
+    )
+    shape.add(ELLIPSOID, "body", plain(rng), 0.4)
+    shape.add(COLUMN, "", plain(rng), (0.1, 1.0, 0.1), corner=1.0, operation=1)
     objects = shape.objects(torch.zeros(1, 4), torch.zeros(1, 6))
     inside = sdf.distance(objects, torch.tensor([[[0.0, 0.0, 0.0], [0.2, 0.0, 0.0]]]))[0]
     assert inside[0] > 0 > inside[1]
@@ -90,7 +93,7 @@ def test_shading_is_that_of_the_evaluation_set():
 
 @pytest.mark.gpu
 def test_the_kernel_equals_the_definition():
-    objects = draw_objects(torch.arange(72))
+    objects = sample_objects(torch.arange(72))
     assert set(objects.kind.unique().tolist()) == {0, 1, 2, 3, 4, 5}
     assert len(objects.pattern.unique()) == 14
     cameras = Cameras.orbit(

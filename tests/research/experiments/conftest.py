@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hash3d.cache import GridConfig, Hash3DConfig
-from hash3d.evaluation.objects import find_things
+from hash3d.evaluation.objects import find_objects
 from hash3d.evaluation.provenance import Machine
 from hash3d.evaluation.runner import Rows, run_missing
 from hash3d.schedules import constant
@@ -72,7 +72,7 @@ def machine(tmp_path):
 @pytest.fixture
 def jobs_of(objects, prior_folder):
     def jobs_of(study, **options):
-        return find_jobs(study, find_things(objects), priors=[str(prior_folder)], **{"steps": 6, **options})
+        return find_jobs(study, find_objects(objects), priors=[str(prior_folder)], **{"steps": 6, **options})
 
     return jobs_of
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from hash3d.evaluation import runner
-from hash3d.evaluation.objects import find_things
+from hash3d.evaluation.objects import find_objects
 from hash3d.evaluation.runner import Rows
 from hash3d.evaluation.worker import Outcome
 from research.experiments.__main__ import main
@@ -19,17 +19,17 @@ from tests.research.experiments.conftest import REUSING, small
 
 def test_jobs_come_seed_by_seed_object_by_object_variant_by_variant(toy, jobs_of):
     jobs = jobs_of(toy, seeds=(0, 1), variants=("cache", "no cache"))
-    places = [(job.seed, job.thing.name, job.label) for job in jobs]
+    places = [(job.seed, job.input.name, job.label) for job in jobs]
     assert places == [(s, o, v) for s in (0, 1) for o in ("cup", "disc") for v in ("no cache", "cache")]
 
 
 def test_several_priors_multiply_the_variants(toy, jobs_of):
     both = jobs_of(toy, variants=("no cache", "cache"))
     assert {job.label for job in both} == {"no cache", "cache"}
-    things = find_things(both[0].thing.path.parent)
-    jobs = find_jobs(toy, things[:1], priors=("a/before", "a/after"), variants=("no cache", "cache"))
+    objects = find_objects(both[0].input.path.parent)
+    jobs = find_jobs(toy, objects[:1], priors=("a/before", "a/after"), variants=("no cache", "cache"))
     assert [job.label for job in jobs] == ["before no cache", "before cache", "after no cache", "after cache"]
-    jobs = find_jobs(toy, things[:1], priors=("a/before", "a/after"), variants=("no cache",))
+    jobs = find_jobs(toy, objects[:1], priors=("a/before", "a/after"), variants=("no cache",))
     assert [job.label for job in jobs] == ["before", "after"]
 
 
@@ -46,9 +46,9 @@ def test_rows_pairs_and_a_second_call(toy, jobs_of, run, machine):
     assert cup["full"] + cup["shallow"] == cup["steps"] == 6
     assert len(rows.read()) == 4, "variants that differ in nothing are one run"
     for name in ("psnr", "ssim", "iou", "full", "gaussians"):
-        assert cup[name] == same[name], "variants that differ in nothing give the same figures"
+        assert cup[name] == same[name], "variants that differ in nothing give the same metrics"
     assert sum("psnr" in row for row in rows.of(jobs)) == 3, "only the cup has true views"
-    (disc,) = (job for job in jobs if (job.label, job.thing.name) == ("same cache", "disc"))
+    (disc,) = (job for job in jobs if (job.label, job.input.name) == ("same cache", "disc"))
     strip = Image.open(machine.strip(disc.identity))
     assert strip.size == (4 * 128, 128)
 
@@ -72,9 +72,9 @@ def test_a_changed_recipe_runs_again(toy, jobs_of, run, machine, monkeypatch):
 def test_the_key_forgets_places_and_knows_seeds(toy, jobs_of, objects, tmp_path):
     (first, *_), (other, *_) = jobs_of(toy), jobs_of(toy, seeds=(1,))
     moved = objects.rename(tmp_path / "elsewhere")
-    there = dataclasses.replace(first, thing=find_things(moved)[0])
-    other = dataclasses.replace(other, thing=there.thing)
-    assert there.identity == dataclasses.replace(first, thing=there.thing, prior=f"x/{first.prior}").identity
+    there = dataclasses.replace(first, input=find_objects(moved)[0])
+    other = dataclasses.replace(other, input=there.input)
+    assert there.identity == dataclasses.replace(first, input=there.input, prior=f"x/{first.prior}").identity
     assert there.identity != other.identity
 
 
@@ -94,16 +94,16 @@ def test_a_run_that_two_studies_ask_for_is_one_row_with_both_labels(toy, jobs_of
 def test_objects_have_seeds_of_their_own_and_variants_share_them(toy, jobs_of):
     seeds = {}
     for job in jobs_of(toy, seeds=(0, 1)):
-        seeds.setdefault((job.thing.name, job.seed), set()).add(job.recipe().seed)
+        seeds.setdefault((job.input.name, job.seed), set()).add(job.recipe().seed)
     assert all(len(found) == 1 for found in seeds.values()), "variants are paired"
     assert len({seed for found in seeds.values() for seed in found}) == 4, "two objects, two seeds"
-    caches = {job.recipe().cache.seed for job in jobs_of(toy, variants=("cache",)) if job.thing.name == "cup"}
+    caches = {job.recipe().cache.seed for job in jobs_of(toy, variants=("cache",)) if job.input.name == "cup"}
     assert caches == seeds["cup", 0]
 
 
 def test_a_study_says_its_seeds_and_how_many_objects(toy, jobs_of):
     study = dataclasses.replace(toy, seeds=(0, 2), num_objects=1)
-    assert [(job.seed, job.thing.name) for job in jobs_of(study, variants=("cache",))] == [(0, "cup"), (2, "cup")]
+    assert [(job.seed, job.input.name) for job in jobs_of(study, variants=("cache",))] == [(0, "cup"), (2, "cup")]
     assert {job.seed for job in jobs_of(study, seeds=(5,))} == {5}, "unless the command says otherwise"
 
 

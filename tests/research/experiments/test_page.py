@@ -4,8 +4,8 @@ import pytest
 
 from hash3d.evaluation.provenance import with_measured
 from hash3d.evaluation.runner import Rows
+from research.experiments.contact_sheet import render_contact_sheet
 from research.experiments.page import write_page
-from research.experiments.sheet import sheet
 
 
 @pytest.fixture
@@ -41,7 +41,10 @@ def test_hand_written_text_survives(write, run):
 def test_the_picture_holds_the_variants_shown(toy, jobs_of, machine):
     """The input, two objects' true views, a strip of four views a variant."""
     jobs = jobs_of(toy)
-    widths = [sheet(jobs, machine, shown).width for shown in ((), ("cache", "no cache"), ("cache",), ("not chosen",))]
+    widths = [
+        render_contact_sheet(jobs, machine, shown).width
+        for shown in ((), ("cache", "no cache"), ("cache",), ("not chosen",))
+    ]
     assert widths == [128 + 512 * (1 + count) for count in (3, 2, 1, 3)]
 
 

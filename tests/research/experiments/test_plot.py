@@ -5,7 +5,7 @@ import math
 import pytest
 from PIL import Image
 
-from research.experiments.plot import PLOTTED, Point, draw, points_of
+from research.experiments.plot import PLOTTED, Point, plot_points, points_of
 from research.experiments.table import Costs, table
 from tests.research.experiments.test_table import TIMING, cells, row
 
@@ -48,7 +48,7 @@ def test_what_is_drawn_is_what_the_points_say(rows, tmp_path, monkeypatch):
     from matplotlib import pyplot
 
     monkeypatch.setattr(pyplot, "close", kept.append)
-    draw(points, tmp_path / "figure.png")
+    plot_points(points, tmp_path / "figure.png")
     axes = kept[0].axes
     assert [axis.get_xscale() for axis in axes] == ["linear", "log"] * 2
     for number, axis in enumerate(axes):
@@ -67,5 +67,5 @@ def test_what_is_drawn_is_what_the_points_say(rows, tmp_path, monkeypatch):
 def test_without_true_views_the_panels_are_empty(tmp_path):
     points = points_of([row("off", "a"), row("on", "a", **ON)], ["off", "on"], Costs())
     assert [point.differences for point in points] == [{}, {}]
-    draw(points, tmp_path / "figure.png")
+    plot_points(points, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").exists()

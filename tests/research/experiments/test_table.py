@@ -10,13 +10,13 @@ TIMING = {"pass_ms": {"full": 100.0, "shallow": [60.0, 25.0]}, "hardware": "an a
 GAP = {"elevation": 2.0, "azimuth": 4.0, "radius": 0.0, "timestep": 50.0}
 
 
-def row(variant, thing, seed=0, *, full=10, shallow=0, cut=None, mode=None, hits=0, audits=0, **figures):
+def row(variant, item, seed=0, *, full=10, shallow=0, cut=None, mode=None, hits=0, audits=0, **metrics):
     guard = {"audits": audits, "mean_error": 0.25, "held_back": 0}
     cache = {"hits": hits, "mean_gap": GAP, "mean_age_steps": 3.0, "guard": guard} if mode else None
     return {
-        **{"variant": variant, "object": thing, "seed": seed, "full": full, "shallow": shallow, "cut": cut},
+        **{"variant": variant, "object": item, "seed": seed, "full": full, "shallow": shallow, "cut": cut},
         **{"mode": mode, "cache": cache, "reuse_share": shallow / (full + shallow), "seconds": {"total": 5.0}},
-        **figures,
+        **metrics,
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
-from hash3d.evaluation.objects import Thing
+from hash3d.evaluation.objects import InputObject
 from hash3d.evaluation.provenance import Machine
 from hash3d.evaluation.truth import load_truth
 from hash3d.evaluation.worker import SHOWN_AZIMUTHS, VIEW_SIZE
@@ -20,20 +20,20 @@ HEADING = 16
 """Pixels of the line of names."""
 
 
-def sheet(jobs: Sequence[StudyJob], machine: Machine, shown: Sequence[str] = ()) -> Image.Image:
+def render_contact_sheet(jobs: Sequence[StudyJob], machine: Machine, shown: Sequence[str] = ()) -> Image.Image:
     """Of the first seed's jobs; what has not run stays white. `shown`: which variants, or all if none is there."""
     jobs = [job for job in jobs if job.variant in shown] or jobs
     seed = jobs[0].seed
-    things = list(dict.fromkeys(job.thing for job in jobs if job.seed == seed))[:MAX_OBJECTS]
+    objects = list(dict.fromkeys(job.input for job in jobs if job.seed == seed))[:MAX_OBJECTS]
     labels = list(dict.fromkeys(job.label for job in jobs))
-    with_truth = any(thing.has_truth for thing in things)
+    with_truth = any(item.has_truth for item in objects)
     lines = []
-    for thing in things:
-        true_views = [_true_views(thing)] if with_truth else []
-        by_label = {job.label: job for job in jobs if job.seed == seed and job.thing == thing}
+    for item in objects:
+        true_views = [_true_views(item)] if with_truth else []
+        by_label = {job.label: job for job in jobs if job.seed == seed and job.input == item}
         strips = [_views(machine.strip(by_label[label].identity)) for label in labels]
-        lines.append([_input(thing), *true_views, *strips])
-    page = Image.new("RGB", (sum(cell.width for cell in lines[0]), HEADING + VIEW_SIZE * len(things)), "white")
+        lines.append([_input(item), *true_views, *strips])
+    page = Image.new("RGB", (sum(cell.width for cell in lines[0]), HEADING + VIEW_SIZE * len(objects)), "white")
     draw, left = ImageDraw.Draw(page), 0
     for number, heading in enumerate(["input", *(["truth"] if with_truth else []), *labels]):
         draw.text((left + 4, 2), heading, fill="black")
@@ -43,9 +43,9 @@ def sheet(jobs: Sequence[StudyJob], machine: Machine, shown: Sequence[str] = ())
     return page
 
 
-def _input(thing: Thing) -> Image.Image:
+def _input(item: InputObject) -> Image.Image:
     """The picture as a run sees it."""
-    return Image.fromarray(to_bytes(frame_picture(load_picture(thing.image), VIEW_SIZE).color_on_white))
+    return Image.fromarray(to_bytes(frame_picture(load_picture(item.image), VIEW_SIZE).color_on_white))
 
 
 def _blank() -> Image.Image:
@@ -57,12 +57,12 @@ def _views(path: Path) -> Image.Image:
     return Image.open(path) if path.exists() else _blank()
 
 
-def _true_views(thing: Thing) -> Image.Image:
+def _true_views(item: InputObject) -> Image.Image:
     """The true views nearest to those shown of a run."""
     strip = _blank()
-    if not thing.has_truth:
+    if not item.has_truth:
         return strip
-    truth = load_truth(thing.path)
+    truth = load_truth(item.path)
     for number, azimuth in enumerate(SHOWN_AZIMUTHS):
         turn = torch.remainder(truth.cameras.azimuth - azimuth + 180.0, 360.0) - 180.0
         nearest = int((turn.abs() + truth.cameras.elevation.abs()).argmin())

@@ -1,4 +1,4 @@
-"""A pool of views with prompts: what `mini-sd` learns from."""
+"""A buffer of views with prompts: what `mini-sd` learns from."""
 
 import random
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from hash3d.guidance.view_prompts import BACK, FRONT, OVERHEAD, SIDE, VIEWS, ground_prompt, view_index, view_prompt
 
-from .grounds import WHITE, GroundColors, draw_ground_names, on_ground
-from .pool import Batch, Pool
+from .backgrounds import WHITE, BackgroundColors, over_background, sample_background_names
 from .tokenizer import FastTokens
+from .view_buffer import Batch, ViewStream
 from .world.captions import Description, caption, describe
 from .world.words import COLORS
 
@@ -22,7 +22,7 @@ OVERHEAD_SHARE, OVERHEAD_FROM = 0.2, 60.0
 """This share of the views lies above this many degrees, the rest below."""
 VIEW_WORDS = 0.85
 """Share of the prompts that name the view."""
-WHITE_GROUNDS = 0.75
+WHITE_BACKGROUNDS = 0.75
 WORDINGS = 2
 """Prompts of each view."""
 
@@ -34,7 +34,7 @@ class TextViews(Batch):
     tokens: Int[Tensor, "B T"]
 
 
-def draw_elevation(shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "..."]:
+def sample_elevation(shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "..."]:
     """Elevations in degrees: a fifth seen from overhead."""
     low, high = torch.full(shape, ELEVATION[0]), torch.full(shape, OVERHEAD_FROM)
     above = torch.rand(shape, generator=generator) < OVERHEAD_SHARE
@@ -42,58 +42,61 @@ def draw_elevation(shape: tuple[int, ...], generator: torch.Generator) -> Float[
     return low + (high - low) * torch.rand(shape, generator=generator)
 
 
-def write_prompt(description: Description, view: int, ground: int, draws: random.Random) -> str:
-    """A caption, mostly the view's words, and the ground's if it is not white."""
-    prompt = caption(description, draws)
-    if draws.random() < VIEW_WORDS:
+def write_prompt(description: Description, view: int, background: int, rng: random.Random) -> str:
+    """A caption, mostly the view's words, and the background's if it is not white."""
+    prompt = caption(description, rng)
+    if rng.random() < VIEW_WORDS:
         prompt = view_prompt(prompt, view)
-    return prompt if ground == WHITE else ground_prompt(prompt, COLORS[ground])
+    return prompt if background == WHITE else ground_prompt(prompt, COLORS[background])
 
 
-class TextPool(Pool[TextViews]):
-    """Latents of upright objects' views on plain grounds, and token ids of two prompts for each."""
+class TextBuffer(ViewStream[TextViews]):
+    """Latents of upright objects' views on plain backgrounds, and token ids of two prompts for each."""
 
     posed = False
 
     def __init__(self, *, tokenizer: Any, seed: int, device: torch.device, **sizes: Any) -> None:
         super().__init__(seed=seed, device=device, **sizes)
         self._tokens, self._random = FastTokens(tokenizer), random.Random(seed)
-        self._colors = GroundColors()
+        self._colors = BackgroundColors()
         # Kept on the host, so that a refresh reads the facts without a wait for the device.
         self._facts = self._table.to("cpu")
 
-    def make(self, places: Int[Tensor, " N"]) -> dict[str, Tensor]:
+    def make(self, indices: Int[Tensor, " N"]) -> dict[str, Tensor]:
         """Latents and tokens; the prompts come first, while the device still works."""
-        shape = (len(places), self.views)
-        elevation = draw_elevation(shape, self._generator)
+        shape = (len(indices), self.views)
+        elevation = sample_elevation(shape, self._generator)
         azimuth = 360 * torch.rand(shape, generator=self._generator)
-        grounds = draw_ground_names(len(places) * self.views, WHITE_GROUNDS, self._generator)
+        backgrounds = sample_background_names(len(indices) * self.views, WHITE_BACKGROUNDS, self._generator)
         views = view_index(elevation.flatten(), azimuth.flatten())
         prompts = [
-            write_prompt(description, view, ground, self._random)
-            for description, view, ground in zip(
-                [each for each in describe(self._facts[places]) for _ in range(self.views)],
+            write_prompt(description, view, background, self._random)
+            for description, view, background in zip(
+                [each for each in describe(self._facts[indices]) for _ in range(self.views)],
                 views.tolist(),
-                grounds.tolist(),
+                backgrounds.tolist(),
                 strict=True,
             )
             for _ in range(WORDINGS)
         ]
         tokens = self._tokens(prompts).view(*shape, WORDINGS, -1)
-        colors = self._colors.draw(grounds, self._generator)
-        return {"latents": self.encode(on_ground(self.see(places, elevation, azimuth), colors)), "tokens": tokens}
+        colors = self._colors.sample(backgrounds, self._generator)
+        return {
+            "latents": self.encode(over_background(self.see(indices, elevation, azimuth), colors)),
+            "tokens": tokens,
+        }
 
     def sample(self, count: int) -> TextViews:
         """Random views, each with one of its prompts."""
-        which, view = self.draw(self.num_objects, count), self.draw(self.views, count)
-        wording = self.draw(WORDINGS, count)
+        which, view = self.random_integers(self.num_objects, count), self.random_integers(self.views, count)
+        wording = self.random_integers(WORDINGS, count)
         return TextViews(
             latents=self._tensors["latents"][which, view], tokens=self._tensors["tokens"][which, view, wording]
         )
 
 
 def view_word_swap(tokenizer: Any) -> Callable[[Tensor], Tensor]:
-    """A function of token ids that names a wrong view: front and back change places, so do side and overhead.
+    """A function of token ids that names a wrong view: front and back change indices, so do side and overhead.
 
     It holds for a tokenizer in which each of these words is one token.
     """

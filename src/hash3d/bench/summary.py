@@ -1,4 +1,4 @@
-"""From steps to figures: means and spreads, speed-ups, the bound of reuse, the floor of the machine."""
+"""From steps to metrics: means and spreads, speed-ups, the Amdahl limit of reuse, the roofline of the machine."""
 
 import statistics
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ PARTS = {"render": ("render",), "encode": ("encode", "decode"), "U-Net": ("unet"
 """Parts of a step, and which of the stopwatch's each sums up; what is left of the step is "other"."""
 
 
-def bound(reused: float, unet_share: float, shallow_cost: float) -> float:
+def amdahl_limit(reused: float, unet_share: float, shallow_cost: float) -> float:
     """The most that reuse can speed up a run: 1 / (1 - p u (1 - q)).
 
     Args:
@@ -42,7 +42,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class CaseSummary:
     """A row of the table."""
 
     name: str
@@ -61,9 +61,9 @@ class Figures:
     """Cost q of an eager shallow pass at the case's cut, over that of a full one."""
     own_shallow_cost: float | None
     """The same of the case's own steps, whatever the engine, with lookups and inserts; None without both kinds."""
-    bound: float
+    amdahl_limit: float
     """With the U-Net's share of `off, eager`: what this reuse could gain on the eager engine."""
-    own_bound: float | None
+    own_amdahl_limit: float | None
     """With the U-Net's share of the run without a cache on the same engine, and the own cost."""
     over_off: Spread
     """Speed-up against `off, eager`, from block to block; `mean` is that of the mean steps."""
@@ -71,7 +71,7 @@ class Figures:
     """Against the run without a cache on the same engine."""
     over_released: Spread
     """Against `released, eager`."""
-    floor_ms: dict[str, float]
+    roofline_ms: dict[str, float]
     """The least milliseconds of a step's U-Net and encoder at the machine's rates, and their sum, "total"."""
     operations: float
     """Of a step's U-Net and encoder."""
@@ -80,22 +80,22 @@ class Figures:
     peak_bytes: int | None
 
 
-def figures(measurement: Measurement) -> list[Figures]:
+def summarize(measurement: Measurement) -> list[CaseSummary]:
     """A row for each case."""
     by_name = {each.case.name: each for each in measurement.cases}
     off, released = by_name[OFF_EAGER], by_name[RELEASED_EAGER]
     return [row(each, off, by_name[each.case.unreused], released, measurement) for each in measurement.cases]
 
 
-def row(case: Measured, off: Measured, same: Measured, released: Measured, measurement: Measurement) -> Figures:
-    """The figures of a case beside those it is compared with."""
+def row(case: Measured, off: Measured, same: Measured, released: Measured, measurement: Measurement) -> CaseSummary:
+    """The metrics of a case beside those it is compared with."""
     parts = mean_parts(case.steps)
     full, shallow = (sum(counts[kind] for counts in case.per_unet) for kind in (0, 1))
     reused = shallow / max(full + shallow, 1)
     seconds = [sum(passes.seconds[kind] for passes in case.passes) for kind in (0, 1)]
     cost, own_cost = seconds[1] / seconds[0], cost_in_steps(case.steps)
-    floors, work = floor(case, measurement.encoders, measurement.rates)
-    return Figures(
+    rooflines, work = roofline(case, measurement.encoders, measurement.rates)
+    return CaseSummary(
         name=case.case.name,
         note=case.note,
         engine=case.case.engine,
@@ -106,12 +106,12 @@ def row(case: Measured, off: Measured, same: Measured, released: Measured, measu
         unet_share=share_of_unet(case),
         shallow_cost=cost,
         own_shallow_cost=own_cost,
-        bound=bound(reused, share_of_unet(off), cost),
-        own_bound=None if own_cost is None else bound(reused, share_of_unet(same), own_cost),
+        amdahl_limit=amdahl_limit(reused, share_of_unet(off), cost),
+        own_amdahl_limit=None if own_cost is None else amdahl_limit(reused, share_of_unet(same), own_cost),
         over_off=speed_up(case, off),
         over_same_engine=speed_up(case, same),
         over_released=speed_up(case, released),
-        floor_ms=floors,
+        roofline_ms=rooflines,
         operations=work.operations,
         bytes=work.bytes,
         peak_bytes=case.peak_bytes,
@@ -156,7 +156,7 @@ def block_means(case: Measured) -> list[float]:
     return means
 
 
-def floor(case: Measured, encoders: Sequence[Work], rates: Rates) -> tuple[dict[str, float], Work]:
+def roofline(case: Measured, encoders: Sequence[Work], rates: Rates) -> tuple[dict[str, float], Work]:
     """The least milliseconds of a mean step's U-Net and encoder, and what they do in it."""
     calls = case.views * len(case.steps)
     done = [

@@ -1,4 +1,4 @@
-"""Pools of rendered views that training draws from, refreshed object by object while it runs."""
+"""Buffers of rendered views that training samples from, refreshed object by object while it runs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from hash3d.cameras import Cameras
 
-from .grounds import on_ground
-from .world import Objects, draw_objects, render
+from .backgrounds import over_background
+from .world import Objects, render, sample_objects
 
 RADIUS, FOV_Y = 1.5, 49.1
 CONDITION_ELEVATION = (-10.0, 50.0)
@@ -31,11 +31,11 @@ def random_views(
     device: torch.device,
     first: int = 0,
     num_objects: int = 65_536,
-    colored_grounds: float = 0.0,
+    colored_backgrounds: float = 0.0,
 ) -> Iterator[UInt8[Tensor, "B H W 4"]]:
     """Endless batches of `count` views, each of another of `num_objects` objects, in order.
 
-    The share `colored_grounds` of them lies on a plain ground of any colour, the others on white.
+    The share `colored_backgrounds` of them lies on a plain background of any colour, the others on white.
     """
     generator = torch.Generator().manual_seed(seed)
     table = Table(device, num_objects=max(num_objects, count), first=first)
@@ -44,15 +44,15 @@ def random_views(
         elevation = low + (high - low) * torch.rand(count, generator=generator)
         azimuth = 360 * torch.rand(count, generator=generator)
         views = render(table.take(count), orbit(elevation, azimuth, size))
-        if colored_grounds > 0:
-            grounds = torch.rand(count, 3, generator=generator)
-            grounds[torch.rand(count, generator=generator) >= colored_grounds] = 1.0
-            views = on_ground(views, grounds)
+        if colored_backgrounds > 0:
+            backgrounds = torch.rand(count, 3, generator=generator)
+            backgrounds[torch.rand(count, generator=generator) >= colored_backgrounds] = 1.0
+            views = over_background(views, backgrounds)
         yield views
 
 
 class Table:
-    """Many objects drawn at once (drawing few costs as much), handed out in turn, again and again.
+    """Many objects sampled at once (sampling few costs as much), handed out in turn, again and again.
 
     `first`, `stride`: the first object's number, and the step to the next. `posed`: as they lie, or upright with the
     front at azimuth 0.
@@ -62,21 +62,21 @@ class Table:
         self, device: torch.device, num_objects: int, first: int = 0, stride: int = 1, posed: bool = True
     ) -> None:
         identities = first + stride * torch.arange(num_objects, device=device)
-        self._objects = Objects.concatenate([draw_objects(part, posed=posed) for part in identities.split(32_768)])
+        self._objects = Objects.concatenate([sample_objects(part, posed=posed) for part in identities.split(32_768)])
         self._next = 0
 
-    def places(self, count: int) -> Int[Tensor, " count"]:
+    def indices(self, count: int) -> Int[Tensor, " count"]:
         """Rows of the next `count` objects, on the CPU."""
-        places = (torch.arange(count) + self._next) % len(self._objects)
+        indices = (torch.arange(count) + self._next) % len(self._objects)
         self._next = (self._next + count) % len(self._objects)
-        return places
+        return indices
 
     def take(self, count: int) -> Objects:
         """The next `count` objects."""
-        return self[self.places(count)]
+        return self[self.indices(count)]
 
-    def __getitem__(self, places: Tensor) -> Objects:
-        return self._objects[places.to(self._objects.kind.device, non_blocking=True)]
+    def __getitem__(self, indices: Tensor) -> Objects:
+        return self._objects[indices.to(self._objects.kind.device, non_blocking=True)]
 
     def to(self, device: str) -> Objects:
         """A copy of all objects."""
@@ -85,7 +85,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What a pool hands out."""
+    """What a buffer hands out."""
 
     latents: Float[Tensor, "B 4 h w"]
     """Of the views to learn; the posterior's mode, not scaled."""
@@ -94,11 +94,11 @@ class Batch:
 BatchT = TypeVar("BatchT", bound=Batch)
 
 
-class Pool(ABC, Generic[BatchT]):
+class ViewStream(ABC, Generic[BatchT]):
     """`num_objects` objects with `views` views each: latents and what goes with them, on `device`.
 
     `encode` maps [B, H, W, 4] bytes to latents. Objects are numbered from `first` in steps of `stride`, so that several
-    processes share no object; `num_objects + reserve` are drawn, and the refreshes go through them.
+    processes share no object; `num_objects + reserve` are sampled, and the refreshes go through them.
     """
 
     posed: bool
@@ -120,7 +120,7 @@ class Pool(ABC, Generic[BatchT]):
         self._encode, self._slot = encode, 0
         self._table = Table(device, num_objects + reserve, first, stride, self.posed)
         self._generator = torch.Generator().manual_seed(seed)
-        self._draws = torch.Generator(device).manual_seed(seed)
+        self._generator = torch.Generator(device).manual_seed(seed)
         self._tensors: dict[str, Tensor] = {}
 
     def fill(self) -> None:
@@ -134,36 +134,36 @@ class Pool(ABC, Generic[BatchT]):
         """Replaces the `count` oldest objects."""
         slots = (torch.arange(count) + self._slot) % self.num_objects
         self._slot = (self._slot + count) % self.num_objects
-        made = self.make(self._table.places(count))
-        place = slots.to(self.device, non_blocking=True)
+        made = self.make(self._table.indices(count))
+        index = slots.to(self.device, non_blocking=True)
         for name, value in made.items():
             if name not in self._tensors:
                 shape = (self.num_objects, *value.shape[1:])
                 self._tensors[name] = torch.empty(shape, dtype=value.dtype, device=self.device)
-            self._tensors[name][place] = value.to(self.device, non_blocking=True)
+            self._tensors[name][index] = value.to(self.device, non_blocking=True)
 
     @abstractmethod
-    def make(self, places: Int[Tensor, " N"]) -> dict[str, Tensor]:
-        """What the pool keeps of the objects in these rows of its table: tensors [N, views, ...] by name."""
+    def make(self, indices: Int[Tensor, " N"]) -> dict[str, Tensor]:
+        """What the buffer keeps of the objects in these rows of its table: tensors [N, views, ...] by name."""
 
     @abstractmethod
     def sample(self, count: int) -> BatchT:
         """A random batch, without any wait for the device."""
 
     def see(
-        self, places: Int[Tensor, " N"], elevation: Float[Tensor, "N V"], azimuth: Float[Tensor, "N V"]
+        self, indices: Int[Tensor, " N"], elevation: Float[Tensor, "N V"], azimuth: Float[Tensor, "N V"]
     ) -> UInt8[Tensor, "NV H W 4"]:
         """The rendered views of the objects in these rows."""
         cameras = orbit(elevation.flatten(), azimuth.flatten(), self.size)
-        return render(self._table[places.repeat_interleave(self.views)], cameras)
+        return render(self._table[indices.repeat_interleave(self.views)], cameras)
 
     def encode(self, pixels: UInt8[Tensor, "NV H W 4"]) -> Float[Tensor, "N V 4 h w"]:
         """Their latents."""
         return torch.cat([self._encode(part) for part in pixels.split(1024)]).unflatten(0, (-1, self.views))
 
-    def draw(self, below: int, count: int) -> Int[Tensor, " count"]:
+    def random_integers(self, below: int, count: int) -> Int[Tensor, " count"]:
         """Random integers on the device."""
-        return torch.randint(below, (count,), generator=self._draws, device=self.device)
+        return torch.randint(below, (count,), generator=self._generator, device=self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,28 +180,28 @@ class Pairs(Batch):
     relative_azimuth: Float[Tensor, " B"]
 
 
-class ViewPool(Pool[Pairs]):
+class ViewBuffer(ViewStream[Pairs]):
     """Bytes, latents and angles; the first half of an object's views lies in the range of the conditions."""
 
     posed = True
 
-    def make(self, places: Int[Tensor, " N"]) -> dict[str, Tensor]:
+    def make(self, indices: Int[Tensor, " N"]) -> dict[str, Tensor]:
         """Pixels, latents and angles."""
-        low = torch.full((len(places), self.views), TARGET_ELEVATION[0])
-        high = torch.full((len(places), self.views), TARGET_ELEVATION[1])
+        low = torch.full((len(indices), self.views), TARGET_ELEVATION[0])
+        high = torch.full((len(indices), self.views), TARGET_ELEVATION[1])
         low[:, : self.views // 2], high[:, : self.views // 2] = CONDITION_ELEVATION
         elevation = low + (high - low) * torch.rand(low.shape, generator=self._generator)
         azimuth = 360 * torch.rand(low.shape, generator=self._generator)
-        pixels = self.see(places, elevation, azimuth)
+        pixels = self.see(indices, elevation, azimuth)
         latents = self.encode(pixels)
         pixels = pixels.unflatten(0, (-1, self.views))
         return {"pixels": pixels, "latents": latents, "elevation": elevation, "azimuth": azimuth}
 
     def sample(self, count: int) -> Pairs:
         """Random pairs of two different views of one object."""
-        which = self.draw(self.num_objects, count)
-        first = self.draw(self.views // 2, count)
-        second = (first + 1 + self.draw(self.views - 1, count)) % self.views
+        which = self.random_integers(self.num_objects, count)
+        first = self.random_integers(self.views // 2, count)
+        second = (first + 1 + self.random_integers(self.views - 1, count)) % self.views
         pixels, latents, elevation, azimuth = (
             self._tensors[name] for name in ("pixels", "latents", "elevation", "azimuth")
         )

@@ -13,7 +13,7 @@ LETTER = 5.2
 """Pixels of a letter, about."""
 
 
-def captioned_sheet(pictures: Float[Tensor, "R C 3 S S"], captions: list[list[str]]) -> Image.Image:
+def captioned_contact_sheet(pictures: Float[Tensor, "R C 3 S S"], captions: list[list[str]]) -> Image.Image:
     """R rows and C columns of pictures in [-1, 1], each with its caption below, wrapped to the picture's width.
 
     A row is as high as its pictures and as many lines of LINE pixels as the longest caption of the sheet takes.

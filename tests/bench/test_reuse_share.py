@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hash3d.bench.cases import draws_of, plan
-from hash3d.bench.share import fill, nearest_probability, reuse_share, share_of
+from hash3d.bench.cases import plan, sample_views
+from hash3d.bench.reuse_share import fill, nearest_probability, reuse_share, share_of
 from hash3d.cache import RELEASED, DeepCacheConfig, Hash3DConfig
 from hash3d.training.guide import load_zero123
 from hash3d.training.run import frame_reference
@@ -17,7 +17,7 @@ STEPS = range(4, 12)
 
 
 def draws(recipe):
-    return draws_of(recipe, 0, num_timesteps=1000, steps=STEPS)
+    return sample_views(recipe, 0, num_timesteps=1000, steps=STEPS)
 
 
 @pytest.mark.parametrize("cache", [OFTEN, Hash3DConfig(), DeepCacheConfig(interval=3), RELEASED])

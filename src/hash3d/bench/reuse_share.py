@@ -24,7 +24,7 @@ ENOUGH = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draws:
+class ViewSequence:
     """The cameras and timesteps of a run."""
 
     stage: Stage
@@ -80,7 +80,7 @@ def keys_of(cameras: Cameras, timesteps: Int[Tensor, " B"]) -> list[Key]:
     ]
 
 
-def reuse_share(config: CacheConfig, draws: Draws) -> float:
+def reuse_share(config: CacheConfig, draws: ViewSequence) -> float:
     """Shallow passes over all.
 
     A byte budget that evicts, and an adaptive grid that learns from features, are not foreseen.
@@ -88,7 +88,7 @@ def reuse_share(config: CacheConfig, draws: Draws) -> float:
     return share_of(replace(config, max_bytes=ENOUGH).build(), draws)
 
 
-def share_of(cache: FeatureCache, draws: Draws) -> float:
+def share_of(cache: FeatureCache, draws: ViewSequence) -> float:
     """The same of a cache as it is, which goes on from there; numbers stand for latents and features."""
     full = shallow = 0
     for step, calls in enumerate(draws.keys):
@@ -105,7 +105,7 @@ def share_of(cache: FeatureCache, draws: Draws) -> float:
 
 
 def fill(
-    cache: FeatureCache, draws: Draws, latents: Float[Tensor, "1 C h w"], feature: Float[Tensor, "S 1 ..."]
+    cache: FeatureCache, draws: ViewSequence, latents: Float[Tensor, "1 C h w"], feature: Float[Tensor, "S 1 ..."]
 ) -> None:
     """Bring a cache to the middle of a long run: one view's latents and feature for `FILLING` earlier views.
 
@@ -116,7 +116,7 @@ def fill(
         cache.insert([key], [0], latents, feature)
 
 
-def nearest_probability(share: float, config: Hash3DConfig, draws: Draws) -> float:
+def nearest_probability(share: float, config: Hash3DConfig, draws: ViewSequence) -> float:
     """The reuse probability with which a filled cache comes nearest to a share of reused passes, by bisection."""
     filled = replace(config, max_bytes=ENOUGH).build()
     fill(filled, draws, torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1))

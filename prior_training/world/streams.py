@@ -27,8 +27,8 @@ def constant(values: tuple[object, ...], device: torch.device, dtype: torch.dtyp
     return torch.tensor(values, device=device, dtype=dtype)
 
 
-class Draws:
-    """A stream of draws for each of N objects; each call takes the next slots of every stream."""
+class RandomStreams:
+    """A stream of random numbers for each of N objects; each call takes the next slots of every stream."""
 
     def __init__(self, identities: Int[Tensor, " N"], seed: int) -> None:
         self.identities, self.seed = identities, seed
@@ -44,9 +44,9 @@ class Draws:
         """Where the numbers are made."""
         return self.identities.device
 
-    def select(self, chosen: Bool[Tensor, " N"] | Int[Tensor, " M"], branch: int) -> "Draws":
+    def select(self, chosen: Bool[Tensor, " N"] | Int[Tensor, " M"], branch: int) -> "RandomStreams":
         """The streams of some of the objects, moved to a branch of their own."""
-        return Draws(self.identities[chosen], seed=self.seed + 0x5BD1E995 * (branch + 1))
+        return RandomStreams(self.identities[chosen], seed=self.seed + 0x5BD1E995 * (branch + 1))
 
     def uniform(self, low: float = 0.0, high: float = 1.0, *shape: int) -> Float[Tensor, "N ..."]:
         """Uniform in [low, high), of shape [N, *shape]."""
@@ -63,7 +63,7 @@ class Draws:
         return self.uniform() < probability
 
     def choice(self, weights: Sequence[float]) -> Int[Tensor, " N"]:
-        """An index, drawn with the given weights."""
+        """An index, sampled with the given weights."""
         total = sum(weights)
         edges = constant(tuple(each / total for each in itertools.accumulate(weights)), self.device)
         index: Tensor = torch.searchsorted(edges, self.uniform(), right=True)

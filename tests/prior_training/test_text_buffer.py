@@ -1,4 +1,4 @@
-"""Views with prompts: grounds, words and tokens."""
+"""Views with prompts: backgrounds, words and tokens."""
 
 import random
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from hash3d.guidance.view_prompts import VIEWS
-from prior_training.grounds import WHITE, GroundColors, draw_ground_names, on_ground
-from prior_training.text_pool import TextPool, draw_elevation, view_word_swap, write_prompt
+from prior_training.backgrounds import WHITE, BackgroundColors, over_background, sample_background_names
+from prior_training.text_buffer import TextBuffer, sample_elevation, view_word_swap, write_prompt
 from prior_training.tokenizer import build_tokenizer
 from prior_training.world.captions import Description
 from prior_training.world.words import COLORS, color_names
@@ -20,40 +20,40 @@ def tokenizer():
 
 
 def test_grounds_replace_the_white():
-    """A pixel of colour c and coverage a on white is a c + (1 - a); on ground g it is a c + (1 - a) g."""
-    color, ground = torch.tensor([0.2, 0.4, 0.8]), torch.tensor([[1.0, 0.0, 0.5]])
+    """A pixel of colour c and coverage a on white is a c + (1 - a); on background g it is a c + (1 - a) g."""
+    color, background = torch.tensor([0.2, 0.4, 0.8]), torch.tensor([[1.0, 0.0, 0.5]])
     coverage = torch.tensor([0.0, 0.25, 1.0])[:, None]
     views = torch.cat([coverage * color + 1 - coverage, coverage], dim=-1).mul(255).round().to(torch.uint8)
-    expected = torch.cat([coverage * color + (1 - coverage) * ground, coverage], dim=-1) * 255
-    got = on_ground(views[None, None], ground)[0, 0].float()
+    expected = torch.cat([coverage * color + (1 - coverage) * background, coverage], dim=-1) * 255
+    got = over_background(views[None, None], background)[0, 0].float()
     assert (got - expected).abs().max() <= 1.5  # Two roundings.
-    assert torch.equal(on_ground(views[None, None], torch.ones(1, 3)), views[None, None])
+    assert torch.equal(over_background(views[None, None], torch.ones(1, 3)), views[None, None])
 
 
 def test_ground_colors_bear_their_names():
     names = torch.arange(len(COLORS)).repeat(50)
     generator = torch.Generator().manual_seed(0)
-    colors = GroundColors()
-    assert torch.equal(color_names(colors.draw(names, generator)), names)
-    assert torch.equal(colors.draw(torch.tensor([WHITE]), generator), torch.ones(1, 3))
-    drawn = draw_ground_names(20_000, 0.75, generator)
+    colors = BackgroundColors()
+    assert torch.equal(color_names(colors.sample(names, generator)), names)
+    assert torch.equal(colors.sample(torch.tensor([WHITE]), generator), torch.ones(1, 3))
+    drawn = sample_background_names(20_000, 0.75, generator)
     assert abs(float((drawn == WHITE).float().mean()) - 0.75) < 0.02
     assert set(drawn.tolist()) == {WHITE, *range(len(COLORS))}
 
 
 def test_a_fifth_of_the_views_are_from_overhead():
-    elevation = draw_elevation((20_000,), torch.Generator().manual_seed(0))
+    elevation = sample_elevation((20_000,), torch.Generator().manual_seed(0))
     assert abs(float((elevation > 60).float().mean()) - 0.2) < 0.02
     assert elevation.min() >= -10
     assert elevation.max() <= 75
 
 
 def test_prompts_name_the_view_mostly_and_the_ground_unless_white():
-    mug, draws = Description(noun="mug", color="red"), random.Random(0)
-    prompts = [write_prompt(mug, 2, WHITE, draws) for _ in range(1000)]
+    mug, rng = Description(noun="mug", color="red"), random.Random(0)
+    prompts = [write_prompt(mug, 2, WHITE, rng) for _ in range(1000)]
     assert abs(sum(prompt.endswith(", back view") for prompt in prompts) / 1000 - 0.85) < 0.05
     assert not any("background" in prompt for prompt in prompts)
-    blue = write_prompt(mug, 0, COLORS.index("blue"), draws)
+    blue = write_prompt(mug, 0, COLORS.index("blue"), rng)
     assert blue.endswith(", on a blue background")
 
 
@@ -71,19 +71,19 @@ def test_the_swap_changes_view_words_only(tokenizer):
 
 
 def test_the_pool_pairs_views_with_their_own_prompts(tokenizer, monkeypatch):
-    """With the mean colour as latents: a sample's white ground and its prompt's words agree."""
+    """With the mean colour as latents: a sample's white background and its prompt's words agree."""
 
-    monkeypatch.setattr("prior_training.pool.render", render_square)
+    monkeypatch.setattr("prior_training.view_buffer.render", render_square)
 
     def corner(views):
         return views[:, 0, 0].float()[..., None, None] / 255
 
     def build():
-        pool = TextPool(
+        buffer = TextBuffer(
             tokenizer=tokenizer, num_objects=2, views=8, size=8, encode=corner, device=torch.device("cpu"), seed=3
         )
-        pool.fill()
-        return pool.sample(200)
+        buffer.fill()
+        return buffer.sample(200)
 
     batch, again = build(), build()
     assert torch.equal(batch.tokens, again.tokens)

@@ -2,10 +2,10 @@ import pytest
 
 from hash3d.bench.cases import OFF_EAGER, Case
 from hash3d.bench.contestant import Step
-from hash3d.bench.figures import bound, cost_in_steps, floor, mean_parts, speed_up, spread
 from hash3d.bench.measure import Measured, Passes
 from hash3d.bench.operations import Work
 from hash3d.bench.rates import Rates
+from hash3d.bench.summary import amdahl_limit, cost_in_steps, mean_parts, roofline, speed_up, spread
 
 
 def step(ms, unet=0.0, *, full=1, shallow=0):
@@ -20,20 +20,20 @@ def measured(steps, blocks, **changes):
     return Measured(case=case, steps=tuple(steps), blocks=tuple(blocks), **{**usual, **changes})
 
 
-def test_the_bound():
+def test_the_amdahl_limit():
     """The table of shared planning figures: 1.52 at p 0.5, u 0.8, q 0.15, and 2.58 at p 0.9."""
-    assert bound(0.5, 0.8, 0.15) == pytest.approx(1.52, abs=0.005)
-    assert bound(0.9, 0.8, 0.15) == pytest.approx(2.58, abs=0.005)
-    assert bound(0.0, 0.8, 0.15) == bound(0.5, 0.0, 0.15) == bound(0.5, 0.8, 1.0) == 1.0
-    assert bound(1.0, 1.0, 0.25) == 4.0
+    assert amdahl_limit(0.5, 0.8, 0.15) == pytest.approx(1.52, abs=0.005)
+    assert amdahl_limit(0.9, 0.8, 0.15) == pytest.approx(2.58, abs=0.005)
+    assert amdahl_limit(0.0, 0.8, 0.15) == amdahl_limit(0.5, 0.0, 0.15) == amdahl_limit(0.5, 0.8, 1.0) == 1.0
+    assert amdahl_limit(1.0, 1.0, 0.25) == 4.0
 
 
-def test_the_bound_is_the_gain_where_nothing_else_changes():
+def test_the_amdahl_limit_is_the_gain_where_nothing_else_changes():
     """A step of 10 ms of U-Net and 5 of the rest; shallow passes take 2."""
     full, shallow = step(15.0, 10.0), step(7.0, 2.0, full=0, shallow=1)
     off, on = measured([full] * 4, [4]), measured([full, shallow, shallow, shallow], [4])
     share = mean_parts(off.steps)["U-Net"] / 15.0
-    assert speed_up(on, off).mean == pytest.approx(bound(0.75, share, cost_in_steps(on.steps)))
+    assert speed_up(on, off).mean == pytest.approx(amdahl_limit(0.75, share, cost_in_steps(on.steps)))
 
 
 def test_parts_add_up():
@@ -59,9 +59,9 @@ def test_a_spread():
     assert spread([7.0]).first_quartile == 7.0
 
 
-def test_the_floor_takes_the_slower_of_products_and_copies():
+def test_the_roofline_takes_the_slower_of_products_and_copies():
     """3 full passes of 4 GFLOP at 1 TFLOP/s, and one that reads 2 GB at 1 TB/s, in 4 steps; an encoder of 1 ms."""
     rates = Rates(operations=1e12, bytes=1e12, how="")
-    floors, work = floor(measured([step(1.0)] * 4, [4]), [Work(operations=1e9, bytes=0.0)], rates)
-    assert floors == pytest.approx({"U-Net": (3 * 4.0 + 2.0) / 4, "encoder": 1.0, "total": 4.5})
+    rooflines, work = roofline(measured([step(1.0)] * 4, [4]), [Work(operations=1e9, bytes=0.0)], rates)
+    assert rooflines == pytest.approx({"U-Net": (3 * 4.0 + 2.0) / 4, "encoder": 1.0, "total": 4.5})
     assert work.operations == pytest.approx((3 * 4e9 + 1e6) / 4 + 1e9)
