@@ -1,4 +1,4 @@
-# `make demo` and `make test` do all the set-up they need in .venv, and touch nothing outside this folder.
+# `make demo` and `make test` set up what they need in .venv, and write nothing outside this folder.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

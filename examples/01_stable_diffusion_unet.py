@@ -1,8 +1,8 @@
 """Attach Hash3D to the U-Net of a StableDiffusionPipeline.
 
-The U-Net is called as a score-distillation loop calls it, for cameras on three rounds of an orbit, first without a
-cache and then inside `cache.view`. Neighbouring views share a deep feature, so that many calls run only the shallow
-layers. Nothing of diffusers is changed, and `remove_hash3d` leaves the U-Net as it was.
+Calls the U-Net as a score-distillation loop does, for cameras on three rounds of an orbit, first without a cache and
+then inside `cache.view`. Neighbouring views share a deep feature, so many calls run only the shallow layers. No code of
+diffusers is changed, and `remove_hash3d` leaves the U-Net as it was.
 
 Usage:
     python examples/01_stable_diffusion_unet.py --random
@@ -22,7 +22,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def random_unet() -> tuple[UNet2DConditionModel, torch.Tensor]:
-    """Stable Diffusion's structure with narrow layers and random weights, and embeddings for it."""
+    """A U-Net with the layers of Stable Diffusion's, narrow and with random weights, and embeddings for it."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=16,

@@ -1,8 +1,8 @@
 """Hash3D in a score-distillation loop of your own: two lines.
 
-The loop optimises a panorama of latents by SDS; each step a camera looks at a window of it. The U-Net is a small
-random one of Stable Diffusion's class, so the result means nothing: replace it by your own, and the panorama by your
-renderer.
+Optimises a panorama of latents by SDS; at each step a camera sees a window of it. The U-Net is a small random one of
+Stable Diffusion's class, so the result means nothing: put your own U-Net and your own renderer in their places. Rows of
+the U-Net call are [conditional views, unconditional views].
 
 Usage:
     python examples/02_your_own_sds_loop.py
@@ -24,7 +24,7 @@ def main(steps: int = 60, guidance_scale: float = 7.5) -> None:
     channels = (32, 64, 128, 128)
     unet = UNet2DConditionModel(block_out_channels=channels, cross_attention_dim=64, norm_num_groups=8).eval()
     schedule = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-    embeddings = torch.randn(2, 77, 64)  # Of your prompt, and of the empty one.
+    embeddings = torch.randn(2, 77, 64)  # Your prompt's, then the empty prompt's.
     panorama = torch.zeros(1, 4, 16, 64, requires_grad=True)
     optimizer = torch.optim.Adam([panorama], lr=0.01)
 

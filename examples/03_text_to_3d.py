@@ -1,7 +1,7 @@
 """A sentence to 3D Gaussians on a CPU, with the embedded text prior.
 
-A whole score-distillation loop in one function: render a random view, add noise to its latents, ask the U-Net what the
-prompt with the view's words would change, push that into the Gaussians. It writes a PLY file and a picture of eight
+A whole score-distillation loop in one function: render a random view, encode it, add noise, predict the noise for the
+prompt with the view's words, and backpropagate the SDS loss to the Gaussians. Writes a PLY file and an image of eight
 views.
 
 Usage:
@@ -50,7 +50,9 @@ def main(
     ).build(generator)
     optimizer = gaussians.build_optimizer()
     sampler = CameraSamplerConfig(elevation=(-10.0, 75.0), radius=1.5, fov_y=49.1).build()
-    draws = DrawOrderConfig(dwell=4, open_cells=8).build(sampler)  # It returns to places, so that features serve again.
+    draws = DrawOrderConfig(dwell=4, open_cells=8).build(
+        sampler
+    )  # Returns to a few cells, so that features serve again.
     start = time.perf_counter()
     for step in range(steps):
         gaussians.update_learning_rate(optimizer, step)

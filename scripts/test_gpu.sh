@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The tests that need a CUDA device. CI has none: run this by hand, and commit docs/benchmarks/test_gpu.md.
-# Arguments go to pytest.
+# Run the tests that need a CUDA device, and write docs/benchmarks/test_gpu.md: commit it. CI has no such device.
+# Arguments are passed to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 files=$(grep -rl --include='test_*.py' 'mark.gpu' tests)

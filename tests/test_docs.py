@@ -30,6 +30,15 @@ def current(page):
 
 
 CURRENT = [page for page in PAGES if current(page)]
+SCRIPTS = [
+    file for room in ("examples", "scripts", "research", "prior_training") for file in (ROOT / room).rglob("*.py")
+]
+
+
+def text_of(page):
+    """A page's text, or a script's docstring with its usage."""
+    text = page.read_text()
+    return ast.get_docstring(ast.parse(text)) or "" if page.suffix == ".py" else text
 
 
 @cache
@@ -86,9 +95,9 @@ def source_of(module):
 OURS = ("hash3d", "research", "prior_training")
 
 
-@pytest.mark.parametrize("page", CURRENT, ids=name_of)
+@pytest.mark.parametrize("page", [*CURRENT, *SCRIPTS], ids=name_of)
 def test_every_python_command_has_its_module_and_options(page):
-    for command in commands(page.read_text()):
+    for command in commands(text_of(page)):
         module = module_of(command)
         if module is None:
             continue
