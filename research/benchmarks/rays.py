@@ -27,10 +27,10 @@ from torch import Tensor
 
 from hash3d.cameras import Cameras
 from hash3d.evaluation.provenance import describe_machine, require_device, write_measured
+from hash3d.kernels import FieldBackend
 from hash3d.markdown import markdown_table
 from hash3d.recipes.stage import Stage
 from hash3d.rendering.volume import VolumeRender, VolumeRendererConfig
-from hash3d.representations.backends import FieldBackend
 from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import Nerf, NerfConfig
 from hash3d.scenes.losses import (

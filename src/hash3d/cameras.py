@@ -26,7 +26,7 @@ class Cameras:
     """A batch of B orbit cameras that share one image size.
 
     `elevation`, `azimuth`, `fov_y` (vertical field of view) are in degrees, `radius` in scene units; all on the CPU.
-    What follows from them is computed once, and must not be written to.
+    Matrices are computed from them once, and must not be written to.
     """
 
     elevation: Float[Tensor, " B"]
@@ -46,7 +46,7 @@ class Cameras:
         fov_y: float | list[float] | Tensor,
         size: int,
     ) -> "Cameras":
-        """Square cameras of `size` pixels from scalars, lists or tensors, broadcast against each other."""
+        """Build square cameras of `size` pixels from scalars, lists or tensors, broadcast against each other."""
         given = (elevation, azimuth, radius, fov_y)
         elevations, azimuths, radii, fovs = torch.broadcast_tensors(
             *(torch.atleast_1d(torch.as_tensor(values, dtype=torch.float32)) for values in given)
@@ -112,16 +112,16 @@ class Cameras:
         return matrices
 
     def rays(self, device: torch.device | None = None) -> tuple[Float[Tensor, "B H W 3"], Float[Tensor, "B H W 3"]]:
-        """Origins and unit directions of the rays through the pixel centres, computed on `device` (None: the CPU)."""
-        place = device or torch.device("cpu")
-        columns, rows = (torch.arange(count, device=place) + 0.5 for count in (self.width, self.height))
+        """Return origins and unit directions of the rays through the pixel centres, on `device` (None: the CPU)."""
+        device = device or torch.device("cpu")
+        columns, rows = (torch.arange(count, device=device) + 0.5 for count in (self.width, self.height))
         v, u = torch.meshgrid(rows, columns, indexing="ij")
-        eyes, c2w, intrinsics = (to_device(each, place) for each in (self.eyes, self.c2w, self.K[:, None, None]))
+        eyes, c2w, intrinsics = (to_device(each, device) for each in (self.eyes, self.c2w, self.K[:, None, None]))
         local = torch.stack(
             [
                 (u - intrinsics[..., 0, 2]) / intrinsics[..., 0, 0],
                 (v - intrinsics[..., 1, 2]) / intrinsics[..., 1, 1],
-                torch.ones(len(self), self.height, self.width, device=place),
+                torch.ones(len(self), self.height, self.width, device=device),
             ],
             dim=-1,
         )
@@ -130,10 +130,10 @@ class Cameras:
         return eyes[:, None, None].expand_as(directions), directions
 
     def project(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "B N 2"], Float[Tensor, "B N"]]:
-        """World points as pixel coordinates (column, row) and depths along z in scene units, on the points' device.
+        """Project world points to pixels (column, row) and depths along z in scene units, on the points' device.
 
-        The ray of pixel (column, row) meets what projects to (column + 0.5, row + 0.5). A point that is not in front
-        of a camera has a depth of 0 or less, and pixel coordinates without meaning.
+        The ray of pixel (column, row) meets the points that project to (column + 0.5, row + 0.5). A point
+        that is not in front of a camera has a depth of 0 or less, and pixel coordinates without meaning.
         """
         viewmats, intrinsics = to_device(self.viewmats, points), to_device(self.K, points)
         local = points @ viewmats[:, :3, :3].mT + viewmats[:, None, :3, 3]
@@ -143,10 +143,10 @@ class Cameras:
 
 @dataclass(frozen=True, kw_only=True)
 class CameraSamplerConfig:
-    """Where the random views of a stage lie."""
+    """Distribution of the random views of a stage."""
 
     elevation: tuple[float, float] = (-10.0, 60.0)
-    """Range in degrees. Half of the draws are uniform in degrees, half uniform on the sphere
+    """Range in degrees. Half of the samples are uniform in degrees, half uniform on the sphere
     (threestudio 28d9d80, data/uncond.py)."""
     azimuth: tuple[float, float] = (-180.0, 180.0)
     """Range in degrees, relative to the reference view."""
@@ -154,15 +154,14 @@ class CameraSamplerConfig:
     """Distance to the origin in scene units: that of the reference view and of shown views, and without a range that
     of the random views."""
     radius_range: tuple[float, float] | None = None
-    """Distances of the random views in scene units, uniform for each view. None: always `radius`, drawing nothing."""
+    """Distances of the random views in scene units, uniform for each view. None: always `radius`."""
     fov_y: float = 49.1
     """Vertical field of view in degrees: that of the reference view and of shown views, and without a range that of
     the random views."""
     fov_y_range: tuple[float, float] | None = None
-    """Vertical fields of view of the random views in degrees, uniform for each view. None: always `fov_y`, drawing
-    nothing."""
+    """Vertical fields of view of the random views in degrees, uniform for each view. None: always `fov_y`."""
     batch_size: int = 1
-    """Views a step. The azimuth range is split into this many equal strata, one draw each."""
+    """Views a step. The azimuth range is split into this many equal strata, one view each."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -181,18 +180,18 @@ class CameraSamplerConfig:
                 raise ValueError(f"Expected fields of view between 0 and 180 degrees, but got {fov_y}.")
 
     def build(self) -> "CameraSampler":
-        """The sampler of this configuration."""
+        """Build the sampler of this configuration."""
         return CameraSampler(self)
 
 
 class CameraSampler:
-    """Draws random orbit cameras."""
+    """Samples random orbit cameras."""
 
     def __init__(self, config: CameraSamplerConfig) -> None:
         self.config = config
 
     def sample(self, size: int, generator: torch.Generator) -> Cameras:
-        """One batch of square cameras of `size` pixels; every number comes from `generator` (on the CPU)."""
+        """Sample one batch of square cameras of `size` pixels; every number comes from `generator` (on the CPU)."""
         elevation, azimuth = self.angles(1, generator)
         reach = self.config.radius_range
         radii = None if reach is None else [reach] * self.config.batch_size
@@ -206,7 +205,7 @@ class CameraSampler:
         size: int,
         generator: torch.Generator,
     ) -> Cameras:
-        """A draw of `sample` given that view v lies in elevations[v], in one of azimuths[v], and in radii[v].
+        """Sample a batch given that view v lies in elevations[v], in one of azimuths[v], and in radii[v].
 
         radii: None for a sampler without a range of radii.
         """
@@ -214,7 +213,7 @@ class CameraSampler:
         return self._cameras(elevation, azimuth, radii, size, generator)
 
     def angles(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "N B"], Float[Tensor, "N B"]]:
-        """Elevations and azimuths of `count` independent batches, in degrees."""
+        """Sample elevations and azimuths of `count` independent batches, in degrees."""
         views = self.config.batch_size
         uniform = torch.rand(count, views, generator=generator)
         in_degrees, on_sphere = self._elevations(uniform, *self.config.elevation)
@@ -229,10 +228,10 @@ class CameraSampler:
         azimuths: Sequence[Sequence[Interval]],
         generator: torch.Generator,
     ) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
-        """A draw of `angles` given that view v lies in the interval elevations[v] and in one of azimuths[v].
+        """Sample `angles` given that view v lies in the interval elevations[v] and in one of azimuths[v].
 
-        Given the intervals the kind of elevation is no longer a fair coin: each has the weight of the probability
-        that its draws lie there.
+        Given the intervals the kind of elevation is no longer a fair coin: its weight is the probability that a sample
+        of that kind lies there.
         """
         low, high = torch.tensor(elevations, dtype=torch.float64).unbind(-1)
         first, last = self.config.elevation
@@ -243,11 +242,13 @@ class CameraSampler:
         coin, *uniform = torch.rand(1 + 2 * len(elevations), generator=generator).split((1, *[len(elevations)] * 2))
         kinds = self._elevations(uniform[0], low.float(), high.float())
         elevation = kinds[0] if float(coin) * float(in_degrees + on_sphere) < float(in_degrees) else kinds[1]
-        azimuth = torch.tensor([_place(float(share), each) for share, each in zip(uniform[1], azimuths, strict=True)])
+        azimuth = torch.tensor(
+            [_interpolate(float(share), each) for share, each in zip(uniform[1], azimuths, strict=True)]
+        )
         return elevation, azimuth
 
     def stratum(self, view: int) -> tuple[float, float]:
-        """The azimuths of one view of a batch."""
+        """Return the azimuths of one view of a batch."""
         low, high = self.config.azimuth
         width = (high - low) / self.config.batch_size
         return low + view * width, low + (view + 1) * width
@@ -256,7 +257,7 @@ class CameraSampler:
     def _elevations(
         uniform: Float[Tensor, "*N"], low: float | Float[Tensor, "*N"], high: float | Float[Tensor, "*N"]
     ) -> tuple[Float[Tensor, "*N"], Float[Tensor, "*N"]]:
-        """Elevations between two bounds, uniform in degrees and uniform on the sphere."""
+        """Return elevations between two bounds, uniform in degrees and uniform on the sphere."""
         sine_low, sine_high = (torch.sin(torch.deg2rad(torch.as_tensor(bound))) for bound in (low, high))
         return low + (high - low) * uniform, torch.rad2deg(torch.asin(sine_low + (sine_high - sine_low) * uniform))
 
@@ -268,22 +269,22 @@ class CameraSampler:
         size: int,
         generator: torch.Generator,
     ) -> Cameras:
-        """Cameras at given angles, with radii in given intervals (None: the one radius) and any field of view."""
+        """Build cameras at given angles, and sample radii in given intervals (None: the one radius) and fields of view."""
         config = self.config
-        radius = config.radius if radii is None else _uniform(radii, generator)
+        radius = config.radius if radii is None else _sample_intervals(radii, generator)
         fovs = None if config.fov_y_range is None else [config.fov_y_range] * config.batch_size
-        fov_y = config.fov_y if fovs is None else _uniform(fovs, generator)
+        fov_y = config.fov_y if fovs is None else _sample_intervals(fovs, generator)
         return Cameras.orbit(elevation=elevation, azimuth=azimuth, radius=radius, fov_y=fov_y, size=size)
 
 
-def _uniform(intervals: Sequence[Interval], generator: torch.Generator) -> Float[Tensor, " N"]:
-    """One number of each interval, drawn in float64, so that it is rounded to float32 once and seldom over a border."""
+def _sample_intervals(intervals: Sequence[Interval], generator: torch.Generator) -> Float[Tensor, " N"]:
+    """Sample each interval in float64, so that rounding to float32 seldom crosses a border."""
     low, high = torch.tensor(intervals, dtype=torch.float64).unbind(-1)
     return (low + (high - low) * torch.rand(len(intervals), generator=generator, dtype=torch.float64)).float()
 
 
-def _place(share: float, intervals: Sequence[Interval]) -> float:
-    """The point that has `share` of the intervals' whole length before it."""
+def _interpolate(share: float, intervals: Sequence[Interval]) -> float:
+    """Return the point that has `share` of the intervals' whole length before it."""
     left = share * sum(high - low for low, high in intervals)
     for low, high in intervals:
         if left <= high - low:

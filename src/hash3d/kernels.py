@@ -1,10 +1,43 @@
-"""Whether there are kernels to stand in for PyTorch's definitions."""
+"""Choose between PyTorch's reference implementations and Triton's kernels."""
 
 from functools import cache
 from importlib.util import find_spec
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+FieldBackend = Literal["auto", "torch", "triton"]
+"""What computes a field's features and rays: the reference implementation in PyTorch, or Triton's kernels on CUDA."""
 
 
 @cache
 def has_triton() -> bool:
     """Whether Triton is installed. The cache asks for itself, as it imports nothing of ours."""
     return find_spec("triton") is not None
+
+
+def uses_triton(backend: FieldBackend, like: Tensor) -> bool:
+    """Whether Triton's kernels, which compute in float32 on CUDA alone, work on tensors such as `like`.
+
+    auto: wherever they can and Triton is installed. Raises `ValueError` if an explicit choice cannot run.
+    """
+    able = like.is_cuda and like.dtype == torch.float32
+    if backend == "triton" and not able:
+        raise ValueError(
+            f"The backend 'triton' needs float32 on cuda, but got {like.dtype} on {like.device}. Move the tensors, or "
+            f"choose the backend 'auto'."
+        )
+    return backend == "triton" or (backend == "auto" and able and has_triton())
+
+
+def require_last_derivative(what: str) -> None:
+    """Raise if autograd records the backward pass that calls this (create_graph), which is not differentiable itself.
+
+    `torch.autograd.function.once_differentiable` would leave saved tensors out of the graph in silence.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            f"Expected no further derivative of {what}: Triton's kernels have none. Choose the field's and the "
+            f"renderer's backend 'torch', or leave out create_graph."
+        )

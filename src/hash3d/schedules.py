@@ -1,4 +1,4 @@
-"""Values that change over the steps of a run."""
+"""Schedules: values that change over the steps of a run."""
 
 import itertools
 from bisect import bisect_right
@@ -18,7 +18,7 @@ class Schedule:
             raise ValueError(f"Expected at least one knot (step, value) and rising steps, but got {self.knots}.")
 
     def __call__(self, step: float) -> float:
-        """The value at `step`."""
+        """Return the value at `step`."""
         index = bisect_right([knot[0] for knot in self.knots], step)
         if index == 0:
             return self.knots[0][1]
@@ -29,10 +29,10 @@ class Schedule:
 
 
 def constant(value: float) -> Schedule:
-    """The same value at every step."""
+    """Return a schedule of one value."""
     return Schedule(((0.0, value),))
 
 
 def ramp(*knots: tuple[float, float]) -> Schedule:
-    """`ramp((0, 10.0), (5_000, 1_000.0))` rises from 10 to 1,000 in 5,000 steps and stays there."""
+    """Return a schedule: `ramp((0, 10.0), (5_000, 1_000.0))` rises from 10 to 1,000 in 5,000 steps and stays there."""
     return Schedule(tuple((float(step), float(value)) for step, value in knots))

@@ -1,4 +1,4 @@
-"""Where the time of a run goes."""
+"""Time the parts of a run."""
 
 import time
 from collections import defaultdict, deque
@@ -9,9 +9,9 @@ import torch
 
 
 class Stopwatch:
-    """Seconds by part.
+    """Accumulates seconds by part.
 
-    On a GPU the parts are timed by events, so that measuring never waits for the device; events that it has passed are
+    On a GPU CUDA events time the parts, so that measuring never waits for the device; events that it has passed are
     counted when the next part begins.
     """
 
@@ -37,18 +37,18 @@ class Stopwatch:
         self._events.append((name, first, last))
 
     def seconds(self) -> dict[str, float]:
-        """Seconds by part so far; waits for the GPU."""
+        """Return the seconds by part so far; waits for the GPU."""
         while self._events:
             self._events[0][2].synchronize()
             self._settle_oldest()
         return dict(self._seconds)
 
     def _settle_oldest(self) -> None:
-        """Turn the oldest pair of events, which the GPU has passed, into seconds."""
+        """Count the oldest pair of events, which the GPU has passed."""
         name, first, last = self._events.popleft()
         self._seconds[name] += first.elapsed_time(last) / 1000.0
 
     def add(self, seconds: dict[str, float]) -> None:
-        """Take over the seconds of an earlier part of the run."""
+        """Add the seconds of an earlier part of the run."""
         for name, value in seconds.items():
             self._seconds[name] += value

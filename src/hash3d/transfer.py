@@ -1,14 +1,14 @@
-"""From the host to a device without waiting for it."""
+"""Copy from the host to a device without waiting for it."""
 
 import torch
 from torch import Tensor
 
 
 def to_device(tensor: Tensor, like: Tensor | torch.device) -> Tensor:
-    """`tensor` on the device of `like`, in its dtype too if that is a tensor; the host never waits for a GPU.
+    """Copy `tensor` to the device of `like`, and to its dtype if that is a tensor; the host never waits for a GPU.
 
-    What lies in ordinary host memory goes through pinned memory, which PyTorch keeps until the copy has arrived: an
-    ordinary copy would wait for all that the GPU has been given before. A tensor that wants a gradient goes that way.
+    Pageable host memory goes through pinned memory, which PyTorch keeps until the copy has arrived: an ordinary copy
+    would wait for all work queued on the GPU. A tensor that requires a gradient takes the ordinary copy.
     """
     device, dtype = (like.device, like.dtype) if isinstance(like, Tensor) else (like, tensor.dtype)
     if device.type != "cuda" or tensor.device.type != "cpu" or tensor.requires_grad:

@@ -111,7 +111,7 @@ def test_the_steps_that_are_seen_are_the_definitions():
     steps, density = steps_and_density(torch.float32, 20.0)
     least = torch.tensor(0.01, device=DEVICE)
     expected, found = (
-        light.seen(density, steps, len(COUNTS), least, 1e-3, backend=each) for each in ("torch", "triton")
+        light.is_visible(density, steps, len(COUNTS), least, 1e-3, backend=each) for each in ("torch", "triton")
     )
     assert 0.2 < expected.float().mean() < 0.8
     assert torch.equal(found, expected)  # none of these numbers lies within a rounding of the two limits

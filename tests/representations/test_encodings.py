@@ -101,9 +101,9 @@ def test_the_slope_is_the_gradient_of_the_features(name):
     points = 1.4 * torch.rand(40, 3, generator=seeded(2), dtype=torch.float64) - 0.2
     points = torch.cat([points, torch.eye(3).double()]).requires_grad_()
     cotangents = torch.randn(43, encoding.num_features, generator=seeded(3), dtype=torch.float64, requires_grad=True)
-    features, slope_of = encoding.forward_and_slope(points)
+    features, backward = encoding.forward_and_backward(points)
     (expected,) = torch.autograd.grad(encoding(points), points, cotangents, create_graph=True)
-    slope = slope_of(cotangents)
+    slope = backward(cotangents)
     assert torch.equal(features, encoding(points))
     torch.testing.assert_close(slope, expected)
     inputs = [points, cotangents, *encoding.parameters()]
@@ -143,9 +143,9 @@ def test_a_checkpoint_brings_its_levels():
 
 def test_no_points_give_no_features():
     for encoding in (HashGridConfig(**SMALL).build(seeded()), FrequencyConfig().build(seeded())):
-        features, slope_of = encoding.forward_and_slope(torch.zeros(0, 3))
+        features, backward = encoding.forward_and_backward(torch.zeros(0, 3))
         assert features.shape == (0, encoding.num_features)
-        assert slope_of(features).shape == (0, 3)
+        assert backward(features).shape == (0, 3)
 
 
 def test_tritons_kernels_are_refused_where_they_cannot_run():

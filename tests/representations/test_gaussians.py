@@ -10,7 +10,7 @@ from hash3d.representations.gaussians import (
     Gaussians,
     GaussiansConfig,
     neighbour_distances,
-    points_in_ball,
+    sample_ball,
 )
 
 
@@ -28,7 +28,7 @@ def test_the_start_is_a_near_grey_ball_of_the_configured_opacity():
 
 
 def test_points_are_uniform_in_the_volume():
-    radii = points_in_ball(20_000, 2.0, seeded()).norm(dim=-1)
+    radii = sample_ball(20_000, 2.0, seeded()).norm(dim=-1)
     # The share within r is (r / R)^3; four standard errors of a share are below 0.015.
     for radius in (0.5, 1.0, 1.5):
         assert (radii < radius).float().mean().item() == pytest.approx((radius / 2.0) ** 3, abs=0.015)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hash3d.representations.nerf import network
+from hash3d.representations.nerf import build_network
 from hash3d.representations.relu_network import value_and_gradient
 
 
@@ -13,7 +13,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def case(hidden: list[int]) -> tuple[nn.Sequential, torch.Tensor]:
-    layers = network([5, *hidden, 1], seeded()).double()
+    layers = build_network([5, *hidden, 1], seeded()).double()
     return layers, torch.randn(30, 5, generator=seeded(1), dtype=torch.float64, requires_grad=True)
 
 

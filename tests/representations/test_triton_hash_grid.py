@@ -87,7 +87,7 @@ def test_the_slope_and_its_derivatives_are_the_definitions(name):
     for grid in pair(GRIDS[name]):
         points = places().to(grid.table).requires_grad_()
         cotangents = randn((len(points), grid.num_features), grid.table, 3).requires_grad_()
-        slope = grid.forward_and_slope(points)[1](cotangents)
+        slope = grid.forward_and_backward(points)[1](cotangents)
         slope.backward(randn(slope.shape, slope, 4))
         results.append((slope.detach(), cotangents.grad, grid.table.grad, points.grad))
     finest = GRIDS[name].finest_resolution
@@ -117,16 +117,16 @@ def test_a_third_derivative_is_refused():
     _, grid = pair(GRIDS["fits"])
     points = places().to(grid.table)
     cotangents = randn((len(points), grid.num_features), grid.table, 3).requires_grad_()
-    slope = grid.forward_and_slope(points)[1](cotangents)
-    with pytest.raises(RuntimeError, match="Expected no further derivative of the hash grid's slope"):
+    slope = grid.forward_and_backward(points)[1](cotangents)
+    with pytest.raises(RuntimeError, match="Expected no further derivative of the hash grid's gradient"):
         torch.autograd.grad(slope.sum(), grid.table, create_graph=True)
 
 
 def test_no_points_give_no_features_and_no_gradient():
     _, grid = pair(GRIDS["fits"])
-    features, slope_of = grid.forward_and_slope(torch.zeros(0, 3, device=DEVICE))
+    features, backward = grid.forward_and_backward(torch.zeros(0, 3, device=DEVICE))
     assert features.shape == (0, grid.num_features)
-    (features.sum() + slope_of(features).sum()).backward()
+    (features.sum() + backward(features).sum()).backward()
     assert grid.table.grad.abs().max() == 0
 
 

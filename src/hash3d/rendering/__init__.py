@@ -1,6 +1,1 @@
-"""From a scene and cameras to images."""
-
-from .base import Render
-from .splat import SplatRenderer, SplatRendererConfig, render_gaussians, screen_probe
-
-__all__ = ["Render", "SplatRenderer", "SplatRendererConfig", "render_gaussians", "screen_probe"]
+"""Render a scene from cameras: Gaussians, fields and meshes."""

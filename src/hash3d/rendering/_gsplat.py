@@ -23,14 +23,14 @@ def render_gsplat(
     means2d_probe: Float[Tensor, "B N 2"],
     config: "SplatRendererConfig",
 ) -> Render:
-    """Images of `size` (width, height) by gsplat's classic mode, equal to the definition up to rounding.
+    """Render images of `size` (width, height) by gsplat's classic mode, equal to `render_torch` up to rounding.
 
     The host waits for the device once, inside `isect_tiles`: it reads how many tiles the Gaussians meet, to allocate
     their sorted list. Around its four ops `rasterization` adds some 30 us of the host's time (measured with empty ops,
     on a CPU).
 
-    gsplat projects inside, so the probe's values must be zero; its gradient is handed over by a hook on the centres,
-    and is there after `backward()` but not through `torch.autograd.grad`.
+    gsplat projects inside, so the probe's values must be zero; a hook on the centres hands over its gradient, which is
+    there after `backward()` but not through `torch.autograd.grad`.
     """
     try:
         from gsplat import rasterization

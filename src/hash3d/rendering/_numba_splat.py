@@ -28,7 +28,7 @@ def render_numba(
     means2d_probe: Float[Tensor, "B N 2"],
     config: "SplatRendererConfig",
 ) -> Render:
-    """Images of `size` (width, height), equal to the definition up to rounding, on as many threads as torch uses."""
+    """Render images of `size` (width, height), equal to the reference up to rounding, on as many threads as torch."""
     use_torch_threads()
     scene = (splats.means, splats.quats, splats.scales, splats.opacities, splats.colors)
     cameras = [

@@ -1,4 +1,4 @@
-"""Which face each pixel sees, on CUDA: the only file that imports nvdiffrast (Laine et al. 2020)."""
+"""Find the face that each pixel sees, on CUDA: the only file that imports nvdiffrast (Laine et al. 2020)."""
 
 from functools import cache
 from typing import Any
@@ -11,7 +11,7 @@ from ._torch_raster import Projected
 
 
 def visible_faces_nvdiffrast(projected: Projected, size: tuple[int, int]) -> Int[Tensor, "H W"]:
-    """The row of `projected.faces` that is nearest at each pixel centre, -1 for none, as the definition has it.
+    """Compute `visible_faces`: the row of the nearest face at each pixel centre, -1 for none.
 
     Pixel centres on an edge and equal depths are decided by nvdiffrast's own rules.
     """
@@ -33,7 +33,7 @@ def visible_faces_nvdiffrast(projected: Projected, size: tuple[int, int]) -> Int
 
 @cache
 def _rasteriser(device: torch.device) -> tuple[Any, Any]:
-    """The library and its context on a device, made once."""
+    """Return the library and its context on a device, made once."""
     try:
         import nvdiffrast.torch as nvdiffrast
     except ImportError as error:

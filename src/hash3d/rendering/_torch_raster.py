@@ -1,4 +1,4 @@
-"""Which face each pixel sees, in plain PyTorch: the definition, and the backend wherever nvdiffrast is not installed.
+"""Find the face that each pixel sees, in plain PyTorch: the reference implementation, and the backend on a CPU.
 
 Each face is tried at the pixels of its bounding box, all faces at once, so the work grows with the area that the faces
 cover and not with faces times pixels. Both sides of a face are visible.
@@ -30,7 +30,7 @@ class Projected(NamedTuple):
 def barycentric(
     corners: Float[Tensor, "*N 3 2"], depths: Float[Tensor, "*N 3"], pixels: Float[Tensor, "*N 2"]
 ) -> tuple[Float[Tensor, "*N 3"], Float[Tensor, "*N"]]:
-    """Coordinates on a face in space of the points that pixels see, and their depths.
+    """Return the barycentric coordinates on a face of the points that pixels see, and their depths.
 
     In the image the coordinates are the areas e_i of the triangles between the pixel and two corners (Pineda 1988).
     In space they are e_i / z_i over their sum, and 1 / z is linear in the image (Heckbert and Moreton 1991).
@@ -44,7 +44,7 @@ def barycentric(
 
 
 def visible_faces(projected: Projected, size: tuple[int, int]) -> Int[Tensor, "H W"]:
-    """The row of `projected.faces` that is nearest at each pixel centre, -1 for none; equal depths: the lowest row.
+    """Return the row of `projected.faces` nearest at each pixel centre, -1 for none; equal depths: the lowest row.
 
     A pixel centre on an edge belongs to the faces on both sides: nothing falls between faces that share vertices, since
     an edge function of two such faces differs in its sign alone.
@@ -71,7 +71,7 @@ def visible_faces(projected: Projected, size: tuple[int, int]) -> Int[Tensor, "H
 
 
 def _blocks(counts: Int[Tensor, " F"]) -> list[Int[Tensor, " M"]]:
-    """Rows of the faces that have pixels to try, in groups of about `BLOCK_ELEMENTS` pixels."""
+    """Split the faces that have pixels to try into groups of about `BLOCK_ELEMENTS` pixels."""
     rows = (counts > 0).nonzero()[:, 0]
     if not len(rows):
         return []
@@ -88,7 +88,7 @@ def _covered(
     counts: Int[Tensor, " F"],
     width: int,
 ) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"], Float[Tensor, " P"]]:
-    """Faces `rows` and the pixels whose centres they cover, with the depths there."""
+    """Return the faces of `rows`, the pixels whose centres they cover, and the depths there."""
     face, place = expand(counts[rows])
     face = rows[face]
     across = spans[face, 0]
@@ -102,9 +102,9 @@ def _covered(
 
 
 def edge_functions(corners: Float[Tensor, "*N 3 2"]) -> Float[Tensor, "*N 3"]:
-    """Twice the signed areas between the origin and two corners, in the order of the corner left out.
+    """Return twice the signed areas between the origin and two corners, in the order of the corner left out.
 
-    Written as two products and a difference: swapping the corners of an edge then changes the sign and no bit else.
+    Two products and a difference: swapping the corners of an edge then changes the sign and no bit else.
     """
     x, y = corners.unbind(-1)
     next_x, next_y, last_x, last_y = x.roll(-1, -1), y.roll(-1, -1), x.roll(1, -1), y.roll(1, -1)
@@ -112,7 +112,7 @@ def edge_functions(corners: Float[Tensor, "*N 3 2"]) -> Float[Tensor, "*N 3"]:
 
 
 def expand(counts: Int[Tensor, " N"]) -> tuple[Int[Tensor, " M"], Int[Tensor, " M"]]:
-    """Item n `counts[n]` times over: the item, and the place among its copies."""
+    """Repeat item n `counts[n]` times: return the item, and the index among its copies."""
     items = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
     starts = counts.cumsum(0) - counts
     return items, torch.arange(len(items), device=counts.device) - starts[items]

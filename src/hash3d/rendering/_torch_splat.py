@@ -1,4 +1,4 @@
-"""The definition of Gaussian splatting in plain, differentiable PyTorch: specification, test oracle, fallback.
+"""The reference implementation of Gaussian splatting in plain, differentiable PyTorch, and the fallback.
 
 Projection: Zwicker et al. (2001), "EWA Splatting", in the "classic" mode of gsplat 1.5.3. Compositing: Kerbl et al.
 (2023), front to back. Every Gaussian is evaluated at every pixel, so it is slow and simple; pixels go in blocks to
@@ -51,7 +51,7 @@ def render_torch(
     means2d_probe: Float[Tensor, "B N 2"],
     config: "SplatRendererConfig",
 ) -> Render:
-    """Images of `size` (width, height) by the definition, view by view."""
+    """Render images of `size` (width, height), view by view."""
     views = []
     for viewmat, intrinsic, back, probe in zip(viewmats, intrinsics, background, means2d_probe, strict=True):
         projection = project(splats, viewmat, intrinsic, size, config)
@@ -64,7 +64,7 @@ def render_torch(
 
 
 def rotation_matrices(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
-    """Rotation matrices of quaternions (w, x, y, z), normalised first."""
+    """Convert quaternions (w, x, y, z), normalised first, to rotation matrices."""
     w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
     rows = [
         torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], dim=-1),
@@ -81,7 +81,7 @@ def project(
     size: tuple[int, int],
     config: "SplatRendererConfig",
 ) -> Projection:
-    """The Gaussians in front of the near plane as ellipses on the image, sorted by depth (ties keep their order)."""
+    """Project the Gaussians in front of the near plane to ellipses, sorted by depth (ties keep their order)."""
     rotation = viewmat[:3, :3]
     means = splats.means @ rotation.T + viewmat[:3, 3]
     indices = (means[:, 2] >= config.near).nonzero()[:, 0]
@@ -100,7 +100,7 @@ def project(
 def _jacobian(
     means: Float[Tensor, "M 3"], intrinsic: Float[Tensor, "3 3"], size: tuple[int, int]
 ) -> Float[Tensor, "M 2 3"]:
-    """Derivative of the pixel with respect to the camera-frame point (Zwicker et al. 2001, eq. 29).
+    """Return the derivative of the pixel with respect to the camera-frame point (Zwicker et al. 2001, eq. 29).
 
     Rays beyond the image by more than `JACOBIAN_MARGIN` half fields of view are clamped there, as gsplat does: the
     approximation is wrong far off the axis and would smear such Gaussians over the image.
@@ -118,7 +118,7 @@ def _jacobian(
 
 
 def jacobian_limits(intrinsic: Float[Tensor, "3 3"], size: tuple[int, int]) -> list[float]:
-    """Least and greatest x / z, then least and greatest y / z, of the Jacobian's rays."""
+    """Return the least and greatest x / z, then y / z, of the Jacobian's rays."""
     limits = []
     for axis in range(2):
         focal, centre = float(intrinsic[axis, axis]), float(intrinsic[axis, 2])
@@ -136,7 +136,7 @@ def _composite_blocks(
     size: tuple[int, int],
     config: "SplatRendererConfig",
 ) -> Float[Tensor, "H W 5"]:
-    """`composite` over all pixels in blocks, each recomputed in the backward pass."""
+    """Composite all pixels in blocks, each recomputed in the backward pass."""
     width, height = size
     rows, columns = torch.meshgrid(
         torch.arange(height, dtype=means2d.dtype, device=means2d.device) + 0.5,
@@ -162,7 +162,7 @@ def composite(
     min_alpha: float,
     min_transmittance: float,
 ) -> Float[Tensor, "P 5"]:
-    """Colour on the background, alpha-weighted depth and alpha at `pixels`, from Gaussians sorted front to back.
+    """Composite Gaussians, sorted front to back, at `pixels`: colour on the background, weighted depth, and alpha.
 
     alpha_i = min(0.999, opacity_i exp(-0.5 d^T Q_i d)), nothing below `min_alpha`; a pixel ends before the Gaussian
     that would bring its transmittance to `min_transmittance` or below (Kerbl et al. 2023, with gsplat's constants).
@@ -180,6 +180,6 @@ def composite(
 
 
 def _composited(alphas: Float[Tensor, "P M"], min_alpha: float, min_transmittance: float) -> Bool[Tensor, "P M"]:
-    """Which Gaussians a pixel sums: not too faint, and before the pixel ends."""
+    """Whether a pixel sums a Gaussian: not too faint, and before the pixel ends."""
     enough = alphas >= min_alpha
     return enough & (torch.cumprod(torch.where(enough, 1.0 - alphas, 1.0), dim=-1) > min_transmittance)

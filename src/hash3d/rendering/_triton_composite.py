@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
-"""Light along rays as Triton kernels: one program a ray, which goes through its steps in blocks with running sums.
+"""Compositing along rays as Triton kernels: one program a ray, over its steps in blocks with running sums.
 
 Sums before or behind a step leave the step itself out by reading its neighbour, not by subtracting it: nothing is lost
 behind a step that is very thick.
@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hash3d.representations.backends import require_last_derivative
+from hash3d.kernels import require_last_derivative
 
 BLOCK = 32
 """Steps that a program takes at once."""
@@ -34,15 +34,15 @@ def _alpha(thickness):
 
 
 @triton.jit
-def _light(density, lengths, steps, first, end, passed):
-    """The light that reaches a block of steps behind a thickness of `passed`, and the block's own thicknesses."""
+def _transmittance(density, lengths, steps, first, end, passed):
+    """Return the transmittance at a block of steps behind a thickness of `passed`, and the block's thicknesses."""
     thickness = _thickness(density, lengths, steps, steps < end)
     before = _thickness(density, lengths, steps - 1, (steps > first) & (steps < end))
     return tl.exp(-(passed + tl.cumsum(before, axis=0))), thickness
 
 
 @triton.jit
-def _seen_kernel(density, lengths, bounds, min_alpha, found, min_transmittance, BLOCK: tl.constexpr):
+def _visible_kernel(density, lengths, bounds, min_alpha, found, min_transmittance, BLOCK: tl.constexpr):
     ray = tl.program_id(0)
     begin = tl.load(bounds + ray).to(tl.int32)
     end = tl.load(bounds + ray + 1).to(tl.int32)
@@ -50,7 +50,7 @@ def _seen_kernel(density, lengths, bounds, min_alpha, found, min_transmittance, 
     passed = 0.0
     for first in range(begin, end, BLOCK):
         steps = first + tl.arange(0, BLOCK)
-        transmittance, thickness = _light(density, lengths, steps, first, end, passed)
+        transmittance, thickness = _transmittance(density, lengths, steps, first, end, passed)
         chosen = (_alpha(thickness) >= faintest) & (transmittance >= min_transmittance)
         tl.store(found + steps, chosen.to(tl.uint8), mask=steps < end)
         passed += tl.sum(thickness, axis=0)
@@ -58,17 +58,9 @@ def _seen_kernel(density, lengths, bounds, min_alpha, found, min_transmittance, 
 
 @triton.jit
 def _forward_kernel(
-    density,
-    lengths,
-    values,
-    bounds,
-    transmittances,
-    weights,
-    sums,
-    num_columns,
-    COLUMNS: tl.constexpr,
+    density, lengths, values, bounds, transmittances, weights, sums, num_columns, COLUMNS: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+):  # fmt: skip
     ray = tl.program_id(0)
     begin = tl.load(bounds + ray).to(tl.int32)
     end = tl.load(bounds + ray + 1).to(tl.int32)
@@ -78,7 +70,7 @@ def _forward_kernel(
     for first in range(begin, end, BLOCK):
         steps = first + tl.arange(0, BLOCK)
         mask = steps < end
-        transmittance, thickness = _light(density, lengths, steps, first, end, passed)
+        transmittance, thickness = _transmittance(density, lengths, steps, first, end, passed)
         weight = transmittance * _alpha(thickness)
         tl.store(transmittances + steps, transmittance, mask=mask)
         tl.store(weights + steps, weight, mask=mask)
@@ -90,8 +82,8 @@ def _forward_kernel(
 
 
 @triton.jit
-def _worth(values, grad_weights, grad_sum, steps, mask, num_columns, COLUMNS: tl.constexpr):
-    """The derivative in the steps' weights."""
+def _weight_gradient(values, grad_weights, grad_sum, steps, mask, num_columns, COLUMNS: tl.constexpr):
+    """Return the gradient in the steps' weights."""
     columns = tl.arange(0, COLUMNS)
     tile = mask[:, None] & (columns < num_columns)[None, :]
     value = tl.load(values + steps[:, None] * num_columns + columns[None, :], mask=tile, other=0.0)
@@ -100,20 +92,9 @@ def _worth(values, grad_weights, grad_sum, steps, mask, num_columns, COLUMNS: tl
 
 @triton.jit
 def _backward_kernel(
-    density,
-    lengths,
-    values,
-    bounds,
-    transmittances,
-    weights,
-    grad_weights,
-    grad_sums,
-    grad_density,
-    grad_values,
-    num_columns,
-    COLUMNS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    density, lengths, values, bounds, transmittances, weights, grad_weights, grad_sums, grad_density, grad_values,
+    num_columns, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """From the last block to the first; a = dL/dw, t the thickness: dL/dt_i = a_i T_i exp(-t_i) - sum_{j>i} a_j w_j."""
     ray = tl.program_id(0)
     begin = tl.load(bounds + ray).to(tl.int32)
@@ -127,27 +108,27 @@ def _backward_kernel(
         steps = first + tl.arange(0, BLOCK)
         mask = steps < end
         following = (steps + 1 < end) & (steps + 1 < first + BLOCK)
-        worth = _worth(values, grad_weights, grad_sum, steps, mask, num_columns, COLUMNS)
+        gradient = _weight_gradient(values, grad_weights, grad_sum, steps, mask, num_columns, COLUMNS)
         weight = tl.load(weights + steps, mask=mask, other=0.0)
-        next_worth = _worth(values, grad_weights, grad_sum, steps + 1, following, num_columns, COLUMNS)
+        next_gradient = _weight_gradient(values, grad_weights, grad_sum, steps + 1, following, num_columns, COLUMNS)
         next_weight = tl.load(weights + steps + 1, mask=following, other=0.0)
-        behind = after + tl.cumsum(next_worth * next_weight, axis=0, reverse=True)
+        behind = after + tl.cumsum(next_gradient * next_weight, axis=0, reverse=True)
         left = tl.load(transmittances + steps, mask=mask, other=0.0)
         left = left * tl.exp(-_thickness(density, lengths, steps, mask))
-        by_density = (worth * left - behind) * tl.load(lengths + steps, mask=mask, other=0.0)
+        by_density = (gradient * left - behind) * tl.load(lengths + steps, mask=mask, other=0.0)
         tl.store(grad_density + steps, by_density, mask=mask)
         tile = mask[:, None] & (columns < num_columns)[None, :]
-        places = grad_values + steps[:, None] * num_columns + columns[None, :]
-        tl.store(places, weight[:, None] * grad_sum[None, :], mask=tile)
-        after += tl.sum(worth * weight, axis=0)
+        offsets = grad_values + steps[:, None] * num_columns + columns[None, :]
+        tl.store(offsets, weight[:, None] * grad_sum[None, :], mask=tile)
+        after += tl.sum(gradient * weight, axis=0)
 
 
-def seen_triton(
+def is_visible_triton(
     density: Tensor, lengths: Tensor, bounds: Tensor, min_alpha: Tensor, min_transmittance: float
 ) -> Tensor:
-    """As `seen`, of the rays whose steps have these `bounds`."""
+    """Compute `is_visible` of the rays whose steps have these `bounds`."""
     found = torch.empty(len(density), dtype=torch.bool, device=density.device)
-    _seen_kernel[(len(bounds) - 1,)](
+    _visible_kernel[(len(bounds) - 1,)](
         density.contiguous(),
         lengths,
         bounds,
@@ -161,7 +142,7 @@ def seen_triton(
 
 
 def composite_triton(density: Tensor, values: Tensor, lengths: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor]:
-    """As `composite`, of the rays whose steps have these `bounds`; once differentiable."""
+    """Compute `composite` of the rays whose steps have these `bounds`; once differentiable."""
     result: tuple[Tensor, Tensor] = _Composite.apply(density.contiguous(), values.contiguous(), lengths, bounds)
     return result
 

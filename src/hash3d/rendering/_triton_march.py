@@ -1,8 +1,8 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
-"""`march` as one Triton kernel that runs twice: it counts the steps of each ray, then writes them in their places.
+"""`march` as one Triton kernel that runs twice: it counts the steps of each ray, then writes them.
 
 It computes in float32 without fused multiply-adds, operation by operation as PyTorch does on CUDA: both runs, and the
-definition, agree on every step to the last bit.
+reference implementation, agree on every step to the last bit.
 """
 
 import torch
@@ -21,7 +21,7 @@ PROPAGATE = tl.constexpr(tl.PropagateNan.ALL)
 
 @triton.jit
 def _slab(origin, direction, radius):
-    """Where rays enter and leave the space between two faces; NaN for those that run in a face."""
+    """Return where rays enter and leave the space between two faces; NaN for those that run in a face."""
     first = tl.math.div_rn(-radius - origin, direction)
     second = tl.math.div_rn(radius - origin, direction)
     enter = tl.minimum(first, second, propagate_nan=PROPAGATE)
@@ -30,14 +30,14 @@ def _slab(origin, direction, radius):
 
 @triton.jit
 def _cell(coordinate, inverse_radius, resolution):
-    """The number along one axis of a point's cell, as `OccupancyGrid.contains` has it."""
+    """Return the index along one axis of a point's cell, as `OccupancyGrid.contains` does."""
     cell = tl.floor((coordinate * inverse_radius + 1.0) * (0.5 * resolution))
     return tl.minimum(tl.maximum(cell, 0.0), resolution - 1.0).to(tl.int32)
 
 
 @triton.jit
 def _vector(vectors, ray, mask, other):
-    """The three numbers of each ray's vector."""
+    """Load the vector of each ray."""
     x = tl.load(vectors + ray * 3, mask=mask, other=other)
     y = tl.load(vectors + ray * 3 + 1, mask=mask, other=other)
     z = tl.load(vectors + ray * 3 + 2, mask=mask, other=other)
@@ -46,25 +46,10 @@ def _vector(vectors, ray, mask, other):
 
 @triton.jit(do_not_specialize=["num_rays"])
 def _march_kernel(
-    origins,
-    directions,
-    shifts,
-    occupied,
-    counts,
-    starts,
-    step_rays,
-    step_distances,
-    step_lengths,
-    step_points,
-    num_rays,
-    radius,
-    inverse_radius,
-    length,
-    RESOLUTION: tl.constexpr,
-    WRITE: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Each lane follows one ray. WRITE: steps go to their places from `starts` on; else their number to `counts`."""
+    origins, directions, shifts, occupied, counts, starts, step_rays, step_distances, step_lengths, step_points,
+    num_rays, radius, inverse_radius, length, RESOLUTION: tl.constexpr, WRITE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Follow one ray a lane. WRITE: write its steps from `starts` on; else their number to `counts`."""
     ray = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = ray < num_rays
     ox, oy, oz = _vector(origins, ray, mask, 0.0)
@@ -95,20 +80,20 @@ def _march_kernel(
             cell = cell * RESOLUTION + _cell(z, inverse_radius, RESOLUTION)
             kept = kept & (tl.load(occupied + cell, mask=kept, other=0) > 0)
         if WRITE:
-            place = start + found
-            tl.store(step_rays + place, ray.to(tl.int64), mask=kept)
-            tl.store(step_distances + place, distance, mask=kept)
-            tl.store(step_lengths + place, step, mask=kept)
-            tl.store(step_points + place * 3, x, mask=kept)
-            tl.store(step_points + place * 3 + 1, y, mask=kept)
-            tl.store(step_points + place * 3 + 2, z, mask=kept)
+            index = start + found
+            tl.store(step_rays + index, ray.to(tl.int64), mask=kept)
+            tl.store(step_distances + index, distance, mask=kept)
+            tl.store(step_lengths + index, step, mask=kept)
+            tl.store(step_points + index * 3, x, mask=kept)
+            tl.store(step_points + index * 3 + 1, y, mask=kept)
+            tl.store(step_points + index * 3 + 2, z, mask=kept)
         found += kept.to(tl.int32)
     if not WRITE:
         tl.store(counts + ray, found, mask=ray < num_rays)
 
 
 def march_triton(rays: Rays, radius: float, length: float, occupancy: OccupancyGrid | None) -> Steps:
-    """As `march`. The host waits once, for the number of steps."""
+    """Compute `march`. The host waits once, for the number of steps."""
     like, count = rays.origins, len(rays)
     counts = torch.empty(count, dtype=torch.int32, device=like.device)
     read = (rays.origins.contiguous(), rays.directions.contiguous(), rays.shifts.contiguous())

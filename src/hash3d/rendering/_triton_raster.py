@@ -1,10 +1,10 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
-"""Which face each pixel sees, as one Triton kernel on CUDA: a program goes through the bounding box of one face.
+"""Find the face that each pixel sees by one Triton kernel on CUDA: a program goes through the bounding box of one face.
 
 A pixel keeps the least of the 64-bit numbers that its faces offer, the bits of the depth (positive, so that they order
 as the depths do) before the face's row: the nearest face, and of equally near ones the lowest row, in any order of
-programs. In float32 without fused multiply-adds: an edge function of two faces differs in its sign alone, as in the
-definition. The host never waits.
+programs. In float32 without fused multiply-adds: an edge function of two faces differs in its sign alone, as in
+`_torch_raster`. The host never waits.
 """
 
 import torch
@@ -67,7 +67,7 @@ def _raster_kernel(screen, depths, faces, keys, width, height, BLOCK: tl.constex
 
 
 def visible_faces_triton(projected: Projected, size: tuple[int, int]) -> Tensor:
-    """As `visible_faces`, "H W"."""
+    """Compute `visible_faces`, "H W"."""
     width, height = size
     keys = torch.full((height, width), NOTHING, dtype=torch.int64, device=projected.depths.device)
     if len(projected.faces):

@@ -1,8 +1,8 @@
-"""Smooth silhouettes, and with them the gradient of an image with respect to where its outlines are.
+"""Antialias silhouettes, which gives an image a gradient with respect to its outlines.
 
 The blending is that of Laine et al. (2020), "Modular Primitives for High-Performance Differentiable Rendering",
 section 3.6: where a silhouette edge passes between the centres of two neighbouring pixels, the pixel that the edge
-reaches into takes a share of the other's value, linear in the place of the crossing. Two things differ. The crossings
+reaches into takes a weight of the other's value, linear in the place of the crossing. Two things differ. The crossings
 are found from the silhouette edges, not from the faces that the two pixels see, so none is lost when faces are smaller
 than pixels. And horizontal pairs come before vertical ones, so each result is a mean of values of the image.
 
@@ -22,7 +22,7 @@ from ._torch_raster import Projected, expand
 def antialias(
     image: Float[Tensor, "H W C"], nearest: Float[Tensor, "H W"], projected: Projected, edges: Edges
 ) -> Float[Tensor, "H W C"]:
-    """`image` with blended silhouettes, differentiable in `image` and in `projected.screen`.
+    """Blend the silhouettes of `image`, differentiable in `image` and in `projected.screen`.
 
     `nearest` are the depths at the pixel centres, infinite where nothing is seen; `edges` are those of
     the whole mesh.
@@ -39,7 +39,7 @@ def antialias(
 
 
 def silhouettes(projected: Projected, edges: Edges) -> tuple[Bool[Tensor, " E"], Bool[Tensor, " E"]]:
-    """Which edges have all their faces on one side in the image, and whether that is the right-hand side.
+    """Find the edges with all their faces on one side in the image, and whether that is the right-hand side.
 
     Right-hand as seen when one goes from the edge's first vertex to its second, rows counted downwards.
     """
@@ -79,18 +79,18 @@ def _blend_rows(
     offset = place - 0.5 - left
     reach = torch.where(inner_left, offset, 1.0 - offset)
     kept = kept[_outermost(inner[kept] * 2 + inner_left[kept], reach[kept].detach())]
-    inner, outer, share = inner[kept], outer[kept], (reach[kept] - 0.5)[:, None]
-    source, target = torch.where(share[:, 0] > 0, inner, outer), torch.where(share[:, 0] > 0, outer, inner)
+    inner, outer, weight = inner[kept], outer[kept], (reach[kept] - 0.5)[:, None]
+    source, target = torch.where(weight[:, 0] > 0, inner, outer), torch.where(weight[:, 0] > 0, outer, inner)
     flat = image.reshape(height * width, -1)
-    return flat.index_add(0, target, share.abs() * (flat[source] - flat[target])).reshape(image.shape)
+    return flat.index_add(0, target, weight.abs() * (flat[source] - flat[target])).reshape(image.shape)
 
 
 def _crossings(
     screen: Float[Tensor, "S 2 2"], depths: Float[Tensor, "S 2"], height: int
 ) -> tuple[Int[Tensor, " M"], Int[Tensor, " M"], Float[Tensor, " M"], Float[Tensor, " M"]]:
-    """Edges and the rows whose centre line they cross: the column of the crossing in pixels, and its depth.
+    """Find the rows whose centre line each edge crosses, the column of the crossing in pixels, and its depth.
 
-    A row belongs to an edge from its upper end to just before its lower end, so edges in a chain share none.
+    A row belongs to an edge from its upper end to just before its lower end, so edges in a chain weight none.
     """
     ends = screen[..., 1].detach()
     first = (ends.amin(dim=1) - 0.5).ceil().clamp(0, height).long()
@@ -98,13 +98,13 @@ def _crossings(
     edge, row = expand(last - first)
     row = first[edge] + row
     (x0, y0), (x1, y1) = screen[edge, 0].unbind(-1), screen[edge, 1].unbind(-1)
-    share = (row + 0.5 - y0) / (y1 - y0)
-    inverse = torch.lerp(1.0 / depths[edge, 0], 1.0 / depths[edge, 1], share.detach())
-    return edge, row, x0 + share * (x1 - x0), 1.0 / inverse
+    weight = (row + 0.5 - y0) / (y1 - y0)
+    inverse = torch.lerp(1.0 / depths[edge, 0], 1.0 / depths[edge, 1], weight.detach())
+    return edge, row, x0 + weight * (x1 - x0), 1.0 / inverse
 
 
 def _outermost(pairs: Int[Tensor, " M"], reach: Float[Tensor, " M"]) -> Int[Tensor, " K"]:
-    """The crossing that reaches farthest out, for each pair of pixels that has one."""
+    """Keep the crossing that reaches farthest out, for each pair of pixels that has one."""
     order = torch.argsort(reach, stable=True)
     order = order[torch.argsort(pairs[order], stable=True)]
     ordered = pairs[order]

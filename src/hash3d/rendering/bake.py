@@ -1,4 +1,4 @@
-"""Colours for the texture of a mesh: from any function of the surface's points, or from pictures of the surface."""
+"""Bake the texture of a mesh from a function of the surface's points, or from images of the surface."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ def bake(surface: TexturedMesh, colors: PointColors) -> None:
 
 @torch.no_grad()
 def texel_points(surface: TexturedMesh) -> tuple[SurfacePoints, Int[Tensor, " N"]]:
-    """The surface's points at the centres of the texels that a face covers, and those texels (row-major)."""
+    """Return the surface's points at the centres of the texels that a face covers, and those texels (row-major)."""
     mesh, size = surface.mesh(), len(surface.texture_logits)
     depths = torch.ones_like(surface.uv[:, 0])
     rows = torch.arange(len(mesh), device=depths.device)
@@ -51,13 +51,13 @@ def texel_points(surface: TexturedMesh) -> tuple[SurfacePoints, Int[Tensor, " N"
 
 
 def fill(texture: Float[Tensor, "T T 3"], covered: Bool[Tensor, "T T"]) -> Float[Tensor, "T T 3"]:
-    """`texture` with each texel that is not covered set to the nearest one that is."""
+    """Set each texel that is not covered to the nearest one that is."""
     rows, columns = ndimage.distance_transform_edt(~covered.cpu().numpy(), return_distances=False, return_indices=True)
     return texture[torch.from_numpy(rows).long(), torch.from_numpy(columns).long()]
 
 
 def sample_image(image: Float[Tensor, "H W C"], pixels: Float[Tensor, "N 2"]) -> Float[Tensor, "N C"]:
-    """Values of `image` at `pixels` (column, row), linear between the centres of pixels."""
+    """Sample `image` at `pixels` (column, row), linear between the centres of pixels."""
     size = torch.tensor([image.shape[1], image.shape[0]]).to(pixels)
     grid = (2.0 * pixels / size - 1.0)[None, None]
     found = functional.grid_sample(image.permute(2, 0, 1)[None], grid, padding_mode="border", align_corners=False)
@@ -73,7 +73,7 @@ def colors_from_views(
     depth_tolerance: float = 0.02,
     unseen: float = 0.5,
 ) -> PointColors:
-    """Colours of points of `mesh` from `images` taken by `cameras`: means of the views that see the point.
+    """Colour points of `mesh` from `images` taken by `cameras`, by a mean over the views that see the point.
 
     A view counts if its ray meets the surface with a cosine above `min_cosine` (0.5 in DreamGaussian 69a3c70, which
     keeps the first view rather than a mean), weighted by the cosine, and the point is no farther than
@@ -89,15 +89,13 @@ def colors_from_views(
         total = torch.zeros_like(positions[:, :1])
         summed = torch.zeros_like(positions)
         for view in range(len(cameras)):
-            eye, viewmat, intrinsic = (each[view].to(positions) for each in (cameras.eyes, cameras.viewmats, cameras.K))
-            cosines = (functional.normalize(eye - positions, dim=-1) * normals).sum(dim=-1)
-            local = positions @ viewmat[:3, :3].T + viewmat[:3, 3]
-            screen = local[:, :2] / local[:, 2:] * intrinsic.diagonal()[:2] + intrinsic[:2, 2]
+            cosines = (functional.normalize(cameras.eyes[view].to(positions) - positions, dim=-1) * normals).sum(dim=-1)
+            screen, along = (each[0] for each in cameras[view].project(positions))
             column, row = screen.floor().long().unbind(-1)
             values = sample_image(images[view].to(positions), screen)
             inside = (column >= 0) & (column < cameras.width) & (row >= 0) & (row < cameras.height)
             column, row = column.clamp(0, cameras.width - 1), row.clamp(0, cameras.height - 1)
-            seen = inside & (cosines > min_cosine) & (local[:, 2] < depths[view, row, column] + depth_tolerance)
+            seen = inside & (cosines > min_cosine) & (along < depths[view, row, column] + depth_tolerance)
             weights = torch.where(seen, cosines, 0.0)[:, None]
             summed = summed + weights * values
             total = total + weights

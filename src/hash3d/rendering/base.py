@@ -1,4 +1,4 @@
-"""What a renderer returns."""
+"""The images that a renderer returns."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ from torch import Tensor
 class Render:
     """Images of B views.
 
-    `color` is composited on the background, in [0, 1] for colours in [0, 1]; `alpha` is the share of light that the
-    scene stops; `depth` is the alpha-weighted sum of the distances along the camera's z axis, in scene units.
+    `color` is composited on the background, in [0, 1] for colours in [0, 1]; `alpha` is opacity in [0, 1]; `depth` is
+    the alpha-weighted sum of the distances along the camera's z axis, in scene units.
     """
 
     color: Float[Tensor, "B H W 3"]

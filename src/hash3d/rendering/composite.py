@@ -1,18 +1,18 @@
-"""Light along rays: how much of it reaches each step and is stopped there, and what a pixel gets of it."""
+"""Composite samples along rays: transmittance, alpha and weights."""
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hash3d.representations.backends import FieldBackend, uses_triton
+from hash3d.kernels import FieldBackend, uses_triton
 
 from .march import Steps
 
 
-def light_and_alphas(
+def transmittance_and_alphas(
     density: Float[Tensor, " N"], steps: Steps, num_rays: int
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-    """The share of light that reaches each step, and the share of that which it stops.
+    """Return the transmittance before each sample, and its alpha.
 
     alpha_i = 1 - exp(-density_i length_i), T_i = exp(-sum_{j < i} density_j length_j) (Mildenhall et al. 2020, eq. 3).
     """
@@ -27,7 +27,7 @@ def light_and_alphas(
     return torch.exp(-before), -torch.expm1(-thickness)
 
 
-def seen(
+def is_visible(
     density: Float[Tensor, " N"],
     steps: Steps,
     num_rays: int,
@@ -36,12 +36,12 @@ def seen(
     *,
     backend: FieldBackend = "auto",
 ) -> Bool[Tensor, " N"]:
-    """Whether a step has an alpha of at least `min_alpha` and gets at least `min_transmittance` of the light."""
+    """Whether a sample has an alpha of at least `min_alpha` behind a transmittance of at least `min_transmittance`."""
     if uses_triton(backend, density) and uses_triton(backend, steps.lengths):
-        from ._triton_composite import seen_triton
+        from ._triton_composite import is_visible_triton
 
-        return seen_triton(density, steps.lengths, steps.bounds(num_rays), min_alpha, min_transmittance)
-    transmittance, alphas = light_and_alphas(density, steps, num_rays)
+        return is_visible_triton(density, steps.lengths, steps.bounds(num_rays), min_alpha, min_transmittance)
+    transmittance, alphas = transmittance_and_alphas(density, steps, num_rays)
     return (alphas >= min_alpha) & (transmittance >= min_transmittance)
 
 
@@ -53,19 +53,19 @@ def composite(
     *,
     backend: FieldBackend = "auto",
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, "R P"]]:
-    """The weights T_i alpha_i of the steps, which sum to a ray's alpha, and the rays' weighted sums of `values`.
+    """Return the samples' weights T_i alpha_i, which sum to a ray's alpha, and the rays' weighted sums of `values`.
 
-    Differentiable in `density` and `values`; by the definition any number of times, by the kernels once.
+    Differentiable in `density` and `values`; in PyTorch any number of times, by the kernels once.
     """
     if uses_triton(backend, density) and uses_triton(backend, steps.lengths):
         from ._triton_composite import composite_triton
 
         return composite_triton(density, values, steps.lengths, steps.bounds(num_rays))
-    transmittance, alphas = light_and_alphas(density, steps, num_rays)
+    transmittance, alphas = transmittance_and_alphas(density, steps, num_rays)
     weights = transmittance * alphas
     return weights, sum_along_rays(weights[:, None] * values, steps.rays, num_rays)
 
 
 def sum_along_rays(values: Float[Tensor, "N P"], rays: Int[Tensor, " N"], num_rays: int) -> Float[Tensor, "R P"]:
-    """Sums over the steps of each ray, column by column: PyTorch adds single numbers much faster than short rows."""
+    """Sum over the samples of each ray, column by column: PyTorch adds numbers much faster than short rows."""
     return torch.stack([values.new_zeros(num_rays).index_add(0, rays, column) for column in values.unbind(-1)], dim=-1)

@@ -1,4 +1,4 @@
-"""Light on splats: normals from differences of the depth map, for scenes without normals of their own.
+"""Shade splats with normals from differences of the depth map, for scenes without normals of their own.
 
 The Gaussian Splatting extension of threestudio does so (gsstudio/renderer/rasterizer/
 diff_gaussian_rasterizer_shading.py). There positions come from the alpha-weighted sum of the depths, which pulls faint
@@ -23,20 +23,20 @@ from .shading import Shading
 def surface_points(
     depth: Float[Tensor, "B H W 1"], alpha: Float[Tensor, "B H W 1"], cameras: Cameras
 ) -> Float[Tensor, "B H W 3"]:
-    """World positions of what the pixels show, from a `Render`'s depth and alpha; the eye where alpha is 0."""
+    """Return the world positions that the pixels show, from a `Render`'s depth and alpha; the eye where alpha is 0."""
     eyes, directions = (rays.to(depth) for rays in cameras.rays(depth.device))
     forward = to_device(cameras.c2w[:, None, None, :3, 2], depth)
-    distances = depth / one_where_empty(alpha)
+    distances = depth / _one_where_empty(alpha)
     return eyes + distances * directions / (directions * forward).sum(dim=-1, keepdim=True)
 
 
 def depth_normals(
     depth: Float[Tensor, "B H W 1"], alpha: Float[Tensor, "B H W 1"], cameras: Cameras, *, min_alpha: float = 0.0
 ) -> Float[Tensor, "B H W 3"]:
-    """Unit normals in world axes, towards the camera, of what the pixels show.
+    """Return unit normals in world axes, towards the camera, of what the pixels show.
 
-    They are cross products of central differences of `surface_points`; a pixel stands in for a neighbour whose alpha is
-    0 or that is outside of the picture. Zero where alpha is 0, and where a row or a column has no neighbour.
+    They are cross products of central differences of `surface_points`; a pixel replaces a neighbour whose alpha is 0
+    or that is outside of the image. Zero where alpha is 0, and where a row or a column has no neighbour.
     Differentiable where alpha is above `min_alpha`; threestudio's smoothness losses have 0.99.
     """
     points, shown = surface_points(depth, alpha, cameras), alpha > 0
@@ -54,29 +54,29 @@ def shade_render(
     background: Float[Tensor, "B 3"] | Float[Tensor, "B H W 3"],
     shading: Shading,
 ) -> Render:
-    """`render`, made over black, with light on its colours and over `background`: one colour or picture a view.
+    """Shade `render`, made over black, and composite it on `background`: one colour or image a view.
 
     Over black a pixel is its albedo times its alpha. Differentiable in the colours, the alpha, the depth and the
     background.
     """
     points = surface_points(render.depth, render.alpha, cameras).flatten(0, 2)
     normals = depth_normals(render.depth, render.alpha, cameras).flatten(0, 2) if shading.needs_normals else None
-    albedo = render.color / one_where_empty(render.alpha)
+    albedo = render.color / _one_where_empty(render.alpha)
     views = torch.arange(len(cameras), device=points.device).repeat_interleave(cameras.height * cameras.width)
     lit = shading(albedo.flatten(0, 2), points, normals, views).view_as(albedo)
     behind = (background if background.dim() == 4 else background[:, None, None]).to(lit)
     return dataclasses.replace(render, color=render.alpha * lit + (1.0 - render.alpha) * behind)
 
 
-def one_where_empty(alpha: Float[Tensor, "B H W 1"]) -> Float[Tensor, "B H W 1"]:
-    """Alpha to divide by. `torch.where` with a number would do it too, but makes the host wait for the GPU."""
+def _one_where_empty(alpha: Float[Tensor, "B H W 1"]) -> Float[Tensor, "B H W 1"]:
+    """Replace alpha 0 by 1, to divide by it. `torch.where` with a number would make the host wait for the GPU."""
     return alpha.masked_fill(~(alpha > 0), 1.0)
 
 
 def _differences(
     points: Float[Tensor, "B H W 3"], shown: Bool[Tensor, "B H W 1"], dim: int
 ) -> Float[Tensor, "B H W 3"]:
-    """The next pixel's point minus the last one's along a dimension; the pixel's own for one that is not shown."""
+    """Subtract the last pixel's point from the next one's along a dimension; the pixel's own for one not shown."""
 
     def neighbour(shift: int) -> Float[Tensor, "B H W 3"]:
         there = shown.roll(shift, dim)

@@ -1,4 +1,4 @@
-"""Rays cut into steps: what a field is asked about, and where."""
+"""March rays through a field's cube: the samples at which the field is queried."""
 
 import math
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.representations.backends import FieldBackend, uses_triton
+from hash3d.kernels import FieldBackend, uses_triton
 from hash3d.representations.occupancy import OccupancyGrid
 from hash3d.transfer import to_device
 
 
 @dataclass(frozen=True)
 class Rays:
-    """R rays: numbers of their cameras, origins, unit directions, and where in a step its sample lies, in [0, 1]."""
+    """R rays: indices of their cameras, origins, unit directions, and where in a step its sample lies, in [0, 1]."""
 
     views: Int[Tensor, " R"]
     origins: Float[Tensor, "R 3"]
@@ -26,7 +26,7 @@ class Rays:
         return len(self.views)
 
     def split(self, count: int) -> "list[Rays]":
-        """Blocks of `count` rays; the last may be smaller."""
+        """Split into blocks of `count` rays; the last may be smaller."""
         columns = (self.views, self.origins, self.directions, self.shifts)
         return [Rays(*block) for block in zip(*(column.split(count) for column in columns), strict=True)]
 
@@ -44,8 +44,8 @@ class Steps:
         return len(self.rays)
 
     def __getitem__(self, chosen: Bool[Tensor, " N"]) -> "Steps":
-        places = chosen.nonzero()[:, 0]  # Once: each column by a mask would look for them again.
-        return Steps(self.rays[places], self.distances[places], self.lengths[places], self.points[places])
+        rows = chosen.nonzero()[:, 0]  # Once: each column by a mask would look for them again.
+        return Steps(self.rays[rows], self.distances[rows], self.lengths[rows], self.points[rows])
 
     def bounds(self, num_rays: int) -> Int[Tensor, " bounds"]:
         """The steps of ray r are those from bounds[r] to before bounds[r + 1]."""
@@ -64,7 +64,7 @@ def camera_rays(cameras: Cameras, like: Tensor, generator: torch.Generator | Non
 def march(
     rays: Rays, radius: float, length: float, occupancy: OccupancyGrid | None = None, *, backend: FieldBackend = "auto"
 ) -> Steps:
-    """All steps of the rays inside the cube [-radius, radius]^3, or those whose samples lie in occupied cells.
+    """Return the steps of the rays inside the cube [-radius, radius]^3, without those that `occupancy` culls.
 
     The last step of a ray ends at the cube's face. Where a ray meets the cube: the slabs of Kay and Kajiya (1986), "Ray
     Tracing Complex Scenes".

@@ -1,6 +1,8 @@
-"""Rasterisation of triangle meshes: a surface and cameras in, images out, differentiable in shape and colour."""
+"""Rasterise triangle meshes from cameras, differentiable in shape and colour."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import Literal
 
@@ -9,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.representations.backends import uses_triton
+from hash3d.kernels import uses_triton
 from hash3d.representations.mesh import Mesh, Surface, SurfacePoints
 
 from ._torch_raster import Projected, barycentric, edge_functions, visible_faces
@@ -18,6 +20,8 @@ from .base import Render
 from .shading import Shading
 
 RasterBackend = Literal["auto", "torch", "triton", "nvdiffrast"]
+RasterRenderer = Callable[..., Render]
+"""`render_surface` with its constants fixed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,26 +40,8 @@ class RasterRendererConfig:
             raise ValueError(f"Expected a near plane in front of the camera, but got {self.near}. Give near above 0.")
 
     def build(self) -> "RasterRenderer":
-        """The renderer of this configuration."""
-        return RasterRenderer(self)
-
-
-class RasterRenderer:
-    """`render_surface` with its constants fixed."""
-
-    def __init__(self, config: RasterRendererConfig) -> None:
-        self.config = config
-
-    def __call__(
-        self,
-        surface: Surface,
-        cameras: Cameras,
-        background: Float[Tensor, "B 3"] | Float[Tensor, "B H W 3"],
-        *,
-        shading: Shading | None = None,
-    ) -> Render:
-        """See `render_surface`."""
-        return render_surface(surface, cameras, background, shading=shading, config=self.config)
+        """Return `render_surface` with these constants."""
+        return partial(render_surface, config=self)
 
 
 @dataclass(frozen=True)
@@ -76,7 +62,7 @@ def render_surface(
     shading: Shading | None = None,
     config: RasterRendererConfig | None = None,
 ) -> Render:
-    """Images of `surface` from `cameras` over one colour or picture a view, on the surface's device and in its dtype.
+    """Render `surface` from `cameras` over one colour or image a view, on the surface's device and in its dtype.
 
     A pixel has the colour, perspective-correct, of the nearest face at its centre; both sides of a face are seen.
     `shading` puts light on the colours, which are then albedo, with smooth normals. Differentiable in the vertices,
@@ -87,8 +73,8 @@ def render_surface(
     shape = (len(cameras), cameras.height, cameras.width, 3)
     if background.shape not in ((len(cameras), 3), shape):
         raise ValueError(
-            f"Expected one background colour for each of {len(cameras)} views, shape ({len(cameras)}, 3), or a "
-            f"picture, shape {shape}, but got {tuple(background.shape)}. Pass background.expand(len(cameras), 3)."
+            f"Expected one background colour for each of {len(cameras)} views, shape ({len(cameras)}, 3), or an "
+            f"image, shape {shape}, but got {tuple(background.shape)}. Pass background.expand(len(cameras), 3)."
         )
     mesh = surface.mesh()
     views = [_see(mesh, cameras, index, config) for index in range(len(cameras))]
@@ -112,7 +98,7 @@ def render_surface(
 
 
 def project(mesh: Mesh, cameras: Cameras, near: float) -> Projected:
-    """`mesh` in the image of a single camera, with the faces that lie wholly behind the near plane."""
+    """Project `mesh` to the image of a single camera, and keep the faces that lie wholly behind the near plane."""
     like = mesh.vertices
     viewmat, intrinsic = cameras.viewmats[0].to(like), cameras.K[0].to(like)
     local = like @ viewmat[:3, :3].T + viewmat[:3, 3]
@@ -124,7 +110,7 @@ def project(mesh: Mesh, cameras: Cameras, near: float) -> Projected:
 
 
 def _see(mesh: Mesh, cameras: Cameras, view: int, config: RasterRendererConfig) -> _View:
-    """The faces that one camera sees, and where each pixel's ray meets its face."""
+    """Find the faces that one camera sees, and where each pixel's ray meets its face."""
     projected = project(mesh, cameras[view], config.near)
     size = (cameras.width, cameras.height)
     with torch.no_grad():
@@ -157,7 +143,7 @@ def _see(mesh: Mesh, cameras: Cameras, view: int, config: RasterRendererConfig) 
 def _paint(
     view: _View, colors: Float[Tensor, "N 3"], size: tuple[int, int], config: RasterRendererConfig
 ) -> Float[Tensor, "H W 5"]:
-    """Red, green, blue, depth and alpha over nothing: what no face covers is 0."""
+    """Return red, green, blue, depth and alpha, 0 where no face covers the pixel."""
     width, height = size
     values = torch.cat([colors, view.depths[:, None], torch.ones_like(view.depths)[:, None]], dim=-1)
     image = values.new_zeros(height * width, 5).index_copy(0, view.pixels, values).reshape(height, width, 5)
@@ -168,7 +154,7 @@ def _paint(
 
 
 def pick_raster_backend(backend: RasterBackend, like: Tensor) -> RasterBackend:
-    """The backend for tensors such as `like`; an explicit choice that cannot run there is an error."""
+    """Choose the backend for tensors such as `like`; `ValueError` if an explicit choice cannot run there."""
     if backend == "auto":
         if like.is_cuda and find_spec("nvdiffrast") is not None:
             return "nvdiffrast"

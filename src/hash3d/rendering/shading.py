@@ -1,6 +1,6 @@
-"""Light on a scene: albedo, a Lambertian point light, or the light alone (textureless).
+"""Shade a scene: albedo, a Lambertian point light, or the light alone (textureless).
 
-Poole et al. (2023), "DreamFusion", section 3.1 and appendix; numbers and draws of threestudio 28d9d80
+Poole et al. (2023), "DreamFusion", section 3.1 and appendix; numbers and distributions of threestudio 28d9d80
 (models/materials/diffuse_with_point_light_material.py, data/uncond.py).
 """
 
@@ -21,7 +21,7 @@ Kind = Literal["albedo", "textureless", "lambertian"]
 
 @dataclass(frozen=True, kw_only=True)
 class ShadingConfig:
-    """How often the light is on, how strong it is, and where it stands."""
+    """How often the light is on, how strong it is, and where it is."""
 
     albedo_until: int = 2001
     """Before this step the colours are shown as they are."""
@@ -50,7 +50,7 @@ class ShadingConfig:
             raise ValueError(f"Expected a rising light_distance range above 0, but got {self.light_distance}.")
 
     def draw(self, step: int, cameras: Cameras, generator: torch.Generator) -> "Shading":
-        """The shading of one step; every number comes from `generator` (on the CPU), as many at each step."""
+        """Sample the shading of one step; every number comes from `generator` (on the CPU), as many at each step."""
         coins = torch.rand(3, generator=generator).tolist()
         lights = self.draw_lights(cameras, generator)
         kind: Kind = "albedo"
@@ -60,7 +60,7 @@ class ShadingConfig:
         return Shading(kind=kind, lights=lights, ambient=ambient, diffuse=diffuse)
 
     def draw_lights(self, cameras: Cameras, generator: torch.Generator) -> Float[Tensor, "B 3"]:
-        """Positions of the point lights of B views."""
+        """Sample positions of the point lights of B views."""
         count = len(cameras)
         low, high = self.light_distance
         distances = low + (high - low) * torch.rand(count, 1, generator=generator)
@@ -94,7 +94,7 @@ class Shading:
         normals: Float[Tensor, "N 3"] | None,
         views: Int[Tensor, " N"],
     ) -> Float[Tensor, "N 3"]:
-        """Colours of surface points with unit `normals`, each in the view of its number.
+        """Shade surface points with unit `normals`, each lit by its view's light.
 
         Lambert's law: albedo (ambient + diffuse max(0, n . l)), with l the unit vector to the light; white albedo when
         textureless.

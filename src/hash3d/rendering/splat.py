@@ -1,7 +1,8 @@
-"""Gaussian splatting: a scene of Gaussians and cameras in, images out, by the backend that suits the device."""
+"""Gaussian splatting: render Gaussians from cameras, by the backend that suits the device."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import Literal
 
@@ -16,6 +17,8 @@ from hash3d.transfer import to_device
 from .base import Render
 
 Backend = Literal["auto", "torch", "numba", "gsplat"]
+SplatRenderer = Callable[..., Render]
+"""`render_gaussians` with its constants fixed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,39 +34,22 @@ class SplatRendererConfig:
     min_transmittance: float = 1e-4
     """A pixel ends before the Gaussian that would bring its transmittance to this or below. gsplat has 1e-4."""
     backend: Backend = "auto"
-    """auto: numba on the CPU; on CUDA gsplat if it is installed, else torch. torch: the plain definition, slow."""
+    """auto: numba on the CPU; on CUDA gsplat if it is installed, else torch. torch is slow."""
 
     def build(self) -> "SplatRenderer":
-        """The renderer of this configuration."""
-        return SplatRenderer(self)
-
-
-class SplatRenderer:
-    """`render_gaussians` with its constants fixed."""
-
-    def __init__(self, config: SplatRendererConfig) -> None:
-        self.config = config
-
-    def __call__(
-        self,
-        scene: Splats | GaussianTensors,
-        cameras: Cameras,
-        background: Float[Tensor, "B 3"],
-        means2d_probe: Float[Tensor, "B N 2"] | None = None,
-    ) -> Render:
-        """See `render_gaussians`."""
-        return render_gaussians(scene, cameras, background, means2d_probe=means2d_probe, config=self.config)
+        """Return `render_gaussians` with these constants."""
+        return partial(render_gaussians, config=self)
 
 
 def render_gaussians(
     scene: Splats | GaussianTensors,
     cameras: Cameras,
     background: Float[Tensor, "B 3"],
-    *,
     means2d_probe: Float[Tensor, "B N 2"] | None = None,
+    *,
     config: SplatRendererConfig | None = None,
 ) -> Render:
-    """Images of `scene` from `cameras` over one background colour a view, on the scene's device and in its dtype.
+    """Render `scene` from `cameras` over one background colour a view, on the scene's device and in its dtype.
 
     Differentiable in all five tensors of the scene and in `background`. Densification needs the gradient of the
     projected centres: pass `screen_probe(scene, cameras)`, and after `backward()` its `grad` holds it, in 1/pixels.
@@ -102,19 +88,19 @@ def render_gaussians(
 
 
 def screen_probe(scene: Splats | GaussianTensors, cameras: Cameras) -> Float[Tensor, "B N 2"]:
-    """Zeros added to the projected centres (pixels): a leaf whose gradient is that of the centres."""
+    """Return zeros to add to the projected centres (pixels): a leaf whose gradient is that of the centres."""
     means = (scene if isinstance(scene, GaussianTensors) else scene.gaussians()).means
     return torch.zeros(len(cameras), means.shape[0], 2, dtype=means.dtype, device=means.device, requires_grad=True)
 
 
 @cache
 def has_gsplat() -> bool:
-    """Whether gsplat is installed; looked for once, since looking reads folders."""
+    """Whether gsplat is installed."""
     return find_spec("gsplat") is not None
 
 
 def pick_backend(backend: Backend, device: torch.device) -> Backend:
-    """The backend for tensors on `device`; an explicit choice that cannot run there is an error."""
+    """Choose the backend for tensors on `device`; `ValueError` if an explicit choice cannot run there."""
     if backend == "auto":
         if device.type == "cpu":
             return "numba"

@@ -1,9 +1,9 @@
-"""Volume rendering: a field of density and colour and cameras in, images out.
+"""Volume rendering of a field of density and colour.
 
 A ray is cut into steps of one length inside the cube, and each step is as dense as one point of it (Max 1995,
-"Optical Models for Direct Volume Rendering"; Mildenhall et al. 2020, eq. 3). Three sieves come before the field is
-asked with gradients: the cube, the cells of the occupancy grid, and a pass for densities alone that finds what is seen.
-`march.py` and `composite.py` are the two halves, in plain PyTorch for any device, with Triton's kernels beside them.
+"Optical Models for Direct Volume Rendering"; Mildenhall et al. 2020, eq. 3). Samples are culled three
+times before the field is queried with gradients: by the cube, by occupancy, and by alpha and transmittance, for which a
+pass computes densities alone. `march.py` and `composite.py` hold the two halves, with Triton's kernels beside them.
 """
 
 import math
@@ -15,18 +15,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.representations.backends import FieldBackend, uses_triton
+from hash3d.kernels import FieldBackend, uses_triton
 from hash3d.representations.field import Field
 from hash3d.representations.occupancy import OccupancyGrid
 from hash3d.transfer import to_device
 
 from .base import Render
-from .composite import composite, seen
+from .composite import composite, is_visible
 from .march import Rays, Steps, camera_rays, march
 from .shading import Shading
 
 BLOCK_STEPS = 2**22
-"""Steps of rays handled at once: bounds the memory of the sieves, 50 bytes a step."""
+"""Steps of rays handled at once: bounds the memory of sample culling, 50 bytes a step."""
 TRITON_BLOCK_STEPS = 2**24
 """The same for the kernels, which keep no step in an empty cell."""
 
@@ -35,8 +35,8 @@ TRITON_BLOCK_STEPS = 2**24
 class RaySamples:
     """The N samples that made the images, for losses of samples.
 
-    `views` are the numbers of the cameras; `points` world positions; `directions` unit vectors from the eye; `weights`
-    the shares of the pixel's light, which sum to a pixel's alpha; `normals` unit vectors, or None if not asked for.
+    `views` are the indices of the cameras; `points` world positions; `directions` unit vectors from the eye; `weights`
+    are T_i alpha_i, which sum to a pixel's alpha; `normals` unit vectors, or None if not asked for.
     """
 
     views: Int[Tensor, " N"]
@@ -68,10 +68,10 @@ class VolumeRendererConfig:
     min_alpha: float = 0.01
     """Steps fainter than this are left out, and learn nothing; an occupancy grid's `min_alpha` counts if it is less."""
     min_transmittance: float = 1e-4
-    """Steps that less than this share of the light reaches are left out. With both at 0 no step is left out, and the
-    pass for densities alone is saved."""
+    """Steps behind a transmittance below this are left out. With both at 0 no step is left out, and the pass for
+    densities alone is saved."""
     backend: FieldBackend = "auto"
-    """auto: Triton's kernels on CUDA if Triton is installed, else torch, the plain definition."""
+    """auto: Triton's kernels on CUDA if Triton is installed, else torch, the reference implementation."""
 
     def __post_init__(self) -> None:
         if self.samples_per_ray < 1:
@@ -83,11 +83,11 @@ class VolumeRendererConfig:
             )
 
     def step_length(self, radius: float) -> float:
-        """Distance in scene units between two samples in a cube of half side `radius`."""
+        """Return the distance in scene units between two samples in a cube of half side `radius`."""
         return 2.0 * math.sqrt(3.0) * radius / self.samples_per_ray
 
     def build(self) -> "VolumeRenderer":
-        """The renderer of this configuration."""
+        """Build the renderer of this configuration."""
         return VolumeRenderer(self)
 
 
@@ -108,12 +108,12 @@ class VolumeRenderer:
         normals: bool = False,
         shading: Shading | None = None,
     ) -> VolumeRender:
-        """Images of `field` over one background a view or a pixel, on the background's device and in its dtype.
+        """Render `field` over one background a view or a pixel, on the background's device and in its dtype.
 
         Args:
-            field: what is seen; differentiable in its parameters and in `background`.
+            field: what is rendered; differentiable in its parameters and in `background`.
             cameras: B views.
-            background: one colour a view, or a picture a view, in the field's channels.
+            background: one colour a view, or an image a view, in the field's channels.
             occupancy: cells to skip; None skips none.
             generator: on the CPU. With it the samples of a ray are shifted together by a uniform share of a step, as
                 training needs; without, a sample is the middle of its step.
@@ -142,14 +142,14 @@ class VolumeRenderer:
             alpha=alpha,
             depth=(distance * cosines).reshape(*size, 1),
             normal=F.normalize(normal, dim=-1).reshape(*size, 3) if normals else None,
-            samples=_joined([samples for _, samples in parts]),
+            samples=_concatenate([samples for _, samples in parts]),
         )
 
     def _render(
         self, field: Field, rays: Rays, occupancy: OccupancyGrid | None, normals: bool, shading: Shading | None
     ) -> tuple[Float[Tensor, "R P"], RaySamples]:
-        """One row a ray (colour on black, alpha, weighted sums of distances and of normals) and the samples."""
-        steps = self._seen_steps(field, rays, occupancy)
+        """Return one row a ray (colour on black, alpha, weighted sums of distances and of normals) and the samples."""
+        steps = self._cull(field, rays, occupancy)
         lit = shading is not None and shading.needs_normals
         found = field.query(steps.points, normals=normals or lit)
         views = rays.views[steps.rays]
@@ -168,8 +168,8 @@ class VolumeRenderer:
         )
 
     @torch.no_grad()
-    def _seen_steps(self, field: Field, rays: Rays, occupancy: OccupancyGrid | None) -> Steps:
-        """The steps in the cube, in occupied cells, not too faint and not behind too much."""
+    def _cull(self, field: Field, rays: Rays, occupancy: OccupancyGrid | None) -> Steps:
+        """Return the steps in the cube, in occupied cells, of enough alpha and transmittance."""
         config, backend = self.config, self.config.backend
         steps = march(rays, field.radius, config.step_length(field.radius), occupancy, backend=backend)
         if config.min_alpha == 0.0 and config.min_transmittance == 0.0:
@@ -179,10 +179,10 @@ class VolumeRenderer:
         min_alpha = torch.full((), config.min_alpha, dtype=density.dtype, device=density.device)
         if occupancy is not None:
             min_alpha = torch.minimum(min_alpha, occupancy.min_alpha.to(min_alpha))
-        return steps[seen(density, steps, len(rays), min_alpha, config.min_transmittance, backend=backend)]
+        return steps[is_visible(density, steps, len(rays), min_alpha, config.min_transmittance, backend=backend)]
 
 
-def _joined(parts: list[RaySamples]) -> RaySamples:
+def _concatenate(parts: list[RaySamples]) -> RaySamples:
     normals = [part.normals for part in parts if part.normals is not None]
     return RaySamples(
         views=torch.cat([part.views for part in parts]),

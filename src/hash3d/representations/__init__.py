@@ -1,14 +1,1 @@
-"""What a scene is made of: parameters, their start, their growth. Nothing here renders."""
-
-from .densify import Densifier, DensifyConfig, DensifyReport
-from .gaussians import Gaussians, GaussiansConfig, GaussianTensors, Splats
-
-__all__ = [
-    "Densifier",
-    "DensifyConfig",
-    "DensifyReport",
-    "GaussianTensors",
-    "Gaussians",
-    "GaussiansConfig",
-    "Splats",
-]
+"""The parameters of a scene: Gaussians, fields and meshes, how they start and change. Nothing here renders."""

@@ -4,12 +4,12 @@
 Trilinear interpolation is a sum over a cell's corners, f = sum_c w_c(point) T_c, linear in the table T. Everything that
 backward passes need is one of three sums, so three kernels do it all, in float32:
 
-- gather: sum_c w_c T_c (the features), or with the weights' slopes along a vector v, sum_c (v . dw_c/dpoint) T_c;
+- gather: sum_c w_c T_c (the features), or with the weights' derivatives along a vector v, sum_c (v . dw_c/dpoint) T_c;
 - scatter, its transpose: T_c += w_c g, or T_c += (v . dw_c/dpoint) g;
-- slope: sum_c (g . T_c) dw_c/dpoint, or its own slope along v, sum_c (g . T_c) (d2w_c/dpoint2) v.
+- gradient: sum_c (g . T_c) dw_c/dpoint, or its own derivative along v, sum_c (g . T_c) (d2w_c/dpoint2) v.
 
-Programs of gather and scatter have one plane (a level's feature) each, neighbours in a plane follow each other: a level
-stays in the cache while it is read.
+A program of gather or scatter has one plane (a level's feature), and neighbours in a plane follow each other, so that a
+level stays in the cache while it is read.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .backends import require_last_derivative
+from hash3d.kernels import require_last_derivative
 
 BLOCK = 128
 """Points of one program."""
@@ -29,26 +29,26 @@ LEVEL = tl.constexpr(6)
 
 @triton.jit
 def _axis(points, rows, mask, number: tl.constexpr, resolution):
-    """Of the cells along one axis: the lower corner, the share of the way to the upper one, the share's slope."""
-    place = tl.load(points + rows * 3 + number, mask=mask, other=0.0)
-    scaled = tl.minimum(tl.maximum(place, 0.0), 1.0) * resolution
+    """Return the lower corner of the cells along one axis, the weight of the upper one, and the weight's derivative."""
+    coordinate = tl.load(points + rows * 3 + number, mask=mask, other=0.0)
+    scaled = tl.minimum(tl.maximum(coordinate, 0.0), 1.0) * resolution
     lower = tl.minimum(tl.floor(scaled), resolution - 1.0)
-    slope = tl.where((place >= 0.0) & (place <= 1.0), resolution, 0.0)
-    return lower.to(tl.int32).to(tl.uint32), scaled - lower, slope
+    derivative = tl.where((coordinate >= 0.0) & (coordinate <= 1.0), resolution, 0.0)
+    return lower.to(tl.int32).to(tl.uint32), scaled - lower, derivative
 
 
 @triton.jit
-def _end(lower, share, slope, upper: tl.constexpr):
-    """One end of a cell along an axis: its number, its weight, the weight's slope."""
+def _end(lower, weight, derivative, upper: tl.constexpr):
+    """Return one end of a cell along an axis: its index, its weight, the weight's derivative."""
     if upper:
-        return lower + 1, share, slope
+        return lower + 1, weight, derivative
     else:
-        return lower, 1.0 - share, -slope
+        return lower, 1.0 - weight, -derivative
 
 
 @triton.jit
 def _level(level):
-    """A row of `HashGrid.levels`: the resolution, the first entry, whether all fit, the last entry, two factors."""
+    """Load a row of `HashGrid.levels`: resolution, first entry, whether all corners fit, last entry, two factors."""
     resolution = tl.load(level).to(tl.float32)
     fits = tl.load(level + 2) > 0
     last = tl.load(level + 3).to(tl.uint32)
@@ -58,7 +58,7 @@ def _level(level):
 
 @triton.jit
 def _entry(x, y, z, fits, last, y_factor, z_factor):
-    """A corner's place in its level: its number if all fit, else its hash; products and sums are those of 32 bits."""
+    """Return a corner's entry in its level: its index if all fit, else its hash, in 32-bit arithmetic."""
     y = y * y_factor
     z = z * z_factor
     return tl.where(fits, x + y + z, (x ^ y ^ z) & last).to(tl.int64)
@@ -66,7 +66,7 @@ def _entry(x, y, z, fits, last, y_factor, z_factor):
 
 @triton.jit
 def _vector(vectors, rows, mask):
-    """Three numbers a point."""
+    """Load three numbers a point."""
     x = tl.load(vectors + rows * 3, mask=mask, other=0.0)
     y = tl.load(vectors + rows * 3 + 1, mask=mask, other=0.0)
     z = tl.load(vectors + rows * 3 + 2, mask=mask, other=0.0)
@@ -75,21 +75,10 @@ def _vector(vectors, rows, mask):
 
 @triton.jit(do_not_specialize=["num_points", "row_stride", "plane_stride"])
 def _sum_kernel(
-    points,
-    vectors,
-    levels,
-    table,
-    features,
-    num_points,
-    num_entries,
-    row_stride,
-    plane_stride,
-    FEATURES: tl.constexpr,
-    ALONG: tl.constexpr,
-    SCATTER: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Gather from `table` to `features`, or scatter `features` to `table`; ALONG: with the slopes along `vectors`."""
+    points, vectors, levels, table, features, num_points, num_entries, row_stride, plane_stride,
+    FEATURES: tl.constexpr, ALONG: tl.constexpr, SCATTER: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Gather from `table` to `features`, or scatter the reverse; ALONG: with the derivatives along `vectors`."""
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = rows < num_points
     plane = tl.program_id(1)
@@ -97,49 +86,38 @@ def _sum_kernel(
     resolution, first, fits, last, y_factor, z_factor = _level(level)
     entries = table + (plane % FEATURES).to(tl.int64) * num_entries + first
     values = features + rows.to(tl.int64) * row_stride + plane.to(tl.int64) * plane_stride
-    x_lower, x_share, x_slope = _axis(points, rows, mask, 0, resolution)
-    y_lower, y_share, y_slope = _axis(points, rows, mask, 1, resolution)
-    z_lower, z_share, z_slope = _axis(points, rows, mask, 2, resolution)
+    x_lower, x_weight, x_derivative = _axis(points, rows, mask, 0, resolution)
+    y_lower, y_weight, y_derivative = _axis(points, rows, mask, 1, resolution)
+    z_lower, z_weight, z_derivative = _axis(points, rows, mask, 2, resolution)
     if ALONG:
         vx, vy, vz = _vector(vectors, rows, mask)
     if SCATTER:
         value = tl.load(values, mask=mask, other=0.0)
     total = tl.zeros([BLOCK], tl.float32)
     for corner in tl.static_range(8):
-        x, wx, dx = _end(x_lower, x_share, x_slope, corner & 1)
-        y, wy, dy = _end(y_lower, y_share, y_slope, (corner >> 1) & 1)
-        z, wz, dz = _end(z_lower, z_share, z_slope, corner >> 2)
+        x, wx, dx = _end(x_lower, x_weight, x_derivative, corner & 1)
+        y, wy, dy = _end(y_lower, y_weight, y_derivative, (corner >> 1) & 1)
+        z, wz, dz = _end(z_lower, z_weight, z_derivative, corner >> 2)
         if ALONG:  # noqa: SIM108  (a constant, compiled away)
             weight = vx * dx * wy * wz + vy * dy * wx * wz + vz * dz * wx * wy
         else:
             weight = wx * wy * wz
-        place = entries + _entry(x, y, z, fits, last, y_factor, z_factor)
+        index = entries + _entry(x, y, z, fits, last, y_factor, z_factor)
         if SCATTER:
-            tl.atomic_add(place, weight * value, mask=mask, sem="relaxed")
+            tl.atomic_add(index, weight * value, mask=mask, sem="relaxed")
         else:
-            total += weight * tl.load(place, mask=mask, other=0.0)
+            total += weight * tl.load(index, mask=mask, other=0.0)
     if not SCATTER:
         tl.store(values, total, mask=mask)
 
 
 @triton.jit(do_not_specialize=["num_points", "num_levels", "row_stride", "plane_stride"])
-def _slope_kernel(
-    points,
-    vectors,
-    levels,
-    table,
-    cotangents,
-    slopes,
-    num_points,
-    num_entries,
-    num_levels,
-    row_stride,
+def _gradient_kernel(
+    points, vectors, levels, table, cotangents, gradients, num_points, num_entries, num_levels, row_stride,
     plane_stride,
-    FEATURES: tl.constexpr,
-    ALONG: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """The slope in the points of the sum of cotangents times features; ALONG: that slope's own along `vectors`."""
+    FEATURES: tl.constexpr, ALONG: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Write the gradient in the points, given `cotangents`; ALONG: its derivative along `vectors`."""
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = rows < num_points
     if ALONG:
@@ -150,19 +128,19 @@ def _slope_kernel(
     for number in range(num_levels):
         level = levels + number * LEVEL
         resolution, first, fits, last, y_factor, z_factor = _level(level)
-        x_lower, x_share, x_slope = _axis(points, rows, mask, 0, resolution)
-        y_lower, y_share, y_slope = _axis(points, rows, mask, 1, resolution)
-        z_lower, z_share, z_slope = _axis(points, rows, mask, 2, resolution)
+        x_lower, x_weight, x_derivative = _axis(points, rows, mask, 0, resolution)
+        y_lower, y_weight, y_derivative = _axis(points, rows, mask, 1, resolution)
+        z_lower, z_weight, z_derivative = _axis(points, rows, mask, 2, resolution)
         for feature in tl.static_range(FEATURES):
             column = cotangents + rows.to(tl.int64) * row_stride + (number * FEATURES + feature) * plane_stride
             cotangent = tl.load(column, mask=mask, other=0.0)
             entries = table + feature * num_entries + first
             for corner in tl.static_range(8):
-                x, wx, dx = _end(x_lower, x_share, x_slope, corner & 1)
-                y, wy, dy = _end(y_lower, y_share, y_slope, (corner >> 1) & 1)
-                z, wz, dz = _end(z_lower, z_share, z_slope, corner >> 2)
-                place = entries + _entry(x, y, z, fits, last, y_factor, z_factor)
-                value = cotangent * tl.load(place, mask=mask, other=0.0)
+                x, wx, dx = _end(x_lower, x_weight, x_derivative, corner & 1)
+                y, wy, dy = _end(y_lower, y_weight, y_derivative, (corner >> 1) & 1)
+                z, wz, dz = _end(z_lower, z_weight, z_derivative, corner >> 2)
+                index = entries + _entry(x, y, z, fits, last, y_factor, z_factor)
+                value = cotangent * tl.load(index, mask=mask, other=0.0)
                 if ALONG:
                     sx += value * dx * (vy * dy * wz + vz * dz * wy)
                     sy += value * dy * (vx * dx * wz + vz * dz * wx)
@@ -171,13 +149,13 @@ def _slope_kernel(
                     sx += value * dx * wy * wz
                     sy += value * dy * wx * wz
                     sz += value * dz * wx * wy
-    tl.store(slopes + rows * 3, sx, mask=mask)
-    tl.store(slopes + rows * 3 + 1, sy, mask=mask)
-    tl.store(slopes + rows * 3 + 2, sz, mask=mask)
+    tl.store(gradients + rows * 3, sx, mask=mask)
+    tl.store(gradients + rows * 3 + 1, sy, mask=mask)
+    tl.store(gradients + rows * 3 + 2, sz, mask=mask)
 
 
 def encode(points: Tensor, table: Tensor, levels: Tensor, num_planes: int) -> Tensor:
-    """Features "N num_planes" of `points` "N 3" in [0, 1]^3, those of levels not in `levels` zero: `HashGrid.forward`.
+    """Compute `HashGrid.forward`, "N num_planes", of `points` "N 3" in [0, 1]^3; levels not in `levels` are zero.
 
     `table` is "features entries", and `levels` the first rows of `HashGrid.levels`. Twice differentiable.
     """
@@ -185,12 +163,12 @@ def encode(points: Tensor, table: Tensor, levels: Tensor, num_planes: int) -> Te
     return result
 
 
-def slope(points: Tensor, table: Tensor, levels: Tensor, cotangents: Tensor) -> Tensor:
-    """Gradient "N 3" in the points of the sum of `cotangents` "N F" times features: `HashGrid.slope`.
+def encode_backward(points: Tensor, table: Tensor, levels: Tensor, cotangents: Tensor) -> Tensor:
+    """Return the gradient "N 3" in the points, given that in the features, `cotangents` "N F".
 
     Once differentiable.
     """
-    result: Tensor = _Slope.apply(points, table, levels, cotangents)
+    result: Tensor = _Gradient.apply(points, table, levels, cotangents)
     return result
 
 
@@ -198,13 +176,13 @@ class _Encode(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, points: Tensor, table: Tensor, levels: Tensor, num_planes: int) -> Tensor:
         ctx.save_for_backward(points, table, levels)
-        return _gathered(points, table, levels, num_planes)
+        return _gather(points, table, levels, num_planes)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         points, table, levels = ctx.saved_tensors
         (cotangents,) = grad_outputs
-        by_points = _Slope.apply(points, table, levels, cotangents) if ctx.needs_input_grad[0] else None
+        by_points = _Gradient.apply(points, table, levels, cotangents) if ctx.needs_input_grad[0] else None
         by_table = _Scatter.apply(points, levels, cotangents, table.shape) if ctx.needs_input_grad[1] else None
         return by_points, by_table, None, None
 
@@ -215,45 +193,45 @@ class _Scatter(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, points: Tensor, levels: Tensor, cotangents: Tensor, shape: torch.Size) -> Tensor:
         ctx.save_for_backward(points, levels, cotangents)
-        return _scattered(points, levels, cotangents, shape)
+        return _scatter(points, levels, cotangents, shape)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         points, levels, cotangents = ctx.saved_tensors
         (table,) = grad_outputs
-        by_points = _Slope.apply(points, table, levels, cotangents) if ctx.needs_input_grad[0] else None
+        by_points = _Gradient.apply(points, table, levels, cotangents) if ctx.needs_input_grad[0] else None
         by_cotangents = _Encode.apply(points, table, levels, cotangents.shape[1])
         return by_points, None, by_cotangents, None
 
 
-class _Slope(torch.autograd.Function):
+class _Gradient(torch.autograd.Function):
     """The gradient of `_Encode` in the points."""
 
     @staticmethod
     def forward(ctx: Any, points: Tensor, table: Tensor, levels: Tensor, cotangents: Tensor) -> Tensor:
         ctx.save_for_backward(points, table, levels, cotangents)
-        return _sloped(points, table, levels, cotangents)
+        return _differentiate(points, table, levels, cotangents)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        require_last_derivative("the hash grid's slope")
+        require_last_derivative("the hash grid's gradient")
         points, table, levels, cotangents = ctx.saved_tensors
         (vectors,) = grad_outputs
         needs = ctx.needs_input_grad
-        by_points = _sloped(points, table, levels, cotangents, vectors) if needs[0] else None
-        by_table = _scattered(points, levels, cotangents, table.shape, vectors) if needs[1] else None
-        by_cotangents = _gathered(points, table, levels, cotangents.shape[1], vectors) if needs[3] else None
+        by_points = _differentiate(points, table, levels, cotangents, vectors) if needs[0] else None
+        by_table = _scatter(points, levels, cotangents, table.shape, vectors) if needs[1] else None
+        by_cotangents = _gather(points, table, levels, cotangents.shape[1], vectors) if needs[3] else None
         return by_points, by_table, None, by_cotangents
 
 
-def _gathered(points: Tensor, table: Tensor, levels: Tensor, num_planes: int, vectors: Tensor | None = None) -> Tensor:
+def _gather(points: Tensor, table: Tensor, levels: Tensor, num_planes: int, vectors: Tensor | None = None) -> Tensor:
     planes = points.new_empty(num_planes, len(points))
     planes[len(levels) * len(table) :] = 0.0
     _sum(points, table.contiguous(), levels, planes.T, vectors, scatter=False)
     return planes.T
 
 
-def _scattered(
+def _scatter(
     points: Tensor, levels: Tensor, cotangents: Tensor, shape: torch.Size, vectors: Tensor | None = None
 ) -> Tensor:
     table = points.new_zeros(shape)
@@ -273,12 +251,14 @@ def _sum(
     )  # fmt: skip
 
 
-def _sloped(points: Tensor, table: Tensor, levels: Tensor, cotangents: Tensor, vectors: Tensor | None = None) -> Tensor:
-    points, slopes = points.contiguous(), torch.empty_like(points, memory_format=torch.contiguous_format)
+def _differentiate(
+    points: Tensor, table: Tensor, levels: Tensor, cotangents: Tensor, vectors: Tensor | None = None
+) -> Tensor:
+    points, gradients = points.contiguous(), torch.empty_like(points, memory_format=torch.contiguous_format)
     along = points if vectors is None else vectors.contiguous()
-    _slope_kernel[(triton.cdiv(len(points), BLOCK),)](
-        points, along, levels, table.contiguous(), cotangents, slopes,
+    _gradient_kernel[(triton.cdiv(len(points), BLOCK),)](
+        points, along, levels, table.contiguous(), cotangents, gradients,
         len(points), table.shape[1], len(levels), *cotangents.stride(),
         FEATURES=len(table), ALONG=vectors is not None, BLOCK=BLOCK,
     )  # fmt: skip
-    return slopes
+    return gradients

@@ -1,4 +1,4 @@
-"""What lies behind a scene: one colour, or a small network that sees the direction of a ray."""
+"""Backgrounds: one colour, or a small network of a ray's direction."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hash3d.cameras import Cameras
 
-from .nerf import network
+from .nerf import build_network
 from .optimizer import ParameterGroup
 
 WHITE_AND_BLACK = ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
@@ -22,21 +22,21 @@ class SolidBackgroundConfig:
     """White or black."""
 
     color: Literal["white", "black"] = "white"
-    """What is shown, and what an evaluation shows."""
+    """The colour, and that of an evaluation."""
     other_share: float = 0.0
-    """Share of the steps on which the other one is shown (0.5 in DreamGaussian 69a3c70, configs/image_sai.yaml)."""
+    """Share of the steps that have the other one (0.5 in DreamGaussian 69a3c70, configs/image_sai.yaml)."""
 
     def __post_init__(self) -> None:
         _expect_share("other_share", self.other_share)
 
     def build(self, colors: Float[Tensor, "2 C"], generator: torch.Generator) -> "SolidBackground":
-        """The background of this configuration, `colors` being white and black; it has no parameters to draw."""
+        """Build the background, `colors` being white and black; it has no parameters to initialise."""
         return SolidBackground(self, colors)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentConfig:
-    """A learned surrounding at infinity; the defaults are threestudio's neural environment map.
+    """A learned environment at infinity; the defaults are threestudio's neural environment map.
 
     28d9d80, models/background/neural_environment_map_background.py: spherical harmonics of "degree 3", which in
     tiny-cuda-nn are the 3 bands 0, 1 and 2, 9 numbers, then a network without bias.
@@ -45,29 +45,32 @@ class EnvironmentConfig:
     hidden_layers: int = 2
     """Hidden layers of the network."""
     hidden_width: int = 16
-    """Numbers in a hidden layer."""
+    """Width of a hidden layer."""
     color_activation: Literal["sigmoid", "none"] = "sigmoid"
     """sigmoid for colours in [0, 1]; none for latents."""
     lr: float = 0.001
     """Learning rate of the network."""
     solid_share: float = 0.0
-    """Share of the steps on which all views have plain black or plain white instead, by a fair coin (0.8 in the
+    """Share of the steps on which all views have solid black or white instead, by a fair coin (0.8 in the
     Gaussian Splatting extension of threestudio, configs/gaussian_splatting_shading.yaml)."""
 
     def __post_init__(self) -> None:
         if min(self.hidden_layers, self.hidden_width) < 1:
-            raise ValueError("Expected hidden_layers and hidden_width of at least 1.")
+            raise ValueError(
+                f"Expected hidden_layers and hidden_width of at least 1, but got {self.hidden_layers} and "
+                f"{self.hidden_width}."
+            )
         if self.lr <= 0.0:
             raise ValueError(f"Expected a learning rate above 0, but got {self.lr}.")
         _expect_share("solid_share", self.solid_share)
 
     def build(self, colors: Float[Tensor, "2 C"], generator: torch.Generator) -> "Environment":
-        """A new surrounding, `colors` being white and black; every number comes from `generator` (on the CPU)."""
+        """Build a new environment, `colors` being white and black; every number comes from `generator` (on the CPU)."""
         return Environment(self, colors, generator)
 
 
 class SolidBackground(nn.Module):
-    """The same colour everywhere."""
+    """One colour everywhere."""
 
     colors: Tensor
 
@@ -77,7 +80,7 @@ class SolidBackground(nn.Module):
         self.register_buffer("colors", colors if config.color == "white" else colors.flip(0), persistent=False)
 
     def forward(self, cameras: Cameras, generator: torch.Generator | None = None) -> Float[Tensor, "B C"]:
-        """One colour for each view, the same for all.
+        """Return one colour for each view, the same for all.
 
         Args:
             cameras: B views.
@@ -89,7 +92,7 @@ class SolidBackground(nn.Module):
         return self.colors[int(other)].repeat(len(cameras), 1)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """No group: there is nothing to learn."""
+        """Return no group: nothing is trained."""
         return []
 
 
@@ -102,17 +105,17 @@ class Environment(nn.Module):
         super().__init__()
         self.config = config
         self.register_buffer("colors", colors, persistent=False)
-        self.network = network([9, *[config.hidden_width] * config.hidden_layers, colors.shape[1]], generator)
+        self.network = build_network([9, *[config.hidden_width] * config.hidden_layers, colors.shape[1]], generator)
 
     def forward(
         self, cameras: Cameras, generator: torch.Generator | None = None
     ) -> Float[Tensor, "B C"] | Float[Tensor, "B H W C"]:
-        """One colour a pixel, or one a view on the steps that have a plain one.
+        """Return one colour a pixel, or one a view on the steps that have a solid one.
 
         Args:
             cameras: B views.
             generator: on the CPU, for a training step, which takes two numbers from it, or none if `solid_share` is 0;
-                None for an evaluation, which never shows a plain colour.
+                None for an evaluation, which never has a solid colour.
         """
         weight = next(self.network.parameters())
         if generator is not None and self.config.solid_share > 0.0:
@@ -124,12 +127,12 @@ class Environment(nn.Module):
         return raw.sigmoid() if self.config.color_activation == "sigmoid" else raw
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """The group "background"."""
+        """Return the group "background"."""
         return [{"name": "background", "params": list(self.parameters()), "lr": self.config.lr}]
 
 
 def spherical_harmonics(directions: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 9"]:
-    """The real spherical harmonics of the bands 0, 1 and 2 at unit vectors, orthonormal on the sphere.
+    """Evaluate the real spherical harmonics of the bands 0, 1 and 2 at unit vectors, orthonormal on the sphere.
 
     Sloan (2008), "Stupid Spherical Harmonics (SH) Tricks", appendix A2, all with a plus sign.
     """
@@ -137,7 +140,7 @@ def spherical_harmonics(directions: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 
     bands = [
         math.sqrt(1.0 / 4.0) * torch.ones_like(x),
         *(math.sqrt(3.0 / 4.0) * axis for axis in (y, z, x)),
-        *(math.sqrt(15.0 / 4.0) * product for product in (x * y, y * z, z * x)),
+        *(math.sqrt(15.0 / 4.0) * pair for pair in (x * y, y * z, z * x)),
         math.sqrt(5.0 / 16.0) * (3.0 * z * z - 1.0),
         math.sqrt(15.0 / 16.0) * (x * x - y * y),
     ]

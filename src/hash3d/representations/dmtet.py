@@ -1,4 +1,4 @@
-"""A mesh that can change its topology: signed values and small offsets on a grid of tetrahedra.
+"""A mesh of variable topology: signed values and small offsets on a grid of tetrahedra.
 
 Shen et al. (2021), "Deep Marching Tetrahedra"; as the second stage of Magic3D (Lin et al. 2023) and Magic123 (Qian et
 al. 2023).
@@ -16,10 +16,10 @@ from .optimizer import ParameterGroup, build_adam
 from .tetrahedra import grid_tetrahedra, grid_vertices, marching_tetrahedra
 
 PointFunction = Callable[[Float[Tensor, "N 3"]], Tensor]
-"""World positions in scene units to one value, shape "N" or "N 1", or to one colour, shape "N 3", each."""
+"""From world positions in scene units to one value each, "N" or "N 1", or one colour, "N 3"."""
 
 QUERY_POINTS = 65_536
-"""Points a field is asked for at once."""
+"""Points of one query of a field."""
 BORDER_VALUE = 1e-3
 """Least value at the box's border: no surface leaves the box, so every surface is closed."""
 EMPTY_DENSITY = 1e-5
@@ -28,7 +28,7 @@ EMPTY_DENSITY = 1e-5
 
 @dataclass(frozen=True, kw_only=True)
 class DmtetMeshConfig:
-    """The grid, its start and its learning rates; the defaults are those of threestudio's Magic123, second stage."""
+    """The grid, its initialisation and learning rates; the defaults are threestudio's Magic123, second stage."""
 
     resolution: int = 64
     """Cells along each side of the box. 64 give 274,625 vertices, about as many as threestudio's irregular grid 128."""
@@ -37,7 +37,7 @@ class DmtetMeshConfig:
     max_offset: float = 0.5
     """Farthest that a vertex moves along each axis, in cells (1/128 of the box at 64 cells, as in threestudio)."""
     start_radius: float = 0.5
-    """Radius in scene units of the sphere that is the start if no field is given."""
+    """Radius in scene units of the initial sphere if no field is given."""
     values_lr: float = 1e-3
     """Learning rate of the signed values (0.01 in Magic3D, as for the other two)."""
     offsets_lr: float = 1e-3
@@ -59,7 +59,7 @@ class DmtetMeshConfig:
             raise ValueError(f"Expected max_offset between 0 and 1 cell, but got {self.max_offset}. Give 0.5.")
 
     def build(self, sdf: PointFunction | None = None, color_field: nn.Module | None = None) -> "DmtetMesh":
-        """The surface where `sdf` changes sign from negative (inside) to positive; a sphere if it is None.
+        """Build the surface where `sdf` changes sign from negative (inside) to positive; a sphere if it is None.
 
         Colours are those of `color_field` (positions "N 3" to RGB "N 3", trained with the mesh), else grey ones at the
         vertices. `ValueError` if the field has one sign in the whole box. Fields get positions on the CPU.
@@ -71,7 +71,7 @@ class DmtetMeshConfig:
     def build_from_density(
         self, density: PointFunction, color_field: nn.Module | None = None, threshold: float | None = None
     ) -> "DmtetMesh":
-        """The surface where `density` falls to `threshold`; None takes the mean of the densities above 1e-5.
+        """Build the surface where `density` falls to `threshold`; None takes the mean of the densities above 1e-5.
 
         The box is tightened: it is that of the surface on the whole grid, grown (`grown_box`).
         The values are `threshold - density`, cut to [-1, 1] (threestudio 28d9d80, geometry/tetrahedra_sdf_grid.py).
@@ -124,7 +124,7 @@ class DmtetMesh(nn.Module):
         self.color_logits = nn.Parameter(torch.zeros_like(vertices)) if color_field is None else None
 
     def mesh(self) -> Mesh:
-        """The surface as a closed mesh, coloured unless there is a colour field; empty if nothing is inside."""
+        """Extract the surface as a closed mesh, coloured unless there is a colour field; empty if nothing is inside."""
         moved = self.vertices + self.config.max_offset / self.config.resolution * self.offsets.tanh()
         vertices = torch.lerp(self.box[0], self.box[1], moved)
         values = torch.where(self.border, self.values.clamp(min=BORDER_VALUE), self.values)
@@ -132,14 +132,14 @@ class DmtetMesh(nn.Module):
         return marching_tetrahedra(vertices, values, self.tetrahedra, colors)
 
     def colors_at(self, points: SurfacePoints) -> Float[Tensor, "N 3"]:
-        """RGB of the field at the points' positions, or of the vertices in between."""
+        """Return the field's RGB at the points' positions, or that of the vertices, interpolated."""
         if self.color_field is None:
             return points.mesh.colors_at(points)
         colors: Tensor = self.color_field(points.positions)
         return colors
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """One group a parameter, under the parameter's name, and one for the colour field."""
+        """Return one group a parameter, under the parameter's name, and one for the colour field."""
         config = self.config
         field = self.color_field
         colors = [self.color_logits] if field is None else list(field.parameters())
@@ -154,19 +154,19 @@ class DmtetMesh(nn.Module):
         ]
 
     def build_optimizer(self) -> torch.optim.Adam:
-        """Adam over `parameter_groups()` with the configuration's epsilon."""
+        """Build Adam over `parameter_groups()` with the configuration's epsilon."""
         return build_adam(self.parameter_groups(), eps=self.config.adam_eps)
 
     def update_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Nothing: the learning rates are constant."""
+        """Do nothing: the learning rates are constant."""
 
 
 def grid_points(resolution: int, box: Float[Tensor, "2 3"]) -> Float[Tensor, "V 3"]:
-    """World positions of the grid's vertices."""
+    """Return the world positions of the grid's vertices."""
     return torch.lerp(box[0], box[1], grid_vertices(resolution))
 
 
 @torch.no_grad()
 def evaluate(field: PointFunction, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
-    """Values of a field, in blocks, without gradients."""
+    """Evaluate a field in blocks, without gradients."""
     return torch.cat([field(block).reshape(len(block)).to(points) for block in points.split(QUERY_POINTS)])

@@ -1,4 +1,4 @@
-"""From a point in the unit cube to features that a small network can read."""
+"""Encode points of the unit cube as features for a small network."""
 
 import math
 from collections.abc import Callable
@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .backends import FieldBackend, uses_triton
+from hash3d.kernels import FieldBackend, uses_triton
 
 HASH_PRIMES = (1, 2_654_435_761, 805_459_861)
 """Multipliers of the spatial hash, one an axis (Mueller et al. 2022, section 3)."""
 
-Slope = Callable[[Tensor], Tensor]
-"""From cotangents of N features, "N F", to the gradient of N points, "N 3"."""
+Backward = Callable[[Tensor], Tensor]
+"""From gradients in N features, "N F", to those in N points, "N 3"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class HashGridConfig:
     levels: int = 16
     """Number of grids."""
     features: int = 2
-    """Numbers a grid gives."""
+    """Features a level."""
     log2_entries: int = 19
     """Log2 of the most entries that a level stores; a grid with more corners is hashed. 14 is quick on a CPU."""
     base_resolution: int = 16
@@ -43,11 +43,14 @@ class HashGridConfig:
     """Steps between two added levels: level count = start_level + floor(max(step - start_step, 0) / update_steps)."""
 
     backend: FieldBackend = "auto"
-    """auto: Triton's kernels on CUDA if Triton is installed, else torch, the plain definition."""
+    """auto: Triton's kernels on CUDA if Triton is installed, else torch, the reference implementation."""
 
     def __post_init__(self) -> None:
         if min(self.levels, self.features, self.log2_entries, self.base_resolution, self.update_steps) < 1:
-            raise ValueError("Expected levels, features, log2_entries, base_resolution and update_steps of at least 1.")
+            raise ValueError(
+                f"Expected levels, features, log2_entries, base_resolution and update_steps of at least 1, "
+                f"but got {self}."
+            )
         if self.finest_resolution < self.base_resolution:
             raise ValueError(
                 f"Expected finest_resolution >= base_resolution ({self.base_resolution}), but got "
@@ -63,13 +66,13 @@ class HashGridConfig:
         return [math.floor(self.base_resolution * growth**level * (1.0 + 1e-9)) for level in range(self.levels)]
 
     def active_levels(self, step: int) -> int:
-        """How many levels are on at `step`."""
+        """Return how many levels are on at `step`."""
         if self.start_level is None:
             return self.levels
         return min(self.levels, self.start_level + max(step - self.start_step, 0) // self.update_steps)
 
     def build(self, generator: torch.Generator) -> "HashGrid":
-        """A grid with entries uniform in [-1e-4, 1e-4] from `generator` (Mueller et al. 2022, section 4)."""
+        """Build a grid with entries uniform in [-1e-4, 1e-4] from `generator` (Mueller et al. 2022, section 4)."""
         return HashGrid(self, generator)
 
 
@@ -92,7 +95,7 @@ class HashGrid(nn.Module):
         self.sizes = [min((resolution + 1) ** 3, 2**config.log2_entries) for resolution in config.resolutions]
         entries = torch.empty(config.features, sum(self.sizes)).uniform_(-1e-4, 1e-4, generator=generator)
         self.table = nn.Parameter(entries)
-        self.register_buffer("levels", torch.tensor(self._described_levels()), persistent=False)
+        self.register_buffer("levels", torch.tensor(self._describe_levels()), persistent=False)
 
     def set_step(self, step: int) -> None:
         """Switch on the levels of `step`."""
@@ -109,32 +112,32 @@ class HashGrid(nn.Module):
             return encode(points, self.table, self._active(), self.num_features)
         return self._features([cell.features() for cell in self._cells(points.T.clamp(0.0, 1.0))])
 
-    def forward_and_slope(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N F"], Slope]:
-        """The features, and the function from numbers "N F" to the gradient in the points of their sum times features.
+    def forward_and_backward(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N F"], Backward]:
+        """Return the features, and the backward pass from a gradient in them, "N F", to that in the points.
 
-        That gradient is differentiable in the numbers, in the table and, inside a cell, in the points.
+        The latter is differentiable in the former, in the table and, inside a cell, in the points.
         """
         if uses_triton(self.config.backend, self.table):
-            from ._triton_hash_grid import slope
+            from ._triton_hash_grid import encode_backward
 
             active = self._active()
-            return self(points), lambda cotangents: slope(points, self.table, active, cotangents)
+            return self(points), lambda cotangents: encode_backward(points, self.table, active, cotangents)
         axes = points.T.clamp(0.0, 1.0)
         found = self._cells(axes)
 
-        def slope_of(cotangents: Tensor) -> Tensor:
+        def backward(cotangents: Tensor) -> Tensor:
             columns = cotangents.T.split(self.config.features)
-            slopes = [cell.slope(column) for cell, column in zip(found, columns, strict=False)]
-            return (torch.stack(slopes).sum(dim=0) * (axes == points.T)).T
+            gradients = [cell.backward(column) for cell, column in zip(found, columns, strict=False)]
+            return (torch.stack(gradients).sum(dim=0) * (axes == points.T)).T
 
-        return self._features([cell.features() for cell in found]), slope_of
+        return self._features([cell.features() for cell in found]), backward
 
     def _features(self, levels: list[list[Tensor]]) -> Float[Tensor, "N F"]:
         planes = [plane for level in levels for plane in level]
         return torch.nn.functional.pad(torch.stack(planes), (0, 0, 0, self.num_features - len(planes))).T
 
     def _cells(self, axes: Float[Tensor, "3 N"]) -> "list[Cells]":
-        """The cells of points in the levels that are on."""
+        """Find the cells of points in the levels that are on."""
         tables = self.table.split(self.sizes, dim=1)[: self.active_levels]
         levels = zip(tables, self.config.resolutions, strict=False)
         return [find_cells(table, axes, resolution) for table, resolution in levels]
@@ -142,7 +145,7 @@ class HashGrid(nn.Module):
     def _active(self) -> Int[Tensor, "L 6"]:
         return self.levels[: self.active_levels]
 
-    def _described_levels(self) -> list[list[int]]:
+    def _describe_levels(self) -> list[list[int]]:
         rows, first = [], 0
         for resolution, size in zip(self.config.resolutions, self.sizes, strict=True):
             factors = corner_factors(resolution, size)
@@ -151,7 +154,7 @@ class HashGrid(nn.Module):
         return rows
 
     def get_extra_state(self) -> dict[str, int]:
-        """The levels switched on, so that a checkpoint shows the same scene."""
+        """Return the levels switched on, so that a checkpoint shows the same scene."""
         return {"active_levels": self.active_levels}
 
     def set_extra_state(self, state: Any) -> None:
@@ -165,42 +168,42 @@ class Cells:
 
     resolution: int
     corners: list[Float[Tensor, "2 2 2 N"]]
-    """A feature each, at the corners."""
-    shares: Float[Tensor, "3 2 N"]
-    """Along each axis the weights of the lower and of the upper end."""
+    """One tensor a feature: its values at the corners."""
+    weights: Float[Tensor, "3 2 N"]
+    """Weights of the lower and the upper end along each axis."""
 
     def features(self) -> list[Float[Tensor, " N"]]:
-        """The features of the points: trilinear between the corners."""
-        x, y, z = self.shares
+        """Interpolate the features trilinearly between the corners."""
+        x, y, z = self.weights
         weights = (x[:, None, None] * y[None, :, None] * z[None, None, :]).flatten(0, 2)
         return [(corners.view_as(weights) * weights).sum(dim=0) for corners in self.corners]
 
-    def slope(self, cotangents: Float[Tensor, "features N"]) -> Float[Tensor, "3 N"]:
-        """Gradient in the coordinates of the sum over the features of `cotangents` times features."""
-        x, y, z = self.shares
+    def backward(self, cotangents: Float[Tensor, "features N"]) -> Float[Tensor, "3 N"]:
+        """Return the gradient in the coordinates, given that in the features."""
+        x, y, z = self.weights
         first, *others = (corners * part for corners, part in zip(self.corners, cotangents, strict=True))
         values = sum(others, first)
-        slopes = (
+        gradients = (
             (values[1] - values[0]) * (y[:, None] * z[None, :]),
             (values[:, 1] - values[:, 0]) * (x[:, None] * z[None, :]),
             (values[:, :, 1] - values[:, :, 0]) * (x[:, None] * y[None, :]),
         )
-        return self.resolution * torch.stack([slope.sum(dim=(0, 1)) for slope in slopes])
+        return self.resolution * torch.stack([each.sum(dim=(0, 1)) for each in gradients])
 
 
 def find_cells(table: Float[Tensor, "features entries"], axes: Float[Tensor, "3 N"], resolution: int) -> Cells:
-    """The cells of one level at the coordinates `axes` in [0, 1]."""
+    """Find the cells of one level at the coordinates `axes` in [0, 1]."""
     scaled = axes * resolution
     lower = scaled.detach().floor().clamp(max=resolution - 1)
-    share = scaled - lower
+    weight = scaled - lower
     ends = torch.stack([lower, lower + 1.0], dim=1).long()
     indices = corner_entries(ends, resolution, table.shape[1])
     corners = [plane.gather(0, indices.flatten()).view_as(indices) for plane in table]
-    return Cells(resolution, corners, torch.stack([1.0 - share, share], dim=1))
+    return Cells(resolution, corners, torch.stack([1.0 - weight, weight], dim=1))
 
 
 def corner_entries(corners: Int[Tensor, "3 2 N"], resolution: int, entries: int) -> Int[Tensor, "2 2 2 N"]:
-    """The entry of each corner of each cell, along x, y and z: its number if all fit, else its hash (eq. 4)."""
+    """Return the entry of each corner of each cell, along x, y and z: its index if all fit, else its hash (eq. 4)."""
     factors = corner_factors(resolution, entries)
     x, y, z = (corner * factor for corner, factor in zip(corners, factors, strict=True))
     x, y, z = x[:, None, None], y[None, :, None], z[None, None, :]
@@ -208,7 +211,7 @@ def corner_entries(corners: Int[Tensor, "3 2 N"], resolution: int, entries: int)
 
 
 def corner_factors(resolution: int, entries: int) -> tuple[int, int, int]:
-    """Factors of the corners' coordinates: those of their number if all corners fit, else the hash's."""
+    """Return the factors of the corners' coordinates: those of their index if all corners fit, else the hash's."""
     side = resolution + 1
     return (1, side, side**2) if side**3 <= entries else HASH_PRIMES
 
@@ -225,7 +228,7 @@ class FrequencyConfig:
             raise ValueError(f"Expected at least 1 frequency, but got {self.num_frequencies}.")
 
     def build(self, generator: torch.Generator) -> "Frequency":
-        """The encoding; it has no parameters, so nothing is drawn."""
+        """Build the encoding; it has no parameters, so nothing is initialised."""
         return Frequency(self)
 
 
@@ -249,16 +252,16 @@ class Frequency(nn.Module):
         angles = self._angles(centred).flatten(1)
         return torch.cat([centred, angles.sin(), angles.cos()], dim=-1)
 
-    def forward_and_slope(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N F"], Slope]:
-        """As `HashGrid.forward_and_slope`."""
+    def forward_and_backward(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N F"], Backward]:
+        """As `HashGrid.forward_and_backward`."""
 
-        def slope_of(cotangents: Tensor) -> Tensor:
+        def backward(cotangents: Tensor) -> Tensor:
             angles = self._angles(2.0 * points - 1.0)
             centred, sines, cosines = cotangents.split([3, *[3 * self.config.num_frequencies] * 2], dim=-1)
             waves = sines.view_as(angles) * angles.cos() - cosines.view_as(angles) * angles.sin()
             return 2.0 * (centred + (waves * self.frequencies[:, None]).sum(dim=1))
 
-        return self(points), slope_of
+        return self(points), backward
 
     def _angles(self, centred: Float[Tensor, "N 3"]) -> Float[Tensor, "N num_frequencies 3"]:
         return centred[:, None, :] * self.frequencies[:, None]

@@ -1,4 +1,4 @@
-"""What every renderer and exporter of fields may ask of one."""
+"""The protocol of fields: density and colour at points."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -27,9 +27,9 @@ class Field(Protocol):
     channels: int
 
     def density(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
-        """Density at world positions, in 1 / scene unit."""
+        """Return the density at world positions, in 1 / scene unit."""
         ...
 
     def query(self, points: Float[Tensor, "N 3"], *, normals: bool = False) -> FieldSamples:
-        """Density, colour and, when asked, normals at world positions."""
+        """Return density, colour and, if asked, normals at world positions."""
         ...

@@ -1,4 +1,4 @@
-"""Gaussians in three dimensions: the parameters, their start and their learning rates.
+"""3D Gaussians: their parameters, initialisation and learning rates.
 
 Kerbl et al. (2023), "3D Gaussian Splatting for Real-Time Radiance Field Rendering", with spherical harmonics of
 degree 0.
@@ -44,13 +44,13 @@ class Splats(Protocol):
     """A scene made of Gaussians."""
 
     def gaussians(self) -> GaussianTensors:
-        """The Gaussians of this scene, differentiable in its parameters."""
+        """Return the Gaussians of this scene, differentiable in its parameters."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class GaussiansConfig:
-    """Where Gaussians start and how fast they learn; the defaults are threestudio's Gaussian Zero-123.
+    """Initialisation and learning rates of Gaussians; the defaults are threestudio's Gaussian Zero-123.
 
     Numbers: Gaussian Splatting extension of threestudio, configs/gaussian_splatting_zero123.yaml.
     """
@@ -65,8 +65,8 @@ class GaussiansConfig:
     """Learning rate of the positions, first and last, in scene units a step; log-linear between
     (DreamGaussian 69a3c70 uses 10 times as much)."""
     sh0_lr: tuple[float, float] = (0.01, 0.01)
-    """Learning rate of the colour coefficients, first and last. One that falls averages the mottle that reused features
-    leave."""
+    """Learning rate of the colour coefficients, first and last. One that falls averages out the noise of reused
+    features."""
     lr_steps: int = 1000
     """Step at which the positions and colours reach their last learning rate."""
     opacity_lr: float = 0.05
@@ -86,11 +86,14 @@ class GaussiansConfig:
         if not 0.0 < self.opacity < 1.0:
             raise ValueError(f"Expected an initial opacity between 0 and 1, but got {self.opacity}.")
         if self.radius <= 0.0 or min(*self.means_lr, *self.sh0_lr) <= 0.0 or self.lr_steps < 1:
-            raise ValueError("Expected radius, means_lr, sh0_lr and lr_steps above 0.")
+            raise ValueError(
+                f"Expected radius, means_lr, sh0_lr and lr_steps above 0, but got {self.radius}, {self.means_lr}, "
+                f"{self.sh0_lr} and {self.lr_steps}."
+            )
 
     def build(self, generator: torch.Generator) -> "Gaussians":
-        """Near-grey Gaussians, uniform in the ball; every number comes from `generator` (on the CPU)."""
-        points = points_in_ball(self.num_points, self.radius, generator)
+        """Build near-grey Gaussians, uniform in the ball; every number comes from `generator` (on the CPU)."""
+        points = sample_ball(self.num_points, self.radius, generator)
         colors = 0.5 + SH_DEGREE_0 * torch.rand(self.num_points, 3, generator=generator) / 255.0
         return Gaussians(self, points, colors)
 
@@ -125,7 +128,7 @@ class Gaussians(nn.Module):
         return self.means.shape[0]
 
     def gaussians(self) -> GaussianTensors:
-        """The activated Gaussians. Colours below 0 are cut to 0, as viewers of exported files do."""
+        """Return the activated Gaussians. Colours below 0 are clamped, as viewers of exported files do."""
         return GaussianTensors(
             means=self.means,
             quats=self.quats,
@@ -135,7 +138,7 @@ class Gaussians(nn.Module):
         )
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """One group a parameter, under the parameter's name, with its learning rate at step 0."""
+        """Return one group a parameter, under the parameter's name, with its learning rate at step 0."""
         rates = {
             **self.learning_rates(0),
             "opacity_logits": self.config.opacity_lr,
@@ -145,11 +148,11 @@ class Gaussians(nn.Module):
         return [{"name": name, "params": [getattr(self, name)], "lr": rates[name]} for name in PARAMETER_NAMES]
 
     def build_optimizer(self) -> torch.optim.Adam:
-        """Adam over `parameter_groups()` with the configuration's epsilon."""
+        """Build Adam over `parameter_groups()` with the configuration's epsilon."""
         return build_adam(self.parameter_groups(), eps=self.config.adam_eps)
 
     def learning_rates(self, step: int) -> dict[str, float]:
-        """Learning rates of the positions and colours at `step`: log-linear, then constant."""
+        """Return the learning rates of the positions and colours at `step`: log-linear, then constant."""
         share = min(step / self.config.lr_steps, 1.0)
         ranges = {"means": self.config.means_lr, "sh0": self.config.sh0_lr}
         return {
@@ -170,16 +173,16 @@ class Gaussians(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def points_in_ball(count: int, radius: float, generator: torch.Generator) -> Float[Tensor, "N 3"]:
-    """Points uniform in the volume of a ball around the origin: cube root of a uniform number times the radius."""
+def sample_ball(count: int, radius: float, generator: torch.Generator) -> Float[Tensor, "N 3"]:
+    """Sample points uniformly in a ball around the origin: cube root of a uniform number times the radius."""
     directions = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
     return directions * radius * torch.rand(count, 1, generator=generator) ** (1.0 / 3.0)
 
 
 def neighbour_distances(points: Float[Tensor, "N 3"], num_neighbours: int = 3) -> Float[Tensor, " N"]:
-    """Root of the mean squared distance to the nearest neighbours (simple-knn of Kerbl et al. 2023), at least 3e-4.
+    """Return the root mean squared distance to the nearest neighbours (simple-knn of Kerbl et al. 2023).
 
-    The floor is sqrt(1e-7), the original's floor on the squared distance. A lone point gets 0.01.
+    At least sqrt(1e-7), as the original clamps the squared distance to 1e-7. A lone point gets 0.01.
     """
     count = min(num_neighbours, points.shape[0] - 1)
     if count < 1:

@@ -1,4 +1,4 @@
-"""Triangle meshes, points on them, and how smooth they are."""
+"""Triangle meshes, points on them, and their smoothness."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,11 +26,11 @@ class Mesh:
         return self.faces.shape[0]
 
     def mesh(self) -> "Mesh":
-        """Itself: a mesh is a surface."""
+        """Return itself: a mesh is a surface."""
         return self
 
     def colors_at(self, points: "SurfacePoints") -> Float[Tensor, "N 3"]:
-        """The vertex colours in between."""
+        """Interpolate the vertex colours."""
         if self.colors is None:
             raise ValueError("Expected a mesh with vertex colours, but it has none. Give Mesh(..., colors=...).")
         return points.interpolate(self.colors)
@@ -97,11 +97,11 @@ class SurfacePoints:
     face_pixels: Float[Tensor, " N"]
 
     def interpolate(self, values: Float[Tensor, "V C"]) -> Float[Tensor, "N C"]:
-        """Values at vertices, linear on each face."""
+        """Interpolate values at vertices linearly on each face."""
         return self.interpolate_corners(values, self.mesh.faces)
 
     def interpolate_corners(self, values: Float[Tensor, "K C"], corners: Int[Tensor, "F 3"]) -> Float[Tensor, "N C"]:
-        """The same for values that faces share in their own way: `corners` are rows of `values`."""
+        """Interpolate values whose rows for each face are `corners`."""
         return (values[corners[self.faces]] * self.weights[..., None]).sum(dim=1)
 
     @property
@@ -129,9 +129,9 @@ class Surface(Protocol):
 
 
 def grown_box(mesh: Mesh, whole: Float[Tensor, "2 3"]) -> Float[Tensor, "2 3"]:
-    """The lower and upper corner of a mesh's box, grown by a tenth of its size on each side but not beyond `whole`.
+    """Return the corners of a mesh's bounding box, grown by a tenth of its size on each side within `whole`.
 
-    Where a second, finer look at a field is worth it (threestudio 28d9d80, models/geometry/base.py).
+    A field is evaluated there a second time, finer (threestudio 28d9d80, models/geometry/base.py).
     """
     vertices = mesh.vertices.detach()
     low, high = vertices.amin(dim=0).to(whole), vertices.amax(dim=0).to(whole)
@@ -140,7 +140,7 @@ def grown_box(mesh: Mesh, whole: Float[Tensor, "2 3"]) -> Float[Tensor, "2 3"]:
 
 
 def normal_consistency(mesh: Mesh) -> Float[Tensor, ""]:
-    """Mean over the edges of 1 - cos of the angle between the normals of their two vertices; 0 for a plane.
+    """Return the mean over the edges of 1 - cos of the angle between the normals of their two vertices; 0 for a plane.
 
     As threestudio 28d9d80 has it (weight 1,000 in Magic123, 10,000 in Magic3D); a mesh without edges gives 0.
     """
@@ -149,7 +149,7 @@ def normal_consistency(mesh: Mesh) -> Float[Tensor, ""]:
 
 
 def sample_surface(mesh: Mesh, count: int, generator: torch.Generator) -> Float[Tensor, "N 3"]:
-    """`count` points uniform on a mesh on the CPU (Osada et al. 2002, "Shape Distributions", eq. 1)."""
+    """Sample `count` points uniformly on a mesh on the CPU (Osada et al. 2002, "Shape Distributions", eq. 1)."""
     faces = torch.multinomial(mesh.face_areas, count, replacement=True, generator=generator)
     first, second = torch.rand(2, count, 1, generator=generator)
     a, b, c = mesh.vertices[mesh.faces[faces]].unbind(1)

@@ -19,25 +19,27 @@ from .field import FieldSamples
 from .optimizer import ParameterGroup, build_adam, set_learning_rates
 from .relu_network import value_and_gradient
 
+LEARNING_RATES = ("encoding_lr", "density_lr", "color_lr")
+
 
 @dataclass(frozen=True, kw_only=True)
 class NerfConfig:
     """What every field has; `HashGridNerfConfig`, `VanillaNerfConfig` and `LatentNerfConfig` are the ones to build."""
 
     encoding: HashGridConfig | FrequencyConfig
-    """What the networks see of a position."""
+    """The encoding of a position, which is the networks' input."""
     radius: float = 1.0
     """Half the side in scene units of the cube that holds the scene."""
     hidden_layers: int = 1
     """Hidden layers of the density and of the colour network."""
     hidden_width: int = 64
-    """Numbers in a hidden layer."""
+    """Width of a hidden layer."""
     channels: int = 3
     """Channels of the colour: 3 for RGB, 4 for latents of Stable Diffusion."""
     color_activation: Literal["sigmoid", "none"] = "sigmoid"
     """sigmoid for colours in [0, 1]; none for latents."""
     density_activation: Literal["softplus", "trunc_exp"] = "softplus"
-    """From the network's number plus the blob to a density of at least 0."""
+    """Maps the network's output plus the blob to a density of at least 0."""
     blob: Literal["magic3d", "dreamfusion"] = "magic3d"
     """The start: magic3d adds scale (1 - |x| / std), dreamfusion scale exp(-|x|^2 / (2 std^2)), before the activation
     (threestudio 28d9d80, models/geometry/implicit_volume.py)."""
@@ -45,11 +47,6 @@ class NerfConfig:
     """Height of the blob at the origin; 0 for none."""
     blob_std: float = 0.5
     """Size of the blob in scene units."""
-    normals: Literal["analytic", "finite_difference"] = "analytic"
-    """analytic: the exact gradient of the density, twice the time of a step; finite_difference: central, six more
-    densities a point."""
-    normal_epsilon: float = 0.01
-    """Half the distance in scene units of the central difference."""
     encoding_lr: float = 0.01
     """Learning rate of the encoding."""
     density_lr: float = 0.01
@@ -59,24 +56,24 @@ class NerfConfig:
     warmup_steps: int = 0
     """Steps over which the learning rates rise linearly from a tenth."""
     lr_decay: float = 1.0
-    """Factor that the learning rates have lost, log-linearly, at `lr_steps`; constant after."""
+    """Factor of the learning rates at `lr_steps`, reached log-linearly; constant after."""
     lr_steps: int = 10_000
-    """Step at which the learning rates are at their last."""
+    """Step at which the learning rates are at their last value."""
     adam_eps: float = 1e-15
     """Adam's epsilon (1e-8 in Zero-123 NeRF and Magic123)."""
 
     def __post_init__(self) -> None:
-        if min(self.radius, self.blob_std, self.normal_epsilon, self.lr_decay) <= 0.0:
-            raise ValueError("Expected radius, blob_std, normal_epsilon and lr_decay above 0.")
-        if min(self.encoding_lr, self.density_lr, self.color_lr) <= 0.0:
-            raise ValueError("Expected encoding_lr, density_lr and color_lr above 0.")
-        if min(self.hidden_layers, self.hidden_width, self.channels) < 1:
-            raise ValueError("Expected hidden_layers, hidden_width and channels of at least 1.")
+        positive = {name: getattr(self, name) for name in ("radius", "blob_std", "lr_decay", *LEARNING_RATES)}
+        if min(positive.values()) <= 0.0:
+            raise ValueError(f"Expected all of these above 0, but got {positive}.")
+        counts = {name: getattr(self, name) for name in ("hidden_layers", "hidden_width", "channels")}
+        if min(counts.values()) < 1:
+            raise ValueError(f"Expected all of these of at least 1, but got {counts}.")
         if not 0 <= self.warmup_steps < self.lr_steps:
             raise ValueError(f"Expected 0 <= warmup_steps < lr_steps ({self.lr_steps}), but got {self.warmup_steps}.")
 
     def build(self, generator: torch.Generator) -> "Nerf":
-        """A new field; every number comes from `generator` (on the CPU)."""
+        """Build a new field; every number comes from `generator` (on the CPU)."""
         return Nerf(self, generator)
 
 
@@ -131,40 +128,36 @@ class Nerf(nn.Module):
         self.radius, self.channels = config.radius, config.channels
         self.encoding = config.encoding.build(generator)
         widths = [self.encoding.num_features, *[config.hidden_width] * config.hidden_layers]
-        self.density_network = network([*widths, 1], generator)
-        self.color_network = network([*widths, config.channels], generator)
+        self.density_network = build_network([*widths, 1], generator)
+        self.color_network = build_network([*widths, config.channels], generator)
 
     def set_step(self, step: int) -> None:
         """Switch on what the encoding has at `step`. Call it at the start of each step."""
         self.encoding.set_step(step)
 
     def density(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
-        """Density at world positions, in 1 / scene unit."""
+        """Return the density at world positions, in 1 / scene unit."""
         return self._density(points, self._encode(points))
 
     def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N C"]:
-        """Colour at world positions, without the density: what paints a mesh."""
+        """Return the colour at world positions, without the density: the colour field of a mesh."""
         return self._color(self._encode(points))
 
     def query(self, points: Float[Tensor, "N 3"], *, normals: bool = False) -> FieldSamples:
-        """Density, colour and, when asked, normals at world positions.
+        """Return density, colour and, if asked, normals at world positions.
 
         Normals are differentiable in the parameters when gradients are on: losses of normals train the density.
         """
-        slope: Tensor | None
-        if normals and self.config.normals == "analytic":
-            features, density, slope = self._analytic_slope(points)
-        else:
-            features = self._encode(points)
-            density = self._density(points, features)
-            slope = self._central_slope(points) if normals else None
-        normal = None if slope is None else -F.normalize(slope, dim=-1)
-        return FieldSamples(density=density, color=self._color(features), normal=normal)
+        if normals:
+            features, density, gradient = self._density_and_gradient(points)
+            normal = -F.normalize(gradient, dim=-1)
+            return FieldSamples(density=density, color=self._color(features), normal=normal)
+        features = self._encode(points)
+        return FieldSamples(density=self._density(points, features), color=self._color(features))
 
     def normals(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        """Unit vectors down the slope of the density: out of the scene. Zero where the density is flat."""
-        analytic = self.config.normals == "analytic"
-        return -F.normalize(self._analytic_slope(points)[2] if analytic else self._central_slope(points), dim=-1)
+        """Return unit vectors against the gradient of the density, out of the scene. Zero where the density is flat."""
+        return -F.normalize(self._density_and_gradient(points)[2], dim=-1)
 
     def _encode(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
         return self.encoding(self._in_unit_cube(points))
@@ -173,9 +166,9 @@ class Nerf(nn.Module):
         return 0.5 * (points / self.radius + 1.0)
 
     def _density(self, points: Float[Tensor, "N 3"], features: Float[Tensor, "N F"]) -> Float[Tensor, " N"]:
-        return self._activated(self.density_network(features)[:, 0] + self._blob(points))
+        return self._activate(self.density_network(features)[:, 0] + self._blob(points))
 
-    def _activated(self, raw: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    def _activate(self, raw: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         return F.softplus(raw) if self.config.density_activation == "softplus" else trunc_exp(raw)
 
     def _blob(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
@@ -188,37 +181,31 @@ class Nerf(nn.Module):
         raw = self.color_network(features)
         return raw.sigmoid() if self.config.color_activation == "sigmoid" else raw
 
-    def _analytic_slope(
+    def _density_and_gradient(
         self, points: Float[Tensor, "N 3"]
     ) -> tuple[Float[Tensor, "N F"], Float[Tensor, " N"], Float[Tensor, "N 3"]]:
-        """Features, densities and the densities' gradients in the points, by the chain rule through the features.
+        """Return features, densities and the densities' gradients in the points, by the chain rule.
 
-        Only what is asked of the points is recorded: a loss of the gradients trains the parameters, and makes no
-        derivatives of the points unless they need them.
+        A loss of the gradients trains the parameters; autograd records derivatives of the points only if they require
+        a gradient.
         """
         training, moving = torch.is_grad_enabled(), points.requires_grad
         with torch.enable_grad():
-            places = points if moving else points.detach().requires_grad_()
-            blob = self._blob(places)
-            (blob_slope,) = torch.autograd.grad(blob.sum(), places, create_graph=moving)
-        features, slope_of = self.encoding.forward_and_slope(self._in_unit_cube(points))
+            positions = points if moving else points.detach().requires_grad_()
+            blob = self._blob(positions)
+            (blob_gradient,) = torch.autograd.grad(blob.sum(), positions, create_graph=moving)
+        features, backward = self.encoding.forward_and_backward(self._in_unit_cube(points))
         raw, by_features = value_and_gradient(self.density_network, features)
         raw = raw + (blob if moving else blob.detach())
         with torch.enable_grad():
             raw = raw if raw.requires_grad else raw.requires_grad_()
-            density = self._activated(raw)
+            density = self._activate(raw)
             (by_raw,) = torch.autograd.grad(density.sum(), raw, create_graph=training)
-        slope = by_raw[:, None] * (blob_slope + slope_of(by_features) * (0.5 / self.radius))
-        return features, density if training else density.detach(), slope
-
-    def _central_slope(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        """Central differences of the density along the axes, times twice the distance (only the direction counts)."""
-        steps = self.config.normal_epsilon * torch.eye(3, dtype=points.dtype, device=points.device)
-        ahead, behind = (self.density((points + sign * steps[:, None]).flatten(0, 1)) for sign in (1.0, -1.0))
-        return (ahead - behind).view(3, -1).T
+        gradient = by_raw[:, None] * (blob_gradient + backward(by_features) * (0.5 / self.radius))
+        return features, density if training else density.detach(), gradient
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """The groups "encoding" (when it has parameters), "density" and "color", with the rates at step 0."""
+        """Return the groups "encoding" (if it has parameters), "density" and "color", with the rates at step 0."""
         parts = {"encoding": self.encoding, "density": self.density_network, "color": self.color_network}
         rates = self.learning_rates(0)
         groups: list[ParameterGroup] = [
@@ -227,29 +214,28 @@ class Nerf(nn.Module):
         return [group for group in groups if group["params"]]
 
     def build_optimizer(self) -> torch.optim.Adam:
-        """Adam over `parameter_groups()` with the configuration's epsilon."""
+        """Build Adam over `parameter_groups()` with the configuration's epsilon."""
         return build_adam(self.parameter_groups(), eps=self.config.adam_eps)
 
     def learning_rates(self, step: int) -> dict[str, float]:
-        """Learning rates at `step`: a linear rise from a tenth, then a log-linear fall, then constant."""
+        """Return the learning rates at `step`: a linear rise from a tenth, then a log-linear fall, then constant."""
         config = self.config
         rise = 1.0 if step >= config.warmup_steps else 0.1 + 0.9 * step / config.warmup_steps
         share = (min(max(step, config.warmup_steps), config.lr_steps) - config.warmup_steps) / (
             config.lr_steps - config.warmup_steps
         )
         factor = rise * math.exp(share * math.log(config.lr_decay))
-        rates = {"encoding": config.encoding_lr, "density": config.density_lr, "color": config.color_lr}
-        return {name: factor * rate for name, rate in rates.items()}
+        return {name.removesuffix("_lr"): factor * getattr(config, name) for name in LEARNING_RATES}
 
     def update_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Set the learning rates of `step` in the groups named by `parameter_groups`."""
         set_learning_rates(optimizer, self.learning_rates(step))
 
 
-def network(widths: list[int], generator: torch.Generator) -> nn.Sequential:
-    """Linear layers without bias between `widths`, ReLU between them.
+def build_network(widths: list[int], generator: torch.Generator) -> nn.Sequential:
+    """Build linear layers without bias between `widths`, ReLU between them.
 
-    Weights are uniform in +-1 / sqrt(inputs), PyTorch's own start, but drawn from `generator`.
+    Weights are uniform in +-1 / sqrt(inputs), PyTorch's own initialisation, but from `generator`.
     """
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
@@ -261,7 +247,7 @@ def network(widths: list[int], generator: torch.Generator) -> nn.Sequential:
 
 
 def trunc_exp(x: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-    """exp(x), whose derivative takes the exponent as at most 15 (torch-ngp's trunc_exp, as threestudio has it)."""
+    """Return exp(x), whose derivative clamps the exponent to 15 (torch-ngp's trunc_exp, as in threestudio)."""
     result: Tensor = _TruncatedExponential.apply(x)  # type: ignore[no-untyped-call]
     return result
 

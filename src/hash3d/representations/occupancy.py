@@ -1,4 +1,4 @@
-"""Which cells of a field's cube hold anything: rays skip the rest.
+"""Occupancy of a field's cube: rays skip empty cells.
 
 Mueller et al. (2022), appendix C, with the numbers of nerfacc 0.5.2 (estimators/occ_grid.py) as threestudio uses it.
 """
@@ -27,12 +27,15 @@ class OccupancyGridConfig:
     update_every: int = 16
     """Steps between two updates."""
     warmup_steps: int = 256
-    """Before this step an update looks at all cells; after, at a quarter of the cells drawn from all and as many drawn
-    from the occupied ones."""
+    """Before this step an update evaluates all cells; after, a quarter of the cells sampled from all and as many from
+    the occupied ones."""
 
     def __post_init__(self) -> None:
         if min(self.resolution, self.update_every) < 1:
-            raise ValueError("Expected resolution and update_every of at least 1.")
+            raise ValueError(
+                f"Expected resolution and update_every of at least 1, but got {self.resolution} and "
+                f"{self.update_every}."
+            )
         if self.threshold < 0.0 or not 0.0 <= self.decay < 1.0:
             raise ValueError(
                 f"Expected threshold >= 0 and 0 <= decay < 1, but got threshold {self.threshold} and decay "
@@ -40,7 +43,7 @@ class OccupancyGridConfig:
             )
 
     def build(self, radius: float) -> "OccupancyGrid":
-        """A grid over [-radius, radius]^3 (scene units), wholly occupied until its first update."""
+        """Build a grid over [-radius, radius]^3 (scene units), wholly occupied until its first update."""
         return OccupancyGrid(self, radius)
 
 
@@ -67,11 +70,11 @@ class OccupancyGrid(nn.Module):
 
     @property
     def min_alpha(self) -> Float[Tensor, ""]:
-        """Samples fainter than this need not be rendered: the threshold, or the mean alpha if that is less."""
+        """Least alpha of a sample worth rendering: the threshold, or the mean alpha if that is less."""
         return self.alphas.mean().clamp(max=self.config.threshold)
 
     def after_step(self, step: int, field: Field, step_length: float, generator: torch.Generator) -> bool:
-        """Update when `step` (counted from 0) is a multiple of `update_every`; says whether it did.
+        """Update if `step` (counted from 0) is a multiple of `update_every`; return whether it did.
 
         `step_length` is the distance in scene units between two samples of a ray.
         """
@@ -82,29 +85,29 @@ class OccupancyGrid(nn.Module):
 
     @torch.no_grad()
     def update(self, field: Field, step_length: float, generator: torch.Generator, *, every_cell: bool = True) -> None:
-        """Look at one random point of every cell, or of the cells of a later update; see the configuration.
+        """Evaluate one random point of every cell, or of the cells of a later update; see the configuration.
 
         All random numbers come from `generator` (on the CPU), as many on a GPU as on a CPU.
         """
-        cells = self._all_cells() if every_cell else self._drawn_cells(generator)
+        cells = self._all_cells() if every_cell else self._sample_cells(generator)
         jitter = to_device(torch.rand(len(cells), 3, generator=generator), self.alphas)
         resolution = self.config.resolution
         corners = torch.stack([cells // resolution**2, cells // resolution % resolution, cells % resolution], dim=-1)
         points = self.radius * (2.0 * (corners + jitter) / resolution - 1.0)
-        # The larger of two looks at one cell counts; no two looks decay it twice.
+        # Of two samples in one cell the larger counts, and the cell decays once.
         found = torch.zeros_like(self.alphas)
         alphas = 1.0 - torch.exp(-step_length * field.density(points)).to(found)
         found.scatter_reduce_(0, cells, alphas, reduce="amax")
-        looked = torch.zeros_like(self.occupied)
-        looked[cells] = True
-        self.alphas = torch.where(looked, torch.maximum(self.config.decay * self.alphas, found), self.alphas)
+        sampled = torch.zeros_like(self.occupied)
+        sampled[cells] = True
+        self.alphas = torch.where(sampled, torch.maximum(self.config.decay * self.alphas, found), self.alphas)
         self.occupied = self.alphas > self.min_alpha
 
     def _all_cells(self) -> Int[Tensor, " K"]:
         return torch.arange(len(self.alphas), device=self.alphas.device)
 
-    def _drawn_cells(self, generator: torch.Generator) -> Int[Tensor, " K"]:
-        """A quarter of the cells drawn from all, then as many drawn from the occupied ones."""
+    def _sample_cells(self, generator: torch.Generator) -> Int[Tensor, " K"]:
+        """Sample a quarter of the cells from all, then as many from the occupied ones."""
         count = max(1, len(self.alphas) // 4)
         anywhere = torch.randint(len(self.alphas), (count,), generator=generator)
         anywhere = to_device(anywhere, self.alphas.device)

@@ -100,7 +100,7 @@ def grow_points(start: PointStart, config: GrowthConfig, generator: torch.Genera
 
 @dataclass(frozen=True, kw_only=True)
 class PointStartConfig:
-    """A start from a file: a PLY of points, or a mesh in any format that trimesh reads."""
+    """Start from a file: a PLY of points, or a mesh in any format that trimesh reads."""
 
     file: Path
     """A PLY without faces is read as points, anything else is sampled as a mesh."""
@@ -118,7 +118,7 @@ class PointStartConfig:
             raise ValueError(f"Expected radius and num_points above 0, but got {self.radius} and {self.num_points}.")
 
     def build(self, generator: torch.Generator) -> PointStart:
-        """The start of this configuration; every number comes from `generator` (on the CPU)."""
+        """Read the file and fit its points; every number comes from `generator` (on the CPU)."""
         if self.file.suffix.lower() == ".ply" and not _has_faces(_read(self.file)):
             start = read_point_cloud(self.file, self.up).subsample(self.num_points, generator)
         else:

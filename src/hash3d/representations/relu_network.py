@@ -1,9 +1,9 @@
-"""A ReLU network without bias and its gradient at once, for losses of that gradient.
+"""A ReLU network without bias together with its gradient, for losses of that gradient.
 
-Between its kinks such a network is a product of matrices, y = w M_k W_k ... M_1 W_1 x, with masks M of zeros and ones,
+Between its kinks such a network is linear, y = w M_k W_k ... M_1 W_1 x, with masks M of zeros and ones,
 and so is its gradient g = W_1' M_1 ... W_k' M_k w'. A loss that depends on both asks for the derivatives of
-dy y + dg . g = w M_k W_k ... M_1 W_1 (dy x + dg): those of one network on one other input, where autograd, which knows
-nothing of this, would go through all layers twice and keep every number of either way.
+dy y + dg . g = w M_k W_k ... M_1 W_1 (dy x + dg): those of one network on one other input, where autograd would
+go through all layers twice and keep every activation of both passes.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 def value_and_gradient(
     layers: nn.Sequential, inputs: Float[Tensor, "N F"]
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N F"]]:
-    """The single output of two or more linear layers without bias, ReLU between them, and its gradient in the inputs.
+    """Return the single output of linear layers without bias, ReLU between them, and its gradient in the inputs.
 
-    Both are differentiable in the inputs and in the weights; the gradient, being constant between kinks, in the weights
+    There are two or more layers. Both are differentiable in the inputs and in the weights; the gradient, being constant between kinks, in the weights
     alone.
     """
     weights = [layer.weight for layer in layers if isinstance(layer, nn.Linear)]
@@ -34,7 +34,7 @@ class _ValueAndGradient(torch.autograd.Function):
         for weight in weights[:-1]:
             hidden = (hidden @ weight.T).relu_()
             masks.append(hidden > 0)
-        gradient = backpropagated(weights, masks)[0] @ weights[0]
+        gradient = backpropagate(weights, masks)[0] @ weights[0]
         ctx.save_for_backward(inputs, gradient, *weights, *masks)
         return (hidden @ weights[-1].T)[:, 0], gradient
 
@@ -45,15 +45,15 @@ class _ValueAndGradient(torch.autograd.Function):
         weights, masks = rest[: len(rest) // 2 + 1], rest[len(rest) // 2 + 1 :]
         signal = torch.addcmul(by_gradient, by_value[:, None], inputs)
         by_weights = []
-        for weight, mask, after in zip(weights, masks, backpropagated(weights, masks), strict=False):
+        for weight, mask, after in zip(weights, masks, backpropagate(weights, masks), strict=False):
             by_weights.append(after.T @ signal)
             signal = (signal @ weight.T) * mask
         by_weights.append(signal.sum(dim=0, keepdim=True))
         return by_value[:, None] * gradient, *by_weights
 
 
-def backpropagated(weights: Sequence[Tensor], masks: Sequence[Bool[Tensor, "N _"]]) -> list[Float[Tensor, "N _"]]:
-    """The gradients of the output in each hidden layer's numbers before their ReLU."""
+def backpropagate(weights: Sequence[Tensor], masks: Sequence[Bool[Tensor, "N _"]]) -> list[Float[Tensor, "N _"]]:
+    """Return the gradients of the output in each hidden layer before its ReLU."""
     found = [masks[-1] * weights[-1]]
     for weight, mask in zip(weights[-2:0:-1], masks[-2::-1], strict=True):
         found.append((found[-1] @ weight) * mask)

@@ -1,4 +1,4 @@
-"""A start from Shap-E (Jun and Nichol 2023), a diffusion model of shapes, given a text.
+"""Start points from Shap-E (Jun and Nichol 2023), a diffusion model of shapes, given a text.
 
 The folder is that of diffusers' `ShapEPipeline`. Only safetensors are read. GaussianDreamer uses the same model with
 fine-tuned weights; its numbers are those of its code, 06f24c0, systems/GaussianDreamer.py.
@@ -20,7 +20,7 @@ class ShapEConfig:
     folder: Path
     """A diffusers folder of Shap-E."""
     prompt: str
-    """What the shape is of."""
+    """The text."""
     guidance_scale: float = 15.0
     """Weight of the text over no text. Shap-E itself uses 15."""
     num_steps: int = 64
@@ -31,7 +31,7 @@ class ShapEConfig:
     """Whether points grow around the shape's vertices, in Shap-E's units."""
 
     def build(self, generator: torch.Generator, device: str = "cpu") -> PointStart:
-        """The start of this configuration; every number comes from `generator` (on the CPU)."""
+        """Generate the shape; every number comes from `generator` (on the CPU)."""
         pipeline = load_shap_e(self.folder).to(device)
         pipeline.set_progress_bar_config(disable=True)
         mesh = pipeline(
@@ -48,7 +48,7 @@ class ShapEConfig:
 
 
 def load_shap_e(folder: Path) -> Any:
-    """The pipeline in a local folder, in float32.
+    """Load the pipeline in a local folder, in float32.
 
     Raises:
         ValueError: the folder is not one of Shap-E, or does not load, in one sentence.
@@ -74,10 +74,10 @@ def load_shap_e(folder: Path) -> Any:
 
 
 def from_shap_e(mesh: Any) -> PointStart:
-    """The vertices of what the pipeline returns as a mesh (`MeshDecoderOutput`), in its own units.
+    """Return the vertices of what the pipeline returns as a mesh (`MeshDecoderOutput`), in its own units.
 
     Shap-E has z up; its cameras begin at -y, where its objects' fronts are (diffusers 0.42.1, shap_e/camera.py). Its
-    decoder makes its colours linear; they are made sRGB again, where GaussianDreamer takes them as they are, darker.
+    decoder makes its colours linear; they are encoded as sRGB again; GaussianDreamer takes them as they are, darker.
     """
     linear = torch.stack([mesh.vertex_channels[name] for name in "RGB"], dim=-1).detach().cpu()
     colors = torch.from_numpy(linear_to_srgb(linear.numpy())).float()

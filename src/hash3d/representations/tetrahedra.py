@@ -1,4 +1,4 @@
-"""Tetrahedra that fill a box, and the surface where a function on their vertices changes sign.
+"""Tetrahedra that fill a box, and marching tetrahedra.
 
 Shen et al. (2021), "Deep Marching Tetrahedra": the surface is differentiable in the values and in the positions of the
 vertices.
@@ -18,7 +18,7 @@ TETRAHEDRON_EDGES = tuple(itertools.combinations(range(4), 2))
 
 
 def grid_vertices(resolution: int) -> Float[Tensor, "V 3"]:
-    """Corners of `resolution` cells a side over the unit cube, V = (resolution + 1)^3; the last axis runs fastest."""
+    """Return the corners of `resolution` cells a side over the unit cube; the last axis runs fastest."""
     if resolution < 1:
         raise ValueError(f"Expected at least 1 cell a side, but got {resolution}. Give a higher resolution.")
     axis = torch.linspace(0.0, 1.0, resolution + 1)
@@ -26,7 +26,7 @@ def grid_vertices(resolution: int) -> Float[Tensor, "V 3"]:
 
 
 def grid_tetrahedra(resolution: int) -> Int[Tensor, "T 4"]:
-    """Six tetrahedra a cell as rows of `grid_vertices`, positively oriented: (b - a) x (c - a) . (d - a) > 0.
+    """Return six tetrahedra a cell as rows of `grid_vertices`, positively oriented: (b - a) x (c - a) . (d - a) > 0.
 
     A path along the cell's sides from its first to its last corner takes the three axes in one of six orders, and its
     four corners are a tetrahedron (Freudenthal 1942; Kuhn 1960). Every cell is cut alike, so that the cuts of two
@@ -48,7 +48,7 @@ def marching_tetrahedra(
     tetrahedra: Int[Tensor, "T 4"],
     colors: Float[Tensor, "V 3"] | None = None,
 ) -> Mesh:
-    """The surface between vertices with values below 0 (inside) and the others.
+    """Extract the surface between vertices with values below 0 (inside) and the others.
 
     A surface vertex lies where the value, linear along its edge, is 0: (p_a s_b - p_b s_a) / (s_b - s_a) (Shen et al.
     2021, section 3.1); colours are linear alike. Faces are counter-clockwise seen from outside for positively oriented
@@ -65,17 +65,17 @@ def marching_tetrahedra(
     count = vertices.shape[0]
     keys, faces = torch.unique(ends.amin(dim=-1) * count + ends.amax(dim=-1), return_inverse=True)
     a, b = keys // count, keys % count
-    share = (values[a] / (values[a] - values[b]))[:, None]
+    weight = (values[a] / (values[a] - values[b]))[:, None]
     return Mesh(
-        vertices=vertices[a] + share * (vertices[b] - vertices[a]),
+        vertices=vertices[a] + weight * (vertices[b] - vertices[a]),
         faces=faces.reshape(-1, 3),
-        colors=None if colors is None else colors[a] + share * (colors[b] - colors[a]),
+        colors=None if colors is None else colors[a] + weight * (colors[b] - colors[a]),
     )
 
 
 @cache
 def _triangles() -> Int[Tensor, "16 2 3"]:
-    """Which edges of a tetrahedron carry the corners of the surface's triangles; -1 where there is no triangle.
+    """Return the edges of a tetrahedron that carry the corners of the surface's triangles; -1 for no triangle.
 
     The row is the sum of 2^corner over the corners inside. One corner on its side is cut off by a triangle, two by a
     quadrangle. Triangles face from the corners inside to those outside.

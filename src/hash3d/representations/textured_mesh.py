@@ -17,7 +17,7 @@ from .mesh import Mesh, SurfacePoints
 from .optimizer import ParameterGroup, build_adam
 
 COARSEST_TEXELS = 16
-"""The side of the coarsest texel in texels: four halvings."""
+"""Side of the coarsest mip level's texel in texels: four halvings."""
 CHART_FACES = 250
 """No piece of the unwrapped surface is larger than this many of its faces, nor than a hundredth of it."""
 PART_FACES = 2_000
@@ -51,7 +51,7 @@ class TexturedMeshConfig:
             )
 
     def build(self, mesh: Mesh) -> "TexturedMesh":
-        """`mesh` unwrapped, with a grey texture; `hash3d.rendering.bake` paints it. `ValueError` if it has no face."""
+        """Unwrap `mesh`, with a grey texture for `hash3d.rendering.bake`. `ValueError` if it has no face."""
         uv, uv_faces = unwrap(mesh, self.texture_size, self.padding)
         return TexturedMesh(self, mesh, uv, uv_faces)
 
@@ -87,28 +87,28 @@ class TexturedMesh(nn.Module):
 
     @torch.no_grad()
     def set_texture(self, texture: Float[Tensor, "T T 3"]) -> None:
-        """Take the colours of `texture`, RGB in [0, 1]."""
+        """Set the colours to `texture`, RGB in [0, 1]."""
         self.texture_logits.copy_(texture.to(self.texture_logits).logit(eps=LOGIT_MARGIN))
 
     def mesh(self) -> Mesh:
-        """The geometry."""
+        """Return the geometry."""
         vertices = self.vertices if self.offsets is None else self.vertices + self.offsets
         return Mesh(vertices=vertices, faces=self.faces)
 
     def colors_at(self, points: SurfacePoints) -> Float[Tensor, "N 3"]:
-        """RGB of the texture, filtered to the size of a pixel."""
+        """Sample the texture, filtered to the size of a pixel."""
         uv = points.interpolate_corners(self.uv, self.uv_faces)
         levels = 0.5 * torch.log2(self.texel_areas()[points.faces] / points.face_pixels)
         return sample_texture(self.texture, uv, levels)
 
     def texel_areas(self) -> Float[Tensor, " F"]:
-        """The area of each face on the texture, in texels."""
+        """Return the area of each face on the texture, in texels."""
         a, b, c = (self.uv[self.uv_faces] * len(self.texture_logits)).unbind(1)
         (x1, y1), (x2, y2) = (b - a).unbind(-1), (c - a).unbind(-1)
         return 0.5 * (x1 * y2 - x2 * y1).abs()
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """One group a parameter, under the parameter's name."""
+        """Return one group a parameter, under the parameter's name."""
         groups: list[ParameterGroup] = [
             {"name": "texture_logits", "params": [self.texture_logits], "lr": self.config.texture_lr}
         ]
@@ -117,11 +117,11 @@ class TexturedMesh(nn.Module):
         return groups
 
     def build_optimizer(self) -> torch.optim.Adam:
-        """Adam over `parameter_groups()`."""
+        """Build Adam over `parameter_groups()`."""
         return build_adam(self.parameter_groups(), betas=self.config.adam_betas)
 
     def update_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Nothing: the learning rates are constant."""
+        """Do nothing: the learning rates are constant."""
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take the sizes from the checkpoint before its values are copied."""
@@ -135,7 +135,7 @@ class TexturedMesh(nn.Module):
 def sample_texture(
     texture: Float[Tensor, "T T C"], uv: Float[Tensor, "N 2"], levels: Float[Tensor, " N"]
 ) -> Float[Tensor, "N C"]:
-    """Values of `texture` at `uv`, linear between the centres of texels and between halvings (Williams 1983).
+    """Sample `texture` at `uv`, linear between the centres of texels and between mip levels (Williams 1983).
 
     Level l is the texture halved l times by means of 2 x 2 texels; levels are cut to [0, 4]. The point of level 0 is
     the plain bilinear value. Beyond the outermost centres the value is that of the border's texels.
@@ -145,18 +145,18 @@ def sample_texture(
     last = COARSEST_TEXELS.bit_length() - 1
     levels = levels.clamp(0, last)
     for level in range(last + 1):
-        shares = 1.0 - (levels - level).abs()
-        used = (shares > 0).nonzero()[:, 0]
+        weights = 1.0 - (levels - level).abs()
+        used = (weights > 0).nonzero()[:, 0]
         if len(used):
             grid = ((2.0 * uv[used] - 1.0) * uv.new_tensor([1.0, -1.0]))[None, None]
             found = functional.grid_sample(image, grid, padding_mode="border", align_corners=False)
-            values = values.index_add(0, used, shares[used, None] * found[0, :, 0].T)
+            values = values.index_add(0, used, weights[used, None] * found[0, :, 0].T)
         image = functional.avg_pool2d(image, 2) if level < last else image
     return values
 
 
 def unwrap(mesh: Mesh, texture_size: int, padding: int) -> tuple[Float[Tensor, "K 2"], Int[Tensor, "F 3"]]:
-    """Texture coordinates by xatlas (Young 2018), and which of them the corners of each face have."""
+    """Compute texture coordinates by xatlas (Young 2018), and the rows of them at the corners of each face."""
     if not len(mesh):
         raise ValueError("Expected a mesh with faces, but it has none. Lower the threshold it was made with.")
     try:
@@ -168,7 +168,7 @@ def unwrap(mesh: Mesh, texture_size: int, padding: int) -> tuple[Float[Tensor, "
     charts.max_chart_area = float(mesh.face_areas.sum()) / max(100.0, len(mesh) / CHART_FACES)
     packing.resolution, packing.padding, packing.bilinear = texture_size, padding, True
     vertices, faces = mesh.vertices.detach().cpu().float().numpy(), mesh.faces.cpu().numpy()
-    parts = _parts(vertices[faces].mean(axis=1))
+    parts = _split_faces(vertices[faces].mean(axis=1))
     for part in parts:
         used, corners = np.unique(faces[part], return_inverse=True)
         atlas.add_mesh(vertices[used], corners.reshape(-1, 3).astype(np.uint32))
@@ -182,8 +182,8 @@ def unwrap(mesh: Mesh, texture_size: int, padding: int) -> tuple[Float[Tensor, "
     return uv.to(mesh.vertices), torch.from_numpy(uv_faces).to(mesh.vertices.device)
 
 
-def _parts(centres: Float[np.ndarray, "F 3"]) -> list[Int[np.ndarray, " P"]]:
-    """The faces in parts of at most PART_FACES, by halving along the longest axis of their centres."""
+def _split_faces(centres: Float[np.ndarray, "F 3"]) -> list[Int[np.ndarray, " P"]]:
+    """Split the faces into parts of at most PART_FACES, by halving along the longest axis of their centres."""
     parts, whole = [], [np.arange(len(centres))]
     while whole:
         part = whole.pop()
