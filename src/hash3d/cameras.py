@@ -269,7 +269,7 @@ class CameraSampler:
         size: int,
         generator: torch.Generator,
     ) -> Cameras:
-        """Build cameras at given angles, and sample radii in given intervals (None: the one radius) and fields of view."""
+        """Build cameras at given angles; sample radii in intervals (None: the one radius) and fields of view."""
         config = self.config
         radius = config.radius if radii is None else _sample_intervals(radii, generator)
         fovs = None if config.fov_y_range is None else [config.fov_y_range] * config.batch_size

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 BLOCK_ELEMENTS = 4_000_000
-"""Pairs of a face and a pixel that are tried at once."""
+"""Most pairs of a face and a pixel of one block."""
 
 
 class Projected(NamedTuple):

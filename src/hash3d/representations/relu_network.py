@@ -19,8 +19,8 @@ def value_and_gradient(
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N F"]]:
     """Return the single output of linear layers without bias, ReLU between them, and its gradient in the inputs.
 
-    There are two or more layers. Both are differentiable in the inputs and in the weights; the gradient, being constant between kinks, in the weights
-    alone.
+    There are two or more layers. Both results are differentiable in the inputs and in the weights; the gradient, being
+    constant between kinks, in the weights alone.
     """
     weights = [layer.weight for layer in layers if isinstance(layer, nn.Linear)]
     result: tuple[Tensor, Tensor] = _ValueAndGradient.apply(inputs, *weights)  # type: ignore[no-untyped-call]
