@@ -22,7 +22,7 @@ from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.export.points import write_ply
 from hash3d.export.turntable import orbit, save_picture, tile
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidance, StableDiffusionGuidanceConfig
-from hash3d.recipes.view_order import DrawOrderConfig
+from hash3d.recipes.view_order import ViewOrderConfig
 from hash3d.rendering.splat import render_gaussians
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.scenes.losses import opaque_loss, scale_loss
@@ -50,13 +50,12 @@ def main(
     ).build(generator)
     optimizer = gaussians.build_optimizer()
     sampler = CameraSamplerConfig(elevation=(-10.0, 75.0), radius=1.5, fov_y=49.1).build()
-    draws = DrawOrderConfig(dwell=4, open_cells=8).build(
-        sampler
-    )  # Returns to a few cells, so that features serve again.
+    views = ViewOrderConfig(visits_per_cell=4, active_cells=8)  # Returns to a few cells, so that features serve again.
+    order = views.build(sampler)
     start = time.perf_counter()
     for step in range(steps):
         gaussians.update_learning_rate(optimizer, step)
-        camera, timestep = draws.next(prior.image_size, *config.timestep_range(step, 1000), generator)
+        camera, timestep = order.next(prior.image_size, *config.timestep_range(step, 1000), generator)
         view = render_gaussians(gaussians, camera, WHITE)
         loss = 0.1 * guidance(view.color, camera, timestep).loss + opaque_loss(view.alpha)
         loss = loss + scale_loss(gaussians.gaussians().scales, 0.05)

@@ -7,8 +7,8 @@ from hash3d.cache import CacheConfig, GridConfig, Hash3DConfig
 from hash3d.guidance.denoise import DenoiseGuidanceConfig
 from hash3d.meshing.isosurface import IsosurfaceConfig
 from hash3d.recipes.recipe import Recipe
-from hash3d.recipes.stage import RepresentationConfig, Stage
-from hash3d.recipes.view_order import DrawOrderConfig
+from hash3d.recipes.stage import Config, Stage
+from hash3d.recipes.view_order import ViewOrderConfig
 from hash3d.rendering.volume import VolumeRendererConfig
 from hash3d.representations.dmtet import DmtetMeshConfig
 from hash3d.representations.encodings import HashGridConfig
@@ -51,17 +51,18 @@ def tiny(recipe: Recipe, steps: int | None = None) -> Recipe:
 
 def tiny_stage(stage: Stage, steps: int) -> Stage:
     """The same stage with `steps` steps of 32x32 pixels."""
-    guidance, renderer, draws = stage.guidance, stage.renderer, stage.draws
-    if isinstance(guidance, DenoiseGuidanceConfig):
-        guidance = replace(guidance, num_steps=7, strength=constant(0.0))
+    guidances, renderer, order = stage.guidances, stage.renderer, stage.view_order
+    if isinstance(stage.guidance, DenoiseGuidanceConfig):
+        (name,) = guidances
+        guidances = {name: replace(stage.guidance, num_steps=7, strength=constant(0.0))}
     else:
-        draws = DrawOrderConfig(dwell=6, open_cells=2, cells=OFTEN.grid)
+        order = ViewOrderConfig(visits_per_cell=6, active_cells=2, grid=OFTEN.grid)
     if isinstance(renderer, VolumeRendererConfig):
         renderer = replace(renderer, samples_per_ray=16)
     return replace(
         stage,
         steps=steps,
-        draws=draws,
+        view_order=order,
         size=constant(32),
         reference_size=constant(32),
         representation=tiny_representation(stage.representation),
@@ -70,11 +71,11 @@ def tiny_stage(stage: Stage, steps: int) -> Stage:
         densify=replace(stage.densify, every=2, start=2, stop=100, grad_threshold=1e-9) if stage.densify else None,
         renderer=renderer,
         occupancy=OccupancyGridConfig(resolution=8, update_every=2, warmup_steps=3) if stage.occupancy else None,
-        guidance=guidance,
+        guidances=guidances,
     )
 
 
-def tiny_representation(config: RepresentationConfig) -> RepresentationConfig:
+def tiny_representation(config: Config) -> Config:
     """The same kind with few numbers."""
     if isinstance(config, GaussiansConfig):
         return replace(config, num_points=40)

@@ -24,7 +24,7 @@ import torch
 from hash3d.cache import FeatureCache, Hash3DConfig
 from hash3d.markdown import markdown_table
 from hash3d.recipes.recipe import Recipe
-from hash3d.recipes.view_order import DrawOrderConfig
+from hash3d.recipes.view_order import ViewOrderConfig
 from hash3d.systems import zero123_gs
 from hash3d.training.run import Run, peak_memory
 from hash3d.training.trainer import Trainer
@@ -42,7 +42,7 @@ def recipe(image: Path, mebibytes: int | None, steps: int) -> Recipe:
             reuse_probability=0.3, cut=-3, queue_length=steps, max_age=None, max_bytes=mebibytes * MEBIBYTE
         )
     whole = zero123_gs.recipe(image=image, prior="mini-zero123", cache=cache, steps=steps)
-    stage = dataclasses.replace(whole.stage, draws=DrawOrderConfig())
+    stage = dataclasses.replace(whole.stage, view_order=ViewOrderConfig())
     return dataclasses.replace(whole, stage=stage, checkpoint_every=steps)
 
 

@@ -200,7 +200,7 @@ def told_input(recipe: Recipe) -> str:
     """What the runs started from, and whom they asked."""
     inputs = [f"`{recipe.image.name}`"] if recipe.image else []
     inputs += [f'"{recipe.prompt}"'] if recipe.prompt else []
-    priors = " and ".join(prior for prior in (recipe.prior, recipe.text_prior) if prior)
+    priors = " and ".join(recipe.priors.values())
     return f"From {' and '.join(inputs)}; {priors}."
 
 

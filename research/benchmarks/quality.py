@@ -35,12 +35,14 @@ from hash3d.evaluation.truth import load_truth
 from hash3d.evaluation.worker import pick_device
 from hash3d.export.turntable import orbit, render_each, save_picture
 from hash3d.markdown import markdown_table
+from hash3d.pictures import load_picture
 from hash3d.recipes.recipe import Recipe
+from hash3d.scenes.build import show_model
+from hash3d.scenes.show import colors
 from hash3d.systems import SYSTEMS
 from hash3d.training import guide
 from hash3d.training.outputs import preview
-from hash3d.training.run import counted, frame_reference, unet_passes
-from hash3d.training.show import colors, show_model
+from hash3d.training.run import describe_passes, frame_reference
 from hash3d.training.trainer import Trainer
 from prior_training.matcher_network import Matcher
 from prior_training.text_scores import score_views
@@ -129,28 +131,27 @@ def measure(job: Job, machine: Machine) -> dict[str, Any]:
     """All stages of a run, without a run folder."""
     torch.set_num_threads(machine.threads)
     device, recipe = pick_device(machine.device), job.recipe()
-    prior = (load_stable_diffusion if recipe.image is None else load_zero123)(recipe.prior, device)
-    text_prior = None if recipe.text_prior is None else load_stable_diffusion(recipe.text_prior, device)
-    picture = frame_reference(recipe, prior, recipe.image) if recipe.image else None
+    loaders = {"image": load_zero123, "text": load_stable_diffusion}
+    priors = {name: loaders[name](prior, device) for name, prior in recipe.priors.items()}
+    prior = next(iter(priors.values()))
+    picture = frame_reference(recipe, prior, load_picture(recipe.image)) if recipe.image else None
     passes, started = [], time.perf_counter()
-    trainer = Trainer(recipe, prior, picture, text_prior=text_prior)
+    trainer = Trainer(recipe, priors, picture)
     try:
         while True:
             while not trainer.completed:
                 trainer.step()
-            passes.append(unet_passes(trainer.cache, trainer.passes))
-            if trainer.text_guidance is not None:
-                passes.append(unet_passes(trainer.text_cache, trainer.text_passes))
+            passes += [describe_passes(*guidance.count_passes()) for guidance in trainer.guidances.values()]
             if trainer.is_last:
                 break
-            trainer = trainer.following()
+            trainer = trainer.next_stage()
     finally:
         trainer.close()
     total = time.perf_counter() - started
     show = show_model(trainer.scene.model, trainer.stage, prior)
     save_picture(preview(colors(show), recipe, picture), machine.runs / "views" / f"{job.name}.png")
     row: dict[str, Any] = {"seconds": {"total": total, **trainer.stopwatch.seconds()}}
-    row |= counted(sum(int(each["full"]) for each in passes), sum(int(each["shallow"]) for each in passes))
+    row |= describe_passes(sum(int(each["full"]) for each in passes), sum(int(each["shallow"]) for each in passes))
     if job.input is not None:
         return {**row, **compare(show, load_truth(job.input))["mean"]}
     config = recipe.stages[-1].cameras

@@ -32,6 +32,7 @@ from hash3d.evaluation.provenance import describe_machine, require_device, write
 from hash3d.fast.engine import Engine
 from hash3d.files import write_text
 from hash3d.markdown import markdown_table
+from hash3d.pictures import load_picture
 from hash3d.recipes.recipe import Recipe
 from hash3d.representations.nerf import NerfConfig
 from hash3d.systems import SYSTEMS
@@ -89,13 +90,15 @@ def failure(case: Case, stage: int, error: BaseException) -> Row:
 def run_stages(case: Case) -> Iterator[Row]:
     """Run a system's stages, each from the one before."""
     priors, recipe = LOADED(case), build_recipe(case)
-    picture = frame_reference(recipe, priors[0], recipe.image) if recipe.image else None
+    picture = frame_reference(recipe, priors[0], load_picture(recipe.image)) if recipe.image else None
     trainer: Trainer | None = None
     for number in range(len(recipe.stages)):
         forget_peak(case.device)
         started = time.perf_counter()
         previous = trainer.scene.model if trainer else None
-        trainer, note = start(recipe, number, previous, [*priors, None][:2], picture, case.engine)
+        trainer, note = start(
+            recipe, number, previous, dict(zip(recipe.priors, priors, strict=True)), picture, case.engine
+        )
         seconds = time.perf_counter() - started
         try:
             metrics = timed_steps(trainer, case.warm_up)
@@ -119,22 +122,21 @@ def run_stages(case: Case) -> Iterator[Row]:
 
 
 def start(
-    recipe: Recipe, number: int, previous: Any, priors: list[Any], picture: Any, engine: Engine
+    recipe: Recipe, number: int, previous: Any, priors: dict[str, Any], picture: Any, engine: Engine
 ) -> tuple[Trainer, str]:
     """The trainer of a stage, and what was special about its start.
 
     A field that random weights have trained may have no surface; then the second stage starts from a new one.
     """
-    prior, text_prior = priors
-    tools: Any = {"text_prior": text_prior, "number": number, "engine": engine}
+    tools: Any = {"number": number, "engine": engine}
     try:
-        return Trainer(recipe, prior, picture, previous=previous, **tools), ""
+        return Trainer(recipe, priors, picture, previous=previous, **tools), ""
     except ValueError as error:
         config = recipe.stage.representation
         if number == 0 or not isinstance(config, NerfConfig):
             raise
-        blob = config.build(torch.Generator().manual_seed(recipe.seed)).to(prior.device)
-        return Trainer(recipe, prior, picture, previous=blob, **tools), f"from a new field ({error})"
+        blob = config.build(torch.Generator().manual_seed(recipe.seed)).to(next(iter(priors.values())).device)
+        return Trainer(recipe, priors, picture, previous=blob, **tools), f"from a new field ({error})"
 
 
 def forget_peak(device: str) -> None:
@@ -177,7 +179,7 @@ def timed_steps(trainer: Trainer, warm_up: int) -> Row:
 
 def passes(trainer: Trainer) -> tuple[int, int]:
     """Full and shallow U-Net passes through the caches so far."""
-    caches: list[FeatureCache] = [cache for cache in (trainer.cache, trainer.text_cache) if cache is not None]
+    caches: list[FeatureCache] = [each.cache for each in trainer.guidances.values() if each.cache is not None]
     return sum(cache.statistics.full for cache in caches), sum(cache.statistics.shallow for cache in caches)
 
 

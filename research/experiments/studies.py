@@ -7,8 +7,8 @@ from dataclasses import replace
 from hash3d.cache import PAPER, PRESETS, RELEASED, CacheConfig, DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.recipes.recipe import Recipe
-from hash3d.recipes.view_order import DrawOrderConfig
-from hash3d.systems.draw_orders import DRAWS
+from hash3d.recipes.view_order import ViewOrderConfig
+from hash3d.systems.view_orders import VIEW_ORDER
 
 from .study import Study, Variant
 
@@ -21,17 +21,17 @@ OFTEN_FULL = replace(DEFAULT, reuse_probability=0.7)
 
 def draws(
     dwell: int,
-    open_cells: int = DRAWS.open_cells,
+    open_cells: int = VIEW_ORDER.active_cells,
     cells: GridConfig | None = None,
     *,
     same_view: bool = False,
     same_noise: bool = False,
 ) -> Callable[[Recipe], Recipe]:
     """Another order of draws; dwell 1 draws every view anew, as in the paper."""
-    order = DrawOrderConfig(
-        dwell=dwell,
-        open_cells=1 if dwell == 1 else open_cells,
-        cells=cells or GridConfig(),
+    order = ViewOrderConfig(
+        visits_per_cell=dwell,
+        active_cells=1 if dwell == 1 else open_cells,
+        grid=cells or GridConfig(),
         same_view=same_view,
     )
 
@@ -39,11 +39,14 @@ def draws(
         guidance = recipe.stage.guidance
         assert isinstance(guidance, Zero123GuidanceConfig)
         guidance = dataclasses.replace(guidance, noise_by_view=same_noise)
-        return dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, draws=order, guidance=guidance))
+        return dataclasses.replace(
+            recipe, stage=dataclasses.replace(recipe.stage, view_order=order, guidances={"image": guidance})
+        )
 
     return change
 
 
+DEFAULT_VISITS = VIEW_ORDER.visits_per_cell
 DWELLS = (2, 3, 4, 7, 14)
 ANEW, HEAVY = draws(1), draws(14)
 """Every view anew; and more reuse than the default's 4 visits of a cell give, where differences show."""
@@ -87,7 +90,11 @@ def frontier() -> Study:
             NO_CACHE,
             *(Variant(name=name, cache=cache, steps_share=share, change=ANEW) for name, cache, share in compared),
             Variant(name="default", cache=DEFAULT),
-            *(Variant(name=f"dwell {k}", cache=DEFAULT, change=draws(k)) for k in DWELLS if k != DRAWS.dwell),
+            *(
+                Variant(name=f"dwell {k}", cache=DEFAULT, change=draws(k))
+                for k in DWELLS
+                if k != VIEW_ORDER.visits_per_cell
+            ),
             Variant(name="dwell 14, 1.8 x steps", cache=DEFAULT, steps_share=1.8, change=HEAVY),
         ),
         seeds=(0, 1, 2),

@@ -5,17 +5,17 @@ import torch
 from hash3d.bench.contestant import Models
 from hash3d.bench.measure import Plan, measure
 from hash3d.bench.summary import summarize
-from hash3d.scenes.model import build_model
-from hash3d.training.guide import load_prior, load_text_prior
+from hash3d.pictures import load_picture
+from hash3d.scenes.build import build_model
+from hash3d.training.guide import load_priors
 from hash3d.training.run import frame_reference
 
 
 def measured(recipe, number, wanted):
-    prior = load_prior(recipe, torch.device("cpu"))
+    priors = load_priors(recipe, torch.device("cpu"))
     models = Models(
-        prior=prior,
-        text_prior=load_text_prior(recipe, torch.device("cpu")),
-        picture=frame_reference(recipe, prior, recipe.image),
+        priors=priors,
+        picture=frame_reference(recipe, next(iter(priors.values())), load_picture(recipe.image)),
         previous=build_model(recipe, 0, None, torch.Generator().manual_seed(0)) if number else None,
     )
     return summarize(measure(recipe, number, models, wanted))

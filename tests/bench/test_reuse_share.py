@@ -8,6 +8,7 @@ import torch
 from hash3d.bench.cases import plan, sample_views
 from hash3d.bench.reuse_share import fill, nearest_probability, reuse_share, share_of
 from hash3d.cache import RELEASED, DeepCacheConfig, Hash3DConfig
+from hash3d.pictures import load_picture
 from hash3d.training.guide import load_zero123
 from hash3d.training.run import frame_reference
 from hash3d.training.trainer import Trainer
@@ -24,7 +25,7 @@ def draws(recipe):
 def test_the_foreseen_share_is_that_of_a_run(tiny_recipe, cache):
     recipe = replace(tiny_recipe, cache=cache)
     prior = load_zero123(recipe.prior, torch.device("cpu"))
-    trainer = Trainer(recipe, prior, frame_reference(recipe, prior, recipe.image))
+    trainer = Trainer(recipe, {"image": prior}, frame_reference(recipe, prior, load_picture(recipe.image)))
     counts = []
     for _ in range(STEPS.stop):
         counts.append((trainer.cache.statistics.full, trainer.cache.statistics.shallow))

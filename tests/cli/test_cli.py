@@ -12,7 +12,7 @@ from PIL import Image
 
 from hash3d.cli import COMMANDS, main
 from hash3d.cli.generate import build_recipe, new_folder, parse
-from hash3d.systems.draw_orders import DRAWS
+from hash3d.systems.view_orders import VIEW_ORDER
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_stage_with_its_own_cache_keeps_its_own_order_of_views(picture_file):
     """DreamGaussian's second stage denoises whole pictures: it has nothing to return to a cell for."""
     for options, dwells in (([], (4, 1)), (["--preset", "paper"], (1, 1)), (["--dwell", "2"], (2, 2))):
         recipe = build_recipe(parse(["dreamgaussian", "--image", str(picture_file), *options]))
-        assert tuple(stage.draws.dwell for stage in recipe.stages) == dwells
+        assert tuple(stage.view_order.visits_per_cell for stage in recipe.stages) == dwells
         assert build_recipe(parse(["dreamgaussian", "--image", str(picture_file), *options, "--no-cache"])).stages == (
             recipe.stages
         )
@@ -132,9 +132,9 @@ def test_a_dwell_is_in_the_cache_s_cells_with_and_without_it(generate, tmp_path)
 @pytest.mark.parametrize(
     ("options", "dwell"),
     [
-        ([], DRAWS.dwell),
-        (["--no-cache"], DRAWS.dwell),
-        (["--cache.cut", "-2"], DRAWS.dwell),
+        ([], VIEW_ORDER.visits_per_cell),
+        (["--no-cache"], VIEW_ORDER.visits_per_cell),
+        (["--cache.cut", "-2"], VIEW_ORDER.visits_per_cell),
         (["--dwell", "1"], 1),
         (["--preset", "paper"], 1),
         (["--preset=released", "--no-cache"], 1),
@@ -143,9 +143,9 @@ def test_a_dwell_is_in_the_cache_s_cells_with_and_without_it(generate, tmp_path)
     ],
 )
 def test_the_default_preset_dwells_as_its_recipe_and_the_others_draw_anew(options, dwell, picture_file):
-    draws = build_recipe(parse(["zero123_gs", "--image", str(picture_file), *options])).stage.draws
-    assert (draws.dwell, draws.open_cells) == (dwell, DRAWS.open_cells)
-    assert DRAWS.dwell > 1
+    draws = build_recipe(parse(["zero123_gs", "--image", str(picture_file), *options])).stage.view_order
+    assert (draws.dwell, draws.open_cells) == (dwell, VIEW_ORDER.active_cells)
+    assert VIEW_ORDER.visits_per_cell > 1
 
 
 def test_systems_lists_nine(hash3d):

@@ -34,8 +34,8 @@ def test_a_recipe_has_its_own_encoding_unless_told(picture_file):
 
 def test_every_guidance_of_a_recipe_gets_the_encoding(picture_file):
     both = recipe_of("magic123", "--image", picture_file, *PROMPT, "--encoding", "fixed_norms")
-    assert [stage.text_guidance.encoding for stage in both.stages] == ["fixed_norms", "fixed_norms"]
-    assert [stage.guidance.encoding for stage in both.stages] == ["fixed_norms", "fixed_norms"]
+    encodings = [{name: each.encoding for name, each in stage.guidances.items()} for stage in both.stages]
+    assert encodings == [{"image": "fixed_norms", "text": "fixed_norms"}] * 2
     denoised = recipe_of("dreamgaussian", "--image", picture_file, "--encoding", "fixed_norms")
     assert denoised.refinement.guidance.guidance.encoding == "fixed_norms"
     assert from_plain(json.loads(json.dumps(to_plain(denoised)))) == denoised

@@ -13,20 +13,21 @@ from hash3d.cli import main
 from hash3d.cli.export import FILES
 from hash3d.export.points import read_ply
 from hash3d.export.turntable import to_bytes
-from hash3d.scenes.model import build_model, save_model
+from hash3d.scenes import base
+from hash3d.scenes.build import build_model, save_model
+from hash3d.scenes.show import colors
 from hash3d.training import outputs
 from hash3d.training.run_folder import RunFolder
-from hash3d.training.show import colors
 
 
 @pytest.fixture
 def exported(tiny, tmp_path, capsys, monkeypatch):
     """The Gaussians of a small recipe in every format: the recipe, the model, what draws it, the files."""
-    bake = outputs.bake_asset
-    monkeypatch.setattr(outputs, "bake_asset", lambda *given, **options: bake(*given, 64, **options))
+    bake = base.bake_asset
+    monkeypatch.setattr(base, "bake_asset", lambda *given, **options: bake(*given, 64, **options))
     recipe = tiny("sds_gs")
     RunFolder(tmp_path).create(recipe)
-    save_model(tmp_path, build_model(recipe, 0, None, torch.Generator().manual_seed(0)))
+    save_model(tmp_path, build_model(recipe, 0, None, torch.Generator().manual_seed(0)), recipe.stage)
     files = {}
     for format in FILES:
         with pytest.raises(SystemExit) as exit_:

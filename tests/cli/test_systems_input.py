@@ -11,7 +11,7 @@ import trimesh
 from PIL import Image
 
 from hash3d.cli import main
-from hash3d.scenes.model import build_model, save_model
+from hash3d.scenes.build import build_model, save_model
 from hash3d.systems import SYSTEMS
 from hash3d.training.run_folder import RunFolder
 
@@ -154,7 +154,7 @@ def test_starts_that_are_none(refused, priors, tmp_path):
 def test_splats_of_what_has_none_are_refused(hash3d, tiny, tmp_path):
     recipe = tiny("dreamfusion")
     RunFolder(tmp_path).create(recipe)
-    save_model(tmp_path, build_model(recipe, 0, None, torch.Generator().manual_seed(0)))
+    save_model(tmp_path, build_model(recipe, 0, None, torch.Generator().manual_seed(0)), recipe.stage)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for format in ("ply", "gsplat"):
         code, out, err = hash3d("export", tmp_path, "--format", format)

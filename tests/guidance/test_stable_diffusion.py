@@ -5,7 +5,7 @@ import torch
 
 from hash3d import Hash3DConfig, apply_hash3d
 from hash3d.cameras import Cameras
-from hash3d.guidance.sds import Guidance
+from hash3d.guidance.base import Guidance
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidance, StableDiffusionGuidanceConfig
 from hash3d.guidance.view_prompts import VIEWS
 from hash3d.schedules import ramp

@@ -5,9 +5,9 @@ import torch
 
 from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
 from hash3d.cameras import Cameras, CameraSamplerConfig
-from hash3d.guidance.sds import Guidance
+from hash3d.guidance.base import Guidance
 from hash3d.guidance.zero123 import Zero123Guidance, Zero123GuidanceConfig
-from hash3d.recipes.view_order import DrawOrderConfig
+from hash3d.recipes.view_order import ViewOrderConfig
 from hash3d.schedules import constant
 from tests.tiny_models import tiny_zero123
 
@@ -27,7 +27,7 @@ def guidance_of(prior, cache=None, seed=0, **settings):
 
 def series(guidance, steps=6, views=1, size=32):
     """Losses and image gradients of a run that optimises one image for all views."""
-    draws = DrawOrderConfig().build(CameraSamplerConfig(batch_size=views).build())
+    draws = ViewOrderConfig().build(CameraSamplerConfig(batch_size=views).build())
     generator = torch.Generator().manual_seed(1)
     image = torch.full((size, size, 3), 0.5, requires_grad=True)
     optimizer = torch.optim.Adam([image], lr=0.05)

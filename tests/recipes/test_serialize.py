@@ -25,8 +25,8 @@ def test_round_trip_is_the_same_recipe(tmp_path, scale, preset):
 @pytest.mark.parametrize("scale", ["mini", "supplement"])
 def test_a_text_s_recipe_round_trips(scale):
     recipe = sds_gs.recipe(prompt="a mug", prior="mini-sd", cache=None, negative_prompt="ugly", scale=scale)
-    guidance = dataclasses.replace(recipe.stage.guidance, perp_neg=PerpNegConfig())
-    recipe = dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, guidance=guidance))
+    guidances = {"text": dataclasses.replace(recipe.stage.guidance, perp_neg=PerpNegConfig())}
+    recipe = dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, guidances=guidances))
     assert from_plain(json.loads(json.dumps(to_plain(recipe)))) == recipe
 
 

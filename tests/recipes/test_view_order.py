@@ -11,8 +11,8 @@ from scipy.stats import ks_2samp, kstest
 from hash3d.cache import Hash3DConfig
 from hash3d.cache.grid import GridConfig, Key
 from hash3d.cameras import CameraSamplerConfig
-from hash3d.recipes.stage import returning_to
-from hash3d.recipes.view_order import DrawOrderConfig
+from hash3d.recipes.stage import revisit_cells
+from hash3d.recipes.view_order import ViewOrderConfig
 from hash3d.schedules import ramp
 from hash3d.systems import sds_gs, zero123_gs
 from hash3d.unet.hook import apply_hash3d
@@ -26,7 +26,7 @@ NAMES = ("elevation", "azimuth", "radius", "fov_y")
 
 def run(dwell, steps, batch_size=1, shared=True, open_cells=1, ranges=RANGES):
     """Elevations, azimuths, radii, fields of view and timesteps [steps, B] of a run."""
-    config = DrawOrderConfig(dwell=dwell, open_cells=open_cells, cells=CELLS)
+    config = ViewOrderConfig(visits_per_cell=dwell, active_cells=open_cells, grid=CELLS)
     order = config.build(CameraSamplerConfig(batch_size=batch_size, **ranges).build())
     generator = torch.Generator().manual_seed(0)
     drawn = [order.next(16, 20, 980, generator, shared_timestep=shared) for _ in range(steps)]
@@ -125,7 +125,9 @@ def test_inside_a_stay_the_field_of_view_is_free_and_the_radius_fills_its_cell()
 def test_radii_that_float32_rounds_over_a_border_find_their_cell(reach, size):
     """In float32 0.7 lies below 7 cells of 0.1, and 1.7 above 17: the radius counts that the camera has."""
     cells = GridConfig(elevation=20.0, azimuth=30.0, radius=size)
-    order = DrawOrderConfig(dwell=4, cells=cells).build(CameraSamplerConfig(batch_size=2, radius_range=reach).build())
+    order = ViewOrderConfig(visits_per_cell=4, grid=cells).build(
+        CameraSamplerConfig(batch_size=2, radius_range=reach).build()
+    )
     generator = torch.Generator().manual_seed(0)
     radii = torch.stack([order.next(16, 20, 980, generator)[0].radius for _ in range(200)]).double()
     visited = (radii / size).floor().reshape(50, 4, 2)
@@ -136,7 +138,7 @@ def test_radii_that_float32_rounds_over_a_border_find_their_cell(reach, size):
 def test_annealed_timesteps_stay_in_the_range_of_their_step_and_fill_it():
     """Each timestep as a share of its own step's range is uniform."""
     top, steps = ramp((0, 0.98), (4000, 0.5)), 4000
-    order = DrawOrderConfig(dwell=4, cells=CELLS).build(CameraSamplerConfig().build())
+    order = ViewOrderConfig(visits_per_cell=4, grid=CELLS).build(CameraSamplerConfig().build())
     generator = torch.Generator().manual_seed(0)
     shares = []
     for step in range(steps):
@@ -160,9 +162,9 @@ def test_the_views_of_a_batch_hit_together_but_for_chance_finds(stage):
 
 def hits_by_visit(stage, config, steps=160):
     """Views that hit at each step that returns to its cells, and at each that opens new ones."""
-    stage, unet, grid = returning_to(stage, config), small_unet(), config.grid.build()
+    stage, unet, grid = revisit_cells(stage, config), small_unet(), config.grid.build()
     cache, inputs = apply_hash3d(unet, config), unet_inputs(unet, views=4, branches=1)
-    order, generator = stage.draws.build(stage.cameras.build()), torch.Generator().manual_seed(0)
+    order, generator = stage.view_order.build(stage.cameras.build()), torch.Generator().manual_seed(0)
     returns, opened, seen = [], [], set()
     for step in range(steps):
         low, high = stage.guidance.timestep_range(step, 1000)
@@ -185,7 +187,7 @@ def small_unet():
 
 
 def test_a_dwell_ends_when_the_range_leaves_its_cell():
-    order = DrawOrderConfig(dwell=100, cells=CELLS).build(CameraSamplerConfig().build())
+    order = ViewOrderConfig(visits_per_cell=100, grid=CELLS).build(CameraSamplerConfig().build())
     generator = torch.Generator().manual_seed(0)
     assert int(order.next(16, 900, 980, generator)[1]) >= 900
     assert int(order.next(16, 100, 180, generator)[1]) < 200
@@ -198,23 +200,25 @@ def numbers(cameras, timesteps):
 
 def test_the_same_view_is_the_first_of_each_stay():
     """The first visits are those of an order that repeats nothing; the cells' turns are the same."""
-    config = DrawOrderConfig(dwell=5, open_cells=2, cells=CELLS, same_view=True)
+    config = ViewOrderConfig(visits_per_cell=5, active_cells=2, grid=CELLS, same_view=True)
     order = config.build(CameraSamplerConfig(batch_size=3, **RANGES).build())
     generator = torch.Generator().manual_seed(0)
     drawn = [order.next(16, 20, 980, generator, shared_timestep=False) for _ in range(100)]
     seen = [numbers(*each) for each in drawn]
-    first = config.dwell * 1 // 2 + 1  # The first stay of the first of two turns: 5 / 2, rounded up.
+    first = config.visits_per_cell * 1 // 2 + 1  # The first stay of the first of two turns: 5 / 2, rounded up.
     assert set(seen[0 : 2 * first : 2]) == {seen[0]}
-    assert set(seen[1 : 2 * config.dwell : 2]) == {seen[1]}
+    assert set(seen[1 : 2 * config.visits_per_cell : 2]) == {seen[1]}
     assert seen[2 * first] != seen[0]
     counts = [seen.count(view) for view in set(seen)]
-    assert sum(count == config.dwell for count in counts) >= len(counts) - 3, "5 visits each but at the two ends"
+    assert sum(count == config.visits_per_cell for count in counts) >= len(counts) - 3, (
+        "5 visits each but at the two ends"
+    )
     assert all(timesteps.dtype == torch.int64 for _, timesteps in drawn)
 
 
 @pytest.mark.parametrize("same_view", [False, True])
 def test_a_state_goes_on_inside_the_dwell(same_view):
-    config = DrawOrderConfig(dwell=6, open_cells=3, cells=CELLS, same_view=same_view)
+    config = ViewOrderConfig(visits_per_cell=6, active_cells=3, grid=CELLS, same_view=same_view)
     sampler = CameraSamplerConfig(batch_size=2, **RANGES).build()
     generator = torch.Generator().manual_seed(0)
     order = config.build(sampler)
@@ -227,7 +231,7 @@ def test_a_state_goes_on_inside_the_dwell(same_view):
     assert [numbers(*copy.next(16, 20, 980, generator)) for _ in range(30)] == expected
 
 
-@pytest.mark.parametrize(("name", "value"), [("dwell", 0), ("open_cells", -1)])
+@pytest.mark.parametrize(("name", "value"), [("visits_per_cell", 0), ("active_cells", -1)])
 def test_no_dwell_below_one(name, value):
-    with pytest.raises(ValueError, match=f"at least 1 .*but got {value}"):
-        DrawOrderConfig(**{name: value})
+    with pytest.raises(ValueError, match=f"^Expected {name} to be at least 1, but got {value}\\.$"):
+        ViewOrderConfig(**{name: value})

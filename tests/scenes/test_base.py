@@ -2,21 +2,30 @@
 
 import copy
 import dataclasses
+import itertools
 
 import pytest
 import torch
 
 from hash3d.cameras import Cameras
 from hash3d.recipes.loss_weights import LossWeights
+from hash3d.rendering.raster import RasterRendererConfig
 from hash3d.rendering.shading import ShadingConfig
+from hash3d.rendering.splat import SplatRendererConfig
+from hash3d.rendering.volume import VolumeRendererConfig
 from hash3d.representations.background import WHITE_AND_BLACK, EnvironmentConfig, SolidBackgroundConfig
-from hash3d.scenes.build import build_scene
-from hash3d.scenes.model import build_model
+from hash3d.representations.dmtet import DmtetMeshConfig
+from hash3d.representations.gaussians import GaussiansConfig
+from hash3d.representations.nerf import HashGridNerfConfig, LatentNerfConfig, VanillaNerfConfig
+from hash3d.representations.textured_mesh import TexturedMeshConfig
+from hash3d.scenes.base import find_kind
+from hash3d.scenes.build import build_model, build_scene
+from hash3d.scenes.field import FieldScene
+from hash3d.scenes.gaussians import GaussianScene
+from hash3d.scenes.mesh import DmtetScene, TexturedScene
 from hash3d.schedules import constant
 
-COMMON = {"guidance", "text_guidance", "color", "mask", "mask_entropy", "opaque", "opaque_entropy", "sparsity"} | {
-    "total_variation"
-}
+COMMON = {"color", "mask", "mask_entropy", "opaque", "opaque_entropy", "sparsity", "total_variation"}
 OWN = {
     "zero123_gs": {"scale", "scale_sum", "opacity", "position", "shape_variation"},
     "zero123_nerf": {"orientation", "normal_smoothness", "normal_smoothness_3d"},
@@ -25,6 +34,7 @@ OWN = {
 }
 """By a system whose last stage is of the kind: Gaussians, a field, and the two kinds of meshes."""
 OFF = {name: constant(0.0) for name in LossWeights().schedules()}
+GUIDANCES = {"any": constant(1.0)}
 CAMERAS = Cameras.orbit(elevation=10.0, azimuth=[0.0, 120.0], radius=1.5, fov_y=49.1, size=24)
 FAR = Cameras.orbit(elevation=10.0, azimuth=[0.0, 120.0], radius=4.0, fov_y=49.1, size=24)
 """From where there is something around every scene."""
@@ -44,14 +54,16 @@ def make_scene(recipe, generators=None, **changes):
         first = build_model(recipe, 0, None, seeded())
         BUILT[recipe.system] = build_model(recipe, 1, first, seeded(1)) if recipe.refinement else first
     model = copy.deepcopy(BUILT[recipe.system])
-    stage = dataclasses.replace(recipe.stages[-1], **changes)
+    guidances = dict.fromkeys(GUIDANCES, recipe.stages[-1].guidance)
+    losses = dataclasses.replace(recipe.stages[-1].losses, guidances=GUIDANCES)
+    stage = dataclasses.replace(recipe.stages[-1], guidances=guidances, **{"losses": losses, **changes})
     generators = generators or {"initialisation": seeded(2), "rendering": seeded(3)}
     colors = torch.tensor(WHITE_AND_BLACK)
     return build_scene(stage, model, device=torch.device("cpu"), generators=generators, colors=colors)
 
 
 def of_losses(*names):
-    return LossWeights(**{**OFF, **{name: constant(2.0) for name in names}})
+    return LossWeights(guidances=GUIDANCES, **{**OFF, **{name: constant(2.0) for name in names}})
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -61,7 +73,7 @@ def test_a_scene_refuses_the_losses_of_others(tiny, name):
     for other in set(OFF) - COMMON - OWN[name]:
         message = rf"^Expected losses that \w+ has, but got {other}\. Leave their weights at 0\.$"
         with pytest.raises(ValueError, match=message):
-            make_scene(recipe, losses=of_losses("guidance", other))
+            make_scene(recipe, losses=of_losses(other))
 
 
 def test_every_loss_belongs_to_a_scene():
@@ -75,21 +87,21 @@ def test_the_losses_with_weight_are_computed_and_no_others(tiny, name):
     recipe = tiny(name)
     scene = make_scene(recipe, losses=of_losses(*own))
     scene.before_step(0)
-    found = scene.losses(0, scene.draw_random(CAMERAS, 0), scene.draw_reference(CAMERAS[0], 0))
+    found = scene.losses(0, scene.render_random(CAMERAS, 0), scene.render_reference(CAMERAS[0], 0))
     assert set(found) == own
     assert all(torch.isfinite(loss) for loss in found.values())
     torch.stack(list(found.values())).sum().backward()
     assert any(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in scene.model.parameters())
     one = make_scene(recipe, losses=of_losses("sparsity"))
     one.before_step(0)
-    assert set(one.losses(0, one.draw_random(CAMERAS, 0), None)) == {"sparsity"}
+    assert set(one.losses(0, one.render_random(CAMERAS, 0), None)) == {"sparsity"}
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_random_views_are_on_the_background_and_the_reference_on_white(tiny, name):
     scene = make_scene(tiny(name), background=SolidBackgroundConfig(color="black"), shading=None)
     scene.before_step(0)
-    for render, value in ((scene.draw_random(FAR, 0), 0.0), (scene.draw_reference(FAR[1], 0), 1.0)):
+    for render, value in ((scene.render_random(FAR, 0), 0.0), (scene.render_reference(FAR[1], 0), 1.0)):
         around = render.alpha[..., 0] == 0.0
         assert 0.05 < around.float().mean() < 1.0
         assert torch.equal(render.color[around], torch.full_like(render.color[around], value))
@@ -102,7 +114,7 @@ def test_a_learned_background_learns_with_the_scene(tiny, name):
     assert all(group["betas"] == scene.stage.adam_betas for group in scene.optimizer.param_groups)
     scene.before_step(0)
     before = [weight.detach().clone() for weight in scene.background.parameters()]
-    scene.draw_random(CAMERAS, 0).color.square().mean().backward()
+    scene.render_random(CAMERAS, 0).color.square().mean().backward()
     scene.optimizer.step()
     assert all(not torch.equal(old, new) for old, new in zip(before, scene.background.parameters(), strict=True))
 
@@ -116,7 +128,7 @@ def test_light_falls_on_random_views_alone(tiny, name):
     for scene in (plain, lit):
         scene.generator.manual_seed(0)
         scene.before_step(0)
-        views.append((scene.draw_reference(CAMERAS[1], 0).color, scene.draw_random(CAMERAS, 0).color))
+        views.append((scene.render_reference(CAMERAS[1], 0).color, scene.render_random(CAMERAS, 0).color))
     assert torch.equal(views[0][0], views[1][0])
     assert (views[0][1] - views[1][1]).abs().max() > 0.01
 
@@ -125,7 +137,7 @@ def go_on(scene, steps):
     """The loss of the last step, and how large the scene is then."""
     for step in steps:
         scene.before_step(step)
-        loss = scene.draw_random(CAMERAS, step).color.square().mean()
+        loss = scene.render_random(CAMERAS, step).color.square().mean()
         loss.backward()
         scene.after_backward()
         scene.optimizer.step()
@@ -159,3 +171,36 @@ def test_counts_name_what_grows(tiny):
     assert set(counts["zero123_nerf"]) == {"occupied"}
     assert counts["magic3d"]["faces"] > 100
     assert make_scene(tiny("zero123_nerf"), occupancy=None).counts() == {}
+
+
+FIELDS = (HashGridNerfConfig(), VanillaNerfConfig(), LatentNerfConfig())
+RENDERED_BY = {
+    SplatRendererConfig(): (GaussiansConfig(),),
+    VolumeRendererConfig(): FIELDS,
+    RasterRendererConfig(): (DmtetMeshConfig(), TexturedMeshConfig()),
+}
+
+
+@pytest.mark.parametrize("renderer", RENDERED_BY, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("name", OWN)
+def test_a_scene_has_its_renderer_and_no_other(tiny, name, renderer):
+    recipe = tiny(name)
+    representation = recipe.stages[-1].representation
+    if type(representation) in map(type, RENDERED_BY[renderer]):
+        assert make_scene(recipe, renderer=renderer).renderer.config == renderer
+        return
+    message = f"Expected a .* for a {type(representation).__name__}, but got a {type(renderer).__name__}."
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        make_scene(recipe, renderer=renderer)
+
+
+def test_every_representation_has_one_kind_of_scene():
+    kinds = {type(each).__name__: find_kind(each) for each in itertools.chain(*RENDERED_BY.values())}
+    assert kinds == {
+        "GaussiansConfig": GaussianScene,
+        "DmtetMeshConfig": DmtetScene,
+        "TexturedMeshConfig": TexturedScene,
+        **{type(field).__name__: FieldScene for field in FIELDS},
+    }
+    with pytest.raises(ValueError, match=r"^Expected a representation with a scene, but ShadingConfig has none\."):
+        find_kind(ShadingConfig())

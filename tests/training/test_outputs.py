@@ -10,12 +10,12 @@ import trimesh
 from PIL import Image
 
 from hash3d.cameras import Cameras
-from hash3d.scenes.model import build_model
+from hash3d.scenes import base
+from hash3d.scenes.build import build_model, show_model
 from hash3d.training import outputs
-from hash3d.training.guide import load_prior
+from hash3d.training.guide import load_priors
 from hash3d.training.outputs import load_asset, write_outputs
 from hash3d.training.run_folder import RunFolder
-from hash3d.training.show import show_model
 
 CPU = torch.device("cpu")
 CAMERA = Cameras.orbit(elevation=20.0, azimuth=[0.0, 100.0], radius=1.5, fov_y=49.1, size=24)
@@ -32,8 +32,8 @@ FILES = {
 @pytest.fixture(autouse=True)
 def small_textures(monkeypatch):
     """Textures of 64 texels: what is tested of them is that they are there."""
-    bake = outputs.bake_asset
-    monkeypatch.setattr(outputs, "bake_asset", lambda *given, **options: bake(*given, 64, **options))
+    bake = base.bake_asset
+    monkeypatch.setattr(base, "bake_asset", lambda *given, **options: bake(*given, 64, **options))
 
 
 def seeded(seed=0):
@@ -45,7 +45,7 @@ def test_outputs_are_written_and_loaded_again(tiny, name, tmp_path):
     recipe = tiny(name)
     first = build_model(recipe, 0, None, seeded())
     model = build_model(recipe, 1, first, seeded(1)) if recipe.refinement else first
-    prior = load_prior(recipe, CPU)
+    (prior,) = load_priors(recipe, CPU).values()
     show = show_model(model, recipe.stages[-1], prior)
     RunFolder(tmp_path).create(recipe)
     names = write_outputs(tmp_path, model, show, recipe, None)
@@ -87,7 +87,7 @@ def test_a_latent_field_is_painted_with_its_decoded_pictures(tiny, tmp_path):
     model = build_model(recipe, 0, None, seeded())
     purple = torch.tensor([0.6, 0.2, 0.8])
 
-    own = show_model(model, recipe.stage, load_prior(recipe, CPU))
+    own = show_model(model, recipe.stage, *load_priors(recipe, CPU).values())
 
     def show(cameras):
         render = own(cameras)

@@ -42,7 +42,7 @@ def test_a_step_waits_for_nothing_but_the_number_of_intersections(tiny_recipe, m
     stage = dataclasses.replace(tiny_recipe.stage, steps=WARM_UP + CHECKED, densify=None)
     recipe = dataclasses.replace(tiny_recipe, stage=stage)
     prior = tiny_zero123().to("cuda")
-    trainer = Trainer(recipe, prior, frame_picture(load_picture(recipe.image), 32, "keep"))
+    trainer = Trainer(recipe, {"image": prior}, frame_picture(load_picture(recipe.image), 32, "keep"))
     rows = [trainer.step() for _ in range(WARM_UP)]
     before = trainer.cache.statistics.shallow
     with sync_debug_mode("error"):

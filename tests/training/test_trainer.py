@@ -8,8 +8,8 @@ import torch
 from hash3d.cache import GuardConfig, Hash3DConfig
 from hash3d.pictures import frame_picture, load_picture
 from hash3d.schedules import ramp
-from hash3d.training.guide import load_prior, load_text_prior
-from hash3d.training.trainer import Trainer, same_share, size_at
+from hash3d.training.guide import load_priors
+from hash3d.training.trainer import Trainer, scale_timesteps, size_at
 from hash3d.unet.hook import remove_hash3d
 
 CPU = torch.device("cpu")
@@ -21,67 +21,66 @@ def recipe(request, tiny_recipe, tiny_text_recipe):
 
 
 @pytest.fixture
-def prior(recipe):
-    return load_prior(recipe, CPU)
+def priors(recipe):
+    return load_priors(recipe, CPU)
 
 
-def make_trainer(recipe, prior, text_prior=None, **options):
-    for each in (prior, text_prior):
-        if each is not None:
-            remove_hash3d(each.unet)
+def make_trainer(recipe, priors, **options):
+    for prior in priors.values():
+        remove_hash3d(prior.unet)
     picture = frame_picture(load_picture(recipe.image), 32, "keep") if recipe.image else None
-    return Trainer(recipe, prior, picture, text_prior=text_prior, **options)
+    return Trainer(recipe, priors, picture, **options)
 
 
 def often_reusing(recipe):
     """The recipe with returns to two cells, and audits: soon there are hits of both kinds."""
     grid = dataclasses.replace(recipe.cache.grid, timestep=100.0)
-    draws = dataclasses.replace(recipe.stage.draws, dwell=6, open_cells=2, cells=grid)
+    order = dataclasses.replace(recipe.stage.view_order, visits_per_cell=6, active_cells=2, grid=grid)
     cache = dataclasses.replace(recipe.cache, reuse_probability=0.9, grid=grid, guard=GuardConfig(audit_every=2))
-    return dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, draws=draws), cache=cache)
+    return dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, view_order=order), cache=cache)
 
 
 def losses(trainer, steps):
     return [trainer.step()["loss"] for _ in range(steps)]
 
 
-def test_a_seed_makes_the_series(recipe, prior):
-    first, again = (losses(make_trainer(recipe, prior), 6) for _ in range(2))
-    other = losses(make_trainer(dataclasses.replace(recipe, seed=1), prior), 6)
+def test_a_seed_makes_the_series(recipe, priors):
+    first, again = (losses(make_trainer(recipe, priors), 6) for _ in range(2))
+    other = losses(make_trainer(dataclasses.replace(recipe, seed=1), priors), 6)
     assert first == again
     assert first != other
 
 
-def test_reuse_probability_zero_is_no_cache(recipe, prior):
-    without = losses(make_trainer(dataclasses.replace(recipe, cache=None), prior), 8)
+def test_reuse_probability_zero_is_no_cache(recipe, priors):
+    without = losses(make_trainer(dataclasses.replace(recipe, cache=None), priors), 8)
     zero = dataclasses.replace(recipe, cache=Hash3DConfig(reuse_probability=0.0))
-    assert losses(make_trainer(zero, prior), 8) == without
+    assert losses(make_trainer(zero, priors), 8) == without
 
 
-def test_the_cache_changes_no_camera_and_no_noise(recipe, prior):
+def test_the_cache_changes_no_camera_and_no_noise(recipe, priors):
     """On/off runs are paired: after the same steps the generators stand at the same place."""
     recipe = often_reusing(recipe)
-    on = make_trainer(recipe, prior)
+    on = make_trainer(recipe, priors)
     losses(on, 10)
     assert on.cache.statistics.hits > 0, "the test means nothing without hits"
     assert on.cache.summary()["guard"]["audits"] > 0, "nor without audits"
-    off = make_trainer(dataclasses.replace(recipe, cache=None), prior)
+    off = make_trainer(dataclasses.replace(recipe, cache=None), priors)
     losses(off, 10)
     for name in ("cameras", "noise"):
         assert torch.equal(on.generators[name].get_state(), off.generators[name].get_state())
 
 
-def test_state_round_trip_continues_the_series(recipe, prior, tmp_path):
+def test_state_round_trip_continues_the_series(recipe, priors, tmp_path):
     """Through the disk, over a densification round, with a filled cache and a guard that has made audits."""
     recipe = often_reusing(recipe)
-    whole = make_trainer(recipe, prior)
+    whole = make_trainer(recipe, priors)
     expected = losses(whole, 12)
-    part = make_trainer(recipe, prior)
+    part = make_trainer(recipe, priors)
     losses(part, 7)
     assert part.cache.summary()["guard"]["audits"] > 0
     assert whole.cache.statistics.hits > part.cache.statistics.hits > 0
     torch.save(part.state_dict(), tmp_path / "state.pt")
-    resumed = make_trainer(recipe, prior)
+    resumed = make_trainer(recipe, priors)
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert losses(resumed, 5) == expected[7:]
     assert resumed.cache.statistics == whole.cache.statistics
@@ -97,16 +96,16 @@ def paired(request, tiny):
     """A recipe of each kind of first stage, and its diffusion models."""
     recipe = tiny(request.param, steps=10)
     cache = dataclasses.replace(recipe.cache, reuse_probability=0.9)
-    return dataclasses.replace(recipe, cache=cache), load_prior(recipe, CPU), load_text_prior(recipe, CPU)
+    return dataclasses.replace(recipe, cache=cache), load_priors(recipe, CPU)
 
 
 def test_the_cache_changes_no_camera_and_no_noise_of_any_kind_of_scene(paired):
-    recipe, *priors = paired
-    on = make_trainer(recipe, *priors)
+    recipe, priors = paired
+    on = make_trainer(recipe, priors)
     reused = losses(on, 10)
-    for cache in (on.cache, on.text_cache) if recipe.text_prior else (on.cache,):
-        assert cache.statistics.hits > 0, "the test means nothing without hits"
-    off = make_trainer(dataclasses.replace(recipe, cache=None), *priors)
+    for guidance in on.guidances.values():
+        assert guidance.cache.statistics.hits > 0, "the test means nothing without hits"
+    off = make_trainer(dataclasses.replace(recipe, cache=None), priors)
     assert losses(off, 10) != reused
     for name in ("cameras", "noise"):
         assert torch.equal(on.generators[name].get_state(), off.generators[name].get_state())
@@ -115,10 +114,10 @@ def test_the_cache_changes_no_camera_and_no_noise_of_any_kind_of_scene(paired):
 def mesh_stage(tiny, name, cache):
     """The second stage of a system, from a first one without a step."""
     recipe = dataclasses.replace(tiny(name, steps=10), cache=cache)
-    priors = load_prior(recipe, CPU), load_text_prior(recipe, CPU)
-    first = make_trainer(recipe, *priors)
+    priors = load_priors(recipe, CPU)
+    first = make_trainer(recipe, priors)
     first.close()
-    return make_trainer(recipe, *priors, number=1, previous=first.scene.model)
+    return make_trainer(recipe, priors, number=1, previous=first.scene.model)
 
 
 @pytest.mark.parametrize("name", ["dreamgaussian", "magic123"])
@@ -135,12 +134,14 @@ def test_the_cache_changes_no_camera_and_no_noise_of_a_mesh(tiny, name):
 def test_magic123_has_a_table_for_each_diffusion_model(tiny):
     trainer = mesh_stage(tiny, "magic123", tiny("magic123").cache)
     losses(trainer, 10)
-    assert trainer.cache.store is not trainer.text_cache.store
-    for cache in (trainer.cache, trainer.text_cache):
+    caches = {name: guidance.cache for name, guidance in trainer.guidances.items()}
+    assert list(caches) == ["image", "text"]
+    assert caches["image"].store is not caches["text"].store
+    for cache in caches.values():
         assert cache.statistics.full + cache.statistics.shallow == 10
         assert cache.statistics.hits > 0
     trainer.close()
-    for prior in (trainer.prior, trainer.text_prior):
+    for prior in trainer.priors.values():
         assert "forward" not in vars(prior.unet)
 
 
@@ -148,13 +149,13 @@ def test_magic123_has_a_table_for_each_diffusion_model(tiny):
 def test_a_field_s_state_round_trip_continues_the_series(tiny, name, tmp_path):
     """With its occupied cells, the levels of its encoding, its background and both caches."""
     recipe = tiny(name, steps=8)
-    priors = load_prior(recipe, CPU), load_text_prior(recipe, CPU)
-    whole = make_trainer(recipe, *priors)
+    priors = load_priors(recipe, CPU)
+    whole = make_trainer(recipe, priors)
     expected = losses(whole, 8)
-    part = make_trainer(recipe, *priors)
+    part = make_trainer(recipe, priors)
     losses(part, 5)
     torch.save(part.state_dict(), tmp_path / "state.pt")
-    resumed = make_trainer(recipe, *priors)
+    resumed = make_trainer(recipe, priors)
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert losses(resumed, 3) == expected[5:]
     assert torch.equal(resumed.scene.occupancy.alphas, whole.scene.occupancy.alphas)
@@ -165,9 +166,9 @@ def test_generators_of_all_stages_and_seeds_are_different(tiny):
     seeds = []
     for seed in (0, 1):
         recipe = dataclasses.replace(tiny("magic3d"), seed=seed)
-        prior = load_prior(recipe, CPU)
+        priors = load_priors(recipe, CPU)
         for number in (0, 1):
-            trainer = make_trainer(recipe, prior, number=number)
+            trainer = make_trainer(recipe, priors, number=number)
             seeds += [generator.initial_seed() for generator in trainer.generators.values()]
             trainer.close()
     assert len(set(seeds)) == len(seeds) == 16
@@ -176,9 +177,9 @@ def test_generators_of_all_stages_and_seeds_are_different(tiny):
 def test_guidance_weight_zero_fits_the_reference_view(tiny_recipe):
     """Without guidance the loss is the reference view's alone, and falls."""
     stage = tiny_recipe.stage
-    weights = dataclasses.replace(stage.losses, guidance=ramp((0, 0.0)))
+    weights = dataclasses.replace(stage.losses, guidances={"image": ramp((0, 0.0))})
     recipe = dataclasses.replace(tiny_recipe, stage=dataclasses.replace(stage, losses=weights))
-    series = losses(make_trainer(recipe, load_prior(recipe, torch.device("cpu"))), 100)
+    series = losses(make_trainer(recipe, load_priors(recipe, CPU)), 100)
     assert series[-1] < 0.5 * series[0]
 
 
@@ -188,24 +189,26 @@ def test_sizes_jump():
 
 
 @pytest.mark.parametrize(("mine", "other"), [("tiny_recipe", "tiny_text_recipe"), ("tiny_text_recipe", "tiny_recipe")])
-def test_a_recipe_needs_a_prior_of_its_kind(request, mine, other):
+def test_a_guidance_needs_a_prior_of_its_kind(request, mine, other):
     recipe = request.getfixturevalue(mine)
-    prior = load_prior(request.getfixturevalue(other), torch.device("cpu"))
-    with pytest.raises(ValueError, match=f"Expected a .* prior and a .* for {recipe.system}, but got"):
-        make_trainer(recipe, prior)
+    (prior,) = load_priors(request.getfixturevalue(other), CPU).values()
+    with pytest.raises(
+        ValueError, match=r"^Expected a (Zero123|Stable Diffusion) prior and a .*, but got \w+Prior and"
+    ):
+        make_trainer(recipe, dict.fromkeys(recipe.priors, prior))
 
 
 @pytest.mark.parametrize(("first", "second"), [((20, 980), (20, 600)), ((600, 980), (200, 600)), ((5, 9), (0, 999))])
-def test_the_same_share_of_another_range(first, second):
+def test_the_scale_timesteps_of_another_range(first, second):
     """Both ends stay, order stays, equal steps stay equal up to rounding, and so it covers the other range evenly."""
     timesteps = torch.arange(first[0], first[1] + 1)
-    found = same_share(timesteps, first, second)
+    found = scale_timesteps(timesteps, first, second)
     assert (int(found[0]), int(found[-1])) == second
     assert (found.diff() >= 0).all()
     step = (second[1] - second[0]) / (first[1] - first[0])
     assert ((found - second[0]).double() - step * (timesteps - first[0]).double()).abs().max() <= 0.5 + 1e-9
-    assert torch.equal(same_share(timesteps, first, first), timesteps)
+    assert torch.equal(scale_timesteps(timesteps, first, first), timesteps)
 
 
-def test_the_same_share_of_one_timestep_is_the_other_range_s_first():
-    assert same_share(torch.tensor([500]), (500, 500), (20, 600)).tolist() == [20]
+def test_the_scale_timesteps_of_one_timestep_is_the_other_range_s_first():
+    assert scale_timesteps(torch.tensor([500]), (500, 500), (20, 600)).tolist() == [20]

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from hash3d.cache import DeepCacheConfig
-from hash3d.scenes.model import blank_model
+from hash3d.scenes.base import find_kind
 from hash3d.training import run as run_module
-from hash3d.training.guide import load_prior, load_text_prior
+from hash3d.training.guide import load_priors
 from hash3d.training.outputs import load_asset
 from hash3d.training.run import Run
 from hash3d.unet.hook import remove_hash3d
@@ -33,19 +33,15 @@ def loaded_once(monkeypatch):
     """Runs share the diffusion models of a folder; one that was killed has left its cache on them."""
     kept = {}
 
-    def once(load):
-        def loaded(recipe, device):
-            key = (load, recipe.prior, recipe.text_prior)
-            if key not in kept:
-                kept[key] = load(recipe, device)
-            if kept[key] is not None:
-                remove_hash3d(kept[key].unet)
-            return kept[key]
+    def load_once(recipe, device):
+        key = tuple(recipe.priors.items())
+        if key not in kept:
+            kept[key] = load_priors(recipe, device)
+        for prior in kept[key].values():
+            remove_hash3d(prior.unet)
+        return kept[key]
 
-        return loaded
-
-    monkeypatch.setattr(run_module, "load_prior", once(load_prior))
-    monkeypatch.setattr(run_module, "load_text_prior", once(load_text_prior))
+    monkeypatch.setattr(run_module, "load_priors", load_once)
 
 
 def train(recipe, path, killed_at=None):
@@ -146,7 +142,7 @@ def test_an_interruption_in_the_first_stage_exports_and_resumes(recipe, tmp_path
     assert summary["steps"] == 2
     assert all((tmp_path / "run" / name).stat().st_size > 0 for name in summary["outputs"])
     first, _ = load_asset(tmp_path / "run", torch.device("cpu"))
-    assert isinstance(first, type(blank_model(recipe.up_to(0))))
+    assert type(first) is type(find_kind(recipe.stage.representation).blank(recipe.up_to(0)))
     summary = Run(recipe, tmp_path / "run", resume=True).execute()
     assert summary["completed"]
     models = {path.name for path in (tmp_path / "run").glob("model.*")}

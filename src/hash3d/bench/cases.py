@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from hash3d.cache import RELEASED, CacheConfig, DeepCacheConfig
 from hash3d.fast.engine import Engine
 from hash3d.recipes.recipe import Recipe
-from hash3d.recipes.stage import RendererConfig, Stage
+from hash3d.recipes.stage import Config, Stage
 from hash3d.rendering.splat import SplatRendererConfig
 from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import NerfConfig
@@ -83,7 +83,7 @@ def plain(stage: Stage) -> Stage:
     return replace(stage, renderer=in_torch(renderer))
 
 
-def in_torch(renderer: RendererConfig) -> RendererConfig:
+def in_torch(renderer: Config) -> Config:
     """A renderer's definition; splats keep their library, whose definition is for tests alone."""
     return renderer if isinstance(renderer, SplatRendererConfig) else replace(renderer, backend="torch")
 

@@ -1,15 +1,14 @@
 """One case in the process: its trainer on modules of its own around the shared weights, and what each step took."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
-from hash3d.cache import DeepCacheConfig, FeatureCache
+from hash3d.cache import DeepCacheConfig
 from hash3d.diffusion.latent_prior import LatentPrior
-from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.pictures import FramedPicture
 from hash3d.recipes.recipe import Recipe
 from hash3d.training.trainer import Trainer
@@ -39,21 +38,20 @@ class Step:
 class Models:
     """What all cases run on."""
 
-    prior: LatentPrior
-    """Its weights are shared; its own modules stay without hooks."""
-    text_prior: StableDiffusionPrior | None
+    priors: Mapping[str, LatentPrior]
+    """By the names of their guidances. Their weights are shared; their own modules stay without hooks."""
     picture: FramedPicture | None
     previous: nn.Module | None
     """What the stage before has made."""
 
     @property
-    def both(self) -> list[LatentPrior]:
-        """One or two diffusion models."""
-        return [self.prior] if self.text_prior is None else [self.prior, self.text_prior]
+    def all(self) -> list[LatentPrior]:
+        """The diffusion models, the main one first."""
+        return list(self.priors.values())
 
     def copies(self) -> list[LatentPrior]:
         """The same, each in modules of its own."""
-        return [with_shared_weights(prior) for prior in self.both]
+        return [with_shared_weights(prior) for prior in self.all]
 
 
 class Contestant:
@@ -70,7 +68,7 @@ class Contestant:
     def __init__(
         self, case: Case, recipe: Recipe, number: int, models: Models, inputs: Sequence[dict[str, Any]] = ()
     ) -> None:
-        self.case, self.device = case, models.prior.device
+        self.case, self.device = case, models.all[0].device
         self.note, self.steps, self.blocks = "", list[Step](), list[int]()
         self.draws = 0
         """A checksum of all random numbers of cameras and noise."""
@@ -83,14 +81,12 @@ class Contestant:
                 self.note = "the package DeepCache 0.1.1"
             except (ImportError, AttributeError, TypeError, KeyError, ValueError) as error:
                 own, self.note = models.copies(), f"our own DeepCache on the eager engine, because {error}"
-        self.priors, self._shared = own, models.both
+        self.priors, self._shared = own, models.all
         cache = None if self.packages else case.cache
-        second = own[-1]
         self.trainer = Trainer(
             recipe_of(replace(case, cache=cache), recipe),
-            own[0],
+            dict(zip(models.priors, own, strict=True)),
             models.picture,
-            text_prior=second if isinstance(second, StableDiffusionPrior) else None,
             number=number,
             previous=models.previous,
             stopwatch=self._times,
@@ -123,7 +119,7 @@ class Contestant:
     def fill(self, draws: ViewSequence) -> None:
         """Fill the caches with what the first step has left, if the case wants that."""
         self._memory.begin()
-        for cache in (self.trainer.cache, self.trainer.text_cache):
+        for cache in (guidance.cache for guidance in self.trainer.guidances.values()):
             if self.case.filled and cache is not None:
                 entry = cache.store.entries()[0]
                 fill(cache, draws, entry.latents.clone()[None], entry.values.clone()[:, None])
@@ -131,16 +127,10 @@ class Contestant:
 
     def passes(self) -> list[tuple[int, int]]:
         """Full and shallow passes of each U-Net so far, counted per view."""
-        trainer, views = self.trainer, self.trainer.stage.cameras.batch_size
+        views = self.trainer.stage.cameras.batch_size
         if self.packages:
             return [(views * (each.calls - each.shallow_calls), views * each.shallow_calls) for each in self.packages]
-        caches: list[tuple[FeatureCache | None, int]] = [(trainer.cache, trainer.passes)]
-        if trainer.text_guidance is not None:
-            caches.append((trainer.text_cache, trainer.text_passes))
-        return [
-            (passes, 0) if cache is None else (cache.statistics.full, cache.statistics.shallow)
-            for cache, passes in caches
-        ]
+        return [guidance.count_passes() for guidance in self.trainer.guidances.values()]
 
     @property
     def peak_bytes(self) -> int | None:

@@ -79,8 +79,8 @@ class Measurement:
 
 def measure(recipe: Recipe, number: int, models: Models, wanted: Plan, say: Say = lambda _: None) -> Measurement:
     """Run the five cases of a stage."""
-    rates = measure_rates(models.prior.device)
-    timesteps = models.prior.schedule.num_timesteps
+    rates = measure_rates(models.all[0].device)
+    timesteps = models.all[0].schedule.num_timesteps
     draws = sample_views(recipe, number, num_timesteps=timesteps, steps=wanted.measured)
     cases = plan(recipe, draws, wanted.engine)
     contestants, seen = start(cases, recipe, number, models)
@@ -104,7 +104,7 @@ def measure(recipe: Recipe, number: int, models: Models, wanted: Plan, say: Say 
             for contestant, *counts in zip(contestants, before, after, strict=True)
         ),
         rates=rates,
-        encoders=tuple(encoder_work(prior, each) for prior, each in zip(models.both, seen, strict=True)),
+        encoders=tuple(encoder_work(prior, each) for prior, each in zip(models.all, seen, strict=True)),
     )
 
 
@@ -139,10 +139,10 @@ def cut_of(case: Case) -> int:
 
 def passes_at(cut: int, models: Models, seen: Sequence[SeenInputs]) -> tuple[Passes, ...]:
     """The passes of each U-Net for what it was asked."""
-    device = models.prior.device
+    device = models.all[0].device
     repeats = GPU_REPEATS if device.type == "cuda" else CPU_REPEATS
     found = []
-    for prior, each in zip(models.both, seen, strict=True):
+    for prior, each in zip(models.all, seen, strict=True):
         full, shallow = pass_work(prior.unet, each.unet, cut)
         seconds = pass_seconds(prior.unet, each.unet, cut, device, repeats=repeats)
         found.append(Passes(full=full, shallow=shallow, seconds=seconds))

@@ -38,7 +38,7 @@ class ViewSequence:
     @cached_property
     def keys(self) -> list[list[list[Key]]]:
         """Of each view of each U-Net call of each step."""
-        order = self.stage.draws.build(self.stage.cameras.build())
+        order = self.stage.view_order.build(self.stage.cameras.build())
         guidance, generator = self.stage.guidance, torch.Generator().manual_seed(self.seed)
         drawn = []
         for step in range(self.steps.stop):

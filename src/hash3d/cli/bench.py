@@ -25,11 +25,12 @@ from hash3d.diffusion.random_weights import LAYOUTS, write_random_prior
 from hash3d.evaluation.provenance import describe_machine, require_device, with_measured, write_measured
 from hash3d.fast.engine import Engine, records
 from hash3d.files import write_text
+from hash3d.pictures import load_picture
 from hash3d.recipes.recipe import Recipe
-from hash3d.scenes.model import build_model
+from hash3d.scenes.build import build_model
 from hash3d.systems import SystemInfo
 from hash3d.systems.stages import is_mini
-from hash3d.training.guide import load_prior, load_text_prior
+from hash3d.training.guide import load_priors
 from hash3d.training.run import frame_reference, versions
 
 from .generate import find_system
@@ -184,15 +185,14 @@ def random_prior(system: SystemInfo, place: int, device: str) -> str:
 def load_models(options: Bench, recipe: Recipe) -> Models:
     """The diffusion models in memory, the picture in their framing, and the start of a second stage."""
     device = torch.device(device_of(options))
-    prior = load_prior(recipe, device)
-    previous = None
+    priors = load_priors(recipe, device)
+    main, previous = next(iter(priors.values())), None
     if options.stage == 2:
         generator = torch.Generator().manual_seed(recipe.seed)
         previous = build_model(recipe, 0, None, generator).to(device)
     return Models(
-        prior=prior,
-        text_prior=load_text_prior(recipe, device),
-        picture=None if recipe.image is None else frame_reference(recipe, prior, recipe.image),
+        priors=priors,
+        picture=None if recipe.image is None else frame_reference(recipe, main, load_picture(recipe.image)),
         previous=previous,
     )
 

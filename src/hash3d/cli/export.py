@@ -12,8 +12,8 @@ from hash3d.export.mesh import write_glb, write_obj
 from hash3d.export.points import write_ply
 from hash3d.export.turntable import save_picture, write_video
 from hash3d.representations.gaussians import Gaussians
-from hash3d.training.outputs import bake_model, contact_sheet, load_asset, reached, turntable
-from hash3d.training.show import colors
+from hash3d.scenes.show import colors
+from hash3d.training.outputs import bake_model, contact_sheet, load_asset, read_reached, turntable
 
 Format = Literal["glb", "obj", "ply", "gsplat", "mp4", "sheet"]
 FILES = {
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
 
 def write(format: Format, folder: Path, out: Path) -> None:
     """Write one file of a run's asset. Raises `ValueError` if the run has none, or its scene no such file."""
-    recipe = reached(folder)
+    recipe = read_reached(folder)
     model, show = load_asset(folder, torch.device("cpu"))
     if format in ("glb", "obj"):
         (write_glb if format == "glb" else write_obj)(out, bake_model(model, recipe, show))

@@ -15,8 +15,8 @@ from hash3d.cache import PRESETS, CacheConfig, GridConfig, Hash3DConfig
 from hash3d.fast.autoencoder import CHANGING_NOTHING, Encoding
 from hash3d.fast.engine import Engine, records
 from hash3d.recipes.recipe import Pose, Recipe
-from hash3d.recipes.stage import Stage, encoding_by
-from hash3d.recipes.view_order import DrawOrderConfig
+from hash3d.recipes.stage import Stage, encode_by
+from hash3d.recipes.view_order import ViewOrderConfig
 from hash3d.systems import SYSTEMS, SystemInfo
 from hash3d.training.run import Run
 from hash3d.training.run_folder import RunFolder
@@ -99,7 +99,8 @@ def main(arguments: list[str]) -> int:
     limit_threads(device)
     with ProgressLine(recipe) as progress:
         run = Run(recipe, path, device=device, resume=options.resume, progress=progress, engine=options.engine)
-        progress.announce(run.prior)
+        for prior in run.priors.values():
+            progress.announce(prior)
         summary = run.execute()
     report(path, summary)
     return 0 if summary["completed"] else 130
@@ -141,11 +142,13 @@ def build_recipe(options: Generate) -> Recipe:
     # The same with and without --no-cache, so that the two runs have the same cameras.
     cells = options.cache.grid if isinstance(options.cache, Hash3DConfig) else GridConfig()
 
-    def order(stage: Stage) -> DrawOrderConfig:
-        usual = stage.draws.dwell if options.preset == "default" else 1
-        return dataclasses.replace(stage.draws, dwell=usual if options.dwell is None else options.dwell, cells=cells)
+    def order(stage: Stage) -> ViewOrderConfig:
+        usual = stage.view_order.visits_per_cell if options.preset == "default" else 1
+        return dataclasses.replace(
+            stage.view_order, visits_per_cell=usual if options.dwell is None else options.dwell, grid=cells
+        )
 
-    stages = [dataclasses.replace(stage, draws=order(stage)) for stage in encoded(options, recipe.stages)]
+    stages = [dataclasses.replace(stage, view_order=order(stage)) for stage in encoded(options, recipe.stages)]
     return dataclasses.replace(
         recipe,
         stage=stages[0],
@@ -158,7 +161,7 @@ def encoded(options: Generate, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """The stages with the wanted encoding; one that changes nothing there is a mistake."""
     if options.encoding is None:
         return stages
-    changed = tuple(encoding_by(stage, options.encoding) for stage in stages)
+    changed = tuple(encode_by(stage, options.encoding) for stage in stages)
     if changed == stages and options.encoding not in CHANGING_NOTHING:
         raise ValueError(f"Expected no --encoding: {options.system} renders latents, which need no encoder.")
     return changed

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hash3d.training.show import Show
+from hash3d.scenes.show import Show
 
 from .metrics import psnr, silhouette_iou, ssim
 from .truth import Truth

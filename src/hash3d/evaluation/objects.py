@@ -59,7 +59,8 @@ class Job(ABC):
 
 def key_of(recipe: Recipe, item: InputObject) -> str:
     """A hash of the recipe. Where files lie does not count: rows travel between machines."""
-    portable = dataclasses.replace(recipe, image=Path(item.name), prior=Path(recipe.prior).name)
+    priors = {name: Path(prior).name for name, prior in recipe.priors.items()}
+    portable = dataclasses.replace(recipe, image=Path(item.name), priors=priors)
     return hashlib.sha256(json.dumps(to_plain(portable), sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -14,9 +14,11 @@ from hash3d.cameras import Cameras, CameraSamplerConfig
 from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.export.turntable import render_each, tile, to_bytes
 from hash3d.files import replacing
+from hash3d.pictures import load_picture
+from hash3d.scenes.build import show_model
+from hash3d.scenes.show import Show, colors
 from hash3d.training.guide import load_zero123
-from hash3d.training.run import frame_reference, unet_passes
-from hash3d.training.show import Show, colors, show_model
+from hash3d.training.run import describe_passes, frame_reference
 from hash3d.training.trainer import Trainer
 from hash3d.unet.hook import remove_hash3d
 from hash3d.unet.partial_unet import PartialUNet
@@ -54,11 +56,12 @@ def run(job: Job, machine: Machine) -> Row:
     """All steps of a job, without a run folder. Returns its row."""
     torch.set_num_threads(machine.threads)
     device, recipe = pick_device(machine.device), job.recipe()
-    prior = _prior(recipe.prior, device)
-    picture = frame_reference(recipe, prior, job.input.image)
+    ((name, folder),) = recipe.priors.items()
+    prior = _prior(folder, device)
+    picture = frame_reference(recipe, prior, load_picture(job.input.image))
     remove_hash3d(prior.unet)
     started = time.perf_counter()
-    trainer = Trainer(recipe, prior, picture)
+    trainer = Trainer(recipe, {name: prior}, picture)
     while not trainer.completed:
         trainer.step()
     seconds = trainer.stopwatch.seconds()
@@ -73,7 +76,7 @@ def run(job: Job, machine: Machine) -> Row:
         "key": key_of(recipe, job.input),
         **metrics,
         "steps": trainer.step_count,
-        **unet_passes(cache, trainer.passes),
+        **describe_passes(*trainer.guidances[name].count_passes()),
         "cut": PartialUNet(prior.unet, cache.cut).cut if cache else None,
         "mode": cache.mode if cache else None,
         "cache": cache.summary() if cache else None,

@@ -3,7 +3,7 @@
 The render is encoded, noised, denoised by a few deterministic steps and decoded; then it is to look like that picture.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,12 +13,14 @@ from torch import Tensor
 
 from hash3d.cache.stores.last_feature import LastFeature
 from hash3d.cameras import Cameras
+from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.diffusion.noise import NoiseSchedule
+from hash3d.fast.autoencoder import Encoding
 from hash3d.schedules import Schedule, ramp
 from hash3d.transfer import to_device
 
+from .base import GuidanceInputs, GuidanceOutput
 from .latent_guidance import LatentGuidance
-from .sds import GuidanceOutput
 from .stable_diffusion import StableDiffusionGuidanceConfig
 from .zero123 import Zero123GuidanceConfig
 
@@ -62,6 +64,18 @@ class DenoiseGuidanceConfig:
         steps_left = self.num_steps - int(self.num_steps * self.strength(step))
         start = 1 + (steps_left - 1) * self.stride(num_timesteps)
         return start, start
+
+    def with_encoding(self, encoding: Encoding) -> "DenoiseGuidanceConfig":
+        """The same settings with another way to encode images."""
+        return replace(self, guidance=self.guidance.with_encoding(encoding))
+
+    def load_prior(self, name: str, device: torch.device, *, pose: str = "auto") -> LatentPrior:
+        """Load the diffusion model of `guidance`."""
+        return self.guidance.load_prior(name, device, pose=pose)
+
+    def build(self, inputs: GuidanceInputs) -> "DenoiseGuidance":
+        """The guidance. Raises `ValueError` for what `guidance` misses."""
+        return DenoiseGuidance(self, self.guidance.build(inputs))
 
     def stride(self, num_timesteps: int) -> int:
         """Timesteps from one step of the denoising to the next. `ValueError` if the model has too few."""

@@ -3,7 +3,7 @@
 import zlib
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar, get_args
 
 import torch
@@ -14,15 +14,18 @@ from torch import Tensor
 from hash3d.cache import FeatureCache
 from hash3d.cameras import Cameras
 from hash3d.diffusion.latent_prior import LatentPrior
+from hash3d.diffusion.loading import resolve_folder
 from hash3d.diffusion.noise import Weighting
 from hash3d.fast.autoencoder import Encoding
 from hash3d.schedules import Schedule, constant
 from hash3d.stopwatch import Stopwatch
 from hash3d.transfer import to_device
 
-from .sds import GuidanceOutput, classifier_free_guidance, sds_gradient, sds_loss
+from .base import GuidanceOutput
+from .sds import classifier_free_guidance, sds_gradient, sds_loss
 
 PriorT = TypeVar("PriorT", bound=LatentPrior)
+ConfigT = TypeVar("ConfigT", bound="LatentGuidanceConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,25 @@ class LatentGuidanceConfig:
         """The lowest and highest timestep of a step, both included."""
         low, high = (int(num_timesteps * bound(step)) for bound in (self.min_timestep, self.max_timestep))
         return min(low, num_timesteps - 1), min(max(low, high), num_timesteps - 1)
+
+    def with_encoding(self: ConfigT, encoding: Encoding) -> ConfigT:
+        """The same settings with another way to encode images."""
+        return replace(self, encoding=encoding)
+
+
+def load_latent_prior(kind: type[PriorT], source: str, device: torch.device, **options: Any) -> PriorT:
+    """Load a diffusion model: half precision on a GPU, channels last on a CPU, where that is faster.
+
+    Args:
+        kind: its class, with `load` and `parts`.
+        source: a diffusers folder, an embedded prior's name, or a hub name.
+        device: where it runs.
+        options: of `load`.
+    """
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    loader: Any = kind
+    prior: Any = loader.load(resolve_folder(source, loader.parts, dtype), dtype=dtype, device=device, **options)
+    return prior.to(memory_format=torch.channels_last) if device.type == "cpu" else prior
 
 
 class LatentGuidance(ABC, Generic[PriorT]):

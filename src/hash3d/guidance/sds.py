@@ -1,42 +1,10 @@
-"""Score distillation sampling (Poole et al. 2022): the pure functions, and what every guidance returns."""
-
-from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+"""Score distillation sampling (Poole et al. 2022): pure functions."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from hash3d.cameras import Cameras
 from hash3d.transfer import to_device
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuidanceOutput:
-    """What a guidance says of a batch of pictures."""
-
-    loss: Float[Tensor, ""]
-    passes: int
-    """U-Net passes that it took, whole or shallow, counted per view."""
-    metrics: dict[str, float] = field(default_factory=dict)
-
-
-@runtime_checkable
-class Guidance(Protocol):
-    """Judges pictures, and gives a loss whose gradient improves them."""
-
-    def __call__(
-        self,
-        image: Float[Tensor, "B H W C"],
-        cameras: Cameras,
-        timesteps: Int[Tensor, " B"],
-        *,
-        step: int | None = None,
-    ) -> GuidanceOutput:
-        """The loss of B renders that `cameras` saw, with noise of the given timesteps.
-
-        Pictures in [0, 1], or latents where the guidance expects them. `step` is the run's, for settings that change.
-        """
 
 
 def classifier_free_guidance(

@@ -10,11 +10,12 @@ from torch import Tensor
 from hash3d.cache import FeatureCache
 from hash3d.cameras import Cameras
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
-from hash3d.fast.autoencoder import CHANGING_NOTHING
+from hash3d.fast.autoencoder import CHANGING_NOTHING, Encoding
 from hash3d.stopwatch import Stopwatch
 from hash3d.transfer import to_device
 
-from .latent_guidance import LatentGuidance, LatentGuidanceConfig, expect_one_of
+from .base import GuidanceInputs
+from .latent_guidance import LatentGuidance, LatentGuidanceConfig, expect_one_of, load_latent_prior
 from .perp_neg import NEGATIVE_VIEWS, PerpNegConfig, negative_weights, perp_neg_guidance, positive_weights
 from .rendered_latents import resize_latents
 from .view_prompts import VIEWS, view_index, view_prompt
@@ -52,6 +53,27 @@ class StableDiffusionGuidanceConfig(LatentGuidanceConfig):
     def effective_scale(self) -> float:
         """The factor of unconditional + factor (conditional - unconditional)."""
         return self.guidance_scale + (1.0 if self.scale_from == "conditional" else 0.0)
+
+    def with_encoding(self, encoding: Encoding) -> "StableDiffusionGuidanceConfig":
+        """The same settings with another way to encode images; rendered latents need none."""
+        return self if self.rendered == "latents" else super().with_encoding(encoding)
+
+    def load_prior(self, name: str, device: torch.device, *, pose: str = "auto") -> StableDiffusionPrior:
+        """Load a Stable Diffusion by its folder or name."""
+        return load_latent_prior(StableDiffusionPrior, name, device)
+
+    def build(self, inputs: GuidanceInputs) -> "StableDiffusionGuidance":
+        """The guidance by the run's prompt. Raises `ValueError` without one, or without a Stable Diffusion."""
+        prior, prompt = inputs.prior, inputs.prompt
+        if not isinstance(prior, StableDiffusionPrior) or prompt is None:
+            raise ValueError(
+                f"Expected a Stable Diffusion prior and a prompt, but got {type(prior).__name__} and {prompt!r}. "
+                "Give the recipe both."
+            )
+        return StableDiffusionGuidance(
+            self, prior, prompt, negative_prompt=inputs.negative_prompt,
+            generator=inputs.generator, cache=inputs.cache, stopwatch=inputs.stopwatch,
+        )  # fmt: skip
 
 
 class StableDiffusionGuidance(LatentGuidance[StableDiffusionPrior]):

@@ -14,7 +14,8 @@ from hash3d.diffusion.zero123 import ImageCondition, Zero123Prior
 from hash3d.schedules import Schedule, ramp
 from hash3d.stopwatch import Stopwatch
 
-from .latent_guidance import LatentGuidance, LatentGuidanceConfig
+from .base import GuidanceInputs
+from .latent_guidance import LatentGuidance, LatentGuidanceConfig, load_latent_prior
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,24 @@ class Zero123GuidanceConfig(LatentGuidanceConfig):
     """Lowest timestep over the steps, as a share of the model's."""
     max_timestep: Schedule = field(default_factory=lambda: ramp((50, 0.98), (200, 0.8)))
     """Highest timestep over the steps, as a share of the model's."""
+
+    def load_prior(self, name: str, device: torch.device, *, pose: str = "auto") -> Zero123Prior:
+        """Load a Zero123 by its folder or name; "auto" finds the pose convention from what is known of it."""
+        return load_latent_prior(Zero123Prior, name, device, name=name, pose_variant=None if pose == "auto" else pose)
+
+    def build(self, inputs: GuidanceInputs) -> "Zero123Guidance":
+        """The guidance by the run's reference image. Raises `ValueError` without one, or without a Zero123."""
+        prior, reference = inputs.prior, inputs.reference
+        if not isinstance(prior, Zero123Prior) or reference is None:
+            raise ValueError(
+                f"Expected a Zero123 prior and a reference image, but got {type(prior).__name__} and "
+                f"{'no image' if reference is None else 'an image'}. Give the recipe both."
+            )
+        return Zero123Guidance(
+            self, prior, reference.on_white(prior.image_size)[0] * 2.0 - 1.0,
+            reference_elevation=reference.elevation, reference_radius=reference.radius,
+            generator=inputs.generator, cache=inputs.cache, stopwatch=inputs.stopwatch,
+        )  # fmt: skip
 
 
 class Zero123Guidance(LatentGuidance[Zero123Prior]):

@@ -1,5 +1,6 @@
 """All that a run is, frozen: the recipe of a system. Two equal recipes make the same run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -9,7 +10,7 @@ from hash3d.pictures import Framing
 from hash3d.representations.point_start import PointStartConfig
 from hash3d.representations.shap_e import ShapEConfig
 
-from .stage import Stage, returning_to
+from .stage import Stage, revisit_cells
 
 Pose = Literal["auto", "stable", "xl"]
 """The convention of a Zero123's pose numbers (`hash3d.diffusion.pose`); auto: what is known of the prior decides."""
@@ -17,25 +18,24 @@ Pose = Literal["auto", "stable", "xl"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A system with its input: a picture, a text, or both."""
+    """A system with its input: an image, a text, or both."""
 
     system: str
-    prior: str
-    """A folder, an embedded prior's name, or a hub name: of a Zero123 with a picture, else of a Stable Diffusion."""
-    text_prior: str | None = None
-    """The same of the Stable Diffusion that is asked beside a Zero123."""
+    priors: Mapping[str, str]
+    """The diffusion model of each guidance by the guidance's name: a folder, an embedded prior's name, or a hub name.
+    The first is the main one: it frames the reference image, and encodes and decodes latents."""
     image: Path | None = None
-    """The reference picture."""
+    """The reference image."""
     prompt: str | None = None
     """What to make."""
     negative_prompt: str = ""
     """What it should not look like."""
     framing: Framing = "auto"
-    """Whether the picture is brought to the prior's framing: auto, keep or recentre."""
+    """Whether the image is brought to the prior's framing: auto, keep or recentre."""
     pose: Pose = "auto"
     """The pose convention of the Zero123: auto, stable or xl."""
     reference_elevation: float = 5.0
-    """Elevation in degrees from which the picture was taken, and from which the result is shown."""
+    """Elevation in degrees from which the image was taken, and from which the result is shown."""
     start: PointStartConfig | ShapEConfig | None = None
     """Where the first stage's Gaussians start; None: as their configuration says."""
     seed: int = 0
@@ -52,17 +52,24 @@ class Recipe:
             raise ValueError(f"Expected an elevation between -90 and 90, but got {self.reference_elevation}.")
         if self.pose not in get_args(Pose):
             raise ValueError(f"Expected the pose convention to be one of {get_args(Pose)}, but got {self.pose!r}.")
+        if unknown := self.priors.keys() - {name for stage in self.stages for name in stage.guidances}:
+            raise ValueError(f"Expected priors of the recipe's guidances, but got {', '.join(sorted(unknown))}.")
 
     @classmethod
     def of(cls, stages: tuple[Stage, ...], *, cache: CacheConfig | None, **fields: Any) -> "Recipe":
-        """A recipe of one or two stages, whose draws return to the cells of the cache."""
-        first, *others = (returning_to(stage, cache) for stage in stages)
+        """A recipe of one or two stages, whose views revisit the cells of the cache."""
+        first, *others = (revisit_cells(stage, cache) for stage in stages)
         return cls(stage=first, refinement=others[0] if others else None, cache=cache, **fields)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """One or two."""
         return (self.stage,) if self.refinement is None else (self.stage, self.refinement)
+
+    @property
+    def prior(self) -> str | None:
+        """The main diffusion model, the first of `priors`; None without any."""
+        return next(iter(self.priors.values()), None)
 
     def up_to(self, number: int) -> "Recipe":
         """The recipe without the stages after `number`: what a run that was stopped there has made."""

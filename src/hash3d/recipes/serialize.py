@@ -1,111 +1,85 @@
-"""Recipes as JSON and back: each dataclass becomes an object with its fields and its type's name."""
+"""Recipes as JSON and back: each dataclass becomes an object with its fields and its type as "module:Class".
+
+Reading makes frozen dataclasses alone, of hash3d or of a module that is imported already: a file of somebody else's
+imports nothing, and calls nothing but their constructors.
+"""
 
 import dataclasses
+import importlib
+import re
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hash3d.cache import DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
-from hash3d.cameras import CameraSamplerConfig
-from hash3d.guidance.denoise import DenoiseGuidanceConfig
-from hash3d.guidance.perp_neg import PerpNegConfig
-from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
-from hash3d.guidance.zero123 import Zero123GuidanceConfig
-from hash3d.meshing.isosurface import IsosurfaceConfig
-from hash3d.rendering.raster import RasterRendererConfig
-from hash3d.rendering.shading import ShadingConfig
-from hash3d.rendering.splat import SplatRendererConfig
-from hash3d.rendering.volume import VolumeRendererConfig
-from hash3d.representations.background import EnvironmentConfig, SolidBackgroundConfig
-from hash3d.representations.densify import DensifyConfig
-from hash3d.representations.dmtet import DmtetMeshConfig
-from hash3d.representations.encodings import FrequencyConfig, HashGridConfig
-from hash3d.representations.gaussians import GaussiansConfig
-from hash3d.representations.nerf import HashGridNerfConfig, LatentNerfConfig, VanillaNerfConfig
-from hash3d.representations.occupancy import OccupancyGridConfig
-from hash3d.representations.point_start import GrowthConfig, PointStartConfig
-from hash3d.representations.shap_e import ShapEConfig
-from hash3d.representations.textured_mesh import TexturedMeshConfig
-from hash3d.schedules import Schedule
+from .upgrade import upgrade, upgrade_type
 
-from .loss_weights import LossWeights
-from .recipe import Recipe
-from .stage import Stage
-from .view_order import DrawOrderConfig
-
-_TYPES = {
-    kind.__name__: kind
-    for kind in (
-        CameraSamplerConfig,
-        DeepCacheConfig,
-        DenoiseGuidanceConfig,
-        DensifyConfig,
-        DmtetMeshConfig,
-        DrawOrderConfig,
-        EnvironmentConfig,
-        FrequencyConfig,
-        GaussiansConfig,
-        GridConfig,
-        GrowthConfig,
-        GuardConfig,
-        Hash3DConfig,
-        HashGridConfig,
-        HashGridNerfConfig,
-        IsosurfaceConfig,
-        LatentNerfConfig,
-        LossWeights,
-        OccupancyGridConfig,
-        PerpNegConfig,
-        PointStartConfig,
-        RasterRendererConfig,
-        Recipe,
-        Schedule,
-        ShadingConfig,
-        ShapEConfig,
-        SolidBackgroundConfig,
-        SplatRendererConfig,
-        StableDiffusionGuidanceConfig,
-        Stage,
-        TexturedMeshConfig,
-        VanillaNerfConfig,
-        VolumeRendererConfig,
-        Zero123GuidanceConfig,
-    )
-}
+OURS = re.compile(r"hash3d(\.[a-z][a-z0-9_]*)*")
+"""Modules that reading may import: the public ones of this package."""
 
 
 def to_plain(value: Any) -> Any:
     """A recipe, or a part of one, as plain JSON values."""
     if dataclasses.is_dataclass(value):
         fields = {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"type": type(value).__name__, **fields}
+        return {"type": f"{type(value).__module__}:{type(value).__qualname__}", **fields}
     if isinstance(value, Path):
         return {"type": "Path", "path": str(value)}
+    if isinstance(value, Mapping):
+        return {"type": "Mapping", "items": [[name, to_plain(item)] for name, item in value.items()]}
     return [to_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
 def from_plain(value: Any) -> Any:
-    """The inverse of `to_plain`. Raises `ValueError` for what it does not know."""
+    """The inverse of `to_plain`, which also reads the files of earlier versions. Raises `ValueError` for others."""
+    try:
+        return _read(upgrade(value))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"The recipe is damaged, or was written by another version of hash3d: {error}.") from error
+
+
+def _read(value: Any) -> Any:
     if isinstance(value, list):
-        return tuple(from_plain(item) for item in value)
+        return tuple(_read(item) for item in value)
     if not isinstance(value, dict):
         return value
-    if value.get("type") == "Path":
-        return Path(value["path"])
-    if value.get("type") not in _TYPES:
-        raise ValueError(f"Expected a part of a recipe, but got the type {value.get('type')!r}.")
-    fields = {name: from_plain(item) for name, item in value.items() if name != "type"}
-    try:
-        return _TYPES[value["type"]](**fields)
-    except TypeError as error:
-        raise ValueError(f"The recipe was written by another version of hash3d: {error}.") from error
+    name, fields = value["type"], {each: _read(item) for each, item in value.items() if each != "type"}
+    if name == "Path":
+        return Path(fields["path"])
+    if name == "Mapping":
+        return dict(fields["items"])
+    kind = find_type(upgrade_type(name)) if isinstance(name, str) else None
+    if kind is None:
+        raise ValueError(f"Expected a part of a recipe, but got the type {name!r}.")
+    return kind(**fields)
+
+
+def find_type(name: str) -> type | None:
+    """The frozen dataclass "module:Class" of hash3d or of an imported module; None for anything else."""
+    module_name, _, class_name = name.partition(":")
+    if OURS.fullmatch(module_name):
+        try:
+            importlib.import_module(module_name)
+        except ImportError:
+            return None
+    elif class_name and module_name not in sys.modules:
+        raise ValueError(f"Expected a part of a recipe, but {name} is not imported. Import {module_name} first.")
+    found = getattr(sys.modules.get(module_name), class_name, None)
+    if not isinstance(found, type) or found.__module__ != module_name or not dataclasses.is_dataclass(found):
+        return None
+    return found if getattr(found, "__dataclass_params__").frozen else None  # noqa: B009
 
 
 def difference(first: Any, second: Any, name: str = "recipe") -> str | None:
     """The first field in which two recipes differ, as "name: a against b", or None."""
+    parts: tuple[Any, ...] = ()
     if type(first) is type(second) and dataclasses.is_dataclass(first):
-        for field in dataclasses.fields(first):
-            found = difference(getattr(first, field.name), getattr(second, field.name), field.name)
-            if found:
-                return found
-        return None
-    return None if first == second else f"{name}: {second} against {first}"
+        parts = tuple(
+            (each.name, getattr(first, each.name), getattr(second, each.name)) for each in dataclasses.fields(first)
+        )
+    elif isinstance(first, Mapping) and isinstance(second, Mapping) and first.keys() == second.keys():
+        parts = tuple((each, first[each], second[each]) for each in first)
+    for each, mine, other in parts:
+        if found := difference(mine, other, each):
+            return found
+    return None if parts or first == second else f"{name}: {second} against {first}"

@@ -1,9 +1,9 @@
-"""The order in which a run visits cameras and timesteps: independent draws, or returns to a few open cells of a grid.
+"""The order in which a run visits cameras and timesteps: independent samples, or revisits of a few active cells.
 
-A feature can be reused only near where it was computed, and independent draws seldom come near each other in a short
-run. A cell's first view is a draw of the sampler, and the following views are draws of the sampler given that they lie
-in the first one's cell: so every view has the sampler's own distribution, only the order is coherent. Several cells
-stand open and are visited in turn, because a scene that sees one side many times running forgets the others.
+A feature can be reused only near where it was computed, and independent samples seldom come near each other in a short
+run. A cell's first view is a sample of the camera sampler, and the following views are samples of it given that they
+lie in the first one's cell: so every view has the sampler's own distribution, only the order is coherent. Several
+cells are active and visited in turn, because a scene that sees one side many times running forgets the others.
 """
 
 import math
@@ -18,38 +18,37 @@ from hash3d.cache.grid import Cell, GridConfig, Key
 from hash3d.cameras import Cameras, CameraSampler, Interval
 
 MAX_TRIES = 100
-"""Draws inside a cell until one must not have been rounded over its border."""
+"""Samples inside a cell, of which one must not be rounded over its border."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawOrderConfig:
+class ViewOrderConfig:
     """How often a run returns to a cell, and to how many at a time."""
 
-    dwell: int = 1
-    """Visits of a cell before another is drawn in its place. 1: independent draws. With k visits, k - 1 of k steps can
+    visits_per_cell: int = 1
+    """Visits of a cell before another takes its place. 1: independent samples. With k visits, k - 1 of k steps can
     reuse what the first one computed."""
-    open_cells: int = 1
+    active_cells: int = 1
     """Cells visited in turn. With 1 the visits of a cell follow each other, which costs shape; more let the features
-    of a cell grow older, by `dwell` times `open_cells` steps."""
-    cells: GridConfig = field(default_factory=GridConfig)
-    """The cells: those of the cache."""
+    of a cell grow older, by `visits_per_cell` times `active_cells` steps."""
+    grid: GridConfig = field(default_factory=GridConfig)
+    """The cells: the cache's grid."""
     same_view: bool = False
     """Visits of a cell repeat its first view and timestep exactly. Tells what the variety inside a cell is worth."""
 
     def __post_init__(self) -> None:
-        if self.dwell < 1:
-            raise ValueError(f"Expected a dwell of at least 1 step, but got {self.dwell}.")
-        if self.open_cells < 1:
-            raise ValueError(f"Expected at least 1 open cell, but got {self.open_cells}.")
+        for name in ("visits_per_cell", "active_cells"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Expected {name} to be at least 1, but got {getattr(self, name)}.")
 
-    def build(self, sampler: CameraSampler) -> "DrawOrder":
+    def build(self, sampler: CameraSampler) -> "ViewOrder":
         """The order of this configuration."""
-        return DrawOrder(self, sampler)
+        return ViewOrder(self, sampler)
 
 
 @dataclass
-class Stay:
-    """The cells of a batch's views, and how many visits are left."""
+class Episode:
+    """The visits of the cells of one batch's views."""
 
     cells: list[Cell]
     visits_left: int
@@ -57,15 +56,16 @@ class Stay:
     """Elevations, azimuths, radii, fields of view and timesteps of the first visit."""
 
 
-class DrawOrder:
-    """Draws the cameras and timesteps of each step."""
+class ViewOrder:
+    """Samples the cameras and timesteps of each step."""
 
-    def __init__(self, config: DrawOrderConfig, sampler: CameraSampler) -> None:
+    def __init__(self, config: ViewOrderConfig, sampler: CameraSampler) -> None:
         self.config, self.sampler = config, sampler
-        self._grid = config.cells.build()
-        # The first stays are shorter by turns: else all cells would be left, and all passes be full, at the same time.
-        lengths = [math.ceil(config.dwell * (turn + 1) / config.open_cells) for turn in range(config.open_cells)]
-        self._stays = [Stay(cells=[], visits_left=length) for length in lengths]
+        self._grid = config.grid.build()
+        # The first episodes have different lengths: else all cells would be left, and all passes be full, at once.
+        visits, active = config.visits_per_cell, config.active_cells
+        lengths = [math.ceil(visits * (turn + 1) / active) for turn in range(active)]
+        self._episodes = [Episode(cells=[], visits_left=length) for length in lengths]
         self._turn = 0
 
     def next(
@@ -73,30 +73,30 @@ class DrawOrder:
     ) -> tuple[Cameras, Int[Tensor, " B"]]:
         """B square cameras of `size` pixels, and timesteps, each uniform in [low, high].
 
-        `shared_timestep`: all views have the same. A stay also ends when the range has left its cells.
+        `shared_timestep`: all views have the same. An episode also ends when the range has left its cells.
         """
-        stay = self._stays[self._turn]
-        self._turn = (self._turn + 1) % len(self._stays)
-        ranges = [self._timesteps_inside(cell, low, high) for cell in stay.cells]
-        if stay.visits_left == 0 or any(first > last for first, last in ranges):
-            stay.cells, stay.visits_left, ranges = [], self.config.dwell, []
-        stay.visits_left -= 1
-        if stay.cells and self.config.same_view:
-            elevation, azimuth, radius, fov_y, timestep = torch.tensor(stay.first)
+        episode = self._episodes[self._turn]
+        self._turn = (self._turn + 1) % len(self._episodes)
+        ranges = [self._timesteps_inside(cell, low, high) for cell in episode.cells]
+        if episode.visits_left == 0 or any(first > last for first, last in ranges):
+            episode.cells, episode.visits_left, ranges = [], self.config.visits_per_cell, []
+        episode.visits_left -= 1
+        if episode.cells and self.config.same_view:
+            elevation, azimuth, radius, fov_y, timestep = torch.tensor(episode.first)
             cameras = Cameras.orbit(elevation=elevation, azimuth=azimuth, radius=radius, fov_y=fov_y, size=size)
             return cameras, timestep.long()
-        given = ranges if stay.cells else [(low, high)] * self.sampler.config.batch_size
-        drawn = [
+        ranges = ranges or [(low, high)] * self.sampler.config.batch_size
+        sampled = [
             int(torch.randint(first, last + 1, (1,), generator=generator))
-            for first, last in (given[:1] if shared_timestep else given)
+            for first, last in (ranges[:1] if shared_timestep else ranges)
         ]
-        timesteps = torch.tensor(drawn).expand(len(given))
-        if stay.cells:
-            return self._cameras_inside(stay.cells, size, timesteps.tolist(), generator), timesteps
+        timesteps = torch.tensor(sampled).expand(len(ranges))
+        if episode.cells:
+            return self._cameras_inside(episode.cells, size, timesteps.tolist(), generator), timesteps
         cameras = self.sampler.sample(size, generator)
         numbers = (cameras.elevation, cameras.azimuth, cameras.radius, cameras.fov_y, timesteps)
-        stay.first = [values.tolist() for values in numbers]
-        stay.cells = self._cells(cameras, timesteps.tolist())
+        episode.first = [values.tolist() for values in numbers]
+        episode.cells = self._cells(cameras, timesteps.tolist())
         return cameras, timesteps
 
     def _timesteps_inside(self, cell: Cell, low: int, high: int) -> tuple[int, int]:
@@ -109,7 +109,7 @@ class DrawOrder:
     def _cameras_inside(
         self, cells: list[Cell], size: int, timesteps: list[int], generator: torch.Generator
     ) -> Cameras:
-        """A draw of the sampler given the cells."""
+        """A sample of the camera sampler given the cells."""
         config = self.sampler.config
         elevations = [self._part_inside(cell, "elevation", config.elevation) for cell in cells]
         azimuths = [self._azimuths_inside(cell, view) for view, cell in enumerate(cells)]
@@ -120,7 +120,7 @@ class DrawOrder:
             if self._cells(cameras, timesteps) == cells:
                 return cameras
         raise RuntimeError(
-            f"Expected cameras inside the cells {cells}, but {MAX_TRIES} draws were rounded out of them."
+            f"Expected cameras inside the cells {cells}, but {MAX_TRIES} samples were rounded out of them."
         )
 
     def _part_inside(self, cell: Cell, name: str, reach: Interval) -> Interval:
@@ -143,23 +143,21 @@ class DrawOrder:
 
     def _cells(self, cameras: Cameras, timesteps: list[int]) -> list[Cell]:
         """The cell of each view."""
-        places = (cameras.elevation.tolist(), cameras.azimuth.tolist(), cameras.radius.tolist())
+        views = (cameras.elevation.tolist(), cameras.azimuth.tolist(), cameras.radius.tolist())
         return [
             self._grid.cell(Key(elevation=elevation, azimuth=azimuth, radius=radius, timestep=timestep))
-            for elevation, azimuth, radius, timestep in zip(*places, timesteps, strict=True)
+            for elevation, azimuth, radius, timestep in zip(*views, timesteps, strict=True)
         ]
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {
-            "stays": [[[list(cell) for cell in stay.cells], stay.visits_left, stay.first] for stay in self._stays],
-            "turn": self._turn,
-        }
+        episodes = [[[list(cell) for cell in each.cells], each.visits_left, each.first] for each in self._episodes]
+        return {"episodes": episodes, "turn": self._turn}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on inside the saved stays."""
-        self._stays = [
-            Stay(cells=[(a, b, c, d) for a, b, c, d in cells], visits_left=left, first=first)
-            for cells, left, first in state["stays"]
+        """Continue inside the saved episodes."""
+        self._episodes = [
+            Episode(cells=[(a, b, c, d) for a, b, c, d in cells], visits_left=left, first=first)
+            for cells, left, first in state["episodes"]
         ]
         self._turn = state["turn"]

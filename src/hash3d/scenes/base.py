@@ -1,7 +1,12 @@
-"""A scene in training: a model, its background, its optimizer, and what draws it. One kind for each representation."""
+"""A scene in training: a model, its background, its optimizer and its renderer. One kind for each representation.
+
+A kind also says what its models start from, how they are shown, saved and exported: all that another representation
+has to bring. Naming its configuration makes it known: `class PointScene(Scene[Points], represents=PointsConfig)`.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypedDict, TypeVar, Unpack
 
 import torch
@@ -9,20 +14,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hash3d.cameras import Cameras
-from hash3d.recipes.stage import Stage
+from hash3d.diffusion.latent_prior import LatentPrior
+from hash3d.export.mesh import BakedMesh
+from hash3d.files import replacing
+from hash3d.meshing.asset import Painter, bake_asset
+from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.stage import Config, Stage
 from hash3d.rendering.base import Render
 from hash3d.rendering.shading import Shading
 from hash3d.representations.optimizer import load_state
 
 from .losses import opaque_entropy_loss, opaque_loss, sparsity_loss, total_variation_loss
+from .show import Show
 
 Losses = dict[str, Callable[[], Float[Tensor, ""]]]
 """Losses by name, each computed when it is called."""
 ModelT = TypeVar("ModelT", bound=nn.Module)
+ConfigT = TypeVar("ConfigT")
 COUNTED = ("gaussians", "occupied", "faces")
 """What the kinds of scenes count (`Scene.sizes`), as the metrics have it."""
-OF_GUIDANCE = {"guidance", "text_guidance"}
-OF_PICTURES = {"color", "mask", "mask_entropy"}
+REFERENCE_LOSSES = {"color", "mask", "mask_entropy"}
+KINDS: dict[type, type["Scene[Any]"]] = {}
+"""The kinds of scenes by the configuration of what they optimise; `find_kind` looks here."""
 
 
 class SceneTools(TypedDict):
@@ -46,6 +59,18 @@ class Scene(ABC, Generic[ModelT]):
 
     own_losses: ClassVar[set[str]] = set()
     """Names of the losses that only this kind has."""
+    file: ClassVar[str] = "model.pt"
+    """The name of the model's file in a run folder."""
+    writes_mesh: ClassVar[bool] = True
+    """Whether a run writes a mesh of its own accord; `bake` makes one."""
+    slow: ClassVar[bool] = False
+    """Whether rendering takes long: turntables then have fewer and smaller frames."""
+
+    def __init_subclass__(cls, represents: type | None = None, **others: Any) -> None:
+        """Make the kind known as that of `represents`, the class of a stage's `representation`."""
+        super().__init_subclass__(**others)
+        if represents is not None:
+            KINDS[represents] = cls
 
     def __init__(self, stage: Stage, model: ModelT, **tools: Unpack[SceneTools]) -> None:
         device, generators, colors = tools["device"], tools["generators"], tools["colors"]
@@ -54,12 +79,64 @@ class Scene(ABC, Generic[ModelT]):
         self.white = colors[:1].to(device)
         self.background = stage.background.build(colors, generators["initialisation"]).to(device)
         self.optimizer = self._build_optimizer()
-        common = {"opaque", "opaque_entropy", "sparsity", "total_variation"} | OF_GUIDANCE | OF_PICTURES
+        common = {"opaque", "opaque_entropy", "sparsity", "total_variation"} | REFERENCE_LOSSES
         if unknown := stage.losses.used() - common - self.own_losses:
             raise ValueError(
                 f"Expected losses that {type(model).__name__} has, but got {', '.join(sorted(unknown))}. "
                 "Leave their weights at 0."
             )
+
+    @classmethod
+    def start(cls, recipe: Recipe, generator: torch.Generator) -> ModelT:
+        """The model of a first stage, on the CPU."""
+        config: Any = recipe.stage.representation
+        return config.build(generator)
+
+    @classmethod
+    def start_from(cls, previous: nn.Module, recipe: Recipe, generator: torch.Generator) -> ModelT:
+        """The model of a second stage, on the CPU, from what the first has made."""
+        raise no_way(previous, recipe.stages[-1])
+
+    @classmethod
+    def blank(cls, recipe: Recipe) -> ModelT:
+        """The model of the last stage before its values are loaded."""
+        config: Any = recipe.stages[-1].representation
+        return config.build(torch.Generator().manual_seed(0))
+
+    @classmethod
+    def show(cls, model: ModelT, stage: Stage, prior: LatentPrior | None = None) -> Show:
+        """A function that renders a model on white, without gradients and without light."""
+        config: Any = stage.renderer
+        renderer, device = config.build(), next(model.parameters()).device
+
+        @torch.no_grad()
+        def show(cameras: Cameras) -> Render:
+            render: Render = renderer(model, cameras, torch.ones(len(cameras), 3, device=device))
+            return render
+
+        return show
+
+    @classmethod
+    def save(cls, model: ModelT, path: Path) -> None:
+        """Write the model's file."""
+        with replacing(path) as temporary:
+            torch.save(model.state_dict(), temporary)
+
+    @classmethod
+    def load(cls, model: ModelT, path: Path) -> None:
+        """Read the values of a blank model. Raises `ValueError` if the file cannot be read."""
+        try:
+            model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:
+            raise ValueError(
+                f"Expected a model in {path}, but it cannot be read ({type(error).__name__}). Run it again."
+            ) from error
+
+    @classmethod
+    def bake(cls, model: ModelT, stage: Stage, paint: Painter | None = None) -> BakedMesh:
+        """The model as a mesh with a texture, on the CPU; `paint` gives other colours than its own."""
+        scene: Any = model
+        return bake_asset(scene, stage.surface, paint=paint)
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         model: Any = self.model
@@ -76,7 +153,7 @@ class Scene(ABC, Generic[ModelT]):
         model.update_learning_rate(self.optimizer, step)
 
     @abstractmethod
-    def draw(
+    def render(
         self,
         cameras: Cameras,
         background: Float[Tensor, "B C"] | Float[Tensor, "B H W C"],
@@ -86,15 +163,15 @@ class Scene(ABC, Generic[ModelT]):
     ) -> Render:
         """Pictures of the scene, with gradients."""
 
-    def draw_random(self, cameras: Cameras, step: int) -> Render:
+    def render_random(self, cameras: Cameras, step: int) -> Render:
         """The random views of a step, on the stage's background and in its light."""
         background = self.background(cameras, self.generator)
         shading = self.stage.shading.draw(step, cameras, self.generator) if self.stage.shading else None
-        return self.draw(cameras, background, step=step, shading=shading)
+        return self.render(cameras, background, step=step, shading=shading)
 
-    def draw_reference(self, camera: Cameras, step: int) -> Render:
+    def render_reference(self, camera: Cameras, step: int) -> Render:
         """The view of the reference picture, on white, in its own colours."""
-        return self.draw(camera, self.white, step=step)
+        return self.render(camera, self.white, step=step)
 
     def losses(self, step: int, random_view: Render, reference_view: Render | None) -> dict[str, Float[Tensor, ""]]:
         """The unweighted losses of the scene itself; those without weight are left out."""
@@ -141,6 +218,29 @@ class Scene(ABC, Generic[ModelT]):
         self.background.load_state_dict(state["background"])
         self.optimizer = self._build_optimizer()
         load_state(self.optimizer, state["optimizer"])
+
+
+def find_kind(config: Config) -> type[Scene[Any]]:
+    """The kind of scene that optimises a representation, by its configuration or a base class of it."""
+    for each in type(config).__mro__:
+        if each in KINDS:
+            return KINDS[each]
+    name = type(config).__name__
+    raise ValueError(f"Expected a representation with a scene, but {name} has none. Make a Scene represents={name}.")
+
+
+def expect_config(config: object, kind: type[ConfigT], stage: Stage) -> ConfigT:
+    """A stage's renderer or representation, of the kind that its scene needs; `ValueError` for another."""
+    if not isinstance(config, kind):
+        name = type(stage.representation).__name__
+        raise ValueError(f"Expected a {kind.__name__} for a {name}, but got a {type(config).__name__}.")
+    return config
+
+
+def no_way(previous: nn.Module, stage: Stage) -> ValueError:
+    """The error of a second stage that cannot start from the first one's model."""
+    kinds = type(previous).__name__, type(stage.representation).__name__
+    return ValueError(f"Expected a way from {kinds[0]} to {kinds[1]}, but there is none.")
 
 
 def total(losses: Any) -> Float[Tensor, ""]:

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from hash3d.cameras import Cameras, CameraSamplerConfig
 from hash3d.meshing.density import GaussianField
-from hash3d.meshing.isosurface import IsosurfaceConfig, extract_mesh, without_cavities
+from hash3d.meshing.isosurface import Density, IsosurfaceConfig, extract_mesh, without_cavities
 from hash3d.rendering.bake import bake, colors_from_views
 from hash3d.rendering.splat import render_gaussians
 from hash3d.representations.gaussians import GaussianTensors
 from hash3d.representations.mesh import Mesh, SurfacePoints
+from hash3d.representations.nerf import Nerf
 from hash3d.representations.textured_mesh import TexturedMesh, TexturedMeshConfig
 
 
@@ -77,3 +78,9 @@ def outer_surface(field: GaussianField, config: IsosurfaceConfig, max_faces: int
         config = dataclasses.replace(config, resolution=resolution)
         mesh = without_cavities(extract_mesh(field.density, field.box, config))
     return mesh
+
+
+def density_at(field: Nerf) -> Density:
+    """A field's density at positions on the CPU."""
+    device = next(field.parameters()).device
+    return lambda points: field.density(points.to(device)).cpu()

@@ -1,36 +1,60 @@
 """A field in training."""
 
+from dataclasses import replace
 from typing import Any, ClassVar, Unpack
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.cameras import Cameras
+from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.recipes.stage import Stage
 from hash3d.rendering.base import Render
 from hash3d.rendering.shading import Shading
 from hash3d.rendering.volume import RaySamples, VolumeRender, VolumeRenderer, VolumeRendererConfig
-from hash3d.representations.nerf import Nerf
+from hash3d.representations.nerf import Nerf, NerfConfig
+from hash3d.representations.occupancy import OccupancyGrid
 from hash3d.transfer import to_device
 
-from .base import Losses, Scene, SceneTools, total
+from .base import Losses, Scene, SceneTools, expect_config, total
 from .losses import normal_picture, normal_smoothness_3d_loss, normal_smoothness_loss, orientation_loss
+from .show import Show, expect_prior, is_latent
 
 NEAR_POINTS = 0.01
 """Standard deviation in scene units of the way from a sample to its neighbour (threestudio 28d9d80)."""
 
 
-class FieldScene(Scene[Nerf]):
+class FieldScene(Scene[Nerf], represents=NerfConfig):
     """A field, its ray marcher and its occupancy grid."""
 
     own_losses: ClassVar[set[str]] = {"orientation", "normal_smoothness", "normal_smoothness_3d"}
+    slow: ClassVar[bool] = True
 
     def __init__(self, stage: Stage, model: Nerf, **tools: Unpack[SceneTools]) -> None:
         super().__init__(stage, model, **tools)
-        assert isinstance(stage.renderer, VolumeRendererConfig)
-        self.renderer: VolumeRenderer = stage.renderer.build()
+        self.renderer: VolumeRenderer = expect_config(stage.renderer, VolumeRendererConfig, stage).build()
         self.occupancy = stage.occupancy.build(model.radius).to(self.device) if stage.occupancy else None
+
+    @classmethod
+    def show(cls, model: Nerf, stage: Stage, prior: LatentPrior | None = None) -> Show:
+        """Rays skip the cells that they skip in training, made anew, once; `prior` decodes the images of latents."""
+        renderer = expect_config(stage.renderer, VolumeRendererConfig, stage).build()
+        device = next(model.parameters()).device
+        occupancy = stage.occupancy.build(model.radius).to(device) if stage.occupancy else None
+        generator = torch.Generator().manual_seed(0)
+        if occupancy is not None:
+            for _ in range(4):  # One look at a random point a cell may miss what is thin.
+                occupancy.update(model, renderer.config.step_length(model.radius), generator)
+
+        @torch.no_grad()
+        def show(cameras: Cameras) -> Render:
+            if is_latent(model):
+                return decode(model, renderer, expect_prior(prior), cameras, occupancy=occupancy)
+            return renderer(model, cameras, torch.ones(len(cameras), 3, device=device), occupancy=occupancy)
+
+        return show
 
     def before_step(self, step: int) -> None:
         """Learning rates, the levels of the encoding, the occupied cells."""
@@ -40,7 +64,7 @@ class FieldScene(Scene[Nerf]):
             length = self.renderer.config.step_length(self.model.radius)
             self.occupancy.after_step(step, self.model, length, self.generator)
 
-    def draw(
+    def render(
         self,
         cameras: Cameras,
         background: Float[Tensor, "B C"] | Float[Tensor, "B H W C"],
@@ -89,3 +113,25 @@ class FieldScene(Scene[Nerf]):
         super().load_state_dict(state)
         if self.occupancy is not None:
             self.occupancy.load_state_dict(state["occupancy"])
+
+
+def decode(
+    field: Nerf, renderer: VolumeRenderer, prior: LatentPrior, cameras: Cameras, *, occupancy: OccupancyGrid | None
+) -> Render:
+    """Images of a latent field: latents over those of a white image, decoded at the prior's size, and resized."""
+    size = prior.image_size
+    white = prior.encode(torch.ones(1, 3, size, size, device=prior.device)).float()
+    small = replace(cameras, width=white.shape[-1], height=white.shape[-2])
+    background = white.permute(0, 2, 3, 1).expand(len(cameras), -1, -1, -1)
+    latents = renderer(field, small, background, occupancy=occupancy)
+    images = prior.decode(latents.color.permute(0, 3, 1, 2)).float() * 0.5 + 0.5
+    shape = (cameras.height, cameras.width)
+    return Render(
+        color=_resize(images.clamp(0.0, 1.0).permute(0, 2, 3, 1), shape),
+        alpha=_resize(latents.alpha, shape),
+        depth=_resize(latents.depth, shape),
+    )
+
+
+def _resize(images: Float[Tensor, "B h w C"], shape: tuple[int, int]) -> Float[Tensor, "B H W C"]:
+    return F.interpolate(images.permute(0, 3, 1, 2), shape, mode="bilinear", antialias=True).permute(0, 2, 3, 1)

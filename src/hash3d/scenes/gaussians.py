@@ -1,33 +1,44 @@
 """Gaussians in training."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Unpack
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from hash3d.cameras import Cameras
+from hash3d.export.points import read_ply, write_ply
+from hash3d.meshing.asset import FIELD_SURFACE
+from hash3d.meshing.isosurface import IsosurfaceConfig, extract_mesh_or_auto
+from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.stage import Stage
 from hash3d.rendering.base import Render
 from hash3d.rendering.depth_normals import depth_normals, shade_render
 from hash3d.rendering.shading import Shading
 from hash3d.rendering.splat import SplatRenderer, SplatRendererConfig, screen_probe
-from hash3d.representations.gaussians import Gaussians, GaussianTensors
+from hash3d.representations.gaussians import Gaussians, GaussiansConfig, GaussianTensors
+from hash3d.representations.mesh import sample_surface
+from hash3d.representations.nerf import Nerf
+from hash3d.representations.point_start import PointStart, grow_points
 
-from .base import Losses, Scene, SceneTools
+from .base import Losses, Scene, SceneTools, expect_config, no_way
+from .convert import density_at
 from .losses import opacity_loss, position_loss, scale_loss, scale_sum_loss, total_variation_loss
 
 
-class GaussianScene(Scene[Gaussians]):
+class GaussianScene(Scene[Gaussians], represents=GaussiansConfig):
     """Gaussians, their rasteriser and their densification."""
 
     own_losses: ClassVar[set[str]] = {"scale", "scale_sum", "opacity", "position", "shape_variation"}
+    file: ClassVar[str] = "model.ply"
+    """In the layout that viewers of splats read."""
+    writes_mesh: ClassVar[bool] = False
 
     def __init__(self, stage: Stage, model: Gaussians, **tools: Unpack[SceneTools]) -> None:
         super().__init__(stage, model, **tools)
-        assert isinstance(stage.renderer, SplatRendererConfig)
-        self.renderer: SplatRenderer = stage.renderer.build()
+        self.renderer: SplatRenderer = expect_config(stage.renderer, SplatRendererConfig, stage).build()
         self.densifier = (
             stage.densify.build(len(model), tools["generators"]["initialisation"]) if stage.densify else None
         )
@@ -35,18 +46,48 @@ class GaussianScene(Scene[Gaussians]):
         self._random_cameras: Cameras | None = None
         self._splats: GaussianTensors | None = None
 
+    @classmethod
+    def start(cls, recipe: Recipe, generator: torch.Generator) -> Gaussians:
+        """At the points of the recipe's `start`, or in a ball."""
+        config = expect_config(recipe.stage.representation, GaussiansConfig, recipe.stage)
+        if recipe.start is None:
+            return config.build(generator)
+        start = recipe.start.build(generator)
+        return Gaussians(config, start.points, start.colors)
+
+    @classmethod
+    def start_from(cls, previous: nn.Module, recipe: Recipe, generator: torch.Generator) -> Gaussians:
+        """On the surface of a field, and around it where the stage says how points grow."""
+        first, stage = recipe.stages
+        config = expect_config(stage.representation, GaussiansConfig, stage)
+        if not isinstance(previous, Nerf):
+            raise no_way(previous, stage)
+        start = sample_field(previous, first.surface or FIELD_SURFACE, config.num_points, generator)
+        start = start if stage.growth is None else grow_points(start, stage.growth, generator)
+        return Gaussians(config, start.points, start.colors)
+
+    @classmethod
+    def save(cls, model: Gaussians, path: Path) -> None:
+        """Write the splats."""
+        write_ply(path, model)
+
+    @classmethod
+    def load(cls, model: Gaussians, path: Path) -> None:
+        """Read the splats."""
+        model.load_state_dict(read_ply(path))
+
     @property
     def splats(self) -> GaussianTensors:
         """The Gaussians as they are: those of the step's random views, where these have been drawn."""
         return self.model.gaussians() if self._splats is None else self._splats
 
-    def draw_random(self, cameras: Cameras, step: int) -> Render:
+    def render_random(self, cameras: Cameras, step: int) -> Render:
         """The random views; the rest of the step shares their Gaussians, densification counts their gradients alone."""
         self._splats = self.model.gaussians()
         self._random_cameras, self._probe = cameras, screen_probe(self._splats, cameras)
-        return super().draw_random(cameras, step)
+        return super().render_random(cameras, step)
 
-    def draw(
+    def render(
         self,
         cameras: Cameras,
         background: Float[Tensor, "B C"] | Float[Tensor, "B H W C"],
@@ -107,3 +148,13 @@ class GaussianScene(Scene[Gaussians]):
         self._splats = None
         if self.densifier:
             self.densifier.load_state_dict(state["densifier"])
+
+
+@torch.no_grad()
+def sample_field(field: Nerf, surface: IsosurfaceConfig, count: int, generator: torch.Generator) -> PointStart:
+    """`count` points uniform on a field's surface, in its colours, on the CPU."""
+    box = torch.tensor([[-field.radius] * 3, [field.radius] * 3])
+    mesh = extract_mesh_or_auto(density_at(field), box, surface)
+    points = sample_surface(mesh, count, generator)
+    device = next(field.parameters()).device
+    return PointStart(points=points, colors=field(points.to(device)).cpu())

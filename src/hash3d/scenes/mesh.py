@@ -1,22 +1,29 @@
 """A mesh in training."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar, Unpack
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from hash3d.cameras import Cameras
+from hash3d.meshing.asset import FIELD_SURFACE, GAUSSIANS_SURFACE
+from hash3d.meshing.isosurface import IsosurfaceConfig
+from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.stage import Stage
 from hash3d.rendering.base import Render
 from hash3d.rendering.raster import RasterRenderer, RasterRendererConfig
 from hash3d.rendering.shading import Shading
-from hash3d.representations.dmtet import DmtetMesh
+from hash3d.representations.dmtet import DmtetMesh, DmtetMeshConfig
+from hash3d.representations.gaussians import Gaussians
 from hash3d.representations.mesh import Mesh, Surface, SurfacePoints
-from hash3d.representations.textured_mesh import TexturedMesh
+from hash3d.representations.nerf import Nerf, NerfConfig
+from hash3d.representations.textured_mesh import TexturedMesh, TexturedMeshConfig
 
-from .base import Losses, Scene, SceneTools
+from .base import Losses, ModelT, Scene, SceneTools, expect_config, no_way
+from .convert import density_at, textured_mesh
 from .losses import normal_consistency_loss
 
 
@@ -36,30 +43,36 @@ class Drawn:
         return self.model.colors_at(points)
 
 
-class MeshScene(Scene[DmtetMesh | TexturedMesh]):
-    """A mesh and its rasteriser."""
+class MeshScene(Scene[ModelT]):
+    """A mesh and its rasteriser; a second stage alone has one."""
 
     own_losses: ClassVar[set[str]] = {"normal_consistency"}
 
-    def __init__(self, stage: Stage, model: DmtetMesh | TexturedMesh, **tools: Unpack[SceneTools]) -> None:
+    def __init__(self, stage: Stage, model: ModelT, **tools: Unpack[SceneTools]) -> None:
         super().__init__(stage, model, **tools)
-        assert isinstance(stage.renderer, RasterRendererConfig)
-        self.renderer: RasterRenderer = stage.renderer.build()
+        self.renderer: RasterRenderer = expect_config(stage.renderer, RasterRendererConfig, stage).build()
         self._drawn: Drawn | None = None
+
+    @classmethod
+    def start(cls, recipe: Recipe, generator: torch.Generator) -> ModelT:
+        """A mesh has no start of its own."""
+        name = type(recipe.stage.representation).__name__
+        raise ValueError(f"Expected a first stage of Gaussians or a field, but got a {name}.")
 
     @property
     def drawn(self) -> Drawn:
         """The present surface, with gradients."""
         if self._drawn is None:
             with torch.enable_grad():
-                self._drawn = Drawn(self.model, self.model.mesh())
+                surface: Any = self.model
+                self._drawn = Drawn(surface, surface.mesh())
         return self._drawn
 
     def after_step(self, step: int) -> None:
         """The surface has changed."""
         self._drawn = None
 
-    def draw(
+    def render(
         self,
         cameras: Cameras,
         background: Float[Tensor, "B C"] | Float[Tensor, "B H W C"],
@@ -82,3 +95,55 @@ class MeshScene(Scene[DmtetMesh | TexturedMesh]):
         """Go on as if the run had not stopped."""
         super().load_state_dict(state)
         self._drawn = None
+
+
+class DmtetScene(MeshScene[DmtetMesh], represents=DmtetMeshConfig):
+    """A mesh of moving tetrahedra, in the colours of a field."""
+
+    @classmethod
+    def start_from(cls, previous: nn.Module, recipe: Recipe, generator: torch.Generator) -> DmtetMesh:
+        """The surface of a field."""
+        first, stage = recipe.stages
+        if not isinstance(previous, Nerf):
+            raise no_way(previous, stage)
+        config = expect_config(stage.representation, DmtetMeshConfig, stage)
+        return dmtet_mesh(previous, config, first.surface or FIELD_SURFACE)
+
+    @classmethod
+    def blank(cls, recipe: Recipe) -> DmtetMesh:
+        """With the colours of a field where the first stage is one, else with those of vertices."""
+        config = expect_config(recipe.stages[-1].representation, DmtetMeshConfig, recipe.stages[-1])
+        field = recipe.stage.representation
+        colors = field.build(torch.Generator().manual_seed(0)) if isinstance(field, NerfConfig) else None
+        return config.build(color_field=colors)
+
+
+class TexturedScene(MeshScene[TexturedMesh], represents=TexturedMeshConfig):
+    """A mesh with a texture."""
+
+    @classmethod
+    def start_from(cls, previous: nn.Module, recipe: Recipe, generator: torch.Generator) -> TexturedMesh:
+        """The surface of Gaussians, painted with their renders."""
+        first, stage = recipe.stages
+        if not isinstance(previous, Gaussians):
+            raise no_way(previous, stage)
+        config = expect_config(stage.representation, TexturedMeshConfig, stage)
+        return textured_mesh(previous.gaussians(), config, first.surface or GAUSSIANS_SURFACE, camera=stage.cameras)
+
+    @classmethod
+    def blank(cls, recipe: Recipe) -> TexturedMesh:
+        """A triangle: a file brings its own mesh."""
+        config = expect_config(recipe.stages[-1].representation, TexturedMeshConfig, recipe.stages[-1])
+        triangle = Mesh(vertices=torch.eye(3), faces=torch.arange(3)[None])
+        return TexturedMesh(config, triangle, torch.eye(3)[:, :2], triangle.faces)
+
+
+def dmtet_mesh(field: Nerf, config: DmtetMeshConfig, surface: IsosurfaceConfig) -> DmtetMesh:
+    """A field's surface; with a warning that of the level "auto", where a faint field never reaches the level."""
+    density = density_at(field)
+    if surface.level != "auto":
+        try:
+            return config.build_from_density(density, field, surface.level)
+        except ValueError as error:
+            warnings.warn(f"{error} The mesh starts at the level 'auto', the mean density.", stacklevel=2)
+    return config.build_from_density(density, field)

@@ -20,9 +20,9 @@ from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
 
-from .draw_orders import DRAWS, TEXT_DRAWS
 from .mini_field import MINI_SURFACE, mini_field
 from .stages import TEXT_ELEVATION, Choices, Scales, recipe_at
+from .view_orders import TEXT_VIEW_ORDER, VIEW_ORDER
 
 NAME = "dreamfusion"
 MINI_STEPS = 300
@@ -35,15 +35,19 @@ def supplement() -> Stage:
         cameras=CameraSamplerConfig(
             elevation=(-10.0, 45.0), radius=2.0, fov_y=70.0, radius_range=(1.5, 2.0), fov_y_range=(40.0, 70.0)
         ),
-        draws=DRAWS,
+        view_order=VIEW_ORDER,
         size=constant(64),
         representation=HashGridNerfConfig(encoding=HashGridConfig(start_level=8)),
         renderer=VolumeRendererConfig(),
         occupancy=OccupancyGridConfig(),
         shading=ShadingConfig(),
         background=EnvironmentConfig(),
-        guidance=StableDiffusionGuidanceConfig(guidance_scale=100.0, scale_from="conditional", shared_timestep=False),
-        losses=LossWeights(guidance=constant(1.0), orientation=ramp((0, 10.0), (5000, 1000.0)), sparsity=constant(1.0)),
+        guidances={
+            "text": StableDiffusionGuidanceConfig(guidance_scale=100.0, scale_from="conditional", shared_timestep=False)
+        },
+        losses=LossWeights(
+            guidances={"text": constant(1.0)}, orientation=ramp((0, 10.0), (5000, 1000.0)), sparsity=constant(1.0)
+        ),
     )
 
 
@@ -52,14 +56,16 @@ def mini(steps: int = MINI_STEPS) -> Stage:
     return Stage(
         steps=steps,
         cameras=CameraSamplerConfig(elevation=(-10.0, 60.0), radius=1.5, fov_y=49.1),
-        draws=TEXT_DRAWS,
+        view_order=TEXT_VIEW_ORDER,
         size=ramp((0, 64), (max(1, steps // 2), 96)),
         representation=mini_field(steps),
         surface=MINI_SURFACE,
         renderer=VolumeRendererConfig(samples_per_ray=96),
         occupancy=OccupancyGridConfig(),
-        guidance=StableDiffusionGuidanceConfig(guidance_scale=10.0, max_timestep=ramp((0, 0.98), (steps, 0.5))),
-        losses=LossWeights(guidance=constant(0.1), opaque_entropy=constant(1.0)),
+        guidances={
+            "text": StableDiffusionGuidanceConfig(guidance_scale=10.0, max_timestep=ramp((0, 0.98), (steps, 0.5)))
+        },
+        losses=LossWeights(guidances={"text": constant(0.1)}, opaque_entropy=constant(1.0)),
     )
 
 

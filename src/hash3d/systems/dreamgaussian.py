@@ -17,7 +17,7 @@ from hash3d.meshing.isosurface import IsosurfaceConfig
 from hash3d.pictures import Framing
 from hash3d.recipes.loss_weights import LossWeights
 from hash3d.recipes.recipe import Pose, Recipe
-from hash3d.recipes.stage import Stage, shared_steps
+from hash3d.recipes.stage import Stage, split_steps
 from hash3d.rendering.raster import RasterRendererConfig
 from hash3d.rendering.splat import SplatRendererConfig
 from hash3d.representations.background import SolidBackgroundConfig
@@ -27,8 +27,8 @@ from hash3d.representations.textured_mesh import TexturedMeshConfig
 from hash3d.schedules import constant, ramp
 
 from . import zero123_gs
-from .draw_orders import DRAWS
 from .stages import Choices, Scales, recipe_at
+from .view_orders import VIEW_ORDER
 
 NAME = "dreamgaussian"
 MINI_STEPS = 330
@@ -42,7 +42,7 @@ def supplement() -> tuple[Stage, Stage]:
     gaussians = Stage(
         steps=500,
         cameras=cameras,
-        draws=DRAWS,
+        view_order=VIEW_ORDER,
         size=ramp((0, 128), (150, 256), (300, 512)),
         reference_size=constant(256),
         representation=GaussiansConfig(
@@ -52,8 +52,8 @@ def supplement() -> tuple[Stage, Stage]:
         densify=DensifyConfig(),
         renderer=SplatRendererConfig(),
         background=SolidBackgroundConfig(other_share=0.5),
-        guidance=Zero123GuidanceConfig(guidance_scale=5.0, min_timestep=falling, max_timestep=falling),
-        losses=LossWeights(guidance=constant(1.0), color=constant(10_000.0), mask=constant(1000.0)),
+        guidances={"image": Zero123GuidanceConfig(guidance_scale=5.0, min_timestep=falling, max_timestep=falling)},
+        losses=LossWeights(guidances={"image": constant(1.0)}, color=constant(10_000.0), mask=constant(1000.0)),
         adam_betas=(0.9, 0.999),
     )
     mesh = Stage(
@@ -63,8 +63,8 @@ def supplement() -> tuple[Stage, Stage]:
         reference_size=constant(256),
         representation=TexturedMeshConfig(offsets_lr=1e-4),
         renderer=RasterRendererConfig(),
-        guidance=DenoiseGuidanceConfig(guidance=Zero123GuidanceConfig(guidance_scale=5.0)),
-        losses=LossWeights(guidance=constant(1.0), color=constant(1.0), mask=constant(0.0)),
+        guidances={"image": DenoiseGuidanceConfig(guidance=Zero123GuidanceConfig(guidance_scale=5.0))},
+        losses=LossWeights(guidances={"image": constant(1.0)}, color=constant(1.0), mask=constant(0.0)),
         adam_betas=(0.95, 0.999),
         cache=DeepCacheConfig(interval=3),
     )
@@ -73,7 +73,7 @@ def supplement() -> tuple[Stage, Stage]:
 
 def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
     """The embedded prior on a CPU; every schedule stretches with `steps`."""
-    splat_steps, second = shared_steps(steps, 300, 30)
+    splat_steps, second = split_steps(steps, 300, 30)
     first = replace(zero123_gs.mini(splat_steps), surface=IsosurfaceConfig(level=0.4, resolution=64))
     mesh = Stage(
         steps=second,
@@ -82,10 +82,12 @@ def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
         reference_size=constant(128),
         representation=TexturedMeshConfig(texture_size=512, texture_lr=0.1),
         renderer=RasterRendererConfig(),
-        guidance=DenoiseGuidanceConfig(
-            guidance=Zero123GuidanceConfig(guidance_scale=2.0), strength=ramp((0, 0.8), (second, 0.95))
-        ),
-        losses=LossWeights(guidance=constant(1.0), color=constant(1.0), mask=constant(0.0)),
+        guidances={
+            "image": DenoiseGuidanceConfig(
+                guidance=Zero123GuidanceConfig(guidance_scale=2.0), strength=ramp((0, 0.8), (second, 0.95))
+            )
+        },
+        losses=LossWeights(guidances={"image": constant(1.0)}, color=constant(1.0), mask=constant(0.0)),
         adam_betas=(0.95, 0.999),
         cache=DeepCacheConfig(interval=3),
     )
@@ -99,5 +101,6 @@ def recipe(
     *, image: Path, elevation: float = 5.0, framing: Framing = "auto", pose: Pose = "auto", **choices: Unpack[Choices]
 ) -> Recipe:
     """The recipe for a picture; full-scale schedules do not stretch with `steps`, which is of both stages."""
-    start = {"image": image, "framing": framing, "pose": pose, "reference_elevation": elevation}
-    return recipe_at(choices, SCALES, system=NAME, **start)
+    return recipe_at(
+        choices, SCALES, system=NAME, image=image, framing=framing, pose=pose, reference_elevation=elevation
+    )

@@ -14,7 +14,7 @@ from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.meshing.isosurface import IsosurfaceConfig
 from hash3d.recipes.loss_weights import LossWeights
 from hash3d.recipes.recipe import Recipe
-from hash3d.recipes.stage import Stage, shared_steps
+from hash3d.recipes.stage import Stage, split_steps
 from hash3d.rendering.splat import SplatRendererConfig
 from hash3d.representations.background import SolidBackgroundConfig
 from hash3d.representations.densify import DensifyConfig
@@ -23,10 +23,10 @@ from hash3d.representations.point_start import GrowthConfig
 from hash3d.schedules import constant, ramp
 
 from . import dreamfusion, sds_gs
-from .draw_orders import DRAWS
 from .mini_field import mini_field
 from .stages import TEXT_ELEVATION, Choices, Scales, is_mini, recipe_at
 from .starts import MINI_SIZE, read_start
+from .view_orders import VIEW_ORDER
 
 NAME = "gaussiandreamer"
 MINI_STEPS = 400
@@ -45,7 +45,7 @@ def supplement() -> Stage:
             fov_y_range=(40.0, 70.0),
             batch_size=4,
         ),
-        draws=DRAWS,
+        view_order=VIEW_ORDER,
         size=constant(1024),
         representation=GaussiansConfig(
             radius=1.6, means_lr=(2e-4, 1e-4), lr_steps=30_000, sh0_lr=(0.0125, 0.0125), opacity_lr=0.01
@@ -53,21 +53,23 @@ def supplement() -> Stage:
         densify=DensifyConfig(start=400, stop=800, grad_threshold=2e-4, prune_opacity=0.05),
         renderer=SplatRendererConfig(),
         background=SolidBackgroundConfig(color="black"),
-        guidance=StableDiffusionGuidanceConfig(
-            guidance_scale=100.0,
-            scale_from="conditional",
-            max_timestep=ramp((500, 0.98), (501, 0.55)),
-            shared_timestep=False,
-            max_gradient=ramp((0, 1.5), (1000, 2.0)),
-        ),
-        losses=LossWeights(guidance=constant(1.0)),
+        guidances={
+            "text": StableDiffusionGuidanceConfig(
+                guidance_scale=100.0,
+                scale_from="conditional",
+                max_timestep=ramp((500, 0.98), (501, 0.55)),
+                shared_timestep=False,
+                max_gradient=ramp((0, 1.5), (1000, 2.0)),
+            )
+        },
+        losses=LossWeights(guidances={"text": constant(1.0)}),
         adam_betas=(0.9, 0.999),
     )
 
 
 def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
     """The embedded prior on a CPU: a rough field first, as there is no Shap-E."""
-    first, second = shared_steps(steps, 150, 250)
+    first, second = split_steps(steps, 150, 250)
     rough = replace(
         dreamfusion.mini(first),
         representation=mini_field(first, lr=0.02),

@@ -19,9 +19,9 @@ from hash3d.representations.nerf import LatentNerfConfig, VanillaNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
 
-from .draw_orders import DRAWS, TEXT_DRAWS
 from .mini_field import MINI_GRID, MINI_SURFACE
 from .stages import TEXT_ELEVATION, Choices, Scales, recipe_at
+from .view_orders import TEXT_VIEW_ORDER, VIEW_ORDER
 
 NAME = "latent_nerf"
 MINI_STEPS = 400
@@ -35,16 +35,18 @@ def released() -> Stage:
         cameras=CameraSamplerConfig(
             elevation=(-10.0, 45.0), radius=1.5, fov_y=70.0, radius_range=(1.0, 1.5), fov_y_range=(40.0, 70.0)
         ),
-        draws=DRAWS,
+        view_order=VIEW_ORDER,
         size=ramp((0, 64), (5000, 256)),
         representation=LatentNerfConfig(),
         renderer=VolumeRendererConfig(),
         occupancy=OccupancyGridConfig(),
         background=BACKGROUND,
-        guidance=StableDiffusionGuidanceConfig(
-            guidance_scale=100.0, scale_from="conditional", shared_timestep=False, rendered="latents"
-        ),
-        losses=LossWeights(guidance=constant(1.0), sparsity=constant(5e-4)),
+        guidances={
+            "text": StableDiffusionGuidanceConfig(
+                guidance_scale=100.0, scale_from="conditional", shared_timestep=False, rendered="latents"
+            )
+        },
+        losses=LossWeights(guidances={"text": constant(1.0)}, sparsity=constant(5e-4)),
     )
 
 
@@ -66,7 +68,7 @@ def mini(steps: int = MINI_STEPS) -> Stage:
     return Stage(
         steps=steps,
         cameras=CameraSamplerConfig(elevation=(-10.0, 60.0), radius=1.5, fov_y=49.1),
-        draws=TEXT_DRAWS,
+        view_order=TEXT_VIEW_ORDER,
         size=constant(32),
         representation=LatentNerfConfig(
             encoding=MINI_GRID,
@@ -84,10 +86,12 @@ def mini(steps: int = MINI_STEPS) -> Stage:
         surface=MINI_SURFACE,
         renderer=VolumeRendererConfig(samples_per_ray=96),
         occupancy=OccupancyGridConfig(),
-        guidance=StableDiffusionGuidanceConfig(
-            guidance_scale=7.5, max_timestep=ramp((0, 0.98), (steps, 0.5)), rendered="latents"
-        ),
-        losses=LossWeights(guidance=constant(0.1), opaque_entropy=constant(1.0)),
+        guidances={
+            "text": StableDiffusionGuidanceConfig(
+                guidance_scale=7.5, max_timestep=ramp((0, 0.98), (steps, 0.5)), rendered="latents"
+            )
+        },
+        losses=LossWeights(guidances={"text": constant(0.1)}, opaque_entropy=constant(1.0)),
     )
 
 

@@ -2,8 +2,8 @@
 
 Full scale: threestudio 28d9d80 with the released Hash3D's magic123-{coarse,refine}-sd-hash3d.yaml (cc48922). The
 supplement weighs Zero123's guidance with 0.1; the released code counts its loss twice, which makes 2.0: presets
-`supplement` and `released`. Both models' timesteps of a step are the same share of their ranges, so that one order of
-draws serves both caches. docs/systems.md lists what is not as there. Mini scale: the embedded priors on a CPU.
+`supplement` and `released`. Both models' timesteps of a step are the same share of their ranges, so that one
+view order serves both caches. docs/systems.md lists what is not as there. Mini scale: the embedded priors on a CPU.
 """
 
 from dataclasses import replace
@@ -16,16 +16,16 @@ from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.pictures import Framing
 from hash3d.recipes.loss_weights import LossWeights
 from hash3d.recipes.recipe import Pose, Recipe
-from hash3d.recipes.stage import Stage, shared_steps
+from hash3d.recipes.stage import Stage, split_steps
 from hash3d.representations.dmtet import DmtetMeshConfig
 from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.schedules import constant
 
 from . import zero123_nerf
-from .draw_orders import TWO_PRIOR_DRAWS
 from .mini_field import mini_field
-from .stages import Choices, Scales, meshed, recipe_at
+from .stages import Choices, Scales, recipe_at, replace_by_mesh
+from .view_orders import TWO_PRIOR_VIEW_ORDER
 
 NAME = "magic123"
 MINI_STEPS = 310
@@ -34,8 +34,12 @@ MINI_STEPS = 310
 
 def supplement(weight: float = 0.1) -> tuple[Stage, Stage]:
     """Full scale; `weight` is that of Zero123's guidance."""
+    field = zero123_nerf.supplement()
+    by_text = StableDiffusionGuidanceConfig(
+        guidance_scale=100.0, scale_from="conditional", weighting="uniform", max_timestep=constant(0.6)
+    )
     field = replace(
-        zero123_nerf.supplement(),
+        field,
         steps=10_000,
         cameras=CameraSamplerConfig(elevation=(-45.0, 45.0), radius=2.5, fov_y=40.0),
         size=constant(128),
@@ -48,12 +52,9 @@ def supplement(weight: float = 0.1) -> tuple[Stage, Stage]:
             color_lr=0.001,
             adam_eps=1e-8,
         ),
-        text_guidance=StableDiffusionGuidanceConfig(
-            guidance_scale=100.0, scale_from="conditional", weighting="uniform", max_timestep=constant(0.6)
-        ),
+        guidances={**field.guidances, "text": by_text},
         losses=LossWeights(
-            guidance=constant(weight),
-            text_guidance=constant(0.025),
+            guidances={"image": constant(weight), "text": constant(0.025)},
             color=constant(1000.0),
             mask=constant(0.0),
             mask_entropy=constant(100.0),
@@ -61,25 +62,24 @@ def supplement(weight: float = 0.1) -> tuple[Stage, Stage]:
         ),
     )
     losses = replace(field.losses, normal_smoothness=constant(0.0), normal_consistency=constant(1000.0))
-    return field, meshed(field, field.steps, 512, DmtetMeshConfig(radius=1.0), losses)
+    return field, replace_by_mesh(field, field.steps, 512, DmtetMeshConfig(radius=1.0), losses)
 
 
 def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
     """The embedded priors on a CPU; every schedule stretches with `steps`."""
-    first, second = shared_steps(steps, 250, 60)
+    first, second = split_steps(steps, 250, 60)
     field = zero123_nerf.mini(first)
+    by_text = StableDiffusionGuidanceConfig(guidance_scale=10.0, min_timestep=constant(0.2), max_timestep=constant(0.6))
     field = replace(
         field,
-        draws=TWO_PRIOR_DRAWS,
+        view_order=TWO_PRIOR_VIEW_ORDER,
         representation=mini_field(first, lr=0.02),
-        text_guidance=StableDiffusionGuidanceConfig(
-            guidance_scale=10.0, min_timestep=constant(0.2), max_timestep=constant(0.6)
-        ),
-        losses=replace(field.losses, text_guidance=constant(0.005)),
+        guidances={**field.guidances, "text": by_text},
+        losses=replace(field.losses, guidances={**field.losses.guidances, "text": constant(0.005)}),
     )
     mesh = DmtetMeshConfig(resolution=48, radius=0.6, values_lr=2e-3, offsets_lr=2e-3)
     losses = replace(field.losses, opaque_entropy=constant(0.0), normal_consistency=constant(1000.0))
-    return field, meshed(field, second, 128, mesh, losses)
+    return field, replace_by_mesh(field, second, 128, mesh, losses)
 
 
 SCALES: Scales = {"mini": mini, "supplement": supplement, "released": partial(supplement, weight=2.0)}
@@ -97,6 +97,15 @@ def recipe(
     **choices: Unpack[Choices],
 ) -> Recipe:
     """The recipe for a picture and its text; `steps` is of both stages, and full-scale schedules keep theirs."""
-    texts = {"prompt": prompt, "negative_prompt": negative_prompt, "text_prior": text_prior}
-    picture = {"image": image, "framing": framing, "pose": pose, "reference_elevation": elevation}
-    return recipe_at(choices, SCALES, system=NAME, **texts, **picture)
+    return recipe_at(
+        choices,
+        SCALES,
+        priors={"text": text_prior},
+        system=NAME,
+        image=image,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        framing=framing,
+        pose=pose,
+        reference_elevation=elevation,
+    )

@@ -13,7 +13,7 @@ from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.meshing.isosurface import IsosurfaceConfig
 from hash3d.recipes.loss_weights import LossWeights
 from hash3d.recipes.recipe import Recipe
-from hash3d.recipes.stage import Stage, shared_steps
+from hash3d.recipes.stage import Stage, split_steps
 from hash3d.rendering.raster import RasterRendererConfig
 from hash3d.rendering.shading import ShadingConfig
 from hash3d.representations.background import EnvironmentConfig
@@ -22,8 +22,8 @@ from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.schedules import constant
 
 from . import dreamfusion
-from .draw_orders import DRAWS, TEXT_DRAWS
 from .stages import TEXT_ELEVATION, Choices, Scales, recipe_at
+from .view_orders import TEXT_VIEW_ORDER, VIEW_ORDER
 
 NAME = "magic3d"
 MINI_STEPS = 400
@@ -39,36 +39,36 @@ def supplement(mesh_steps: int = 10_000) -> tuple[Stage, Stage]:
         representation=HashGridNerfConfig(),
         surface=IsosurfaceConfig(level="auto"),
         shading=ShadingConfig(soft=True, light="magic3d"),
-        guidance=replace(by_text, weighting="uniform"),
+        guidances={"text": replace(by_text, weighting="uniform")},
     )
     mesh = Stage(
         steps=mesh_steps,
         cameras=replace(coarse.cameras, fov_y=45.0, fov_y_range=(30.0, 45.0)),
-        draws=DRAWS,
+        view_order=VIEW_ORDER,
         size=constant(512),
         representation=DmtetMeshConfig(radius=2.0, values_lr=0.01, offsets_lr=0.01, colors_lr=0.01, adam_eps=1e-15),
         renderer=RasterRendererConfig(),
         shading=ShadingConfig(albedo_until=0, soft=True, light="magic3d"),
         background=EnvironmentConfig(lr=0.01),
-        guidance=replace(by_text, max_timestep=constant(0.5)),
-        losses=LossWeights(guidance=constant(1.0), normal_consistency=constant(10_000.0)),
+        guidances={"text": replace(by_text, max_timestep=constant(0.5))},
+        losses=LossWeights(guidances={"text": constant(1.0)}, normal_consistency=constant(10_000.0)),
     )
     return field, mesh
 
 
 def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
     """The embedded prior on a CPU; every schedule stretches with `steps`."""
-    field_steps, mesh_steps = shared_steps(steps, 300, 100)
+    field_steps, mesh_steps = split_steps(steps, 300, 100)
     field = dreamfusion.mini(field_steps)
     mesh = Stage(
         steps=mesh_steps,
         cameras=field.cameras,
-        draws=TEXT_DRAWS,
+        view_order=TEXT_VIEW_ORDER,
         size=constant(128),
         representation=DmtetMeshConfig(resolution=48, radius=0.6, values_lr=1e-2, offsets_lr=1e-2),
         renderer=RasterRendererConfig(),
-        guidance=StableDiffusionGuidanceConfig(guidance_scale=10.0, max_timestep=constant(0.6)),
-        losses=LossWeights(guidance=constant(0.1), normal_consistency=constant(1000.0)),
+        guidances={"text": StableDiffusionGuidanceConfig(guidance_scale=10.0, max_timestep=constant(0.6))},
+        losses=LossWeights(guidances={"text": constant(0.1)}, normal_consistency=constant(1000.0)),
     )
     return field, mesh
 

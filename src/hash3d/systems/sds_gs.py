@@ -22,9 +22,9 @@ from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import constant, ramp
 
-from .draw_orders import DRAWS, TEXT_DRAWS
 from .stages import TEXT_ELEVATION, Choices, Scales, is_mini, recipe_at
 from .starts import MINI_SIZE, read_start
+from .view_orders import TEXT_VIEW_ORDER, VIEW_ORDER
 
 NAME = "sds_gs"
 MINI_STEPS = 400
@@ -37,7 +37,7 @@ def supplement() -> Stage:
         cameras=CameraSamplerConfig(
             elevation=(-20.0, 90.0), radius=2.5, fov_y=70.0, fov_y_range=(60.0, 70.0), batch_size=4
         ),
-        draws=DRAWS,
+        view_order=VIEW_ORDER,
         size=constant(512),
         representation=GaussiansConfig(
             num_points=4096, radius=0.8, opacity=0.2, quat_lr=0.005, adam_eps=1e-8, lr_steps=1000
@@ -46,16 +46,18 @@ def supplement() -> Stage:
             every=300, start=500, grad_threshold=0.01, split_scale=0.02, prune_opacity=0.005, prune_scale=None
         ),
         renderer=SplatRendererConfig(),
-        guidance=StableDiffusionGuidanceConfig(
-            guidance_scale=100.0,
-            scale_from="conditional",
-            max_timestep=ramp((2000, 0.98), (2001, 0.5)),
-            shared_timestep=False,
-        ),
+        guidances={
+            "text": StableDiffusionGuidanceConfig(
+                guidance_scale=100.0,
+                scale_from="conditional",
+                max_timestep=ramp((2000, 0.98), (2001, 0.5)),
+                shared_timestep=False,
+            )
+        },
         shading=ShadingConfig(albedo_until=2000, textureless_share=0.0, soft=True),
         background=EnvironmentConfig(solid_share=0.8),
         losses=LossWeights(
-            guidance=constant(0.1),
+            guidances={"text": constant(0.1)},
             position=constant(1.0),
             opacity=constant(1e-4),
             scale_sum=constant(1e-4),
@@ -71,15 +73,17 @@ def mini(steps: int = MINI_STEPS) -> Stage:
     return Stage(
         steps=steps,
         cameras=CameraSamplerConfig(elevation=(-10.0, 75.0), radius=1.5, fov_y=49.1),
-        draws=TEXT_DRAWS,
+        view_order=TEXT_VIEW_ORDER,
         size=constant(128),
         representation=GaussiansConfig(
             num_points=4000, radius=0.4, means_lr=(5e-3, 2e-4), sh0_lr=(0.03, 0.003), lr_steps=steps
         ),
         densify=None,
         renderer=SplatRendererConfig(),
-        guidance=StableDiffusionGuidanceConfig(guidance_scale=10.0, max_timestep=ramp((0, 0.98), (steps, 0.5))),
-        losses=LossWeights(guidance=constant(0.1), opaque=constant(1.0), scale=constant(1.0)),
+        guidances={
+            "text": StableDiffusionGuidanceConfig(guidance_scale=10.0, max_timestep=ramp((0, 0.98), (steps, 0.5)))
+        },
+        losses=LossWeights(guidances={"text": constant(0.1)}, opaque=constant(1.0), scale=constant(1.0)),
     )
 
 

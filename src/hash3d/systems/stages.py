@@ -1,6 +1,6 @@
 """What recipe files do with their stages: pick them by scale, set their number of steps, make the recipe."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NotRequired, TypedDict
 
@@ -8,11 +8,12 @@ from hash3d.cache import CacheConfig
 from hash3d.diffusion.loading import EMBEDDED
 from hash3d.recipes.loss_weights import LossWeights
 from hash3d.recipes.recipe import Recipe
-from hash3d.recipes.stage import Stage, expect_steps, scaled_steps
+from hash3d.recipes.stage import Stage, expect_steps, scale_steps
 from hash3d.rendering.raster import RasterRendererConfig
 from hash3d.representations.dmtet import DmtetMeshConfig
 from hash3d.schedules import constant
 
+NO_PRIORS: Mapping[str, str] = {}
 Stages = Stage | tuple[Stage, ...]
 TEXT_ELEVATION = 15.0
 """Degrees from which the result of a text is shown (threestudio's evaluation)."""
@@ -30,10 +31,10 @@ class Scales(TypedDict):
 
 
 class Choices(TypedDict):
-    """What every system can be given besides its picture or its text."""
+    """What every system can be given besides its image or its text."""
 
     prior: str
-    """Of `Recipe.prior`."""
+    """The main diffusion model, that of the first guidance: a folder, an embedded prior's name, or a hub name."""
     cache: CacheConfig | None
     """Feature reuse; None runs the whole U-Net at every step."""
     scale: NotRequired[str | None]
@@ -44,35 +45,39 @@ class Choices(TypedDict):
     """Makes all random numbers."""
 
 
-def recipe_at(choices: Choices, scales: Scales, **fields: Any) -> Recipe:
+def recipe_at(choices: Choices, scales: Scales, *, priors: Mapping[str, str] = NO_PRIORS, **fields: Any) -> Recipe:
     """The recipe of some choices; `TypeError` if one of them or of the fields is unknown.
 
     Args:
         choices: what the user said.
         scales: the system's stages.
+        priors: the diffusion models of further guidances, by the guidances' names.
         fields: the other fields of the `Recipe`.
     """
     steps = choices.get("steps")
     expect_steps(steps)
     if is_mini(choices):
-        stages = _all_of(scales["mini"]() if steps is None else scales["mini"](steps))
+        stages = _as_tuple(scales["mini"]() if steps is None else scales["mini"](steps))
     else:
         full = {"supplement": scales["supplement"], "released": scales.get("released", scales["supplement"])}
         scale = choices.get("scale") or "supplement"
         if scale not in full:
             raise ValueError(f"Expected --scale to be mini, {' or '.join(full)}, but got {scale!r}.")
-        stages = scaled_steps(_all_of(full[scale]()), steps)
-    others: dict[str, Any] = {name: value for name, value in choices.items() if name not in ("scale", "steps")}
-    return Recipe.of(stages, **others, **fields)
+        stages = scale_steps(_as_tuple(full[scale]()), steps)
+    others: dict[str, Any] = {
+        name: choice for name, choice in choices.items() if name not in ("prior", "scale", "steps")
+    }
+    main = next(iter(stages[0].guidances))
+    return Recipe.of(stages, priors={main: choices["prior"], **priors}, **others, **fields)
 
 
-def meshed(field: Stage, steps: int, size: int, mesh: DmtetMeshConfig, losses: LossWeights) -> Stage:
-    """A field's stage with a mesh in the field's place, asked of the same diffusion models.
+def replace_by_mesh(field: Stage, steps: int, size: int, mesh: DmtetMeshConfig, losses: LossWeights) -> Stage:
+    """A field's stage with a mesh in the field's place, and the same guidances.
 
     Args:
         field: the stage of the field.
         steps: of the new stage.
-        size: of its views and of the picture, in pixels.
+        size: of its views and of the reference view, in pixels.
         mesh: what is optimised.
         losses: of the mesh.
     """
@@ -94,5 +99,5 @@ def is_mini(choices: Choices) -> bool:
     return scale == "mini" or (scale is None and choices["prior"] in EMBEDDED)
 
 
-def _all_of(made: Stages) -> tuple[Stage, ...]:
+def _as_tuple(made: Stages) -> tuple[Stage, ...]:
     return made if isinstance(made, tuple) else (made,)

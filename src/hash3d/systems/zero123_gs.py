@@ -20,8 +20,8 @@ from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import constant, ramp
 
-from .draw_orders import DRAWS
 from .stages import Choices, Scales, recipe_at
+from .view_orders import VIEW_ORDER
 
 NAME = "zero123_gs"
 MINI_STEPS = 300
@@ -32,7 +32,7 @@ def supplement(guidance_scale: float = 3.0, batch_size: int = 1) -> Stage:
     return Stage(
         steps=1000,
         cameras=CameraSamplerConfig(elevation=(-10.0, 80.0), radius=3.8, fov_y=20.0, batch_size=batch_size),
-        draws=DRAWS,
+        view_order=VIEW_ORDER,
         size=constant(256),
         reference_size=ramp((0, 128), (200, 256), (300, 512)),
         representation=GaussiansConfig(opacity=0.05, adam_eps=1e-8, lr_steps=1000),
@@ -40,8 +40,10 @@ def supplement(guidance_scale: float = 3.0, batch_size: int = 1) -> Stage:
             every=100, start=0, grad_threshold=0.01, split_scale=0.02, prune_opacity=0.005, prune_scale=None
         ),
         renderer=SplatRendererConfig(),
-        guidance=Zero123GuidanceConfig(guidance_scale=guidance_scale, weighting="sqrt"),
-        losses=LossWeights(guidance=constant(0.1), color=ramp((100, 500.0), (400, 1000.0)), mask=constant(50.0)),
+        guidances={"image": Zero123GuidanceConfig(guidance_scale=guidance_scale, weighting="sqrt")},
+        losses=LossWeights(
+            guidances={"image": constant(0.1)}, color=ramp((100, 500.0), (400, 1000.0)), mask=constant(50.0)
+        ),
         adam_betas=(0.9, 0.999),
     )
 
@@ -56,7 +58,7 @@ def mini(steps: int = MINI_STEPS) -> Stage:
     return Stage(
         steps=steps,
         cameras=CameraSamplerConfig(elevation=(-10.0, 60.0), radius=1.5, fov_y=49.1, batch_size=1),
-        draws=DRAWS,
+        view_order=VIEW_ORDER,
         size=constant(128),
         reference_size=constant(128),
         representation=GaussiansConfig(
@@ -66,8 +68,10 @@ def mini(steps: int = MINI_STEPS) -> Stage:
             every=100, start=100, stop=steps - 100, prune_opacity=0.01, prune_scale=0.3, max_points=6000
         ),
         renderer=SplatRendererConfig(),
-        guidance=Zero123GuidanceConfig(guidance_scale=2.0, min_timestep=constant(0.6), max_timestep=constant(0.98)),
-        losses=LossWeights(guidance=constant(0.1), color=constant(1000.0), mask=constant(100.0)),
+        guidances={
+            "image": Zero123GuidanceConfig(guidance_scale=2.0, min_timestep=constant(0.6), max_timestep=constant(0.98))
+        },
+        losses=LossWeights(guidances={"image": constant(0.1)}, color=constant(1000.0), mask=constant(100.0)),
     )
 
 
@@ -78,5 +82,6 @@ def recipe(
     *, image: Path, elevation: float = 5.0, framing: Framing = "auto", pose: Pose = "auto", **choices: Unpack[Choices]
 ) -> Recipe:
     """The recipe for a picture; full-scale schedules do not stretch with `steps`."""
-    start = {"image": image, "framing": framing, "pose": pose, "reference_elevation": elevation}
-    return recipe_at(choices, SCALES, system=NAME, **start)
+    return recipe_at(
+        choices, SCALES, system=NAME, image=image, framing=framing, pose=pose, reference_elevation=elevation
+    )

@@ -19,9 +19,9 @@ from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
 
-from .draw_orders import DRAWS
 from .mini_field import MINI_SURFACE, mini_field
 from .stages import Choices, Scales, recipe_at
+from .view_orders import VIEW_ORDER
 
 NAME = "zero123_nerf"
 MINI_STEPS = 300
@@ -33,15 +33,15 @@ def supplement() -> Stage:
     return Stage(
         steps=1000,
         cameras=CameraSamplerConfig(elevation=(-10.0, 80.0), radius=3.8, fov_y=20.0),
-        draws=DRAWS,
+        view_order=VIEW_ORDER,
         size=ramp((0, 64), (200, 128), (300, 256)),
         reference_size=ramp((0, 128), (200, 256)),
         representation=HashGridNerfConfig(radius=2.0, hidden_layers=2, adam_eps=1e-8),
         renderer=VolumeRendererConfig(samples_per_ray=256),
         occupancy=OccupancyGridConfig(),
-        guidance=Zero123GuidanceConfig(guidance_scale=3.0, weighting="sqrt"),
+        guidances={"image": Zero123GuidanceConfig(guidance_scale=3.0, weighting="sqrt")},
         losses=LossWeights(
-            guidance=constant(0.1),
+            guidances={"image": constant(0.1)},
             color=ramp((100, 500.0), (400, 1000.0)),
             mask=constant(50.0),
             normal_smoothness=smooth,
@@ -58,16 +58,21 @@ def mini(steps: int = MINI_STEPS) -> Stage:
     return Stage(
         steps=steps,
         cameras=CameraSamplerConfig(elevation=(-10.0, 60.0), radius=1.5, fov_y=49.1),
-        draws=DRAWS,
+        view_order=VIEW_ORDER,
         size=ramp((0, 64), (max(1, steps // 2), 96)),
         reference_size=constant(96),
         representation=mini_field(steps),
         surface=MINI_SURFACE,
         renderer=VolumeRendererConfig(samples_per_ray=96),
         occupancy=OccupancyGridConfig(),
-        guidance=Zero123GuidanceConfig(guidance_scale=2.0, min_timestep=constant(0.6), max_timestep=constant(0.98)),
+        guidances={
+            "image": Zero123GuidanceConfig(guidance_scale=2.0, min_timestep=constant(0.6), max_timestep=constant(0.98))
+        },
         losses=LossWeights(
-            guidance=constant(0.1), color=constant(1000.0), mask=constant(100.0), opaque_entropy=constant(0.5)
+            guidances={"image": constant(0.1)},
+            color=constant(1000.0),
+            mask=constant(100.0),
+            opaque_entropy=constant(0.5),
         ),
     )
 
@@ -79,5 +84,6 @@ def recipe(
     *, image: Path, elevation: float = 5.0, framing: Framing = "auto", pose: Pose = "auto", **choices: Unpack[Choices]
 ) -> Recipe:
     """The recipe for a picture. Full-scale schedules do not stretch with `steps`."""
-    start = {"image": image, "framing": framing, "pose": pose, "reference_elevation": elevation}
-    return recipe_at(choices, SCALES, system=NAME, **start)
+    return recipe_at(
+        choices, SCALES, system=NAME, image=image, framing=framing, pose=pose, reference_elevation=elevation
+    )

@@ -1,27 +1,25 @@
-"""What a run leaves behind: the asset, a picture, a video."""
+"""What a run leaves behind: the model, images, a video."""
 
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from hash3d.cameras import Cameras
 from hash3d.export.mesh import BakedMesh, write_glb
 from hash3d.export.turntable import RenderViews, orbit, render_each, save_picture, tile, write_video
-from hash3d.meshing.asset import bake_asset
 from hash3d.pictures import FramedPicture
 from hash3d.recipes.recipe import Recipe
 from hash3d.rendering.bake import PointColors, colors_from_views
-from hash3d.representations.gaussians import Gaussians
 from hash3d.representations.mesh import Mesh
-from hash3d.representations.nerf import NerfConfig
-from hash3d.scenes.model import OTHERS, SPLATS, Model, load_model, save_model
+from hash3d.scenes.base import KINDS, find_kind
+from hash3d.scenes.build import load_model, save_model, show_model
+from hash3d.scenes.show import Show, colors, is_latent
 
-from .guide import load_prior
+from .guide import load_priors
 from .run_folder import RunFolder
-from .show import Show, colors, is_latent, show_model
 
 ASSET = "model.glb"
 PREVIEW_SIZE = 192
@@ -31,14 +29,15 @@ VIDEO_SIZE = 256
 VIDEO_FRAMES = 72
 
 
-def load_asset(folder: Path, device: torch.device) -> tuple[Model, Show]:
-    """The model of the last stage that a run has reached, and what draws it. Raises `ValueError` if there is none."""
-    recipe = reached(folder)
+def load_asset(folder: Path, device: torch.device) -> tuple[nn.Module, Show]:
+    """The model of the last stage that a run has reached, and what renders it. Raises `ValueError` if there is none."""
+    recipe = read_reached(folder)
     model = load_model(recipe, folder, device)
-    return model, show_model(model, recipe.stages[-1], load_prior(recipe, device) if is_latent(model) else None)
+    priors = load_priors(recipe, device) if is_latent(model) else {}
+    return model, show_model(model, recipe.stages[-1], next(iter(priors.values()), None))
 
 
-def reached(folder: Path) -> Recipe:
+def read_reached(folder: Path) -> Recipe:
     """A run's recipe up to the stage that it has reached; a run without a summary counts as finished."""
     run = RunFolder(folder)
     recipe, summary = run.read_recipe(), run.read_summary()
@@ -46,7 +45,7 @@ def reached(folder: Path) -> Recipe:
 
 
 def preview(render: RenderViews, recipe: Recipe, picture: FramedPicture | None) -> Float[Tensor, "H W 3"]:
-    """The input, if it is a picture, and a row of views all round, from its elevation."""
+    """The input, if it is an image, and a row of views all round, from its elevation."""
     config = recipe.stages[-1].cameras
     cameras = orbit(PREVIEW_VIEWS, recipe.reference_elevation, config.radius, config.fov_y, PREVIEW_SIZE)
     shown = render_each(render, cameras)
@@ -64,42 +63,44 @@ def contact_sheet(render: RenderViews, recipe: Recipe) -> Float[Tensor, "H W 3"]
 
 
 def turntable(render: RenderViews, recipe: Recipe) -> list[Float[Tensor, "H W 3"]]:
-    """The frames of one turn, from the input's elevation; fewer and smaller ones of a field, which is slow to draw."""
+    """The frames of one turn, from the input's elevation; fewer and smaller ones of what is slow to render."""
     stage = recipe.stages[-1]
     frames, size = VIDEO_FRAMES, VIDEO_SIZE
-    if isinstance(stage.representation, NerfConfig):
+    if find_kind(stage.representation).slow:
         frames, size = frames * 2 // 3, size * 5 // 8
     cameras = orbit(frames, recipe.reference_elevation, stage.cameras.radius, stage.cameras.fov_y, size)
     return render_each(render, cameras)
 
 
-def write_outputs(folder: Path, model: Model, show: Show, recipe: Recipe, picture: FramedPicture | None) -> list[str]:
-    """Write the model, preview.png, turntable.mp4 and, but for Gaussians, model.glb. Returns their names.
+def write_outputs(
+    folder: Path, model: nn.Module, show: Show, recipe: Recipe, picture: FramedPicture | None
+) -> list[str]:
+    """Write the model, preview.png, turntable.mp4 and, but for splats, model.glb. Returns their names.
 
     What an earlier stage has left is removed.
     """
-    render = colors(show)
-    names = [save_model(folder, model)]
+    render, stage = colors(show), recipe.stages[-1]
+    names = [save_model(folder, model, stage)]
     save_picture(preview(render, recipe, picture), folder / "preview.png")
     write_video(turntable(render, recipe), folder / "turntable.mp4")
-    if not isinstance(model, Gaussians):
+    if find_kind(stage.representation).writes_mesh:
         write_glb(folder / ASSET, bake_model(model, recipe, show))
         names.append(ASSET)
-    for leftover in {SPLATS, OTHERS, ASSET} - set(names):
+    for leftover in ({kind.file for kind in KINDS.values()} | {ASSET}) - set(names):
         (folder / leftover).unlink(missing_ok=True)
     return [*names, "preview.png", "turntable.mp4"]
 
 
-def bake_model(model: Model, recipe: Recipe, show: Show) -> BakedMesh:
-    """The model as a mesh with a texture, on the CPU; a latent field is painted with its decoded pictures."""
-    config = recipe.stages[-1].cameras
+def bake_model(model: nn.Module, recipe: Recipe, show: Show) -> BakedMesh:
+    """The model as a mesh with a texture, on the CPU; a latent field is painted with its decoded images."""
+    stage = recipe.stages[-1]
     azimuths, elevations = torch.arange(0.0, 360.0, 45.0).repeat(3), torch.tensor([0.0, -40.0, 40.0])
     cameras = Cameras.orbit(
         elevation=elevations.repeat_interleave(8), azimuth=azimuths,
-        radius=config.radius, fov_y=config.fov_y, size=VIDEO_SIZE,
+        radius=stage.cameras.radius, fov_y=stage.cameras.fov_y, size=VIDEO_SIZE,
     )  # fmt: skip
 
     def paint(mesh: Mesh) -> PointColors:
         return colors_from_views(mesh, cameras, torch.stack(render_each(colors(show), cameras)))
 
-    return bake_asset(model, recipe.stages[-1].surface, paint=paint if is_latent(model) else None)
+    return find_kind(stage.representation).bake(model, stage, paint if is_latent(model) else None)

@@ -1,4 +1,4 @@
-"""The picture that a run is given, and the view that must look like it."""
+"""The reference image of a run, and the view that must look like it."""
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +13,10 @@ from hash3d.scenes.losses import color_loss, mask_entropy_loss, mask_loss
 
 
 class Reference:
-    """The reference picture on a device, at any size.
+    """The reference image on a device, at any size.
 
     Args:
-        picture: in the prior's framing, at least as large as the largest reference view.
+        picture: the image in the prior's framing, at least as large as the largest reference view.
         elevation: degrees above the horizon from which it was taken; its azimuth is 0.
         cameras: distance and field of view, as the random views have them.
         device: where the renders are.
@@ -30,8 +30,13 @@ class Reference:
         self._alpha = picture.alpha.permute(2, 0, 1)[None].to(device)
         self._views: dict[int, tuple[Cameras, Float[Tensor, "1 S S 3"], Float[Tensor, "1 S S 1"]]] = {}
 
+    @property
+    def radius(self) -> float:
+        """Distance of its camera in scene units."""
+        return self.cameras.radius
+
     def on_white(self, size: int) -> Float[Tensor, "1 3 S S"]:
-        """The picture on white, in [0, 1]."""
+        """The image on white, in [0, 1]."""
         return F.interpolate(self._color, (size, size), mode="area")
 
     def camera(self, size: int) -> Cameras:
@@ -39,7 +44,7 @@ class Reference:
         return self._view(size)[0]
 
     def losses(self, view: Render) -> Losses:
-        """How far a square render of `camera` on white is from the picture, not weighted."""
+        """How far a square render of `camera` on white is from the image, without weights."""
         _, color, alpha = self._view(view.color.shape[1])
         return {
             "color": lambda: color_loss(view.color, color),

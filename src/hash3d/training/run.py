@@ -11,25 +11,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from hash3d import __version__
-from hash3d.cache import FeatureCache
 from hash3d.diffusion.latent_prior import LatentPrior
-from hash3d.export.turntable import save_picture
+from hash3d.export.turntable import save_picture, to_bytes
 from hash3d.fast.engine import Engine
-from hash3d.files import write_bytes
 from hash3d.pictures import FramedPicture, frame_picture, load_picture
 from hash3d.recipes.recipe import Recipe
+from hash3d.scenes.build import show_model
 
-from .guide import load_prior, load_text_prior
+from .guide import load_priors
 from .late_metrics import Metrics
 from .outputs import write_outputs
 from .run_folder import RunFolder
-from .show import show_model
 from .trainer import Trainer
 
 Progress = Callable[[Trainer, Metrics], None]
@@ -65,29 +64,30 @@ class Run:
         self._earlier_seconds = 0.0
         self._started = time.perf_counter()
         resuming = resume and (path / "recipe.json").exists()
-        with TemporaryDirectory() as temporary:
-            image = self.folder.input_picture
-            if recipe.image is not None and not (resuming and image.exists()):
-                image = Path(temporary) / image.name
-                save_picture(load_picture(recipe.image), image)
-            self.prior = load_prior(recipe, self.device)
-            self.text_prior = load_text_prior(recipe, self.device)
-            if resuming:
-                self.folder.check_same(recipe)
-            self.picture = None if recipe.image is None else frame_reference(recipe, self.prior, image)
-            state = self.folder.load_checkpoint(self.device) if resuming else None
-            self.finished: list[dict[str, Any]] = []
-            number = state["stage"] if state else 0
-            self.trainer = Trainer(
-                recipe, self.prior, self.picture, text_prior=self.text_prior, number=number, engine=engine
-            )
-            if not resuming:  # Only now: a mistake that a part above has found leaves no folder behind.
-                self.folder.create(recipe)
-            if recipe.image is not None and image != self.folder.input_picture:
-                write_bytes(self.folder.input_picture, image.read_bytes())
+        image = None if recipe.image is None else self._load_image(recipe.image, resuming)
+        self.priors = load_priors(recipe, self.device)
+        self.prior = next(iter(self.priors.values()), None)
+        if resuming:
+            self.folder.check_same(recipe)
+        self.picture = None if image is None else frame_reference(recipe, self.prior, image)
+        state = self.folder.load_checkpoint(self.device) if resuming else None
+        self.finished: list[dict[str, Any]] = []
+        self.trainer = Trainer(
+            recipe, self.priors, self.picture, number=state["stage"] if state else 0, engine=engine, device=self.device
+        )
+        if not resuming:  # Only now: a mistake that a part above has found leaves no folder behind.
+            self.folder.create(recipe)
+        if image is not None and not (resuming and self.folder.input_picture.exists()):
+            save_picture(image, self.folder.input_picture)
         if state is not None:
             self.trainer.load_state_dict(state)
             self._earlier_seconds, self.finished = state["total_seconds"], state["finished"]
+
+    def _load_image(self, path: Path, resuming: bool) -> Float[Tensor, "H W 4"]:
+        """The reference image with 8 bits a channel, as the folder keeps it: a resumed run has the very same pixels."""
+        kept = self.folder.input_picture
+        image = load_picture(kept if resuming and kept.exists() else path)
+        return torch.from_numpy(to_bytes(image)).float() / 255.0
 
     @property
     def completed(self) -> bool:
@@ -115,7 +115,7 @@ class Run:
             while not self.completed and not stopped():
                 if self.trainer.completed:
                     self.finished.append(self.stage_summary())
-                    self.trainer = self.trainer.following()
+                    self.trainer = self.trainer.next_stage()
                 self._late.append(self.trainer.step())
                 self._record(lambda metrics: metrics.arrived)
                 if self.trainer.step_count % self.recipe.checkpoint_every == 0 or self.trainer.completed:
@@ -144,40 +144,36 @@ class Run:
         self.folder.save_checkpoint({**self.trainer.state_dict(), **state})
 
     def stage_summary(self) -> dict[str, Any]:
-        """What the present stage did: its steps, U-Net passes and cache, and how large its scene is."""
+        """What the present stage did: its steps, how large its scene is, each guidance's U-Net passes and cache."""
         trainer = self.trainer
-        summary: dict[str, Any] = {
-            "steps": trainer.step_count,
-            "unet": unet_passes(trainer.cache, trainer.passes),
-            "cache": trainer.cache.summary() if trainer.cache else None,
-            "scene": {name: int(count) if count > 1.0 else count for name, count in trainer.scene.counts().items()},
-        }
-        if trainer.text_guidance is not None:
-            summary["text_unet"] = unet_passes(trainer.text_cache, trainer.text_passes)
-            summary["text_cache"] = trainer.text_cache.summary() if trainer.text_cache else None
+        counts = {name: int(count) if count > 1.0 else count for name, count in trainer.scene.counts().items()}
+        summary: dict[str, Any] = {"steps": trainer.step_count, "scene": counts}
+        for name, guidance in trainer.guidances.items():
+            prefix = trainer.stage.prefix(name)
+            summary[f"{prefix}unet"] = describe_passes(*guidance.count_passes())
+            summary[f"{prefix}cache"] = guidance.cache.summary() if guidance.cache else None
         return summary
 
     def summary(self, outputs: list[str]) -> dict[str, Any]:
         """The contents of summary.json."""
-        recipe = self.recipe
-        seconds = dict.fromkeys(PARTS, 0.0) | self.trainer.stopwatch.seconds()
+        recipe, trainer = self.recipe, self.trainer
+        seconds = dict.fromkeys(PARTS, 0.0) | trainer.stopwatch.seconds()
         total = self.total_seconds
         stages = [*self.finished, self.stage_summary()]
-        passes = [stage[name] for stage in stages for name in ("unet", "text_unet") if name in stage]
-        full, shallow = (sum(each[kind] for each in passes) for kind in ("full", "shallow"))
+        passes = [part for stage in stages for name, part in stage.items() if name.endswith("unet")]
         return {
             "system": recipe.system,
             "prior": recipe.prior,
             "pose_variant": getattr(self.prior, "pose_variant", None),
             "pose_reason": getattr(self.prior, "pose_reason", None),
-            "text_prior": recipe.text_prior,
+            "priors": dict(recipe.priors),
             "prompt": recipe.prompt,
             "device": self.device.type,
             "seed": recipe.seed,
             "steps": self.steps,
             "completed": self.completed,
             "seconds": {"total": total, **seconds, "other": total - sum(seconds.values())},
-            "unet": counted(full, shallow),
+            "unet": describe_passes(*(sum(each[kind] for each in passes) for kind in ("full", "shallow"))),
             "stages": stages,
             "framing": {"scale": self.picture.scale, "shift": list(self.picture.shift)} if self.picture else None,
             "peak_memory_bytes": peak_memory(self.device),
@@ -195,22 +191,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def frame_reference(recipe: Recipe, prior: LatentPrior, image: Path) -> FramedPicture:
-    """A picture in the prior's framing, as large as the recipe's reference views need it.
-
-    A run gives it the picture that its folder keeps: a resumed run reads the very same pixels.
-    """
-    size = max(prior.image_size, *(int(value) for stage in recipe.stages for _, value in stage.reference_size.knots))
-    return frame_picture(load_picture(image), size, recipe.framing)
+def frame_reference(recipe: Recipe, prior: LatentPrior | None, image: Float[Tensor, "H W 4"]) -> FramedPicture:
+    """A loaded image in the prior's framing, as large as the prior and the recipe's reference views need it."""
+    sizes = [int(value) for stage in recipe.stages for _, value in stage.reference_size.knots]
+    return frame_picture(image, max(sizes if prior is None else [prior.image_size, *sizes]), recipe.framing)
 
 
-def unet_passes(cache: FeatureCache | None, passes: int) -> dict[str, float]:
-    """U-Net passes by kind, counted per view; without a cache all `passes` are full."""
-    return counted(cache.statistics.full, cache.statistics.shallow) if cache else counted(passes, 0)
-
-
-def counted(full: int, shallow: int) -> dict[str, float]:
-    """Passes by kind."""
+def describe_passes(full: int, shallow: int) -> dict[str, float]:
+    """U-Net passes by kind, counted per view."""
     return {"full": full, "shallow": shallow, "reuse_share": shallow / max(full + shallow, 1)}
 
 

@@ -8,8 +8,8 @@ import pytest
 from hash3d.diffusion.loading import embedded_folder
 from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.recipes.serialize import from_plain, to_plain
-from hash3d.recipes.view_order import DrawOrderConfig
-from hash3d.systems.draw_orders import DRAWS
+from hash3d.recipes.view_order import ViewOrderConfig
+from hash3d.systems.view_orders import VIEW_ORDER
 from hash3d.unet.partial_unet import PartialUNet
 from research.experiments.studies import DWELLS, MINI_CUTS, STUDIES
 from research.experiments.study import Variant
@@ -38,7 +38,7 @@ def test_variants_differ_in_cache_steps_and_order_of_draws_alone(name):
         recipe = variant.recipe(image=IMAGE, seed=3)
         plain = Variant(name="plain", steps_share=variant.steps_share).recipe(image=IMAGE, seed=3)
         guidance = dataclasses.replace(recipe.stage.guidance, noise_by_view=False)
-        stage = dataclasses.replace(recipe.stage, draws=plain.stage.draws, guidance=guidance)
+        stage = dataclasses.replace(recipe.stage, view_order=plain.stage.view_order, guidances={"image": guidance})
         assert name == "variety" or guidance == recipe.stage.guidance
         assert dataclasses.replace(recipe, cache=None, stage=stage) == plain, variant.name
 
@@ -47,8 +47,8 @@ def test_variants_differ_in_cache_steps_and_order_of_draws_alone(name):
 def test_ablations_have_one_order_of_draws(name):
     """So the variants differ in the cache alone."""
     variants = STUDIES[name].variants
-    assert {variant.recipe(image=IMAGE).stage.draws for variant in variants} == {
-        DrawOrderConfig(dwell=14, open_cells=8)
+    assert {variant.recipe(image=IMAGE).stage.view_order for variant in variants} == {
+        ViewOrderConfig(visits_per_cell=14, active_cells=8)
     }
 
 
@@ -71,21 +71,26 @@ def test_the_key_s_stages_are_compared_at_one_probability():
 
 
 def test_what_the_frontier_compares_with_draws_every_view_anew():
-    dwells = {variant.name: variant.recipe(image=IMAGE).stage.draws.dwell for variant in STUDIES["frontier"].variants}
+    dwells = {
+        variant.name: variant.recipe(image=IMAGE).stage.view_order.visits_per_cell
+        for variant in STUDIES["frontier"].variants
+    }
     returning = {name: dwell for name, dwell in dwells.items() if dwell > 1}
-    longer = {f"dwell {dwell}": dwell for dwell in DWELLS if dwell != DRAWS.dwell}
-    assert returning == {"default": DRAWS.dwell, "dwell 14, 1.8 x steps": 14, **longer}
+    longer = {f"dwell {dwell}": dwell for dwell in DWELLS if dwell != VIEW_ORDER.visits_per_cell}
+    assert returning == {"default": VIEW_ORDER.visits_per_cell, "dwell 14, 1.8 x steps": 14, **longer}
 
 
 def test_variety_is_taken_away_step_by_step():
     """Cells with fresh views, then one view each, then one noise each; all in full, and one reuse to compare with."""
     variants = [variant for variant in STUDIES["variety"].variants if variant.name.startswith("14")]
     stages = [variant.recipe(image=IMAGE).stage for variant in variants]
-    assert [(stage.draws.same_view, stage.guidance.noise_by_view) for stage in stages] == [
+    assert [(stage.view_order.same_view, stage.guidance.noise_by_view) for stage in stages] == [
         (False, False), (True, False), (True, True), (False, False),
     ]  # fmt: skip
     assert [variant.cache is None for variant in variants] == [True, True, True, False]
-    assert {(stage.draws.dwell, stage.draws.open_cells) for stage in stages} == {(14, DRAWS.open_cells)}
+    assert {(stage.view_order.visits_per_cell, stage.view_order.open_cells) for stage in stages} == {
+        (14, VIEW_ORDER.active_cells)
+    }
 
 
 def test_cells_share_one_probability():

@@ -14,8 +14,8 @@ from hash3d.representations.mesh import SurfacePoints
 from hash3d.representations.nerf import HashGridNerfConfig, Nerf
 from hash3d.representations.point_start import GrowthConfig, PointStartConfig
 from hash3d.representations.textured_mesh import TexturedMesh, TexturedMeshConfig
-from hash3d.scenes.model import build_model, load_model, save_model, surface_points
-from hash3d.training.show import show_model
+from hash3d.scenes.build import build_model, load_model, save_model, show_model
+from hash3d.scenes.gaussians import sample_field
 from tests.shapes import cube
 from tests.tiny_recipes import GRID
 
@@ -66,7 +66,7 @@ def test_a_saved_model_shows_the_same_pictures(tiny, name, tmp_path):
     recipe = tiny(name)
     model, (file, kind) = finished(recipe), KINDS[name]
     assert isinstance(model, kind)
-    assert save_model(tmp_path, model) == file
+    assert save_model(tmp_path, model, recipe.stages[-1]) == file
     assert [path.name for path in tmp_path.iterdir()] == [file]
     loaded = load_model(recipe, tmp_path, torch.device("cpu"))
     first, second = (show_model(each, recipe.stages[-1])(CAMERA) for each in (model, loaded))
@@ -80,7 +80,7 @@ def test_a_mesh_after_gaussians_is_saved_without_a_colour_field(tiny, tmp_path):
     recipe = tiny("magic3d")
     recipe = dataclasses.replace(recipe, stage=tiny("sds_gs").stage)
     model = with_noise(recipe.refinement.representation.build())
-    save_model(tmp_path, model)
+    save_model(tmp_path, model, recipe.stages[-1])
     loaded = load_model(recipe, tmp_path, torch.device("cpu"))
     assert loaded.color_field is None
     assert torch.equal(loaded.color_logits, model.color_logits)
@@ -99,7 +99,7 @@ def test_a_model_that_is_missing_or_broken_is_told(tiny, name, tmp_path):
 def test_a_file_of_the_first_stage_is_not_taken_for_the_second_s(tiny, tmp_path):
     """A run of two stages that was stopped in the first one."""
     recipe = tiny("magic3d")
-    save_model(tmp_path, build_model(recipe, 0, None, seeded()))
+    save_model(tmp_path, build_model(recipe, 0, None, seeded()), recipe.stage)
     with pytest.raises(ValueError, match="cannot be read"):
         load_model(recipe, tmp_path, torch.device("cpu"))
 
@@ -123,7 +123,7 @@ def test_gaussians_start_at_the_points_of_a_file(tiny, tmp_path):
 
 def test_points_on_a_field_s_surface_have_its_level_and_its_colours():
     field = with_noise(ball_field())
-    start = surface_points(field, SURFACE, 400, seeded())
+    start = sample_field(field, SURFACE, 400, seeded())
     with torch.no_grad():
         found = field.density(start.points)
         assert torch.equal(start.colors, field(start.points))
@@ -198,7 +198,7 @@ def test_a_textured_mesh_of_another_size_loads(tmp_path, tiny):
     mesh = dataclasses.replace(mesh, vertices=mesh.vertices.float())
     recipe = tiny("dreamgaussian")
     model = with_noise(recipe.refinement.representation.build(mesh))
-    save_model(tmp_path, model)
+    save_model(tmp_path, model, recipe.stages[-1])
     loaded = load_model(recipe, tmp_path, torch.device("cpu"))
     assert len(loaded.mesh()) == 12
     assert torch.equal(loaded.texture, model.texture)

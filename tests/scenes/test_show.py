@@ -8,9 +8,8 @@ import torch
 from hash3d.cameras import Cameras
 from hash3d.representations.background import WHITE_AND_BLACK
 from hash3d.representations.occupancy import OccupancyGridConfig
-from hash3d.scenes.build import build_scene
-from hash3d.scenes.model import build_model
-from hash3d.training.show import colors, show_model, white_and_black
+from hash3d.scenes.build import build_model, build_scene, show_model
+from hash3d.scenes.show import colors, white_and_black
 from tests.tiny_models import tiny_stable_diffusion
 
 CAMERAS = Cameras.orbit(elevation=10.0, azimuth=[0.0, 120.0], radius=1.5, fov_y=49.1, size=24)
@@ -39,7 +38,7 @@ def shown_and_drawn(stage, model):
     for step in range(0, 64, 16):  # as many looks at the cells of a field
         scene.before_step(step)
     with torch.no_grad():
-        drawn = scene.draw_reference(CAMERAS[1], 0)
+        drawn = scene.render_reference(CAMERAS[1], 0)
     shown = show_model(model, stage)(CAMERAS[1])
     assert 0.01 < float(shown.alpha.mean()) < 0.99
     return [(getattr(shown, name), getattr(drawn, name)) for name in ("color", "alpha", "depth")]
@@ -121,7 +120,7 @@ def empty_stage(stage):
 
 def test_a_latent_field_needs_a_prior(tiny):
     recipe = tiny("latent_nerf")
-    with pytest.raises(ValueError, match=r"^Expected a prior to decode the pictures of a latent field, but got none\."):
+    with pytest.raises(ValueError, match=r"^Expected a prior to decode the images of a latent field, but got none\."):
         show_model(built(recipe), recipe.stage)(CAMERAS)
 
 
