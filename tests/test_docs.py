@@ -11,7 +11,8 @@ import pytest
 from hash3d.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").rglob("*.md"))
+READMES = ("README.md", "CONTRIBUTING.md", "research/README.md", "prior_training/README.md")
+PAGES = [*(ROOT / name for name in READMES), *sorted((ROOT / "docs").rglob("*.md"))]
 HISTORICAL = "the code is not in the tree any more"
 """A page that says this below its title may name commands and files of an earlier commit."""
 RECORDS = {"docs/benchmarks/test_gpu.md"}
@@ -99,7 +100,7 @@ OURS = ("hash3d", "research", "prior_training")
 def test_every_python_command_has_its_module_and_options(page):
     for command in commands(text_of(page)):
         module = module_of(command)
-        if module is None:
+        if module is None or "NAME" in module:
             continue
         file = source_of(module)
         assert file, f"{name_of(page)} runs `{command}`, but there is no {module}."
@@ -132,6 +133,13 @@ def test_every_hash3d_command_has_its_options(page):
 def wheel():
     """The source of the package: an option is a field or an argument there."""
     return "\n".join(file.read_text() for file in (ROOT / "src" / "hash3d").rglob("*.py"))
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=name_of)
+def test_every_make_target_exists(page):
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
+    for target in re.findall(r"(?:`|^)make ([a-z]+)", page.read_text(), re.M):
+        assert target in targets, f"{name_of(page)} says make {target}, which the Makefile does not have."
 
 
 def imports(text):
