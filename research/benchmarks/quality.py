@@ -31,6 +31,7 @@ from hash3d.diffusion.loading import embedded_folder
 from hash3d.evaluation.compare import compare
 from hash3d.evaluation.objects import find_objects
 from hash3d.evaluation.provenance import Machine, all_of, describe_machine, mean_and_error, write_measured
+from hash3d.evaluation.reference_frame import find_reference_frame
 from hash3d.evaluation.truth import load_truth
 from hash3d.evaluation.worker import pick_device
 from hash3d.export.turntable import orbit, render_each, save_picture
@@ -152,8 +153,9 @@ def measure(job: Job, machine: Machine) -> dict[str, Any]:
     save_picture(preview(colors(show), recipe, picture), machine.runs / "views" / f"{job.name}.png")
     row: dict[str, Any] = {"seconds": {"total": total, **trainer.stopwatch.seconds()}}
     row |= describe_passes(sum(int(each["full"]) for each in passes), sum(int(each["shallow"]) for each in passes))
-    if job.input is not None:
-        return {**row, **compare(show, load_truth(job.input))["mean"]}
+    if job.object is not None:
+        frame = find_reference_frame(recipe, job.object / "input.png")
+        return {**row, **compare(show, load_truth(job.object), frame)["mean"]}
     config = recipe.stages[-1].cameras
     views = orbit(VIEWS, VIEW_ELEVATION, config.radius, config.fov_y, VIEW_SIZE)
     pictures = torch.stack(render_each(colors(show), views)).permute(0, 3, 1, 2) * 2.0 - 1.0

@@ -16,7 +16,7 @@ SHALLOW_COST = 0.18
 """A shallow pass in full passes: mini-zero123 at the cut before the last on 2 CPU cores, 34 / 192 ms (embedded.md)."""
 METRICS = {
     "psnr": ("PSNR", ".2f", "+.3f", ".3f"),
-    "ssim": ("SSIM", ".3f", "+.4f", ".4f"),
+    "ssim": ("SSIM, cropped", ".3f", "+.4f", ".4f"),
     "iou": ("IoU", ".3f", "+.4f", ".4f"),
 }
 """Heading; formats of the mean, of the paired difference, of its standard error."""
@@ -32,6 +32,7 @@ HEADS = (
     "seconds",
 )
 LEGEND = (
+    "SSIM leaves out a border of 5 pixels, as scikit-image does. "
     "In brackets the mean difference to the first variant over the `runs` pairs of one object and seed, +- its "
     "standard error. Reuse: share of shallow passes. Cost: of guidance with its audits, relative to the first variant. "
     "{costs} Gap and age: mean distance in degrees, scene units and diffusion steps, and mean age in steps, of the "

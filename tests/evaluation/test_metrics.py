@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from skimage.metrics import structural_similarity
 
-from hash3d.evaluation.metrics import psnr, silhouette_iou, ssim
+from hash3d.evaluation.metrics import psnr, silhouette_iou, ssim, ssim_padded
 
 
 def picture(seed=0, size=32):
@@ -49,3 +51,64 @@ def test_silhouette_iou():
     assert silhouette_iou(left, 1 - left) == 0
     assert silhouette_iou(0 * left, 0 * left) == 1
     assert silhouette_iou(left, right, threshold=0.95) == 0
+
+
+OFFICIAL_SSIM = (
+    1.0, 0.9687784, 0.9116639, 0.8321189, 0.7540284, 0.6772414, 0.6035957, 0.5475074, 0.4918733, 0.4837076,
+    0.3688718, 0.3341771, 0.3051394, 0.3419975, 0.2534592, 0.2586290, 0.2485133, 0.2313172, 0.2117442, 0.1920652,
+)  # fmt: skip
+"""torchmetrics 1.9.0: structural_similarity_index_measure(data_range=1.0) of `noisy_pair(seed)` in double precision."""
+
+
+def noisy_pair(seed):
+    """A smooth image with seed / 20 of noise, and without; 24 + seed by 40 - seed pixels."""
+    generator, size = torch.Generator().manual_seed(seed), (24 + seed, 40 - seed)
+    coarse = torch.rand(1, 3, 5, 5, generator=generator, dtype=torch.float64)
+    smooth = torch.nn.functional.interpolate(coarse, size, mode="bilinear")[0].permute(1, 2, 0)
+    noise = torch.rand(*size, 3, generator=generator, dtype=torch.float64)
+    return (smooth + seed / 20 * (noise - 0.5)).clamp(0, 1).float(), smooth.float()
+
+
+@pytest.mark.parametrize(("seed", "expected"), list(enumerate(OFFICIAL_SSIM)))
+def test_padded_ssim_is_that_of_torchmetrics(seed, expected):
+    assert ssim_padded(*noisy_pair(seed)) == pytest.approx(expected, abs=1e-5)
+
+
+def map_ssim(image, truth):
+    """SSIM of each window that fits (Wang et al. 2004, eq. 13), from its own weights, means and covariances."""
+    offsets = torch.arange(-5.0, 6.0, dtype=torch.float64)
+    line = torch.exp(-0.5 * (offsets / 1.5) ** 2)
+    weights = (line[:, None] * line / line.sum() ** 2)[None, None]
+    x, y = (
+        each.double().permute(2, 0, 1).unfold(1, 11, 1).unfold(2, 11, 1).permute(1, 2, 0, 3, 4)
+        for each in (image, truth)
+    )
+
+    def average(values):
+        return (values * weights).sum((-1, -2))
+
+    mean_x, mean_y = average(x), average(y)
+    variances = average(x * x) - mean_x**2 + average(y * y) - mean_y**2
+    covariance = average(x * y) - mean_x * mean_y
+    return ((2 * mean_x * mean_y + 1e-4) * (2 * covariance + 9e-4)) / (
+        (mean_x**2 + mean_y**2 + 1e-4) * (variances + 9e-4)
+    )
+
+
+@pytest.mark.parametrize("seed", [3, 12])
+def test_both_ssims_follow_the_formula(seed):
+    """Cropped: all windows that fit. Padded: those of the images mirrored about their outermost pixels."""
+    pair = noisy_pair(seed)
+    assert ssim(*pair) == pytest.approx(map_ssim(*pair).mean().item(), abs=1e-6)
+    mirrored = [torch.from_numpy(np.pad(each.numpy(), ((5, 5), (5, 5), (0, 0)), mode="reflect")) for each in pair]
+    padded = map_ssim(*mirrored)
+    assert padded.shape[:2] == pair[0].shape[:2]
+    assert ssim_padded(*pair) == pytest.approx(padded.mean().item(), abs=1e-6)
+
+
+def test_cropped_ssim_is_that_of_scikit_image():
+    """The mean of its map without 5 pixels on each side."""
+    image, truth = (each.double().numpy() for each in noisy_pair(7))
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    _, values = structural_similarity(image, truth, channel_axis=-1, full=True, **options)
+    assert ssim(*noisy_pair(7)) == pytest.approx(values[5:-5, 5:-5].mean())

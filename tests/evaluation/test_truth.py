@@ -54,6 +54,39 @@ def test_sixteen_bits_of_grey_are_kept(tmp_path):
     Image.fromarray(np.full((16, 16), 40_000, dtype=np.uint16)).save(folder / "000.png")
     truth = load_truth(folder)
     torch.testing.assert_close(truth.images[0], torch.full((16, 16, 3), 40_000 / 65_535))
+    assert truth.has_alpha == (False, True)
+
+
+def opaque(folder, *, border):
+    """Two views: a red square on a border, without an alpha channel."""
+    folder = write(folder)
+    for number, color in enumerate(border):
+        pixels = np.zeros((16, 16, 3), dtype=np.uint8)
+        pixels[:] = np.random.default_rng(0).integers(0, 256, (16, 16, 3)) if color is None else color
+        pixels[4:12, 4:12] = (255, 0, 0)
+        Image.fromarray(pixels).save(folder / VIEWS[number]["file"])
+    return load_truth(folder)
+
+
+def test_opaque_views_keep_a_plain_background(tmp_path):
+    truth = opaque(tmp_path, border=((51, 102, 0), (255, 255, 255)))
+    assert truth.has_alpha == (False, False)
+    torch.testing.assert_close(truth.backgrounds, torch.tensor([[0.2, 0.4, 0.0], [1.0, 1.0, 1.0]]))
+    torch.testing.assert_close(truth.images[0, 0, 0], torch.tensor([0.2, 0.4, 0.0]))
+    assert len(truth.notes) == 1
+    assert truth.notes[0].startswith("2 of 2 true views have no alpha channel (opaque)")
+
+
+def test_a_background_that_is_not_plain_is_told(tmp_path):
+    truth = opaque(tmp_path, border=(None, (0, 0, 0)))
+    assert truth.backgrounds.tolist() == [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
+    assert truth.notes[1].startswith("1 of them have no plain background")
+
+
+def test_transparent_views_have_nothing_to_tell(tmp_path):
+    truth = load_truth(write(tmp_path))
+    assert (truth.has_alpha, truth.notes) == ((True, True), ())
+    assert truth.backgrounds.tolist() == [[1.0, 1.0, 1.0]] * 2
 
 
 def without(name):

@@ -11,41 +11,59 @@ from rich.console import Console
 from rich.table import Table
 
 from hash3d.evaluation.compare import compare
+from hash3d.evaluation.reference_frame import find_reference_frame
 from hash3d.evaluation.truth import load_truth
 from hash3d.files import write_text
-from hash3d.training.outputs import load_asset
+from hash3d.training.outputs import load_asset, reached
+from hash3d.training.run_folder import RunFolder
+
+COLUMNS = {
+    "azimuth": ("azimuth", ".1f"),
+    "elevation": ("elevation", ".0f"),
+    "psnr": ("PSNR", ".2f"),
+    "ssim": ("SSIM", ".3f"),
+    "ssim_padded": ("SSIM, padded", ".3f"),
+    "iou": ("IoU", ".3f"),
+}
+"""Headings and formats by the names of `evaluation.json`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Compare a run with true views: PSNR and SSIM on white, silhouette IoU; mean over the views."""
+    """Compare a run with true views in the frame of its input image: PSNR, SSIM, silhouette IoU, and their means.
+
+    SSIM leaves out a border of 5 pixels, as scikit-image does; padded, it counts all pixels, as torchmetrics does.
+    """
 
     folder: tyro.conf.Positional[Path]
     """The run folder."""
     truth: Path
-    """A folder with views.json and its pictures."""
+    """A folder with views.json and its images."""
 
 
 def main(arguments: list[str]) -> int:
-    """Print and keep the metrics. Returns the exit code."""
+    """Print the metrics and write evaluation.json. Returns the exit code."""
     options = tyro.cli(Evaluate, prog="hash3d evaluate", args=arguments)
     metrics = evaluate(options.folder, options.truth)
     write_text(options.folder / "evaluation.json", json.dumps(metrics, indent=2) + "\n")
-    table = Table("azimuth", "elevation", "PSNR", "SSIM", "IoU", box=None)
-    for row in metrics["views"]:
-        table.add_row(
-            f"{row['azimuth']:.1f}",
-            f"{row['elevation']:.0f}",
-            f"{row['psnr']:.2f}",
-            f"{row['ssim']:.3f}",
-            f"{row['iou']:.3f}",
-        )
-    mean = metrics["mean"]
-    table.add_row("mean", "", f"{mean['psnr']:.2f}", f"{mean['ssim']:.3f}", f"{mean['iou']:.3f}")
-    Console(highlight=False).print(table)
+    table = Table(*(heading for heading, _ in COLUMNS.values()), box=None)
+    for row in (*metrics["views"], {"azimuth": "mean", "elevation": "", **metrics["mean"]}):
+        table.add_row(*(format_cell(row.get(name, "-"), form) for name, (_, form) in COLUMNS.items()))
+    console = Console(highlight=False)
+    console.print(table)
+    for note in metrics["notes"]:
+        console.print(note, markup=False)
     return 0
 
 
+def format_cell(value: float | str, form: str) -> str:
+    """Format a number; words stay."""
+    return value if isinstance(value, str) else format(value, form)
+
+
 def evaluate(folder: Path, truth: Path) -> dict[str, Any]:
-    """PSNR, SSIM and IoU of each true view, and their means."""
-    return compare(load_asset(folder, torch.device("cpu"))[1], load_truth(truth))
+    """Compare the asset of a run folder with each true view. See `compare` for what is returned."""
+    _, show = load_asset(folder, torch.device("cpu"))
+    image = RunFolder(folder).input_picture
+    frame = find_reference_frame(reached(folder), image if image.is_file() else None)
+    return compare(show, load_truth(truth), frame)

@@ -1,29 +1,40 @@
-"""How near a scene comes to an object's true views."""
+"""Compare a scene with an object's true views."""
 
 from typing import Any
 
 from hash3d.scenes.show import Show
 
-from .metrics import psnr, silhouette_iou, ssim
+from .metrics import psnr, silhouette_iou, ssim, ssim_padded
+from .reference_frame import ReferenceFrame
 from .truth import Truth
 
-METRICS = ("psnr", "ssim", "iou")
+METRICS = ("psnr", "ssim", "ssim_padded", "iou")
 
 
-def compare(show: Show, truth: Truth) -> dict[str, Any]:
-    """PSNR and SSIM on white and silhouette IoU of each true view, as `views`, and their means, as `mean`."""
-    rows = []
-    for index in range(len(truth.cameras)):
-        camera = truth.cameras[index]
-        render = show(camera)
-        picture, target = render.color[0].clamp(0.0, 1.0).cpu(), truth.images[index]
-        rows.append(
-            {
-                "azimuth": float(camera.azimuth),
-                "elevation": float(camera.elevation),
-                "psnr": psnr(picture, target),
-                "ssim": ssim(picture, target),
-                "iou": silhouette_iou(render.alpha[0].cpu(), truth.alpha[index]),
-            }
-        )
-    return {"views": rows, "mean": {name: sum(row[name] for row in rows) / len(rows) for name in METRICS}}
+def compare(show: Show, truth: Truth, frame: ReferenceFrame) -> dict[str, Any]:
+    """Render a scene as each true view sees it, and measure how alike they are.
+
+    Returns:
+        `views`, a row each with PSNR, both SSIMs and, of a view with an alpha channel, silhouette IoU; `mean`, over the
+        views that have the metric; `notes`, what the views do not tell.
+    """
+    rows, cameras = [], frame.cameras(truth)
+    for index in range(len(cameras)):
+        render, background = show(cameras[index]), truth.backgrounds[index]
+        alpha = render.alpha[0].cpu()
+        # The render lies on white: exchange it for the true view's background.
+        image = (render.color[0].cpu() - (1.0 - alpha) * (1.0 - background)).clamp(0.0, 1.0)
+        target = truth.images[index]
+        row = {
+            "azimuth": float(truth.cameras.azimuth[index]),
+            "elevation": float(truth.cameras.elevation[index]),
+            "psnr": psnr(image, target),
+            "ssim": ssim(image, target),
+            "ssim_padded": ssim_padded(image, target),
+        }
+        if truth.has_alpha[index]:
+            row["iou"] = silhouette_iou(alpha, truth.alpha[index])
+        rows.append(row)
+    known = {name: [row[name] for row in rows if name in row] for name in METRICS}
+    mean = {name: sum(values) / len(values) for name, values in known.items() if values}
+    return {"views": rows, "mean": mean, "notes": list(truth.notes)}

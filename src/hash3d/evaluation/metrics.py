@@ -1,19 +1,26 @@
-"""How like the truth a picture is. Pictures are [H, W, 3] in [0, 1], on white."""
+"""Metrics of an image against a true one. Images are [H, W, 3] in [0, 1], on the same background."""
 
 import math
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+WINDOW_RADIUS = 5
+"""Pixels of SSIM's window on each side of its middle: 3.5 sigma, rounded."""
+
 
 def psnr(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> float:
-    """Peak signal-to-noise ratio in decibels, -10 log10 of the mean squared error; infinite for equal pictures."""
+    """Peak signal-to-noise ratio in decibels, -10 log10 of the mean squared error; infinite for equal images."""
     error = (image.double() - truth.double()).square().mean().item()
     return math.inf if error == 0.0 else -10.0 * math.log10(error)
 
 
 def ssim(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> float:
-    """Structural similarity (Wang et al. 2004): Gaussian window of sigma 1.5, mean over pixels and channels."""
+    """Structural similarity (Wang et al. 2004): Gaussian window of 11 pixels and sigma 1.5, mean over channels.
+
+    The mean leaves out the border of 5 pixels where the window reaches over the edge, as scikit-image does.
+    """
     from skimage.metrics import structural_similarity
 
     value = structural_similarity(
@@ -26,6 +33,15 @@ def ssim(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> float:
         channel_axis=-1,
     )
     return float(value)
+
+
+def ssim_padded(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> float:
+    """The same over all pixels, the images padded by reflection, as torchmetrics does."""
+    return ssim(*(_pad(each) for each in (image, truth)))
+
+
+def _pad(image: Float[Tensor, "H W 3"]) -> Float[Tensor, "h w 3"]:
+    return F.pad(image.permute(2, 0, 1)[None], (WINDOW_RADIUS,) * 4, mode="reflect")[0].permute(1, 2, 0)
 
 
 def silhouette_iou(

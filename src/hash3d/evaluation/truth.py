@@ -1,7 +1,8 @@
-"""True views of an object, to compare with: a folder of RGBA pictures and a `views.json` with their cameras."""
+"""True views of an object, to compare with: a folder of images and a `views.json` with their cameras."""
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from hash3d.cameras import Cameras
 from hash3d.pictures import read_rgba
+from hash3d.pictures.background import PLAIN_SHARE, PLAIN_TOLERANCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +22,20 @@ class Truth:
 
     cameras: Cameras
     images: Float[Tensor, "N H W 3"]
-    """In [0, 1], on white."""
+    """In [0, 1]: on white, or as it is if a view has no alpha channel."""
     alpha: Float[Tensor, "N H W 1"]
+    has_alpha: tuple[bool, ...]
+    """Whether any pixel of a view is transparent: else its silhouette is unknown."""
+    backgrounds: Float[Tensor, "N 3"]
+    """The colour behind the object: white, or an opaque view's plain border."""
+    notes: tuple[str, ...] = ()
+    """What the views do not tell, in a sentence each."""
     reference_elevation: float
-    """Degrees, of the picture that a method is given. Azimuths count from it."""
+    """Degrees of the image that a method is given. Azimuths count from it."""
 
 
 def load_truth(folder: Path) -> Truth:
-    """Read `views.json` and the pictures it names.
+    """Read `views.json` and the images it names.
 
     The file holds `size` in pixels, `distance`, `fov_y_deg`, `input` and `views`; a view has `file`, `elevation_deg`
     and `azimuth_deg`.
@@ -56,8 +64,39 @@ def load_truth(folder: Path) -> Truth:
         raise ValueError(f"Expected {folder / 'views.json'} to name at least one view, but it names none.")
     rgba = torch.stack([_read_view(path, size) for path in files])
     alpha = rgba[..., 3:]
-    images = rgba[..., :3] * alpha + (1.0 - alpha)
-    return Truth(cameras=cameras, images=images, alpha=alpha, reference_elevation=reference_elevation)
+    has_alpha = tuple(bool((each < 1.0).any()) for each in alpha)
+    colors = [None if known else plain_border(view[..., :3]) for known, view in zip(has_alpha, rgba, strict=True)]
+    white = torch.ones(3)
+    return Truth(
+        cameras=cameras,
+        images=rgba[..., :3] * alpha + (1.0 - alpha),
+        alpha=alpha,
+        has_alpha=has_alpha,
+        backgrounds=torch.stack([white if color is None else color for color in colors]),
+        notes=describe_opaque(has_alpha, [color is not None for color in colors]),
+        reference_elevation=reference_elevation,
+    )
+
+
+def plain_border(image: Float[Tensor, "H W 3"]) -> Float[Tensor, " 3"] | None:
+    """Return the median colour of the outermost pixels if they are alike, as for an input image; else None."""
+    border = torch.cat([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
+    color = border.quantile(0.5, dim=0)
+    spread = (border - color).abs().amax(dim=1).quantile(PLAIN_SHARE)
+    return color if spread <= PLAIN_TOLERANCE else None
+
+
+def describe_opaque(has_alpha: Sequence[bool], plain: Sequence[bool]) -> tuple[str, ...]:
+    """Say what is unknown of views without an alpha channel."""
+    opaque = has_alpha.count(False)
+    if opaque == 0:
+        return ()
+    notes = [f"{opaque} of {len(has_alpha)} true views have no alpha channel (opaque), so that they have no IoU."]
+    if cluttered := opaque - sum(plain):
+        notes.append(
+            f"{cluttered} of them have no plain background either: their PSNR and SSIM count it, against white."
+        )
+    return tuple(notes)
 
 
 def _read_views(folder: Path) -> Any:

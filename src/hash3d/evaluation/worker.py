@@ -26,6 +26,7 @@ from hash3d.unet.partial_unet import PartialUNet
 from .compare import compare
 from .objects import Job, key_of
 from .provenance import Machine, Row
+from .reference_frame import find_reference_frame
 from .truth import load_truth
 
 SHOWN_AZIMUTHS = (45.0, 90.0, 180.0, 270.0)
@@ -67,7 +68,8 @@ def run(job: Job, machine: Machine) -> Row:
     seconds = trainer.stopwatch.seconds()
     total = time.perf_counter() - started
     show = show_model(trainer.scene.model, trainer.stage)
-    metrics = compare(show, load_truth(job.input.path))["mean"] if job.input.has_truth else {}
+    frame = find_reference_frame(recipe, job.input.image)
+    metrics = compare(show, load_truth(job.input.path), frame)["mean"] if job.input.has_truth else {}
     _save_strip(show, trainer.stage.cameras, machine.strip(job.identity))
     cache = trainer.cache
     return {

@@ -45,7 +45,7 @@ def test_rows_pairs_and_a_second_call(toy, jobs_of, run, machine):
     assert cup["cache"]["hits"] > 0, "the test means nothing without hits"
     assert cup["full"] + cup["shallow"] == cup["steps"] == 6
     assert len(rows.read()) == 4, "variants that differ in nothing are one run"
-    for name in ("psnr", "ssim", "iou", "full", "gaussians"):
+    for name in ("psnr", "ssim", "ssim_padded", "full", "gaussians"):
         assert cup[name] == same[name], "variants that differ in nothing give the same metrics"
     assert sum("psnr" in row for row in rows.of(jobs)) == 3, "only the cup has true views"
     (disc,) = (job for job in jobs if (job.label, job.input.name) == ("same cache", "disc"))
