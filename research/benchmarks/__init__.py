@@ -1,1 +1,1 @@
-"""Benchmarks, one question each: `python -m research.benchmarks.NAME` from the repository root writes its page."""
+"""Benchmarks, one question each: modules that `python -m` runs from the repository root to write a page."""

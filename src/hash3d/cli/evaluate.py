@@ -14,7 +14,7 @@ from hash3d.evaluation.compare import compare
 from hash3d.evaluation.reference_frame import find_reference_frame
 from hash3d.evaluation.truth import load_truth
 from hash3d.files import write_text
-from hash3d.training.outputs import load_asset, reached
+from hash3d.training.outputs import load_asset, read_reached
 from hash3d.training.run_folder import RunFolder
 
 COLUMNS = {
@@ -65,5 +65,5 @@ def evaluate(folder: Path, truth: Path) -> dict[str, Any]:
     """Compare the asset of a run folder with each true view. See `compare` for what is returned."""
     _, show = load_asset(folder, torch.device("cpu"))
     image = RunFolder(folder).input_picture
-    frame = find_reference_frame(reached(folder), image if image.is_file() else None)
+    frame = find_reference_frame(read_reached(folder), image if image.is_file() else None)
     return compare(show, load_truth(truth), frame)
