@@ -158,6 +158,15 @@ def test_every_python_name_can_be_imported(page):
         assert resolves(dotted), f"{name_of(page)} names {dotted}, which does not exist."
 
 
+def test_the_changelog_s_new_import_paths_exist():
+    rows = re.findall(r"^  \| `.*?` \| (.*) \|$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert len(rows) > 10
+    for name in re.findall(r"`((?:hash3d|research|prior_training)[^`]*)`", " ".join(rows)):
+        package, _, modules = name.partition(".{")
+        for module in modules.strip("}").split(", "):
+            assert resolves(f"{package}.{module}" if module else package), f"CHANGELOG.md says {name} is a place now."
+
+
 def resolves(dotted):
     """Whether a dotted name is a module, or a name in one."""
     if is_module(dotted):
