@@ -1,4 +1,4 @@
-"""Fields with a known picture, and how tests of rendering look at them."""
+"""Fields with a known image, and how tests of rendering look at them."""
 
 import torch
 

@@ -85,8 +85,8 @@ def test_a_thing_in_front_has_outlines_and_a_hidden_one_has_none():
     assert render.color[..., 1].sum().item() == 0
     gradient = torch.autograd.grad(render.color[..., 0].sum(), scale)[0]
     # d(side) / d(scale s) = 2 f 0.16 (2.5 - 0.8) / (2.5 - 0.8 - 0.16 s)^2
-    slope = 2 * side * 2 * focal(48) * 0.16 * 1.7 / 1.54**2
-    assert float(gradient[0]) == pytest.approx(slope, rel=1e-3)
+    expected = 2 * side * 2 * focal(48) * 0.16 * 1.7 / 1.54**2
+    assert float(gradient[0]) == pytest.approx(expected, rel=1e-3)
     assert float(gradient[1]) == 0
 
 

@@ -59,10 +59,10 @@ def test_a_baked_texture_looks_like_what_it_was_baked_from():
     assert errors.mean() < 0.002
 
 
-def test_pictures_bake_back_into_the_texture_they_show():
+def test_images_bake_back_into_the_texture_they_show():
     textured = TexturedMeshConfig(texture_size=128).build(BALL)
-    pictures = render_surface(Painted(BALL), AROUND, torch.ones(len(AROUND), 3)).color
-    bake(textured, colors_from_views(BALL, AROUND, pictures))
+    images = render_surface(Painted(BALL), AROUND, torch.ones(len(AROUND), 3)).color
+    bake(textured, colors_from_views(BALL, AROUND, images))
     points, texels = texel_points(textured)
     errors = (textured.texture.reshape(-1, 3)[texels] - pattern(points.positions)).abs().amax(dim=-1).detach()
     assert errors.quantile(0.99) < 0.03  # pixels are 0.02 wide, where colours change by 0.03
@@ -77,10 +77,10 @@ def test_what_hides_a_surface_does_not_colour_it():
     scene = Mesh(vertices=scene.vertices, faces=scene.faces, colors=colors)
     front = Cameras.orbit(elevation=0.0, azimuth=0.0, radius=2.5, fov_y=40.0, size=96)
     config = RasterRendererConfig(antialias=False)
-    pictures = render_surface(scene, front, torch.ones(1, 3), config=config).color
+    images = render_surface(scene, front, torch.ones(1, 3), config=config).color
     textured = TexturedMeshConfig(texture_size=64).build(scene)
     points, _ = texel_points(textured)
-    found = colors_from_views(scene, front, pictures, min_cosine=0.0)(points)
+    found = colors_from_views(scene, front, images, min_cosine=0.0)(points)
     small = points.faces >= 12
     grey = (found == 0.5).all(dim=-1)
     assert grey.any()

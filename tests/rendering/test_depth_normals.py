@@ -74,7 +74,7 @@ def test_points_lie_on_the_surface_whatever_alpha_is():
     assert torch.equal(found[~shown], VIEWS.eyes[:, None, None].expand_as(found).double()[~shown])
 
 
-def test_a_plane_has_its_normal_up_to_its_rim_and_the_picture_s():
+def test_a_plane_has_its_normal_up_to_its_rim_and_the_image_s():
     normal = F.normalize(torch.tensor([0.3, 0.5, 0.6], dtype=torch.float64), dim=0)
     rows, columns = torch.meshgrid(torch.arange(24), torch.arange(24), indexing="ij")
     alpha = ((rows - 8) ** 2 + (columns - 14) ** 2 < 11**2)[None, :, :, None].expand(1, -1, -1, -1)
@@ -170,9 +170,9 @@ def test_without_light_a_render_over_black_becomes_one_over_any_background():
     expected = render_gaussians(scene, VIEWS, colors)
     found = shade_render(black, VIEWS, colors, light("albedo"))
     torch.testing.assert_close(found.color, expected.color, atol=1e-6, rtol=0)
-    picture = torch.rand(2, 24, 24, 3, generator=torch.Generator().manual_seed(0))
-    over_picture = shade_render(black, VIEWS, picture, light("albedo"))
-    torch.testing.assert_close(over_picture.color, black.color + (1 - black.alpha) * picture, atol=1e-6, rtol=0)
+    image = torch.rand(2, 24, 24, 3, generator=torch.Generator().manual_seed(0))
+    over_image = shade_render(black, VIEWS, image, light("albedo"))
+    torch.testing.assert_close(over_image.color, black.color + (1 - black.alpha) * image, atol=1e-6, rtol=0)
 
 
 def test_each_kind_of_light_shows_what_it_should():

@@ -128,10 +128,10 @@ def test_views_of_a_batch_are_those_of_single_cameras():
             assert torch.equal(getattr(both, name)[index], getattr(single, name)[0])
 
 
-def test_a_picture_may_be_the_background():
-    picture = torch.rand(1, 24, 24, 3)
-    render = render_surface(with_colors(cube(), (0.0, 0.0, 0.0)), camera(24), picture)
-    torch.testing.assert_close(render.color, (1 - render.alpha) * picture.double())
+def test_an_image_may_be_the_background():
+    image = torch.rand(1, 24, 24, 3)
+    render = render_surface(with_colors(cube(), (0.0, 0.0, 0.0)), camera(24), image)
+    torch.testing.assert_close(render.color, (1 - render.alpha) * image.double())
 
 
 def test_light_falls_on_smooth_normals():
@@ -193,7 +193,7 @@ def test_fitting_an_outline_moves_a_ball_to_its_place():
 
 
 @pytest.mark.gpu
-def test_nvdiffrast_equals_the_definition():
+def test_nvdiffrast_equals_the_reference():
     pytest.importorskip("nvdiffrast")
     shape = surface(sphere, 16, torch.float32)
     scene = Mesh(vertices=shape.vertices.cuda(), faces=shape.faces.cuda(), colors=shape.vertices.cuda())

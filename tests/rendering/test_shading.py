@@ -1,6 +1,7 @@
 """Lambert's law, and where and how often the light is drawn."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -116,8 +117,14 @@ def test_dreamfusion_lights_are_the_eyes_direction_plus_a_unit_normal():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"shaded_share": 1.1}, {"textureless_share": -0.1}, {"ambient": -1.0}, {"light_distance": (2.0, 1.0)}]
+    ("wrong", "message"),
+    [
+        ({"shaded_share": 1.1}, "shaded_share and textureless_share in [0, 1], but got 1.1 and 0.5"),
+        ({"textureless_share": -0.1}, "in [0, 1], but got 0.75 and -0.1"),
+        ({"ambient": -1.0}, "ambient and diffuse of at least 0, but got -1.0 and 0.9"),
+        ({"light_distance": (2.0, 1.0)}, "a rising light_distance range above 0, but got (2.0, 1.0)"),
+    ],
 )
-def test_impossible_configurations_are_refused(wrong):
-    with pytest.raises(ValueError, match="Expected"):
+def test_impossible_configurations_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         ShadingConfig(**wrong)

@@ -1,4 +1,4 @@
-"""What a picture of Gaussians must show, whichever backend draws it."""
+"""Images of Gaussians by every backend."""
 
 import math
 
@@ -154,9 +154,9 @@ def test_the_probe_receives_the_gradient_of_the_centres(backend):
     probe = screen_probe(scene, view())
     loss(probe).backward()
     step = torch.tensor([[[1e-5, 0.0]]], dtype=torch.float64)
-    slope = (loss(probe.detach() + step) - loss(probe.detach() - step)) / 2e-5
+    expected = (loss(probe.detach() + step) - loss(probe.detach() - step)) / 2e-5
     # A central difference of step 1e-5 is right to 1e-10 but for pixels that cross the least alpha, here none.
-    assert probe.grad[0, 0, 0].item() == pytest.approx(slope.item(), rel=1e-6)
+    assert probe.grad[0, 0, 0].item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_the_backend_follows_the_device():

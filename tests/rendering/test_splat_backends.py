@@ -1,4 +1,4 @@
-"""The definition passes gradcheck; every other backend equals the definition, in values and in gradients."""
+"""The reference implementation passes gradcheck; every other backend equals it, in values and in gradients."""
 
 import pytest
 import torch
@@ -50,7 +50,7 @@ def image_and_gradients(backend: str, splats: GaussianTensors, size: int) -> tup
     return image.detach(), [leaf.grad for leaf in leaves]
 
 
-def test_the_definitions_gradient_is_that_of_its_values():
+def test_the_references_gradient_is_that_of_its_values():
     """Few wide Gaussians on 8 x 8 pixels, far from both thresholds, which are not differentiable."""
     splats = scene(4, torch.float64, "fog")
     inputs = [splats.means, splats.quats, splats.scales.detach().add(0.5).requires_grad_(), splats.opacities]
@@ -93,19 +93,19 @@ def test_a_pixel_ends_before_the_gaussian_that_would_close_it():
 
 @pytest.mark.parametrize("kind", ["fog", "solid", "wide"])
 @pytest.mark.parametrize("size", [16, 45])
-def test_numba_equals_the_definition_in_float64(kind, size):
+def test_numba_equals_the_reference_in_float64(kind, size):
     splats = scene(150, torch.float64, kind)
     expected, expected_gradients = image_and_gradients("torch", splats, size)
     image, gradients = image_and_gradients("numba", splats, size)
     torch.testing.assert_close(image, expected, atol=1e-12, rtol=0)  # the same sums in another order
     for name, gradient, wanted in zip(NAMES, gradients, expected_gradients, strict=True):
-        # The definition divides products of transmittances, the kernel subtracts from the light still to come.
+        # The reference divides products of transmittances, the kernel subtracts from the light still to come.
         error = (gradient - wanted).abs().max() / wanted.abs().max()
         assert error < 1e-10, (name, float(error))
 
 
 @pytest.mark.parametrize("kind", ["fog", "solid", "wide"])
-def test_numba_equals_the_definition_in_float32(kind):
+def test_numba_equals_the_reference_in_float32(kind):
     splats, exact = scene(150, torch.float32, kind), scene(150, torch.float64, kind)
     expected, expected_gradients = image_and_gradients("torch", exact, 45)
     image, gradients = image_and_gradients("numba", splats, 45)
@@ -133,7 +133,7 @@ def test_numba_gives_the_same_bits_for_any_number_of_threads():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", ["fog", "solid", "wide"])
-def test_gsplat_equals_the_definition(kind):
+def test_gsplat_equals_the_reference(kind):
     splats, exact = scene(150, torch.float32, kind, "cuda"), scene(150, torch.float64, kind, "cuda")
     expected, expected_gradients = image_and_gradients("torch", exact, 45)
     image, gradients = image_and_gradients("gsplat", splats, 45)

@@ -1,4 +1,4 @@
-"""Triton's rasteriser equals the definition: the same face at every pixel.
+"""Triton's rasteriser equals the reference implementation: the same face at every pixel.
 
 On a GPU, or with TRITON_INTERPRET=1 on a CPU: `TRITON_INTERPRET=1 python -m pytest -m gpu` and this file.
 """
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore::RuntimeWarnin
 
 
 def both(screen: torch.Tensor, depths: torch.Tensor, faces: torch.Tensor, size: tuple[int, int]):
-    """The faces that the definition and the kernel see."""
+    """The faces that the reference and the kernel see."""
     from hash3d.rendering._triton_raster import visible_faces_triton
 
     projected = Projected(*(each.to(DEVICE) for each in (screen, depths, faces, torch.arange(len(faces)))))

@@ -1,4 +1,4 @@
-"""Triton's ray marching and compositing equal the definition: the same steps, the same light, the same gradients.
+"""Triton's ray marching and compositing equal the reference: the same steps, weights and gradients.
 
 On a GPU, or with TRITON_INTERPRET=1 on a CPU: `TRITON_INTERPRET=1 python -m pytest -m gpu` and this file.
 """
@@ -63,7 +63,7 @@ def rays(radius: float) -> Rays:
 
 @pytest.mark.parametrize("share", [None, 0.0, 0.4, 1.0])
 @pytest.mark.parametrize("radius", [1.3, 0.3])  # outside and inside the cube
-def test_the_steps_are_the_definitions(radius, share):
+def test_the_steps_equal_the_reference(radius, share):
     expected, found = (march(rays(radius), 0.5, 0.07, grid(share), backend=each) for each in ("torch", "triton"))
     assert (len(expected) > 0) == (share != 0.0)
     assert torch.equal(found.rays, expected.rays)
@@ -92,7 +92,7 @@ def steps_and_density(dtype: torch.dtype, scale: float) -> tuple[Steps, torch.Te
 
 @pytest.mark.parametrize("scale", [0.1, 20.0, 1e7])  # thin fog to opaque in one step
 @pytest.mark.parametrize("columns", [1, 5, 9])
-def test_weights_sums_and_gradients_are_the_definitions(scale, columns):
+def test_weights_sums_and_gradients_equal_the_reference(scale, columns):
     results = []
     for backend, dtype in (("torch", torch.float64), ("triton", torch.float32)):
         steps, density = steps_and_density(dtype, scale)
@@ -107,7 +107,7 @@ def test_weights_sums_and_gradients_are_the_definitions(scale, columns):
         torch.testing.assert_close(found.double(), expected, atol=2e-6, rtol=2e-5)
 
 
-def test_the_steps_that_are_seen_are_the_definitions():
+def test_the_visible_steps_equal_the_reference():
     steps, density = steps_and_density(torch.float32, 20.0)
     least = torch.tensor(0.01, device=DEVICE)
     expected, found = (
@@ -125,8 +125,8 @@ def test_a_second_derivative_is_refused():
         torch.autograd.grad(weights.sum(), density, create_graph=True)
 
 
-@pytest.mark.parametrize("sieves", [{"min_alpha": 0.0, "min_transmittance": 0.0}, {}])
-def test_a_picture_of_a_field_and_its_gradients_are_the_definitions(sieves):
+@pytest.mark.parametrize("limits", [{"min_alpha": 0.0, "min_transmittance": 0.0}, {}])
+def test_an_image_of_a_field_and_its_gradients_equal_the_reference(limits):
     """Everything at once: colours, normals and shares of light of a hash grid with empty cells."""
     cameras = Cameras.orbit(elevation=[20.0, -50.0], azimuth=[33.0, 200.0], radius=1.3, fov_y=50.0, size=9)
     results = []
@@ -135,7 +135,7 @@ def test_a_picture_of_a_field_and_its_gradients_are_the_definitions(sieves):
         field = HashGridNerfConfig(encoding=encoding, radius=0.5, blob_std=0.25).build(seeded()).to(DEVICE)
         field.encoding.table.data.mul_(3e3)
         occupancy = OccupancyGridConfig(resolution=8).build(0.5).to(DEVICE)
-        renderer = VolumeRendererConfig(samples_per_ray=48, backend=backend, **sieves).build()
+        renderer = VolumeRendererConfig(samples_per_ray=48, backend=backend, **limits).build()
         occupancy.update(field, renderer.config.step_length(0.5), seeded(1))
         back = torch.zeros(2, 3, device=DEVICE)
         image = renderer(field, cameras, back, occupancy=occupancy, generator=seeded(2), normals=True)
@@ -146,5 +146,5 @@ def test_a_picture_of_a_field_and_its_gradients_are_the_definitions(sieves):
     assert results[0][1].max() > 0.5
     for expected, found in zip(*results, strict=True):
         assert found.shape == expected.shape
-        # Both in float32; normals divide by slopes, of which some are small.
+        # Both in float32; normals divide by gradients, of which some are small.
         assert (found - expected).norm() < 1e-4 * expected.norm()

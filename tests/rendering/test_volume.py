@@ -1,7 +1,8 @@
-"""A picture of a field: closed forms of light through fog, one geometry with the splats, light and normals."""
+"""Images of a field: closed forms of light through fog, one geometry with the splats, light and normals."""
 
 import dataclasses
 import math
+import re
 
 import pytest
 import torch
@@ -132,8 +133,8 @@ def test_what_light_is_left_shows_the_background_of_a_view_or_of_a_pixel():
     per_view = render(ball(3.0), cameras, back=each_view)
     expected = black.color + (1 - black.alpha) * each_view[:, None, None]
     torch.testing.assert_close(per_view.color, expected)
-    picture = each_view[:, None, None].expand(2, 17, 17, 3).contiguous()
-    torch.testing.assert_close(render(ball(3.0), cameras, back=picture).color, expected)
+    image = each_view[:, None, None].expand(2, 17, 17, 3).contiguous()
+    torch.testing.assert_close(render(ball(3.0), cameras, back=image).color, expected)
 
 
 def test_gradients_agree_with_finite_differences():
@@ -200,7 +201,7 @@ def test_latents_have_four_channels():
     assert field.encoding.table.grad.abs().sum() > 0
 
 
-def test_one_seed_gives_one_picture():
+def test_one_seed_gives_one_image():
     first, again, other = (
         render(ball(8.0), view(), 20, generator=torch.Generator().manual_seed(seed)).alpha for seed in (1, 1, 2)
     )
@@ -213,7 +214,14 @@ def test_a_background_of_another_shape_is_refused():
         render(ball(1.0), view([0.0, 1.0]), back=torch.zeros(1, 3))
 
 
-@pytest.mark.parametrize("wrong", [{"samples_per_ray": 0}, {"min_alpha": 1.0}, {"min_transmittance": -0.1}])
-def test_impossible_constants_are_refused(wrong):
-    with pytest.raises(ValueError, match="Expected"):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"samples_per_ray": 0}, "at least 1 sample a ray, but got 0"),
+        ({"min_alpha": 1.0}, "in [0, 1), but got 1.0 and 0.0001"),
+        ({"min_transmittance": -0.1}, "in [0, 1), but got 0.01 and -0.1"),
+    ],
+)
+def test_impossible_constants_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         VolumeRendererConfig(**wrong)

@@ -80,8 +80,8 @@ def test_an_environment_shows_black_and_white_on_their_shares_of_the_steps():
     background, generator, count = EnvironmentConfig(solid_share=0.8).build(RGB, seeded()), seeded(1), 1000
     shown = [background(views(2, 2), generator) for _ in range(count)]
     own = background(views(2, 2))
-    solid = torch.stack([picture for picture in shown if picture.ndim == 2])
-    assert all(torch.equal(picture, own) for picture in shown if picture.ndim == 4)
+    solid = torch.stack([image for image in shown if image.ndim == 2])
+    assert all(torch.equal(image, own) for image in shown if image.ndim == 4)
     assert torch.equal(solid, solid[:, :1, :1].expand_as(solid))
     # Four standard deviations of a mean of coins.
     assert len(solid) / count == pytest.approx(0.8, abs=4 * math.sqrt(0.16 / count))
@@ -98,7 +98,7 @@ def test_an_environment_shows_black_and_white_on_their_shares_of_the_steps():
         (EnvironmentConfig(), 0),
     ],
 )
-def test_a_step_draws_the_same_number_of_numbers_whatever_comes_out(config, numbers):
+def test_a_step_takes_as_many_random_numbers_whatever_comes_out(config, numbers):
     background, generator, reference = config.build(RGB, seeded()), seeded(), seeded()
     before = torch.get_rng_state()
     for _ in range(10):

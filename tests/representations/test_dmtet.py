@@ -1,5 +1,6 @@
 import copy
 import math
+import re
 
 import pytest
 import torch
@@ -137,7 +138,14 @@ def test_a_field_of_one_sign_is_told(value):
         CONFIG.build(sdf=lambda points: torch.full((len(points),), value))
 
 
-@pytest.mark.parametrize("wrong", [{"resolution": 1}, {"start_radius": 1.0}, {"max_offset": 1.5}])
-def test_impossible_configurations_are_refused(wrong):
-    with pytest.raises(ValueError, match="Expected"):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"resolution": 1}, "at least 2 cells a side, but got 1"),
+        ({"start_radius": 1.0}, "inside the box of radius 1.0, but got start_radius 1.0"),
+        ({"max_offset": 1.5}, "max_offset between 0 and 1 cell, but got 1.5"),
+    ],
+)
+def test_impossible_configurations_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         DmtetMeshConfig(**wrong)

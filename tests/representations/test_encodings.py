@@ -1,6 +1,7 @@
 """The hash grid is trilinear interpolation; where a grid has too many corners, of entries that corners share."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -81,7 +82,7 @@ def test_the_last_corner_of_the_cube_has_the_last_entry():
 
 def test_first_and_second_derivatives_agree_with_finite_differences():
     encoding = grid(levels=2, features=1, log2_entries=4, base_resolution=2, finest_resolution=3)
-    # Away from the cells' faces, where the slope jumps.
+    # Away from the cells' faces, where the gradient jumps.
     points = torch.tensor([[0.21, 0.4, 0.83], [0.6, 0.57, 0.1]], dtype=torch.float64, requires_grad=True)
     table = encoding.table.detach().clone().requires_grad_()
 
@@ -93,23 +94,23 @@ def test_first_and_second_derivatives_agree_with_finite_differences():
 
 
 @pytest.mark.parametrize("name", ["fits", "hashed", "frequencies"])
-def test_the_slope_is_the_gradient_of_the_features(name):
+def test_the_backward_pass_is_the_gradient_of_the_features(name):
     encoding = FrequencyConfig(num_frequencies=3).build(seeded()).double()
     if name != "frequencies":
         encoding = grid(**SMALL | {"log2_entries": {"fits": 9, "hashed": 4}[name]}, start_level=2)
-    # Some lie outside, where the slope along that axis is 0.
+    # Some lie outside, where the gradient along that axis is 0.
     points = 1.4 * torch.rand(40, 3, generator=seeded(2), dtype=torch.float64) - 0.2
     points = torch.cat([points, torch.eye(3).double()]).requires_grad_()
     cotangents = torch.randn(43, encoding.num_features, generator=seeded(3), dtype=torch.float64, requires_grad=True)
     features, backward = encoding.forward_and_backward(points)
     (expected,) = torch.autograd.grad(encoding(points), points, cotangents, create_graph=True)
-    slope = backward(cotangents)
+    gradient = backward(cotangents)
     assert torch.equal(features, encoding(points))
-    torch.testing.assert_close(slope, expected)
+    torch.testing.assert_close(gradient, expected)
     inputs = [points, cotangents, *encoding.parameters()]
     vectors = torch.randn(43, 3, generator=seeded(4), dtype=torch.float64)
     wanted = torch.autograd.grad(expected, inputs, vectors)
-    for found, derivative in zip(torch.autograd.grad(slope, inputs, vectors), wanted, strict=True):
+    for found, derivative in zip(torch.autograd.grad(gradient, inputs, vectors), wanted, strict=True):
         torch.testing.assert_close(found, derivative)
 
 
@@ -165,10 +166,17 @@ def test_frequencies_are_sines_and_cosines_of_the_octaves():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"levels": 0}, {"update_steps": 0}, {"finest_resolution": 8}, {"start_level": 17}, {"start_level": 0}]
+    ("wrong", "message"),
+    [
+        ({"levels": 0}, "of at least 1, but got HashGridConfig(levels=0"),
+        ({"update_steps": 0}, "update_steps=0"),
+        ({"finest_resolution": 8}, "finest_resolution >= base_resolution (16), but got 8"),
+        ({"start_level": 17}, "1 <= start_level <= levels (16), but got 17"),
+        ({"start_level": 0}, "1 <= start_level <= levels (16), but got 0"),
+    ],
 )
-def test_impossible_grids_are_refused(wrong):
-    with pytest.raises(ValueError, match="Expected"):
+def test_impossible_grids_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         HashGridConfig(**wrong)
 
 

@@ -1,5 +1,6 @@
 import copy
 import math
+import re
 
 import pytest
 import torch
@@ -99,16 +100,16 @@ def test_a_checkpoint_of_another_count_loads_and_its_optimizer_goes_on():
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "message"),
     [
-        {"num_points": 0},
-        {"opacity": 1.0},
-        {"radius": 0.0},
-        {"means_lr": (0.0, 1.0)},
-        {"sh0_lr": (1.0, 0.0)},
-        {"lr_steps": 0},
+        ({"num_points": 0}, "1 <= num_points <= max_points (500000), but got 0"),
+        ({"opacity": 1.0}, "an initial opacity between 0 and 1, but got 1.0"),
+        ({"radius": 0.0}, "lr_steps above 0, but got 0.0,"),
+        ({"means_lr": (0.0, 1.0)}, "but got 0.5, (0.0, 1.0)"),
+        ({"sh0_lr": (1.0, 0.0)}, "(1.0, 0.0) and 1000"),
+        ({"lr_steps": 0}, "(0.01, 0.01) and 0."),
     ],
 )
-def test_impossible_configurations_are_refused(wrong):
-    with pytest.raises(ValueError, match="Expected"):
+def test_impossible_configurations_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         GaussiansConfig(**wrong)

@@ -1,7 +1,8 @@
-"""What a field must be: blobs at the start, exact slopes, groups that learn at their own rates."""
+"""What a field must be: blobs at the start, exact gradients, groups that learn at their own rates."""
 
 import dataclasses
 import math
+import re
 
 import pytest
 import torch
@@ -102,16 +103,16 @@ def test_parameters_and_points_have_the_gradients_of_finite_differences(name):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_analytic_normals_point_down_the_slope(name):
+def test_normals_point_against_the_gradient(name):
     field = CONFIGS[name].build(seeded()).double()
     if name != "vanilla":
         field.encoding.table.data.mul_(1e3)
     points, step = places(20).double(), 1e-6
-    slopes = [
+    gradients = [
         (field.density(points + step * axis) - field.density(points - step * axis)) / (2 * step)
         for axis in torch.eye(3, dtype=torch.float64)
     ]
-    expected = -F.normalize(torch.stack(slopes, dim=-1), dim=-1)
+    expected = -F.normalize(torch.stack(gradients, dim=-1), dim=-1)
     torch.testing.assert_close(field.normals(points), expected, atol=1e-5, rtol=0)
 
 
@@ -122,8 +123,8 @@ def test_losses_of_normals_have_the_derivatives_of_the_whole_graph(name):
     if name != "vanilla":
         field.encoding.table.data.mul_(1e3)
     points = places(20).double().requires_grad_()
-    (slope,) = torch.autograd.grad(field.density(points).sum(), points, create_graph=True)
-    expected = -F.normalize(slope, dim=-1)
+    (gradient,) = torch.autograd.grad(field.density(points).sum(), points, create_graph=True)
+    expected = -F.normalize(gradient, dim=-1)
     weights = torch.randn(20, 3, generator=seeded(8), dtype=torch.float64)
     learners = [each for part in (field.encoding, field.density_network) for each in part.parameters()]
     wanted = torch.autograd.grad((expected * weights).sum(), [*learners, points])
@@ -165,13 +166,13 @@ def test_without_gradients_the_results_are_the_same_and_keep_no_graph():
         assert not getattr(plain, name).requires_grad
 
 
-def test_the_truncated_exponential_is_exp_with_a_bounded_slope():
+def test_the_truncated_exponential_is_exp_with_a_bounded_derivative():
     x = torch.tensor([-2.0, 0.5, 15.0, 20.0], requires_grad=True)
     y = trunc_exp(x)
     torch.testing.assert_close(y, x.exp())
-    (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
-    torch.testing.assert_close(slope, x.clamp(max=15.0).exp())
-    (curvature,) = torch.autograd.grad(slope[:2].sum(), x)
+    (gradient,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    torch.testing.assert_close(gradient, x.clamp(max=15.0).exp())
+    (curvature,) = torch.autograd.grad(gradient[:2].sum(), x)
     torch.testing.assert_close(curvature[:2], x[:2].exp())
 
 
@@ -238,17 +239,17 @@ def test_a_checkpoint_of_a_growing_field_shows_the_same_scene():
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "message"),
     [
-        {"radius": 0.0},
-        {"blob_std": 0.0},
-        {"density_lr": 0.0},
-        {"hidden_layers": 0},
-        {"channels": 0},
-        {"lr_decay": 0.0},
-        {"warmup_steps": 10_000},
+        ({"radius": 0.0}, "above 0, but got {'radius': 0.0"),
+        ({"blob_std": 0.0}, "'blob_std': 0.0"),
+        ({"density_lr": 0.0}, "'density_lr': 0.0"),
+        ({"lr_decay": 0.0}, "'lr_decay': 0.0"),
+        ({"hidden_layers": 0}, "at least 1, but got {'hidden_layers': 0"),
+        ({"channels": 0}, "'channels': 0}"),
+        ({"warmup_steps": 10_000}, "0 <= warmup_steps < lr_steps (10000), but got 10000"),
     ],
 )
-def test_impossible_configurations_are_refused(wrong):
-    with pytest.raises(ValueError, match="Expected"):
+def test_impossible_configurations_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         HashGridNerfConfig(**wrong)

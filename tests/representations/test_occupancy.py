@@ -1,6 +1,7 @@
 """The grid must know where the field is dense, forget slowly, and never hide what was never looked at."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -145,7 +146,15 @@ def test_the_state_round_trips():
     assert torch.equal(stored.occupied, loaded.occupied)
 
 
-@pytest.mark.parametrize("wrong", [{"resolution": 0}, {"update_every": 0}, {"decay": 1.0}, {"threshold": -1.0}])
-def test_impossible_configurations_are_refused(wrong):
-    with pytest.raises(ValueError, match="Expected"):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"resolution": 0}, "of at least 1, but got 0 and 16"),
+        ({"update_every": 0}, "of at least 1, but got 32 and 0"),
+        ({"decay": 1.0}, "0 <= decay < 1, but got threshold 0.01 and decay 1.0"),
+        ({"threshold": -1.0}, "but got threshold -1.0 and decay 0.95"),
+    ],
+)
+def test_impossible_configurations_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         OccupancyGridConfig(**wrong)

@@ -22,14 +22,14 @@ def test_value_gradient_and_the_derivatives_of_both_are_autograds(hidden):
     layers, inputs = case(hidden)
     learners = [inputs, *layers.parameters()]
     expected = layers(inputs)[:, 0]
-    (slope,) = torch.autograd.grad(expected.sum(), inputs, create_graph=True)
+    (gradient,) = torch.autograd.grad(expected.sum(), inputs, create_graph=True)
     results = []
-    for value, gradient in ((expected, slope), value_and_gradient(layers, inputs)):
-        above = [torch.randn(each.shape, generator=seeded(2), dtype=torch.float64) for each in (value, gradient)]
-        derivatives = torch.autograd.grad((value, gradient), learners, above, create_graph=True)
+    for value, found in ((expected, gradient), value_and_gradient(layers, inputs)):
+        above = [torch.randn(each.shape, generator=seeded(2), dtype=torch.float64) for each in (value, found)]
+        derivatives = torch.autograd.grad((value, found), learners, above, create_graph=True)
         # Once more, of everything that is not constant between the kinks.
         total = sum(each.square().sum() for each in derivatives)
-        results.append([value, gradient, *derivatives, *torch.autograd.grad(total, learners)])
+        results.append([value, found, *derivatives, *torch.autograd.grad(total, learners)])
     for found, wanted in zip(*reversed(results), strict=True):
         torch.testing.assert_close(found, wanted)
 

@@ -1,4 +1,4 @@
-"""Triton's hash grid equals the definition in float64: features, and first and second derivatives.
+"""Triton's hash grid equals the reference implementation in float64: features, and first and second derivatives.
 
 On a GPU, or with TRITON_INTERPRET=1 on a CPU: `TRITON_INTERPRET=1 python -m pytest -m gpu` and this file.
 """
@@ -40,7 +40,7 @@ def in_the_interpreter_too(monkeypatch):
 
 
 def pair(config: HashGridConfig):
-    """The definition in float64 and the kernels in float32, with the same entries, which are not small."""
+    """The reference in float64 and the kernels in float32, with the same entries, which are not small."""
     exact = dataclasses.replace(config, backend="torch").build(seeded())
     exact.table.data = torch.randn(exact.table.shape, generator=seeded(1))
     fast = dataclasses.replace(config, backend="triton").build(seeded())
@@ -66,7 +66,7 @@ def randn(shape, like: torch.Tensor, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_features_and_first_derivatives_are_the_definitions(name):
+def test_features_and_first_derivatives_equal_the_reference(name):
     results = []
     for grid in pair(GRIDS[name]):
         points = places().to(grid.table).requires_grad_()
@@ -78,18 +78,18 @@ def test_features_and_first_derivatives_are_the_definitions(name):
     # A share of a cell is rounded at `finest` times the coordinate, hence `finest` times the usual error.
     assert_near(found, features, finest)
     assert_near(found_by_table, by_table, 4 * finest)  # sums over up to some hundred points
-    assert_near(found_by_points, by_points, 4 * finest**2)  # slopes are `finest` times as large
+    assert_near(found_by_points, by_points, 4 * finest**2)  # gradients are `finest` times as large
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_the_slope_and_its_derivatives_are_the_definitions(name):
+def test_the_backward_pass_and_its_derivatives_equal_the_reference(name):
     results = []
     for grid in pair(GRIDS[name]):
         points = places().to(grid.table).requires_grad_()
         cotangents = randn((len(points), grid.num_features), grid.table, 3).requires_grad_()
-        slope = grid.forward_and_backward(points)[1](cotangents)
-        slope.backward(randn(slope.shape, slope, 4))
-        results.append((slope.detach(), cotangents.grad, grid.table.grad, points.grad))
+        gradient = grid.forward_and_backward(points)[1](cotangents)
+        gradient.backward(randn(gradient.shape, gradient, 4))
+        results.append((gradient.detach(), cotangents.grad, grid.table.grad, points.grad))
     finest = GRIDS[name].finest_resolution
     scales = (finest**2, finest**2, 4 * finest**2, finest**3)
     for found, expected, scale in zip(*reversed(results), scales, strict=True):
@@ -97,7 +97,7 @@ def test_the_slope_and_its_derivatives_are_the_definitions(name):
 
 
 @pytest.mark.parametrize("name", ["hashed", "some levels"])
-def test_derivatives_of_the_derivatives_are_the_definitions(name):
+def test_derivatives_of_the_derivatives_equal_the_reference(name):
     """The backward pass of the features, differentiated: in the table, in the points and in what came from above."""
     results = []
     for grid in pair(GRIDS[name]):
@@ -117,9 +117,9 @@ def test_a_third_derivative_is_refused():
     _, grid = pair(GRIDS["fits"])
     points = places().to(grid.table)
     cotangents = randn((len(points), grid.num_features), grid.table, 3).requires_grad_()
-    slope = grid.forward_and_backward(points)[1](cotangents)
+    gradient = grid.forward_and_backward(points)[1](cotangents)
     with pytest.raises(RuntimeError, match="Expected no further derivative of the hash grid's gradient"):
-        torch.autograd.grad(slope.sum(), grid.table, create_graph=True)
+        torch.autograd.grad(gradient.sum(), grid.table, create_graph=True)
 
 
 def test_no_points_give_no_features_and_no_gradient():
@@ -131,7 +131,7 @@ def test_no_points_give_no_features_and_no_gradient():
 
 
 @pytest.mark.parametrize("activation", ["softplus", "trunc_exp"])
-def test_a_field_has_the_definitions_normals_and_learns_as_it_does(activation):
+def test_a_field_has_the_references_normals_and_learns_as_it_does(activation):
     results = []
     for backend, dtype in (("torch", torch.float64), ("triton", torch.float32)):
         encoding = dataclasses.replace(GRIDS["some levels"], backend=backend)
@@ -143,5 +143,5 @@ def test_a_field_has_the_definitions_normals_and_learns_as_it_does(activation):
         sum((column * randn(column.shape, column, 6)).sum() for column in columns).backward()
         results.append([*(column.detach() for column in columns), *(each.grad for each in field.parameters())])
     for expected, found in zip(*results, strict=True):
-        # Normals divide by the slope, which is small at some of the points; float32 through two small networks.
+        # Normals divide by the gradient, which is small at some of the points; float32 through two small networks.
         assert (found.double() - expected).norm() < 1e-4 * expected.norm()

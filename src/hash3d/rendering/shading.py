@@ -43,7 +43,10 @@ class ShadingConfig:
 
     def __post_init__(self) -> None:
         if not (0.0 <= self.shaded_share <= 1.0 and 0.0 <= self.textureless_share <= 1.0):
-            raise ValueError("Expected shaded_share and textureless_share in [0, 1].")
+            raise ValueError(
+                f"Expected shaded_share and textureless_share in [0, 1], but got {self.shaded_share} and "
+                f"{self.textureless_share}."
+            )
         if min(self.ambient, self.diffuse) < 0.0:
             raise ValueError(f"Expected ambient and diffuse of at least 0, but got {self.ambient} and {self.diffuse}.")
         if not 0.0 < self.light_distance[0] <= self.light_distance[1]:

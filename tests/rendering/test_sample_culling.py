@@ -1,4 +1,4 @@
-"""What the sieves leave out must not be seen: the time of a picture changes, the picture does not."""
+"""Sample culling: it changes the time of an image, not the image."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from hash3d.representations.occupancy import OccupancyGridConfig
 from tests.fields import EXACT, ball, fog, hash_grid_scene, render, view
 
 
-def test_skipping_empty_cells_changes_the_picture_by_less_than_their_light():
+def test_culling_empty_cells_changes_the_image_by_less_than_their_alpha():
     field, cameras = hash_grid_scene(), view([0.0, 50.0], [0.0, 30.0], size=24)
     renderer = VolumeRendererConfig(samples_per_ray=64, **EXACT).build()
     grid = OccupancyGridConfig(threshold=1e-3).build(0.6)
@@ -27,7 +27,7 @@ def test_skipping_empty_cells_changes_the_picture_by_less_than_their_light():
     assert (skipped.alpha - whole.alpha).abs().mean() < 0.005
 
 
-def test_steps_that_cannot_be_seen_are_left_out_and_the_picture_stays():
+def test_invisible_samples_are_culled_and_the_image_stays():
     field, cameras = hash_grid_scene(blob_scale=100.0), view(size=24)
     white = torch.ones(1, 3)
     whole = render(field, cameras, back=white)
