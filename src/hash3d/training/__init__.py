@@ -1,1 +1,1 @@
-"""Recipes, losses, the one loop, and the run folder."""
+"""The training loop, the reference view, and the run folder. Losses are in `hash3d.scenes`."""
