@@ -87,21 +87,21 @@ def test_the_losses_with_weight_are_computed_and_no_others(tiny, name):
     recipe = tiny(name)
     scene = make_scene(recipe, losses=of_losses(*own))
     scene.before_step(0)
-    found = scene.losses(0, scene.render_random(CAMERAS, 0), scene.render_reference(CAMERAS[0], 0))
+    found = scene.losses(0, scene.draw_random(CAMERAS, 0), scene.render_reference(CAMERAS[0], 0))
     assert set(found) == own
     assert all(torch.isfinite(loss) for loss in found.values())
     torch.stack(list(found.values())).sum().backward()
     assert any(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in scene.model.parameters())
     one = make_scene(recipe, losses=of_losses("sparsity"))
     one.before_step(0)
-    assert set(one.losses(0, one.render_random(CAMERAS, 0), None)) == {"sparsity"}
+    assert set(one.losses(0, one.draw_random(CAMERAS, 0), None)) == {"sparsity"}
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_random_views_are_on_the_background_and_the_reference_on_white(tiny, name):
     scene = make_scene(tiny(name), background=SolidBackgroundConfig(color="black"), shading=None)
     scene.before_step(0)
-    for render, value in ((scene.render_random(FAR, 0), 0.0), (scene.render_reference(FAR[1], 0), 1.0)):
+    for render, value in ((scene.draw_random(FAR, 0), 0.0), (scene.render_reference(FAR[1], 0), 1.0)):
         around = render.alpha[..., 0] == 0.0
         assert 0.05 < around.float().mean() < 1.0
         assert torch.equal(render.color[around], torch.full_like(render.color[around], value))
@@ -114,7 +114,7 @@ def test_a_learned_background_learns_with_the_scene(tiny, name):
     assert all(group["betas"] == scene.stage.adam_betas for group in scene.optimizer.param_groups)
     scene.before_step(0)
     before = [weight.detach().clone() for weight in scene.background.parameters()]
-    scene.render_random(CAMERAS, 0).color.square().mean().backward()
+    scene.draw_random(CAMERAS, 0).color.square().mean().backward()
     scene.optimizer.step()
     assert all(not torch.equal(old, new) for old, new in zip(before, scene.background.parameters(), strict=True))
 
@@ -128,7 +128,7 @@ def test_light_falls_on_random_views_alone(tiny, name):
     for scene in (plain, lit):
         scene.generator.manual_seed(0)
         scene.before_step(0)
-        views.append((scene.render_reference(CAMERAS[1], 0).color, scene.render_random(CAMERAS, 0).color))
+        views.append((scene.render_reference(CAMERAS[1], 0).color, scene.draw_random(CAMERAS, 0).color))
     assert torch.equal(views[0][0], views[1][0])
     assert (views[0][1] - views[1][1]).abs().max() > 0.01
 
@@ -137,7 +137,7 @@ def go_on(scene, steps):
     """The loss of the last step, and how large the scene is then."""
     for step in steps:
         scene.before_step(step)
-        loss = scene.render_random(CAMERAS, step).color.square().mean()
+        loss = scene.draw_random(CAMERAS, step).color.square().mean()
         loss.backward()
         scene.after_backward()
         scene.optimizer.step()

@@ -163,8 +163,8 @@ class Scene(ABC, Generic[ModelT]):
     ) -> Render:
         """Pictures of the scene, with gradients."""
 
-    def render_random(self, cameras: Cameras, step: int) -> Render:
-        """The random views of a step, on the stage's background and in its light."""
+    def draw_random(self, cameras: Cameras, step: int) -> Render:
+        """Sample the background and the light of a step, and render its random views."""
         background = self.background(cameras, self.generator)
         shading = self.stage.shading.draw(step, cameras, self.generator) if self.stage.shading else None
         return self.render(cameras, background, step=step, shading=shading)

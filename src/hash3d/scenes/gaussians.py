@@ -81,11 +81,11 @@ class GaussianScene(Scene[Gaussians], represents=GaussiansConfig):
         """The Gaussians as they are: those of the step's random views, where these have been drawn."""
         return self.model.gaussians() if self._splats is None else self._splats
 
-    def render_random(self, cameras: Cameras, step: int) -> Render:
+    def draw_random(self, cameras: Cameras, step: int) -> Render:
         """The random views; the rest of the step shares their Gaussians, densification counts their gradients alone."""
         self._splats = self.model.gaussians()
         self._random_cameras, self._probe = cameras, screen_probe(self._splats, cameras)
-        return super().render_random(cameras, step)
+        return super().draw_random(cameras, step)
 
     def render(
         self,

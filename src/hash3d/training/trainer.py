@@ -163,7 +163,7 @@ class Trainer:
             shared_timestep=main.config.shared_timestep,
         )  # fmt: skip
         with self.stopwatch.part("render"):
-            random_view = self.scene.render_random(cameras, step)
+            random_view = self.scene.draw_random(cameras, step)
             reference_view = (
                 self.scene.render_reference(self.reference.camera(size_at(stage.reference_size, step)), step)
                 if self.reference
