@@ -51,6 +51,29 @@ def test_the_own_loop_needs_the_cache_in_two_marked_lines_alone():
     assert [line[:6] for line in lines if line not in marked] == ["print("]
 
 
+def test_the_readme_s_two_lines_reuse_and_leave_the_unet_as_it_was():
+    from hash3d import remove_hash3d
+    from tests.tiny_models import tiny_unet
+
+    block = re.search(r"^```python\n(.*?)^```$", (EXAMPLES.parent / "README.md").read_text(), re.S | re.M).group(1)
+    attach, call = block.split("with ")
+    unet = tiny_unet()
+    size, width = unet.config.sample_size, unet.config.cross_attention_dim
+    text, empty = torch.randn(2, 3, width), torch.randn(2, 3, width)
+    latents = torch.randn(2, unet.config.in_channels, size, size)
+    names = {"unet": unet, "torch": torch, "latents": latents, "t": 500, "text": text, "empty": empty, "prompt": "mug"}
+    names |= {"e": [10.0, 30.0], "a": [0.0, 90.0], "r": 1.5}
+    exec(attach, names)
+    for _ in range(2):
+        exec("with " + call, names)
+    assert names["cache"].statistics.shallow == 2
+    assert names["noise_pred"].shape == (4, 4, size, size)
+    remove_hash3d(unet)
+    with torch.no_grad():
+        plain = unet(torch.cat([latents] * 2), 500, encoder_hidden_states=torch.cat([text, empty])).sample
+    assert torch.allclose(names["noise_pred"], plain, atol=1e-5)
+
+
 def test_a_pipeline_s_folder(tmp_path, monkeypatch, capsys):
     """A whole StableDiffusionPipeline, small and random, with a vocabulary of letters."""
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
