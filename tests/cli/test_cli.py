@@ -108,7 +108,9 @@ def test_generate_evaluate_export(generate, hash3d, tmp_path):
     assert os.path.getsize(out.strip()) > 0
 
 
-@pytest.mark.parametrize(("options", "kind"), [(["--no-cache"], None), (["--preset", "paper"], "Hash3DConfig")])
+@pytest.mark.parametrize(
+    ("options", "kind"), [(["--no-cache"], None), (["--preset", "paper"], "hash3d.cache.config:Hash3DConfig")]
+)
 def test_cache_options(generate, tmp_path, options, kind):
     assert generate(*options)[0] == 0
     cache = json.loads((tmp_path / "run" / "recipe.json").read_text())["cache"]
@@ -125,13 +127,13 @@ def test_a_dwell_is_in_the_cache_s_cells_with_and_without_it(generate, tmp_path)
     for number, options in enumerate(([], ["--no-cache"])):
         out = tmp_path / f"run{number}"
         assert generate("--dwell", "2", "--cache.grid.azimuth", "45", *options, out=out)[0] == 0
-        drawn.append(json.loads((out / "recipe.json").read_text())["stage"]["draws"])
+        drawn.append(json.loads((out / "recipe.json").read_text())["stage"]["view_order"])
     assert drawn[0] == drawn[1]
-    assert (drawn[0]["dwell"], drawn[0]["cells"]["azimuth"]) == (2, 45.0)
+    assert (drawn[0]["visits_per_cell"], drawn[0]["grid"]["azimuth"]) == (2, 45.0)
 
 
 @pytest.mark.parametrize(
-    ("options", "dwell"),
+    ("options", "visits"),
     [
         ([], VIEW_ORDER.visits_per_cell),
         (["--no-cache"], VIEW_ORDER.visits_per_cell),
@@ -143,9 +145,9 @@ def test_a_dwell_is_in_the_cache_s_cells_with_and_without_it(generate, tmp_path)
         (["--preset", "paper", "--dwell", "3"], 3),
     ],
 )
-def test_the_default_preset_dwells_as_its_recipe_and_the_others_draw_anew(options, dwell, picture_file):
-    draws = build_recipe(parse(["zero123_gs", "--image", str(picture_file), *options])).stage.view_order
-    assert (draws.dwell, draws.open_cells) == (dwell, VIEW_ORDER.active_cells)
+def test_the_default_preset_revisits_cells_as_its_recipe_and_the_others_do_not(options, visits, picture_file):
+    order = build_recipe(parse(["zero123_gs", "--image", str(picture_file), *options])).stage.view_order
+    assert (order.visits_per_cell, order.active_cells) == (visits, VIEW_ORDER.active_cells)
     assert VIEW_ORDER.visits_per_cell > 1
 
 
@@ -209,7 +211,7 @@ def test_unusual_pictures_work(generate, tmp_path):
 
 def test_mistaken_options(generate, hash3d, tmp_path):
     assert_refused(generate("--steps", "-3"), "at least 1 step, but got -3")
-    assert_refused(generate("--dwell", "0"), "dwell of at least 1 step, but got 0")
+    assert_refused(generate("--dwell", "0"), "--dwell to be at least 1 visit, but got 0")
     assert_refused(generate("--preset", "fast"), "--preset to be one of .* but got 'fast'")
     assert_refused(generate("--elevation", "100"), "between -90 and 90")
     assert_refused(generate("--prompt", "a cat"), "no --prompt: zero123_gs starts from a picture. Pass --image PATH")

@@ -144,7 +144,7 @@ def test_starts_that_are_none(refused, priors, tmp_path):
     for name, pattern in {
         "no_faces.obj": "no faces",
         "text.ply": "does not read",
-        "empty.ply": "points that differ, but all 4 are the same",
+        "empty.ply": "points that differ, but all 4 lie at",
         "none.ply": "there is no file",
         "folder": "folder",
     }.items():

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from hash3d.cache import RELEASED, CacheConfig, DeepCacheConfig
+from hash3d.cache import CacheConfig, DeepCacheConfig
 from hash3d.fast.engine import Engine
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.stage import Config, Stage
@@ -11,6 +11,7 @@ from hash3d.rendering.splat import SplatRendererConfig
 from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import NerfConfig
 from hash3d.schedules import Schedule, constant
+from hash3d.systems.released import released_cache
 from hash3d.training.trainer import GENERATORS, STAGE_SEEDS
 
 from .reuse_share import ViewSequence, nearest_probability, reuse_share
@@ -44,9 +45,9 @@ def plan(recipe: Recipe, draws: ViewSequence, engine: Engine) -> tuple[Case, ...
     assert ours is not None
     share = reuse_share(ours, draws)
     interval = min(round(1.0 / max(1.0 - share, 1.0 / MOST_INTERVAL)), MOST_INTERVAL)
-    probability = nearest_probability(share, RELEASED, draws)
+    probability = nearest_probability(share, released_cache(recipe.system), draws)
     deepcache = DeepCacheConfig(interval=interval, cut=ours.cut)
-    released = replace(RELEASED, reuse_probability=probability)
+    released = replace(released_cache(recipe.system), reuse_probability=probability)
     return (
         Case(name=OFF_EAGER, cache=None, engine="eager", unreused=OFF_EAGER),
         Case(name=OFF_FAST, cache=None, engine=engine, unreused=OFF_FAST),
@@ -101,6 +102,8 @@ def steady(stage: Stage) -> Stage:
     return replace(stage, size=last(stage.size), reference_size=last(stage.reference_size), surface=surface)
 
 
-def with_batch(stage: Stage, size: int) -> Stage:
-    """The stage with another number of views a step."""
-    return replace(stage, cameras=replace(stage.cameras, batch_size=size))
+def with_size(stage: Stage, batch_size: int | None, visits: int | None) -> Stage:
+    """The stage with another number of views a step, and of visits of a cell; None keeps its own."""
+    cameras = stage.cameras if batch_size is None else replace(stage.cameras, batch_size=batch_size)
+    order = stage.view_order if visits is None else replace(stage.view_order, visits_per_cell=visits)
+    return replace(stage, cameras=cameras, view_order=order)

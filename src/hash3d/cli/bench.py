@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from hash3d.bench.cases import each_stage, steady, with_batch
+from hash3d.bench.cases import each_stage, steady, with_size
 from hash3d.bench.contestant import Models
 from hash3d.bench.inputs import make_ball, make_disc
 from hash3d.bench.measure import Measurement, Plan, measure
@@ -29,10 +29,10 @@ from hash3d.pictures import load_picture
 from hash3d.recipes.recipe import Recipe
 from hash3d.scenes.build import build_model
 from hash3d.systems import SystemInfo
-from hash3d.systems.stages import is_mini
 from hash3d.training.guide import load_priors
 from hash3d.training.run import frame_reference, versions
 
+from .full_scale import choose_cache, runs_mini
 from .generate import find_system
 from .host import limit_threads
 
@@ -73,7 +73,10 @@ class Bench:
     engine: Engine = "auto"
     """Of the cases on the fast path."""
     cache: Hash3DConfig = field(default_factory=Hash3DConfig)
-    """Our feature reuse."""
+    """Our feature reuse. At full scale its cut is -2 by default (i = 10), and a cell has at most 2 visits: the cheaper
+    last layer and more visits are proven at mini scale only."""
+    dwell: int | None = None
+    """Visits of a cell of the cache's grid before another is sampled; by default the recipe's."""
     seed: int = 0
     """Makes cameras, noise, initialisation and the cache's draws."""
     steps: int = 64
@@ -92,7 +95,7 @@ class Bench:
 
 def main(arguments: list[str]) -> int:
     """Measure, print, write. Returns the exit code."""
-    options = tyro.cli(Bench, prog="hash3d bench", args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+    options = parse(arguments)
     check(options)
     limit_threads(device_of(options))
     console = Console(stderr=True, highlight=False)
@@ -106,9 +109,25 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def parse(arguments: list[str]) -> Bench:
+    """Parse the options; at full scale the cache has other defaults, so that they are parsed with those again."""
+
+    def read(default: Bench) -> Bench:
+        return tyro.cli(
+            Bench, prog="hash3d bench", args=arguments, default=default, config=(tyro.conf.FlagCreatePairsOff,)
+        )
+
+    options = read(Bench())
+    if runs_mini(options.prior, options.scale):
+        return options
+    cache = choose_cache(options.system, "default", mini=False)
+    assert isinstance(cache, Hash3DConfig)
+    return read(Bench(cache=cache))
+
+
 def check(options: Bench) -> None:
     """Raise `ValueError` for a mistake that would show only after the measurement, or not at all."""
-    for name, least in (("steps", 2), ("warm_up", 1), ("block", 1), ("batch_size", 1)):
+    for name, least in (("steps", 2), ("warm_up", 1), ("block", 1), ("batch_size", 1), ("dwell", 1)):
         value = getattr(options, name)
         if value is not None and value < least:
             raise ValueError(f"Expected --{name.replace('_', '-')} to be at least {least}, but got {value}.")
@@ -152,8 +171,7 @@ def build_recipe(options: Bench, folder: Path) -> Recipe:
         raise ValueError(f"Expected --stage to be 1 to {len(recipe.stages)} for this recipe, but got {options.stage}.")
     if options.sizes == "last":
         recipe = each_stage(recipe, steady)
-    size = options.batch_size
-    return recipe if size is None else each_stage(recipe, lambda stage: with_batch(stage, size))
+    return each_stage(recipe, lambda stage: with_size(stage, options.batch_size, options.dwell))
 
 
 def shape_given(options: Bench, system: SystemInfo, folder: Path) -> dict[str, Any]:
@@ -162,9 +180,7 @@ def shape_given(options: Bench, system: SystemInfo, folder: Path) -> dict[str, A
         if options.start is not None:
             raise ValueError(f"Expected no --start: {system.name} does not start from a shape.")
         return {}
-    if options.start is None and is_mini(
-        {"prior": options.prior or system.embedded, "cache": None, "scale": options.scale}
-    ):
+    if options.start is None and runs_mini(options.prior, options.scale):
         return {}
     return {"start": options.start or make_ball(folder)}
 

@@ -21,12 +21,15 @@ from hash3d.systems import SYSTEMS, SystemInfo
 from hash3d.training.run import Run
 from hash3d.training.run_folder import RunFolder
 
+from .full_scale import choose_cache, expect_full_size, explain_choices, runs_mini
 from .host import limit_threads
 from .progress import ProgressLine, report
 from .systems import SHOWN
 
 INPUTS = {"image": "--image PATH", "prompt": '--prompt "a red mug"'}
 """What a system may need, and how it is given."""
+RANDOM_START = Path("random")
+"""In place of a shape: points in a ball."""
 OF_SYSTEMS = (*INPUTS, "negative_prompt", "elevation", "framing", "pose", "text_prior", "start")
 """The options that only some systems know: the arguments of their `recipe` say which."""
 
@@ -48,12 +51,13 @@ class Generate:
     prior: str | None = None
     """A diffusers folder, an embedded prior, or a hub name; by default the system's embedded one. A local path wins."""
     text_prior: str | None = None
-    """The same of the Stable Diffusion that Magic-123 asks beside Zero123; by default the embedded one."""
+    """The same of the Stable Diffusion that Magic-123 asks beside Zero123; full scale has no default."""
     start: Path | None = None
-    """A PLY of points, a mesh, or a Shap-E folder from which Gaussians start; by default they fill a ball, or start as
-    the recipe says."""
+    """A PLY of points, a mesh, or a Shap-E folder from which Gaussians start, or "random" for points in a ball; by
+    default as the recipe has it, and full-scale GaussianDreamer has no default."""
     scale: Literal["mini", "supplement", "released"] | None = None
-    """The recipe's settings: by default mini for an embedded prior, else the supplement's."""
+    """The recipe's settings: by default mini for an embedded prior, else the supplement's. Full scale (supplement,
+    released) needs --prior. released is the authors' code; --preset released, its reuse, belongs to it."""
     seed: int = 0
     """Makes cameras, noise, initialisation and the cache's draws."""
     steps: int | None = None
@@ -75,12 +79,15 @@ class Generate:
     no_cache: bool = False
     """Run the whole U-Net at every step."""
     preset: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(PRESETS) + "}")] = "default"
-    """The cache's settings to start from; --cache.FIELD changes single ones."""
+    """The cache's settings to start from; --cache.FIELD changes single ones. At full scale, default keeps the feature
+    of layer i = 10 (cut -2): the cheaper last layer is proven at mini scale only. released belongs to --scale released,
+    and looks for a feature as often as the authors' code of the system does."""
     cache: tyro.conf.AvoidSubcommands[CacheConfig] = dataclasses.field(default_factory=Hash3DConfig)
     """Feature reuse."""
     dwell: int | None = None
-    """Visits of a cell of the cache's grid before another is drawn; more makes more reuse, 1 draws every view anew. By
-    default the recipe's with the default preset, and 1 with the others, which are for comparison."""
+    """Visits of a cell of the cache's grid before another is sampled; more makes more reuse, 1 samples every view
+    independently. By default the recipe's with the default preset (at full scale at most 2, since more are proven at
+    mini scale only), and 1 with the others, which are for comparison."""
     resume: bool = False
     """Go on with the run in --out from its last checkpoint."""
     checkpoint_every: int = 50
@@ -101,13 +108,25 @@ def main(arguments: list[str]) -> int:
         run = Run(recipe, path, device=device, resume=options.resume, progress=progress, engine=options.engine)
         for prior in run.priors.values():
             progress.announce(prior)
-        summary = run.execute()
+        if options.resume:
+            notes = (run.folder.read_summary() or {}).get("notes", [])
+        else:
+            cached = recipe.cache is not None
+            mini = runs_mini(options.prior, options.scale)
+            notes = explain_choices(options.scale, options.preset, mini=mini, cached=cached)
+        for note in notes:
+            progress.console.print(note, markup=False, soft_wrap=True)
+        summary = {**run.execute(), "notes": notes}
+    run.folder.write_summary(summary)
     report(path, summary)
     return 0 if summary["completed"] else 130
 
 
 def parse(arguments: list[str]) -> Generate:
-    """The options; the preset is read first, because it gives the cache's defaults."""
+    """Parse the options. The preset is read first, because it gives the cache's defaults.
+
+    They depend on the system and the scale too; where those give others, the options are parsed with them again.
+    """
     preset = "default"
     for position, argument in enumerate(arguments):
         if argument == "--preset" and position + 1 < len(arguments):
@@ -116,14 +135,19 @@ def parse(arguments: list[str]) -> Generate:
             preset = argument.removeprefix("--preset=")
     if preset not in PRESETS:
         raise ValueError(f"Expected --preset to be one of {', '.join(PRESETS)}, but got {preset!r}.")
-    default = Generate(cache=PRESETS[preset])
-    return tyro.cli(
-        Generate,
-        prog="hash3d generate",
-        args=arguments,
-        default=default,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+
+    def read(cache: CacheConfig) -> Generate:
+        return tyro.cli(
+            Generate,
+            prog="hash3d generate",
+            args=arguments,
+            default=Generate(cache=cache),
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+
+    options = read(PRESETS[preset])
+    cache = choose_cache(options.system, preset, mini=runs_mini(options.prior, options.scale))
+    return options if cache == PRESETS[preset] else read(cache)
 
 
 def build_recipe(options: Generate) -> Recipe:
@@ -131,13 +155,18 @@ def build_recipe(options: Generate) -> Recipe:
     system = find_system(options.system)
     if options.checkpoint_every < 1:
         raise ValueError(f"Expected --checkpoint-every to be at least 1, but got {options.checkpoint_every}.")
+    if options.dwell is not None and options.dwell < 1:
+        raise ValueError(f"Expected --dwell to be at least 1 visit, but got {options.dwell}.")
+    inputs = given(options, system)
+    if not runs_mini(options.prior, options.scale):
+        expect_full_size(system, options.prior, options.text_prior, options.start)
     recipe = system.recipe(
         prior=options.prior or system.embedded,
         cache=None if options.no_cache else options.cache,
         scale=options.scale,
         steps=options.steps,
         seed=options.seed,
-        **given(options, system),
+        **inputs,
     )
     # The same with and without --no-cache, so that the two runs have the same cameras.
     cells = options.cache.grid if isinstance(options.cache, Hash3DConfig) else GridConfig()
@@ -187,7 +216,10 @@ def given(options: Generate, system: SystemInfo) -> dict[str, Any]:
             raise ValueError(f"Expected no --{name.replace('_', '-')}: {system.name} starts from {start}.")
     if not all(getattr(options, name) for name in needed):
         raise ValueError(f"{system.name} starts from {start}.")
-    return {name: getattr(options, name) for name in known if getattr(options, name) is not None}
+    chosen = {name: getattr(options, name) for name in known if getattr(options, name) is not None}
+    if chosen.get("start") == RANDOM_START:
+        del chosen["start"]
+    return chosen
 
 
 def resumed_recipe(options: Generate, path: Path) -> Recipe:

@@ -15,6 +15,8 @@ from hash3d.schedules import constant
 
 NO_PRIORS: Mapping[str, str] = {}
 Stages = Stage | tuple[Stage, ...]
+FULL_SCALE_VISITS = 2
+"""At most so many visits of a cell at full scale: more are proven at mini scale only."""
 TEXT_ELEVATION = 15.0
 """Degrees from which the result of a text is shown (threestudio's evaluation)."""
 
@@ -63,7 +65,7 @@ def recipe_at(choices: Choices, scales: Scales, *, priors: Mapping[str, str] = N
         scale = choices.get("scale") or "supplement"
         if scale not in full:
             raise ValueError(f"Expected --scale to be mini, {' or '.join(full)}, but got {scale!r}.")
-        stages = scale_steps(_as_tuple(full[scale]()), steps)
+        stages = tuple(_visit_less(stage) for stage in scale_steps(_as_tuple(full[scale]()), steps))
     others: dict[str, Any] = {
         name: choice for name, choice in choices.items() if name not in ("prior", "scale", "steps")
     }
@@ -97,6 +99,11 @@ def is_mini(choices: Choices) -> bool:
     """Whether the scale, or where none is chosen that of the prior, is the embedded priors' own."""
     scale = choices.get("scale")
     return scale == "mini" or (scale is None and choices["prior"] in EMBEDDED)
+
+
+def _visit_less(stage: Stage) -> Stage:
+    visits = min(stage.view_order.visits_per_cell, FULL_SCALE_VISITS)
+    return replace(stage, view_order=replace(stage.view_order, visits_per_cell=visits))
 
 
 def _as_tuple(made: Stages) -> tuple[Stage, ...]:

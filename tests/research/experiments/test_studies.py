@@ -88,7 +88,7 @@ def test_variety_is_taken_away_step_by_step():
         (False, False), (True, False), (True, True), (False, False),
     ]  # fmt: skip
     assert [variant.cache is None for variant in variants] == [True, True, True, False]
-    assert {(stage.view_order.visits_per_cell, stage.view_order.open_cells) for stage in stages} == {
+    assert {(stage.view_order.visits_per_cell, stage.view_order.active_cells) for stage in stages} == {
         (14, VIEW_ORDER.active_cells)
     }
 
