@@ -2,11 +2,13 @@
 
 import sys
 import types
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from hash3d.pictures import PictureError, load_picture
 from tests.pictures.drawing import RED, composite, disc, write
@@ -93,3 +95,119 @@ def test_a_calm_background_gives_nothing_of_a_similar_object_away(tmp_path):
     truth = disc(128, (64, 64), 40, color=(190, 190, 190))
     picture = load_picture(write(tmp_path / "grey.png", composite(truth, (203, 203, 203))))
     assert ((picture[..., 3] > 0.5) == torch.from_numpy(truth[..., 3] > 127)).float().mean() > 0.99
+
+
+@pytest.fixture(autouse=True)
+def no_doubt():
+    """A warning is an error where a test does not expect it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def overlap(picture, truth):
+    """Intersection over union of the object and a mask "H W"."""
+    found = (picture[..., 3] > 0.5).numpy()
+    return (found & truth).sum() / (found | truth).sum()
+
+
+BALL = disc(256, (128, 128), 64)
+ROWS, COLUMNS = (np.mgrid[:256, :256] + 0.5) / 128 - 1
+FALLS = {
+    "vignette": 1 - 0.1 * (ROWS**2 + COLUMNS**2),
+    "steep vignette": 1 - 0.08 * (ROWS**2 + COLUMNS**2) ** 2,
+    "lamp on the left": 1 - 0.1 * ((COLUMNS + 0.5) ** 2 + (ROWS + 0.7) ** 2) / 2,
+    "gradient": 1 - 0.12 * (ROWS + 1),
+    "horizon": 0.8 + 0.2 / (1 + np.exp(-ROWS * 6)),
+}
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+@pytest.mark.parametrize("fall", list(FALLS))
+def test_a_background_that_falls_off(fall, ending, tmp_path):
+    pixels = composite(BALL, (255, 255, 255)) * FALLS[fall][..., None]
+    picture = load_picture(write(tmp_path / f"photo.{ending}", pixels.astype(np.uint8)))
+    assert overlap(picture, BALL[..., 3] > 127) > 0.95
+
+
+def test_a_background_that_falls_off_too_far_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rembg", None)
+    pixels = composite(BALL, (255, 255, 255)) * (0.5 - 0.4 * ROWS)[..., None]
+    with pytest.raises(PictureError, match="has neither"):
+        load_picture(write(tmp_path / "photo.png", pixels.astype(np.uint8)))
+
+
+def pale(color, ground=255, body=None):
+    """A nearly white disc with dark eyes, and a body of another colour below, on white."""
+    pixels = composite(disc(256, (128, 128), 78, color=(color,) * 3), (ground,) * 3)
+    for left in (95, 145):
+        pixels[100:115, left : left + 15] = 20
+    if body is not None:
+        below = (ROWS > 0) & (np.hypot(ROWS, COLUMNS) < 78 / 128)
+        pixels[below] = body
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("color", "ground", "body"), [(250, 255, None), (5, 0, None), (200, 205, None), (250, 255, (30, 60, 200))]
+)
+def test_an_object_of_nearly_the_backgrounds_colour_is_kept_and_doubted(color, ground, body, tmp_path):
+    path = write(tmp_path / "pale.png", pale(color, ground, body))
+    with pytest.warns(UserWarning, match=r"pale\.png is a shadow or hardly differs from the background"):
+        picture = load_picture(path)
+    assert overlap(picture, disc(256, (128, 128), 78)[..., 3] > 127) > 0.97
+
+
+@pytest.mark.parametrize("color", [245, 235, 220])
+def test_the_pale_half_of_a_colourful_object_is_no_shadow(color, tmp_path):
+    picture = load_picture(write(tmp_path / "pale.png", pale(color, body=(30, 60, 200))))
+    assert overlap(picture, disc(256, (128, 128), 78)[..., 3] > 127) > 0.97
+
+
+def test_an_object_that_cannot_be_told_from_the_background_is_refused(tmp_path, monkeypatch):
+    """Two eyes alone are not the object."""
+    monkeypatch.setitem(sys.modules, "rembg", None)
+    with pytest.raises(PictureError, match="has neither"):
+        load_picture(write(tmp_path / "pale.png", pale(254)))
+
+
+@pytest.mark.parametrize("ground", [(255, 255, 255), (150, 180, 230)])
+@pytest.mark.parametrize(("strength", "blur"), [(0.3, 15), (0.15, 35)])
+def test_a_soft_shadow_goes_and_is_told(strength, blur, ground, tmp_path):
+    shadow = gaussian_filter(((ROWS - 0.4) ** 2 / 0.05 + COLUMNS**2 / 0.4 < 1).astype(float), blur)
+    alpha = BALL[..., 3:] / 255
+    pixels = alpha * BALL[..., :3] + (1 - alpha) * np.array(ground) * (1 - strength * shadow[..., None])
+    path = write(tmp_path / "shadow.png", pixels.round().astype(np.uint8))
+    with pytest.warns(UserWarning, match="is a shadow or hardly differs"):
+        picture = load_picture(path)
+    assert overlap(picture, BALL[..., 3] > 127) > 0.95
+
+
+def with_clear(kind):
+    """The ball on white, opaque but for a few pixels."""
+    pixels = np.dstack([composite(BALL, (255, 255, 255)), np.full((256, 256), 255, dtype=np.uint8)])
+    if kind == "stray pixel":
+        pixels[0, 0] = (255, 255, 255, 0)
+    elif kind == "pixel in the object":
+        pixels[128, 128, 3] = 0
+    elif kind == "frame":
+        pixels[:2, :, 3] = pixels[-2:, :, 3] = pixels[:, :2, 3] = pixels[:, -2:, 3] = 0
+        pixels[:2, :, :3] = 0
+    else:
+        corner = np.hypot(*(np.maximum(np.abs(each) - 0.8, 0) for each in (ROWS, COLUMNS)))
+        pixels[..., 3] = (255 * ((0.2 - corner) * 128 + 0.5).clip(0, 1)).round()
+    return pixels
+
+
+@pytest.mark.parametrize("kind", ["stray pixel", "pixel in the object", "frame", "rounded corners"])
+def test_a_few_clear_pixels_cut_nothing_out(kind, tmp_path):
+    path = write(tmp_path / "opaque.png", with_clear(kind))
+    with pytest.warns(UserWarning, match=r"opaque\.png hides only .*%.* it was ignored"):
+        picture = load_picture(path)
+    assert overlap(picture, BALL[..., 3] > 127) > 0.97
+
+
+def test_an_evenly_translucent_image_is_opaque(tmp_path):
+    pixels = with_clear("stray pixel")
+    pixels[..., 3] = 230
+    assert overlap(load_picture(write(tmp_path / "veil.png", pixels)), BALL[..., 3] > 127) > 0.97

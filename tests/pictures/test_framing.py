@@ -100,6 +100,20 @@ def test_specks_do_not_count():
     assert frame_picture(speckled, 64, "recentre").scale == frame_picture(picture, 64, "recentre").scale
 
 
+def test_haze_does_not_count_and_glass_does():
+    """What matting leaves behind, 8 % opaque, is not framed; a wing of 40 % is, and lies inside."""
+    picture = picture_of(128, (64, 64), 20)
+    hazy = picture.clone()
+    hazy[..., 3] = hazy[..., 3].clamp(min=0.08)
+    assert frame_picture(hazy, 64, "recentre").scale == frame_picture(picture, 64, "recentre").scale
+    winged = picture.clone()
+    winged[60:68, 84:120] = torch.tensor([0.5, 0.5, 0.9, 0.4])
+    framed = frame_picture(winged, 128, "recentre")
+    _, columns = torch.nonzero(framed.alpha[..., 0] > 0.2, as_tuple=True)
+    assert abs(columns.min() + columns.max() - 127) <= 2
+    assert columns.max() < 64 + OUTER_RADIUS * 64 + 1
+
+
 def test_an_empty_picture_is_refused():
     with pytest.raises(PictureError, match="no pixel is more than half opaque"):
         frame_picture(torch.zeros(32, 32, 4), 32)

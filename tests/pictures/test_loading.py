@@ -1,17 +1,20 @@
 """Files of every kind to pixels, and the sentence for each file that is no picture."""
 
+import io
 import math
 import struct
+import sys
+import types
 import zlib
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from hash3d.pictures import PictureError, load_picture, read_rgba
 from hash3d.pictures.loading import FORMATS, MAX_PIXELS
-from tests.pictures.drawing import RED, composite, disc, write
+from tests.pictures.drawing import RED, composite, disc, icc_profile, write
 
 
 def header_only_png(path, width, height):
@@ -43,6 +46,8 @@ BAD = {
     "one pixel": lambda folder: write(folder / "one.png", np.full((1, 1, 4), 255, dtype=np.uint8)),
     "transparent": lambda folder: write(folder / "clear.png", np.zeros((64, 64, 4), dtype=np.uint8)),
     "huge": lambda folder: header_only_png(folder / "huge.png", 20_000, 20_000),
+    "long": lambda folder: header_only_png(folder / "long.png", 100, 10_001),
+    "whole numbers of 32 bits": lambda folder: write(folder / "deep.tiff", np.zeros((64, 64), dtype=np.int32)),
     "float": lambda folder: write(folder / "float.tiff", np.zeros((64, 64), dtype=np.float32)),
 }
 MESSAGES = {
@@ -53,8 +58,10 @@ MESSAGES = {
     "truncated": "damaged or cut off",
     "one pixel": "at least 16 pixels a side, but .* has 1x1",
     "transparent": "no pixel of it is more than half opaque",
-    "huge": "at most 200 megapixels, but .* has 20000x20000",
-    "float": "floating-point",
+    "huge": "at most 120 megapixels, but .* has 20000x20000",
+    "long": "differ at most 100-fold, but .* has 100x10001",
+    "whole numbers of 32 bits": "8 or 16 bits a pixel, but .* has 32",
+    "float": "8 or 16 bits a pixel, but .* has 32",
 }
 
 
@@ -184,33 +191,108 @@ def test_exif_orientation(orientation, tmp_path):
 def test_large_pictures_are_reduced_by_area(tmp_path):
     """A factor of two: each pixel is the premultiplied mean of four."""
     generator = np.random.default_rng(0)
-    pixels = generator.integers(0, 255, (1024, 2048, 4), dtype=np.uint8)
+    pixels = generator.integers(0, 255, (256, 2048, 4), dtype=np.uint8)
     picture = load_picture(write(tmp_path / "large.png", pixels, compress_level=1)).double()
-    assert picture.shape == (512, 1024, 4)
+    assert picture.shape == (128, 1024, 4)
     seen = torch.from_numpy(pixels).double() / 255
     seen[..., :3] *= seen[..., 3:]
-    mean = seen.unflatten(0, (512, 2)).unflatten(2, (1024, 2)).mean(dim=(1, 3))
+    mean = seen.unflatten(0, (128, 2)).unflatten(2, (1024, 2)).mean(dim=(1, 3))
     torch.testing.assert_close(picture[..., 3], mean[..., 3], rtol=0, atol=1e-6)
     torch.testing.assert_close(picture[..., :3] * picture[..., 3:], mean[..., :3], rtol=0, atol=1e-6)
 
 
 def test_a_reduced_disc_stays_pure_where_it_was(tmp_path):
-    """3,000 pixels to 1,024, which is no whole factor; the black around the disc is transparent."""
-    picture = load_picture(write(tmp_path / "large.png", disc(3000, (1200, 1500), 600), compress_level=1))
-    share = 1024 / 3000
+    """1,500 pixels to 1,024, which is no whole factor; the black around the disc is transparent."""
+    picture = load_picture(write(tmp_path / "large.png", disc(1500, (600, 750), 300), compress_level=1))
+    share = 1024 / 1500
     rows, columns = torch.nonzero(picture[..., 3] > 0.5, as_tuple=True)
-    assert abs((columns.float().mean() + 0.5) - 1200 * share) < 0.1
-    assert abs((rows.float().mean() + 0.5) - 1500 * share) < 0.1
-    assert abs(picture[..., 3].sum() / (torch.pi * (600.0 * share) ** 2) - 1) < 1e-3
+    assert abs((columns.float().mean() + 0.5) - 600 * share) < 0.1
+    assert abs((rows.float().mean() + 0.5) - 750 * share) < 0.1
+    assert abs(picture[..., 3].sum() / (torch.pi * (300.0 * share) ** 2) - 1) < 1e-3
     seen = picture[picture[..., 3] > 0.01]
     torch.testing.assert_close(seen[:, :3], (torch.tensor(RED) / 255).expand(len(seen), 3), rtol=0, atol=1e-4)
 
 
-def test_ten_thousand_pixels_a_side(tmp_path):
-    """Black and white, so that the file is written fast; what is tested is the limit and the strips."""
-    image = Image.new("L", (10_000, 10_000), 255)
-    image.paste(0, (3_000, 3_000, 7_000, 7_000))
-    image.save(tmp_path / "huge.png", compress_level=1)
-    picture = load_picture(tmp_path / "huge.png")
-    assert picture.shape == (1024, 1024, 4)
-    assert abs(picture[..., 3].mean() - 0.16) < 2e-3
+def test_many_strips(tmp_path):
+    """Black and white, so that the file is written fast."""
+    image = Image.new("L", (2_000, 1_250), 255)
+    image.paste(0, (500, 250, 1_500, 1_000))
+    image.save(tmp_path / "large.png", compress_level=1)
+    picture = load_picture(tmp_path / "large.png")
+    assert picture.shape == (640, 1024, 4)
+    assert abs(picture[..., 3].mean() - 0.3) < 2e-3
+
+
+def stored_in(profile, color, mode="RGB"):
+    """An image whose pixels show an sRGB colour to whoever heeds the profile."""
+    source, target = ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    return ImageCms.profileToProfile(Image.new("RGB", (64, 64), color), source, target, outputMode=mode)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "alpha", "palette", "reduced"])
+def test_an_embedded_profile_is_heeded(kind, tmp_path):
+    profile, wanted = icc_profile(), (60, 180, 75)
+    image = stored_in(profile, wanted)
+    if kind == "alpha":
+        image.putalpha(200)
+    elif kind == "palette":
+        image = image.quantize(8)
+    elif kind == "reduced":
+        image = image.resize((1100, 32))
+    path = tmp_path / f"photo.{'jpg' if kind == 'jpg' else 'png'}"
+    image.save(path, icc_profile=profile, **({"quality": 95, "subsampling": 0} if kind == "jpg" else {}))
+    pixel = read_rgba(path)[8, 8] * 255
+    assert np.abs(pixel[:3] - wanted).max() < 3
+    assert pixel[3] == pytest.approx(200 if kind == "alpha" else 255, abs=0.01)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_profile_of_greys_is_heeded(bits, tmp_path):
+    """Gamma 1: a half of the light is 188 of 255 in sRGB."""
+    value = np.full((32, 32), 128 if bits == 8 else 128 * 257, dtype=np.uint8 if bits == 8 else np.uint16)
+    path = write(tmp_path / "grey.png", value, icc_profile=icc_profile("GRAY", gamma=1.0))
+    np.testing.assert_allclose(read_rgba(path)[4, 4] * 255, [188, 188, 188, 255], atol=1.5)
+
+
+@pytest.mark.parametrize("content", [b"junk", icc_profile("GRAY")])
+def test_a_profile_that_cannot_be_used_is_told(content, tmp_path):
+    path = write(tmp_path / "photo.png", np.full((32, 32, 3), 100, dtype=np.uint8), icc_profile=content)
+    with pytest.warns(UserWarning, match="colour profile cannot be used"):
+        assert (read_rgba(path)[..., :3] == np.float32(100) / 255).all()
+
+
+def test_srgb_by_its_own_profile_changes_no_bit(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    path = write(tmp_path / "photo.png", pixels, icc_profile=profile)
+    assert np.array_equal(read_rgba(path)[..., :3], pixels.astype(np.float32) / 255)
+
+
+def test_premultiplied_edges_are_divided_and_told(tmp_path):
+    """A program stored the colours times alpha: the disc's soft edge is dark."""
+    truth = disc(64, (32, 32), 20)
+    blurred = np.asarray(Image.fromarray(truth[..., 3]).resize((16, 16), Image.Resampling.BOX).resize((64, 64)))
+    pixels = np.dstack([np.full((64, 64, 3), RED), blurred]).astype(np.uint8)
+    whole = load_picture(write(tmp_path / "straight.png", pixels))
+    pixels[..., :3] = (pixels[..., :3] * (blurred[..., None] / 255)).round()
+    with pytest.warns(UserWarning, match=r"dark\.png are darkened at its soft edges \(premultiplied\): undone"):
+        picture = load_picture(write(tmp_path / "dark.png", pixels))
+    soft = picture[..., 3] > 0.2
+    torch.testing.assert_close(picture[soft], whole[soft], rtol=0, atol=0.02)
+
+
+def test_an_object_that_fills_the_image_is_refused(tmp_path, monkeypatch):
+    """A background remover that removes nothing."""
+    monkeypatch.setitem(sys.modules, "rembg", types.SimpleNamespace(remove=lambda image: image))
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    with pytest.raises(PictureError, match=r"the object fills the picture .*\. Leave a margin\.$"):
+        load_picture(write(tmp_path / "full.png", noise))
+
+
+def test_a_turned_tiff(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(disc(64, (20, 30), 12)).crop((0, 0, 64, 48))
+    image.save(tmp_path / "turned.tiff", exif=exif)
+    upright = np.asarray(image.transpose(Image.Transpose.ROTATE_270))
+    assert np.array_equal(read_rgba(tmp_path / "turned.tiff"), upright.astype(np.float32) / 255)

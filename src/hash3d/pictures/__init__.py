@@ -1,4 +1,4 @@
-"""A picture file to straight-alpha RGBA without its background, and its object placed as the prior frames it."""
+"""Load image files as straight-alpha RGBA without their background, and place the object as the prior frames it."""
 
 from .arrays import PictureError
 from .framing import FramedPicture, Framing, frame_picture

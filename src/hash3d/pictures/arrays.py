@@ -15,38 +15,46 @@ Mask = npt.NDArray[np.bool_]
 """[H, W]."""
 
 SPECK = 0.01
-"""Pieces of a mask under this share of its largest piece are dirt."""
+"""Components of a mask under this share of its largest component are dirt."""
 
 
 class PictureError(ValueError):
-    """A picture that cannot be used, and what to do about it, in one sentence."""
+    """An image that cannot be used, and what to do about it, in one sentence."""
 
 
-def without_specks(mask: Mask) -> Mask:
-    """The pieces of a mask that are not dirt beside its largest."""
+def remove_specks(mask: Mask) -> Mask:
+    """Keep the components of a mask that are not dirt beside its largest."""
     from scipy import ndimage
 
-    pieces, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
     if count == 0:
         return mask
-    areas = np.bincount(pieces.ravel())
+    areas = np.bincount(labels.ravel())
     areas[0] = 0
-    return (areas >= SPECK * areas.max())[pieces] & mask
+    return (areas >= SPECK * areas.max())[labels] & mask
 
 
-def resized(pixels: Pixels, size: tuple[int, int], box: tuple[float, float, float, float], kind: Any) -> Pixels:
-    """The part `box` (left, top, right, bottom) resampled to `size` (columns, rows), a channel at a time."""
+def touching(mask: Mask, seeds: Mask) -> Mask:
+    """Keep the 4-connected components of a mask that hold a seed."""
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(mask)
+    return mask & np.isin(labels, np.unique(labels[mask & seeds]))
+
+
+def resize(pixels: Pixels, size: tuple[int, int], box: tuple[float, float, float, float], kind: Any) -> Pixels:
+    """Resample the part `box` (left, top, right, bottom) to `size` (columns, rows), a channel at a time."""
     channels = [Image.fromarray(pixels[..., channel]).resize(size, kind, box=box) for channel in range(4)]
     return np.stack([np.asarray(channel) for channel in channels], axis=-1)
 
 
-def premultiplied(rgba: Pixels) -> Pixels:
-    """Colours times alpha."""
+def premultiply(rgba: Pixels) -> Pixels:
+    """Multiply colours by alpha."""
     return np.concatenate([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], axis=-1)
 
 
-def straight(premultiplied: Pixels) -> Pixels:
-    """Colours divided by alpha; black where nothing is seen."""
+def unpremultiply(premultiplied: Pixels) -> Pixels:
+    """Divide colours by alpha; black where nothing is visible."""
     alpha = premultiplied[..., 3:]
     color = premultiplied[..., :3] / np.maximum(alpha, 1e-6)
     return np.concatenate([color.clip(0.0, 1.0), alpha], axis=-1)

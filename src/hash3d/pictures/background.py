@@ -1,55 +1,165 @@
-"""An opaque picture's background: removed by colour if it is plain, else by the optional package rembg."""
+"""Remove an opaque image's background: by colour if it is plain, else by the optional package rembg."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .arrays import Mask, PictureError, Pixels, without_specks
+from .arrays import SPECK, Mask, PictureError, Pixels, remove_specks, touching
 
 PLAIN_TOLERANCE = 0.08
 PLAIN_SHARE = 0.9
-"""A background is plain if this share of the border's pixels differs from their median by at most the tolerance in
+"""A background is plain if this share of the border's pixels differs from a smooth surface by at most the tolerance in
 each channel. The border is 2 % of the shorter side wide."""
+SMOOTH_RANGE = 0.35
+"""Most by which a plain background may fall off, as to the corners of a studio photo."""
 LEAST_TOLERANCE = 0.03
-"""What counts as background is at most twice as far from the median as that share, plus this: a background without
+"""What counts as background is at most twice as far from the surface as that share, plus this: a background without
 noise gives nothing of a similar object away."""
+FAINT = 0.006
+"""A blurred difference from the surface that is seen, if it is also four times the border's noise."""
+HALO = 10
+"""Pixels around an object in which a faint difference may be JPEG's."""
+OUTLINE = 0.15
+"""Slope a pixel of a blurred outline, as a share of its contrast: a step has 0.27 in its middle."""
+STEEP = 0.015
+"""Slope a pixel that a soft shadow stays under."""
+COLORFUL = 0.1
+"""Median difference of an object's channels from which on its shadow is told from it by colour."""
+LEAST_OBJECT, MOST_OBJECT = 0.01, 0.95
+"""The share of the image that an object may fill."""
 EDGE = 2
 """Pixels in from the background that may be a mixture of object and background."""
 
 
-def without_background(rgba: Pixels, path: Path) -> Pixels:
-    """An opaque picture with its background made transparent."""
-    removed = _without_plain_background(rgba)
+def remove_background(rgba: Pixels, path: Path) -> Pixels:
+    """Make the background of an opaque image transparent; pixels that are transparent already belong to it."""
+    removed = _remove_plain_background(rgba, path)
     if removed is None:
-        removed = _without_background_by_rembg(rgba, path)
+        removed = _remove_background_by_rembg(rgba, path)
     return removed
 
 
-def _without_plain_background(rgba: Pixels) -> Pixels | None:
-    """Make transparent what has the border's colour and is connected to the border; None if that makes no sense."""
+def _remove_plain_background(rgba: Pixels, path: Path) -> Pixels | None:
+    """Make transparent what looks like the border and is connected to it; None if that makes no sense."""
     from scipy import ndimage
 
-    color = rgba[..., :3]
-    width = max(1, round(0.02 * min(color.shape[:2])))
-    border = np.ones(color.shape[:2], dtype=bool)
-    border[width:-width, width:-width] = False
-    background = np.median(color[border], axis=0)
-    distance = np.abs(color - background).max(axis=-1)
+    color, solid = rgba[..., :3], rgba[..., 3] > 0.5
+    width = max(1, round(0.02 * min(solid.shape)))
+    border = solid & (ndimage.distance_transform_edt(np.pad(solid, 1))[1:-1, 1:-1] <= width)
+    surface = _fit_background(color, border)
+    distance = np.abs(color - surface).max(axis=-1)
     spread = float(np.quantile(distance[border], PLAIN_SHARE))
-    if spread > PLAIN_TOLERANCE:
+    if spread > PLAIN_TOLERANCE or np.ptp(surface[border], axis=0).max() > SMOOTH_RANGE:
         return None
-    alike = distance <= min(PLAIN_TOLERANCE, LEAST_TOLERANCE + 2.0 * spread)
-    pieces, _ = ndimage.label(alike)
-    outside = alike & np.isin(pieces, np.unique(pieces[border]))
-    mask = without_specks(~outside)
-    if not 0.001 < mask.mean() < 0.95:
+    similar = solid & (distance <= min(PLAIN_TOLERANCE, LEAST_TOLERANCE + 2.0 * spread))
+    mask = remove_specks(solid & ~touching(similar, border))
+    faint, outlined = _find_faint_parts(color - surface, mask, border)
+    shadow = _find_shadow(color, surface, mask)
+    rest = remove_specks(mask & ~shadow)
+    doubtful = (faint | shadow).sum() > 0.1 * mask.sum()
+    if rest.any() and np.median(np.ptp(color[rest], axis=-1)) > COLORFUL:
+        mask = rest
+    if doubtful:
+        mask = mask | outlined
+        warnings.warn(
+            f"A part of {path} is a shadow or hardly differs from the background: it was told from the object as far "
+            f"as possible. Check input.png in the run folder, or pass an image with an alpha channel.",
+            stacklevel=4,
+        )
+    if not LEAST_OBJECT < mask.mean() < MOST_OBJECT:
         return None
-    return _unmixed(color, mask, background.astype(np.float32))
+    return _unmix(color, mask, surface)
 
 
-def _unmixed(color: Pixels, mask: Mask, background: Pixels) -> Pixels:
-    """Soft edges: a pixel near the background is C = a F + (1 - a) B, with F the colour of the nearest inner pixel.
+def _fit_background(color: Pixels, border: Mask) -> Pixels:
+    """Fit a polynomial in the position, of degree 2 then 4, to the border and to what agrees with it farther in.
+
+    The fit is iteratively reweighted least squares with Cauchy's weights: an object hardly moves it.
+    """
+    step = max(1, max(border.shape) // 160)
+    rows, columns = (np.linspace(-1.0, 1.0, length) for length in border.shape)
+    colors, ring = color[::step, ::step].reshape(-1, 3).astype(np.float64), border[::step, ::step].ravel()
+    if not ring.any():
+        return (np.zeros_like(color) + np.median(color[border], axis=0)).astype(np.float32)
+    surface, weights = np.median(colors[ring], axis=0) + np.zeros_like(colors), ring.astype(np.float64)
+    for degree in (2, 2, 2, 4, 4, 4, 4):
+        powers = [(down, right) for down in range(degree + 1) for right in range(degree + 1 - down)]
+        small = np.stack([np.outer(rows[::step] ** down, columns[::step] ** right) for down, right in powers], -1)
+        terms, root = small.reshape(len(colors), -1), np.sqrt(weights)[:, None]
+        fit = np.linalg.lstsq(root * terms, root * colors, rcond=1e-6)[0]
+        surface = terms @ fit
+        distance = np.abs(colors - surface).max(axis=-1)
+        scale = max(float(np.median(distance[ring])), 1.0 / 255.0)
+        near = touching((distance < PLAIN_TOLERANCE).reshape(small.shape[:2]), border[::step, ::step]).ravel()
+        weights = np.where(near | ring, 1.0 / (1.0 + (distance / scale) ** 2) ** 2, 0.0)
+    low, high = surface[near | ring].min(axis=0), surface[near | ring].max(axis=0)
+    whole = sum(
+        np.outer(rows**down, columns**right)[..., None] * row for (down, right), row in zip(powers, fit, strict=True)
+    )
+    return np.clip(whole, low, high).astype(np.float32)
+
+
+def _find_faint_parts(difference: Pixels, mask: Mask, border: Mask) -> tuple[Mask, Mask]:
+    """Find what hardly differs from the background, and those parts of it that are an object's by their sharp outlines.
+
+    What lies near the mask alone is JPEG's.
+    """
+    from scipy import ndimage
+
+    smooth, slope = _smooth_and_slope(difference)
+    noise = float(np.quantile(np.abs(smooth[border]).max(axis=-1), PLAIN_SHARE))
+    seen = np.abs(smooth).max(axis=-1) > max(FAINT, 4.0 * noise)
+    far = ndimage.distance_transform_edt(~mask) > HALO if mask.any() else np.ones_like(mask)
+    core = ndimage.binary_opening(seen & far, iterations=3)
+    parts = touching(seen & ~mask & ndimage.binary_dilation(core, iterations=HALO + 3), core)
+    outlined = _keep_outlined(parts, far, difference, slope)
+    return parts, ndimage.binary_fill_holes(outlined | mask) & ~mask if outlined.any() else outlined
+
+
+def _find_shadow(color: Pixels, surface: Pixels, mask: Mask) -> Mask:
+    """Find the parts of a mask that are a darker background, reached from outside without crossing an outline."""
+    from scipy import ndimage
+
+    ratio = (color * surface).sum(-1) / np.maximum((surface**2).sum(-1), 1e-6)
+    tinted = np.abs(color - ratio[..., None] * surface).max(axis=-1) > 0.5 * LEAST_TOLERANCE
+    _, slope = _smooth_and_slope(color)
+    gradual = (ratio > 0.5) & (ratio < 1.0) & ~tinted & (slope < STEEP)
+    shadow = mask & touching(ndimage.binary_opening(~mask | gradual, iterations=2) | ~mask, ~mask)
+    if shadow.sum() < 0.02 * mask.sum():
+        return np.zeros_like(mask)
+    away = ndimage.distance_transform_edt(~(mask & ~shadow)) > HALO
+    return shadow & ~_keep_outlined(shadow, away, color - surface, slope)
+
+
+def _keep_outlined(parts: Mask, rims: Mask, difference: Pixels, slope: Pixels) -> Mask:
+    """Keep the components whose rim is as steep as a step of their contrast; shadows and gradients fade."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(parts)
+    kept = np.zeros_like(parts)
+    for number, area in enumerate(np.bincount(labels.ravel(), minlength=count + 1)[1:], start=1):
+        piece = labels == number
+        if area < SPECK * parts.sum():
+            continue
+        rim = ndimage.binary_dilation(piece, iterations=2) & ~ndimage.binary_erosion(piece, iterations=2) & rims
+        contrast = float(np.median(np.abs(difference[piece]).max(axis=-1)))
+        if rim.any() and np.median(slope[rim]) > OUTLINE * contrast:
+            kept |= piece
+    return kept
+
+
+def _smooth_and_slope(values: Pixels) -> tuple[Pixels, Pixels]:
+    """Return values blurred by 1.5 pixels, and the steepest channel's slope a pixel."""
+    from scipy import ndimage
+
+    smooth = ndimage.gaussian_filter(values, (1.5, 1.5, 0.0))
+    return smooth, np.hypot(*np.gradient(smooth, axis=(0, 1))).max(axis=-1)
+
+
+def _unmix(color: Pixels, mask: Mask, background: Pixels) -> Pixels:
+    """Soften edges: a pixel near the background is C = a F + (1 - a) B, with F the colour of the nearest inner pixel.
 
     The background B is known, so a is the projection of C - B on F - B, and the pixel's own colour is F.
     """
@@ -69,8 +179,8 @@ def _unmixed(color: Pixels, mask: Mask, background: Pixels) -> Pixels:
     return np.concatenate([own, alpha[..., None]], axis=-1)
 
 
-def _without_background_by_rembg(rgba: Pixels, path: Path) -> Pixels:
-    """The only place that uses the optional package rembg."""
+def _remove_background_by_rembg(rgba: Pixels, path: Path) -> Pixels:
+    """Call the optional package rembg, the only place that does."""
     try:
         from rembg import remove
     except (ImportError, SystemExit) as error:  # Without its runtime rembg leaves the program.

@@ -1,4 +1,4 @@
-"""The object placed as the prior frames it.
+"""Place the object as the prior frames it.
 
 The prior sees a bounding sphere of radius 0.5 from distance 1.5 with a vertical field of view of 49.1 degrees, so the
 sphere's outline has a radius of tan(asin(0.5 / 1.5)) / tan(49.1 / 2 degrees) = 0.774 of half the image.
@@ -13,20 +13,22 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from .arrays import Mask, PictureError, Pixels, premultiplied, resized, without_specks
+from .arrays import Mask, PictureError, Pixels, premultiply, remove_specks, resize
 
 Framing = Literal["auto", "keep", "recentre"]
 
 OUTER_RADIUS = 0.70
 """Where `recentre` puts the outermost pixel of the object, as a share of half the image."""
+VISIBLE = 0.1
+"""Alpha from which on a pixel counts for the framing: glass and hair do, the haze that matting leaves does not."""
 KEPT_RADII = (0.40, 0.80)
 KEPT_OFFSET = 0.12
-"""A picture whose object lies within these shares of half the image is framed already."""
+"""An image whose object lies within these shares of half the image is framed already."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FramedPicture:
-    """A square picture in the prior's framing. A point p of the picture, in pixels, lies at `scale * p + shift`."""
+    """A square image in the prior's framing. A point p of the image, in pixels, lies at `scale * p + shift`."""
 
     color_on_white: Float[Tensor, "S S 3"]
     alpha: Float[Tensor, "S S 1"]
@@ -36,7 +38,7 @@ class FramedPicture:
 
 
 def frame_picture(picture: Float[Tensor, "H W 4"], size: int, framing: Framing = "auto") -> FramedPicture:
-    """The picture as a square of `size` pixels on white.
+    """Place an image in a square of `size` pixels on white.
 
     `keep` changes nothing but the size (and pads an oblong picture); `recentre` puts the middle of the object's
     bounding box into the middle, and its outermost pixel at 0.70 of half the image; `auto` keeps a square picture
@@ -44,15 +46,15 @@ def frame_picture(picture: Float[Tensor, "H W 4"], size: int, framing: Framing =
     """
     rgba = picture.numpy()
     height, width = rgba.shape[:2]
-    mask = without_specks(rgba[..., 3] > 0.5)
-    if not mask.any():
+    if not (rgba[..., 3] > 0.5).any():
         raise PictureError("Expected an object in the picture, but no pixel is more than half opaque.")
+    mask = remove_specks(rgba[..., 3] > VISIBLE)
     centre, side = (width / 2, height / 2), float(max(width, height))
     if framing == "recentre" or (framing == "auto" and not _is_framed(mask)):
         centre = _box_centre(mask)
         side = 2.0 * max(_outer_radius(mask, centre), 1.0) / OUTER_RADIUS
     corner = centre[0] - side / 2, centre[1] - side / 2
-    framed = torch.from_numpy(_cut_out(premultiplied(rgba), corner, side, size))
+    framed = torch.from_numpy(_cut_out(premultiply(rgba), corner, side, size))
     color, alpha = framed[..., :3], framed[..., 3:]
     scale = size / side
     shift = (0.0 - scale * corner[0], 0.0 - scale * corner[1])
@@ -60,19 +62,19 @@ def frame_picture(picture: Float[Tensor, "H W 4"], size: int, framing: Framing =
 
 
 def _box_centre(mask: Mask) -> tuple[float, float]:
-    """(column, row) of the middle of the bounding box; the pixel (0, 0) reaches from 0 to 1."""
+    """Return (column, row) of the middle of the bounding box; the pixel (0, 0) reaches from 0 to 1."""
     rows, columns = np.nonzero(mask)
     return float(columns.min() + columns.max() + 1) / 2, float(rows.min() + rows.max() + 1) / 2
 
 
 def _outer_radius(mask: Mask, centre: tuple[float, float]) -> float:
-    """Pixels from `centre` to the centre of the farthest pixel of the mask."""
+    """Return the pixels from `centre` to the centre of the farthest pixel of the mask."""
     rows, columns = np.nonzero(mask)
     return float(np.hypot(columns + 0.5 - centre[0], rows + 0.5 - centre[1]).max())
 
 
 def _is_framed(mask: Mask) -> bool:
-    """Whether a picture is square and its object lies in the prior's framing."""
+    """Whether an image is square and its object lies in the prior's framing."""
     height, width = mask.shape
     half = width / 2
     middle = _box_centre(mask)
@@ -82,12 +84,12 @@ def _is_framed(mask: Mask) -> bool:
 
 
 def _cut_out(pixels: Pixels, corner: tuple[float, float], side: float, size: int) -> Pixels:
-    """The premultiplied square of `side` pixels with its upper left corner at (column, row), in `size` pixels."""
+    """Resample the premultiplied square of `side` pixels, its upper left corner at (column, row), to `size` pixels."""
     height, width = pixels.shape[:2]
     margin = int(np.ceil(max(0.0, -min(corner), corner[0] + side - width, corner[1] + side - height)))
     padded = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)))
     left, top = corner[0] + margin, corner[1] + margin
-    square = resized(padded, (size, size), (left, top, left + side, top + side), Image.Resampling.BICUBIC)
+    square = resize(padded, (size, size), (left, top, left + side, top + side), Image.Resampling.BICUBIC)
     alpha = square[..., 3:].clip(0.0, 1.0)
     color = square[..., :3] * (alpha / np.maximum(square[..., 3:], 1e-6))  # Where alpha overshoots, so do the colours.
     return np.concatenate([color.clip(0.0, alpha), alpha], axis=-1)

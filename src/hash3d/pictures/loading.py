@@ -1,37 +1,54 @@
-"""A picture file to pixels. The size is checked before anything is decoded, and 100 megapixels fit small memory."""
+"""Read an image file. Its size is checked before anything is decoded, and what is decoded takes less than 1 GiB."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageFile
+from PIL import Image, ImageCms, ImageFile
 from torch import Tensor
 
-from .arrays import PictureError, Pixels, premultiplied, resized, straight
-from .background import without_background
+from .arrays import PictureError, Pixels, premultiply, resize, unpremultiply
+from .background import remove_background
 
-MAX_PIXELS = 200_000_000
+MAX_PIXELS = 120_000_000
 MAX_SIDE = 1024
 MIN_SIDE = 16
+MAX_ASPECT = 100
+CUT_OUT = 0.05
+"""An alpha channel cuts an object out if it hides this share of the image: rounded corners or a stray pixel do not."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "TGA")
 """What is opened. Not every format of Pillow: some of them start other programs."""
+_TO_RGBA = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK")
+"""Modes that Pillow turns into RGBA in one step."""
 
 
 def load_picture(path: Path) -> Float[Tensor, "H W 4"]:
-    """Straight-alpha RGBA in [0, 1], at most 1024 pixels a side (larger pictures are reduced by area).
+    """Load straight-alpha RGBA in [0, 1], at most 1024 pixels a side (larger images are reduced by area).
 
-    An opaque picture loses its background: a plain one by colour, any other by the optional package rembg.
+    An opaque image loses its background: a plain one by colour, any other by the optional package rembg. An alpha
+    channel that hides less than 5 % of it counts as none, with a warning.
 
     Raises:
         PictureError: the file is missing, no picture, damaged, too small, too large or empty, or its background is not
             plain and rembg is not installed.
     """
     rgba = read_rgba(path)
-    if rgba[..., 3].min() > 0.95:
-        rgba = without_background(rgba, path)
+    if not _is_cut_out(rgba):
+        if (hidden := float((rgba[..., 3] < 0.5).mean())) > 0.0:
+            warnings.warn(f"The alpha channel of {path} hides only {hidden:.1%} of it: it was ignored.", stacklevel=2)
+        rgba = remove_background(rgba, path)
+        if not _is_cut_out(rgba):
+            raise PictureError(
+                f"Expected an object in front of a background, but the object fills the picture {path}. Leave a margin."
+            )
+    else:
+        rgba = _straighten(rgba, path)
     if not (rgba[..., 3] > 0.5).any():
         raise PictureError(
             f"Expected an object in the picture {path}, but no pixel of it is more than half opaque. "
@@ -41,7 +58,7 @@ def load_picture(path: Path) -> Float[Tensor, "H W 4"]:
 
 
 def read_rgba(path: Path, max_side: float = MAX_SIDE) -> Pixels:
-    """The first frame of a file: straight alpha, upright, at most `max_side` pixels a side, its background kept.
+    """Read the first frame of a file: sRGB, straight alpha, upright, at most `max_side` pixels a side.
 
     Raises:
         PictureError: the file is missing, no picture, damaged, too small or too large, or has 16 bits a colour.
@@ -50,20 +67,43 @@ def read_rgba(path: Path, max_side: float = MAX_SIDE) -> Pixels:
         raise PictureError(f"Expected a picture, but {path} is a folder. Pass the path of a picture in it.")
     if not path.exists():
         raise PictureError(f"Expected a picture, but there is no file {path}. Check the path.")
-    with _pillow_limit_lifted():
-        try:
-            image = Image.open(path, formats=FORMATS)
+    with _pillow_limit_lifted(), ExitStack() as stack:
+        try:  # A file, not its name: Pillow 13 maps a raw TIFF by name, and turns it wrongly.
+            image = stack.enter_context(Image.open(stack.enter_context(path.open("rb")), formats=FORMATS))
         except Exception as error:  # Pillow's decoders raise whatever their format makes them stumble on.
             known = "PNG, JPEG, WebP, BMP, GIF or TIFF"
             raise PictureError(f"Expected a picture ({known}), but {path} is none that can be read.") from error
-        with image:
-            _check_header(image, path)
-            try:
-                return _upright(_reduced(image, max_side), image.getexif().get(0x0112, 1))
-            except Exception as error:
-                raise PictureError(
-                    f"Expected a whole picture, but {path} is damaged or cut off ({error}). Get it anew."
-                ) from error
+        _check_header(image, path)
+        try:
+            return _upright(_reduced(image, max_side), image.getexif().get(0x0112, 1))
+        except Exception as error:
+            raise PictureError(
+                f"Expected a whole picture, but {path} is damaged or cut off ({error}). Get it anew."
+            ) from error
+
+
+def _is_cut_out(rgba: Pixels) -> bool:
+    return bool((rgba[..., 3] < 0.5).mean() >= CUT_OUT)
+
+
+def _straighten(rgba: Pixels, path: Path) -> Pixels:
+    """Divide the colours of soft edges by alpha if a program has stored them premultiplied, against the formats' rules.
+
+    Then no colour exceeds its alpha, and divided, the colours are nearer to those of the opaque pixels beside them.
+    """
+    from scipy import ndimage
+
+    alpha = rgba[..., 3]
+    soft, opaque = (alpha > 0.1) & (alpha < 0.9), alpha > 0.98
+    if soft.sum() < 20 or not opaque.any() or (rgba[soft, :3] > rgba[soft, 3:] + 2.0 / 255.0).any():
+        return rgba
+    _, nearest = ndimage.distance_transform_edt(~opaque, return_indices=True)
+    beside, divided = rgba[tuple(nearest)][soft, :3], unpremultiply(rgba)
+    error = np.abs(rgba[soft, :3] - beside).mean()
+    if np.abs(divided[soft, :3] - beside).mean() > 0.5 * error or error < 0.02:
+        return rgba
+    warnings.warn(f"The colours of {path} are darkened at its soft edges (premultiplied): undone.", stacklevel=3)
+    return divided
 
 
 @contextmanager
@@ -78,10 +118,10 @@ def _pillow_limit_lifted() -> Iterator[None]:
 
 
 def _check_header(image: ImageFile.ImageFile, path: Path) -> None:
-    """What is known before decoding."""
+    """Refuse what the header tells before decoding."""
     width, height = image.size
-    if image.mode == "F":
-        raise PictureError(f"Expected whole numbers, but {path} holds floating-point ones. Save it with 8 or 16 bits.")
+    if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+        raise PictureError(f"Expected 8 or 16 bits a pixel, but {path} has 32. Save it with 8 or 16 bits.")
     if image.mode in ("RGB", "RGBA", "CMYK") and _is_deep(image):
         raise PictureError(
             f"Expected 8 bits a colour channel, but {path} has 16, of which 8 would be lost. Save it with 8 bits."
@@ -90,6 +130,10 @@ def _check_header(image: ImageFile.ImageFile, path: Path) -> None:
         raise PictureError(
             f"Expected a picture of at least {MIN_SIDE} pixels a side, but {path} has {width}x{height}. "
             f"Pass a larger one."
+        )
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise PictureError(
+            f"Expected sides that differ at most {MAX_ASPECT}-fold, but {path} has {width}x{height} pixels. Crop it."
         )
     if width * height > MAX_PIXELS:
         raise PictureError(
@@ -105,22 +149,23 @@ def _is_deep(image: ImageFile.ImageFile) -> bool:
 
 
 def _reduced(image: Image.Image, max_side: float) -> Pixels:
-    """The decoded pixels, reduced by area in strips, so that floats of a large picture are never held."""
+    """Decode the pixels and reduce them by area in strips, so that floats of a large image are never held."""
     image.draft(None, _reduced_size(image, max_side))
     image.load()  # Before the size is asked for: Pillow turns a TIFF upright here.
     width, height = _reduced_size(image, max_side)
+    to_srgb = _find_conversion(image)
     if (width, height) == image.size:
-        return _as_floats(image)
+        return _as_floats(image, to_srgb)
     step, rows = image.height / height, 16
     strips = []
     for start in range(0, height, rows):
         top, bottom = start * step, min(start + rows, height) * step
         first, last = int(top), min(int(np.ceil(bottom)), image.height)
-        strip = premultiplied(_as_floats(image.crop((0, first, image.width, last))))
+        strip = premultiply(_as_floats(image.crop((0, first, image.width, last)), to_srgb))
         box = (0.0, top - first, float(image.width), min(bottom - first, float(last - first)))
         size = (width, min(start + rows, height) - start)
-        strips.append(resized(strip, size, box, Image.Resampling.BOX))
-    return straight(np.concatenate(strips))
+        strips.append(resize(strip, size, box, Image.Resampling.BOX))
+    return unpremultiply(np.concatenate(strips))
 
 
 def _reduced_size(image: Image.Image, max_side: float) -> tuple[int, int]:
@@ -137,12 +182,42 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
     return np.flip(pixels, flips) if flips else pixels
 
 
-def _as_floats(image: Image.Image) -> Pixels:
-    """[H, W, 4] in [0, 1] of any mode of Pillow: grey has 8 or 16 bits, colours have 8."""
+def _find_conversion(image: Image.Image) -> Callable[[Image.Image], Any] | None:
+    """Return the map of the image's embedded colour profile to sRGB, RGB or greys; None if it has none, or sRGB's."""
+    content = image.info.get("icc_profile")
+    if not content:
+        return None
+    mode = {"CMYK": "CMYK", "L": "L", "LA": "L", "1": "L"}.get(image.mode, "L" if image.mode[0] == "I" else "RGB")
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(content))
+        if "srgb" in ImageCms.getProfileDescription(profile).lower():
+            return None
+        transform = ImageCms.buildTransform(
+            profile, ImageCms.createProfile("sRGB"), mode, "RGB", flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        )  # fmt: skip
+    except (ImageCms.PyCMSError, OSError, ValueError) as error:
+        warnings.warn(
+            f"The image's colour profile cannot be used ({error}): its colours are read as sRGB.", stacklevel=2
+        )
+        return None
+    return lambda strip: ImageCms.applyTransform(strip if strip.mode == mode else strip.convert(mode), transform)
+
+
+def _as_floats(image: Image.Image, to_srgb: Callable[[Image.Image], Any] | None) -> Pixels:
+    """Return [H, W, 4] in [0, 1] of any mode of Pillow: grey has 8 or 16 bits, colours have 8."""
     if not image.mode.startswith("I"):
-        return np.asarray(image.convert("RGBA"), dtype=np.float32) / 255.0
+        rgba = image.convert("RGBA") if image.mode in _TO_RGBA else image.convert("RGB").convert("RGBA")
+        pixels = np.asarray(rgba, dtype=np.float32) / 255.0
+        if to_srgb is not None:
+            source = image if image.mode == "CMYK" else rgba
+            pixels[..., :3] = np.asarray(to_srgb(source), dtype=np.float32) / 255.0
+        return pixels
     values = np.asarray(image).astype(np.float32)
     transparent = image.info.get("transparency")
     alpha = np.ones_like(values) if transparent is None else (values != transparent).astype(np.float32)
     grey = (values / 65535.0).clip(0.0, 1.0)
+    if to_srgb is not None:
+        ramp = np.asarray(to_srgb(Image.fromarray(np.arange(256, dtype=np.uint8)[None])))[0, :, 1] / 255.0
+        grey = np.interp(grey, np.linspace(0.0, 1.0, 256), ramp).astype(np.float32)
     return np.stack([grey, grey, grey, alpha], axis=-1)
