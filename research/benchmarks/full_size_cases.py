@@ -22,7 +22,7 @@ from hash3d.representations.textured_mesh import TexturedMeshConfig
 from hash3d.schedules import Schedule, constant
 from hash3d.systems import SYSTEMS
 from hash3d.training.guide import load_stable_diffusion, load_zero123
-from hash3d.unet.hook import remove_hash3d
+from hash3d.unet import remove_hash3d
 
 CACHES = {"off": None, "on": Hash3DConfig()}
 GROWTH_CANDIDATES = 100_000

@@ -12,7 +12,7 @@ from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.evaluation.provenance import Machine
 from hash3d.evaluation.runner import Rows
 from hash3d.training.guide import load_zero123
-from hash3d.unet.hook import remove_hash3d
+from hash3d.unet import remove_hash3d
 from hash3d.unet.partial_unet import PartialUNet
 
 REPEATS = 20

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .cache import DeepCacheConfig, FeatureCache, GridConfig, Hash3DConfig
 
 if TYPE_CHECKING:
-    from .unet.hook import apply_hash3d, remove_hash3d
+    from .unet import apply_hash3d, remove_hash3d
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Load what needs diffusers at its first use."""
     if name in ("apply_hash3d", "remove_hash3d"):
-        from .unet import hook
+        from . import unet
 
-        return getattr(hook, name)
+        return getattr(unet, name)
     raise AttributeError(f"module 'hash3d' has no attribute {name!r}")

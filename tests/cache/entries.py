@@ -4,7 +4,7 @@ import torch
 
 from hash3d.cache.blend import read
 from hash3d.cache.grid import Key
-from hash3d.cache.store import Entry
+from hash3d.cache.table import Entry
 
 
 def key(elevation=0.0, azimuth=0.0, radius=1.0, timestep=0.0):

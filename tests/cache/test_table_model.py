@@ -14,10 +14,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from hash3d.cache import GridConfig, HashTable, Key
-from hash3d.cache.store import Entry
 from hash3d.cache.stores.adaptive import AdaptiveTable
 from hash3d.cache.stores.last_feature import LastFeature
 from hash3d.cache.stores.pool import Pool
+from hash3d.cache.table import Entry
 from tests.cache import brute_force
 from tests.cache.entries import feature_of
 

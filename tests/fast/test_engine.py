@@ -6,7 +6,7 @@ import torch
 from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
 from hash3d.fast.cuda_graph import RecordedCall
 from hash3d.fast.engine import UNetEngine, records
-from hash3d.unet.hook import accelerate_unet
+from hash3d.unet import accelerate_unet
 from hash3d.unet.partial_unet import PartialUNet
 from tests.distances import apart
 from tests.tiny_models import UNETS, tiny_unet, unet_inputs

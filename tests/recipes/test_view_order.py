@@ -15,7 +15,7 @@ from hash3d.recipes.stage import revisit_cells
 from hash3d.recipes.view_order import ViewOrderConfig
 from hash3d.schedules import ramp
 from hash3d.systems import sds_gs, zero123_gs
-from hash3d.unet.hook import apply_hash3d
+from hash3d.unet import apply_hash3d
 from tests.tiny_models import DOWN, UP, tiny_unet, unet_inputs
 
 CELLS = GridConfig(elevation=20.0, azimuth=30.0, radius=0.25, timestep=100.0)

@@ -14,7 +14,7 @@ from hash3d.training import run as run_module
 from hash3d.training.guide import load_priors
 from hash3d.training.outputs import load_asset
 from hash3d.training.run import Run
-from hash3d.unet.hook import remove_hash3d
+from hash3d.unet import remove_hash3d
 
 TWO_STAGES = ["dreamgaussian", "magic3d", "magic123", "gaussiandreamer"]
 

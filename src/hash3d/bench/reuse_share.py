@@ -97,9 +97,9 @@ def share_of(cache: FeatureCache, draws: ViewSequence) -> float:
         if draws.starts_anew and isinstance(cache.store, LastFeature):
             cache.reset()
         for keys in calls:
-            missed = [row for row, item in enumerate(cache.lookup(keys)) if item is None or item.audit]
+            missed = [query for query in cache.lookup(keys) if not query.reuses]
             if missed:
-                cache.insert(keys, missed, torch.zeros(len(keys), 1, 1, 1), torch.zeros(1, len(missed), 1))
+                cache.insert(missed, torch.zeros(len(keys), 1, 1, 1), torch.zeros(1, len(missed), 1))
     counts = cache.statistics.full - full, cache.statistics.shallow - shallow
     return counts[1] / max(sum(counts), 1)
 
@@ -113,7 +113,7 @@ def fill(
     200 buckets have anything in them.
     """
     for key in draws.earlier:
-        cache.insert([key], [0], latents, feature)
+        cache.insert(cache.locate([key]), latents, feature)
 
 
 def nearest_probability(share: float, config: Hash3DConfig, draws: ViewSequence) -> float:

@@ -1,9 +1,8 @@
 """The method: the grid, the table, the aggregation, and when to reuse. Imports torch and nothing of ours."""
 
-from .config import PAPER, PRESETS, RELEASED, CacheConfig, DeepCacheConfig, Hash3DConfig
+from .config import PAPER, PRESETS, RELEASED, CacheConfig, DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
 from .feature_cache import FeatureCache
-from .grid import GridConfig, Key
-from .guard import GuardConfig
+from .grid import Key
 from .table import HashTable
 
 __all__ = [

@@ -1,19 +1,102 @@
 """The settings of a cache, and the presets."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+import math
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from .feature_cache import FeatureCache, Mode
-from .grid import RELEASED_GRID, GridConfig
-from .guard import GuardConfig
-from .memory.slots import Storage
-from .store import Store
-from .stores.adaptive import AdaptiveTable
-from .stores.last_feature import LastFeature
-from .stores.pool import Pool
-from .table import Aggregation, HashTable
+from .grid import FIELDS, Grid
+from .table import HashTable
 
+if TYPE_CHECKING:
+    from .feature_cache import FeatureCache
+    from .stores import Store
+
+Aggregation = Literal["softmax", "softmax_squared", "nearest_key"]
+Mode = Literal["feature", "noise"]
+Storage = Literal["full", "int8"]
 GIBIBYTE = 2**30
+PRIMES = (73856093, 19349669, 83492791)
+"""N1, N2, N3 of the released code (the papers give no values)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridConfig:
+    """Cell sizes and the hash."""
+
+    elevation: float = 20.0
+    """Cell size in degrees. Larger cells hit more often, with features of views further off; the paper has 10 to 30."""
+    azimuth: float = 20.0
+    """Cell size in degrees. A feature ages fast with the azimuth: 20 degrees cost about a quarter of its similarity."""
+    radius: float = 0.1
+    """Cell size in scene units."""
+    timestep: float = 100.0
+    """Cell size in diffusion steps. A feature ages slowly with the timestep, so this can be wide."""
+    num_buckets: int = 2**31 - 1
+    """Size of the hash table. Buckets are made when first filled, so a large number costs nothing."""
+    periodic: bool = True
+    """Whether azimuths -1 and 359 are one place. The released code has no wrap."""
+    order: tuple[str, str, str, str] = FIELDS
+    """Which field is i, j, k and l of the listing; it only changes which cells collide."""
+    multipliers: tuple[int, int, int] = PRIMES
+    """N1, N2 and N3 of the hash; they only change which cells collide."""
+
+    def __post_init__(self) -> None:
+        for one in fields(self)[:4]:
+            size = getattr(self, one.name)
+            if not (size > 0 and math.isfinite(size)):
+                raise ValueError(f"Expected the cell size {one.name} to be positive, but got {size}.")
+        if self.num_buckets < 1:
+            raise ValueError(f"Expected at least one bucket, but got num_buckets={self.num_buckets}.")
+        if sorted(self.order) != sorted(FIELDS):
+            raise ValueError(f"Expected order to name {', '.join(FIELDS)} once each, but got {self.order}.")
+        if len(self.multipliers) != 3 or 0 in self.multipliers:
+            raise ValueError(f"Expected three multipliers other than 0, but got {self.multipliers}.")
+
+    def build(self) -> Grid:
+        """The grid of this configuration."""
+        return Grid(self)
+
+
+RELEASED_GRID = GridConfig(
+    timestep=20.0,
+    elevation=20.0,
+    azimuth=0.1,
+    radius=10.0,
+    num_buckets=200,
+    periodic=False,
+    order=("timestep", "elevation", "azimuth", "radius"),
+)
+"""The released code's key [t, elevation, azimuth, distance] over delta_c = [20, 20, 0.1] and delta_t = 10
+(Adamdad/hash3D cc48922, threestudio/utils/hash_table.py)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardConfig:
+    """How reuse is watched. By default it is not."""
+
+    warm_up: int = 0
+    """Guidance calls at the start that run in full: a scene that is still a fog changes faster than features keep."""
+    audit_every: int | None = None
+    """Every so many hits one is spot-checked: the view runs in full too, and the difference is recorded. A check costs
+    a full pass (and its prediction is used), so 20 takes about 5 % of the reuse away. None: no checks."""
+    max_error: float | None = None
+    """Relative error of the prediction (running mean over spot checks) above which reuse is off; checks go on, and when
+    it is below again reuse is on. Needs `audit_every`. None: never off."""
+    memory: float = 0.7
+    """Of the running mean: 0 is the last check alone."""
+
+    def __post_init__(self) -> None:
+        if self.warm_up < 0:
+            raise ValueError(f"Expected a warm-up of at least 0 calls, but got {self.warm_up}.")
+        if self.audit_every is not None and self.audit_every < 1:
+            raise ValueError(f"Expected audit_every to be at least 1, but got {self.audit_every}.")
+        if self.max_error is not None and (self.max_error <= 0.0 or self.audit_every is None):
+            raise ValueError(
+                f"Expected max_error above 0 and with spot checks, but got {self.max_error} and "
+                f"audit_every={self.audit_every}. Set audit_every, say to 20."
+            )
+        if not 0.0 <= self.memory < 1.0:
+            raise ValueError(f"Expected memory to be at least 0.0 and less than 1.0, but got {self.memory}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +123,8 @@ class Hash3DConfig:
     queue_length: int = 3
     """Entries a bucket; the oldest leaves."""
     aggregation: Aggregation = "softmax"
-    """How a bucket's entries become one feature: blended by similarity of the noisy latents, or the nearest key's."""
+    """How a bucket's entries become one feature: blended by the distance of the noisy latents (`softmax_squared`: by
+    its square, eq. 6 of arXiv v1), or the nearest key's."""
     verify: bool = True
     """Use an entry only if its whole cell equals the query's. False: colliding cells are mixed up."""
     store: Literal["table", "pool"] = "table"
@@ -55,15 +139,14 @@ class Hash3DConfig:
     """Guidance calls after which an entry is forgotten; None never. The scene changes while it is optimised: in a short
     run, features of the first fog spoil what comes later."""
     max_bytes: int = 2 * GIBIBYTE
-    """Memory that the entries may hold; never exceeded, the oldest leave first. It is allocated with the first entry,
-    no more than `max_age` lets come together; on a CPU the system counts what is in use. A checkpoint is a copy on the
-    host while it is written."""
+    """Memory that the entries may hold; never exceeded, the oldest leave first. On a GPU it is allocated with the first
+    entry, no more than `max_age` lets come together. A checkpoint is a copy on the host while it is written."""
     storage: Storage = "full"
     """Features in their own dtype, or in 8 bits with a scale for each channel: twice as many of half precision in the
     same memory, each number up to half a step of its channel's 127 off. With the embedded prior (mini-zero123, 24 hits
     at each of the last three cuts) that moves a prediction by 0.0003 to 0.0006 of its norm; reuse moves it by 0.2."""
     guard: GuardConfig = field(default_factory=GuardConfig)
-    """Warm-up, audits, and a bound on their error."""
+    """Warm-up, spot checks, and a bound on their error."""
     seed: int = 0
     """Of the cache's own generator."""
 
@@ -76,41 +159,56 @@ class Hash3DConfig:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"Expected {name} to be at least 1, but got {getattr(self, name)}.")
 
-    def build(self) -> FeatureCache:
+    def build(self) -> "FeatureCache":
         """An empty cache of this configuration."""
-        return FeatureCache(
-            self._build_store(),
-            cut=self.cut,
-            mode=self.mode,
-            reuse_probability=self.reuse_probability,
-            whole_batch=self.whole_batch,
-            max_age=self.max_age,
+        from .feature_cache import FeatureCache
+
+        return FeatureCache(self)
+
+    def build_store(self) -> "Store":
+        """An empty table, adaptive table or pool."""
+        if self.store == "pool":
+            from .stores.pool import Pool
+
+            return Pool(length=self.pool_length, max_bytes=self.max_bytes)
+        if self.other_grids:
+            from .stores.adaptive import AdaptiveTable
+
+            tables = [self._build_table(grid) for grid in (self.grid, *self.other_grids)]
+            return AdaptiveTable(tables, gamma=self.gamma, max_bytes=self.max_bytes)
+        return self._build_table(self.grid)
+
+    def _build_table(self, grid: GridConfig) -> HashTable:
+        nearest = self.aggregation == "nearest_key"
+        return HashTable(
+            grid.build(),
+            queue_length=self.queue_length,
+            nearest=nearest,
+            verify=self.verify,
             max_bytes=self.max_bytes,
-            seed=self.seed,
-            storage=self.storage,
-            guard=self.guard.build(),
         )
 
-    def _build_store(self) -> Store:
+    def capacity(self, views: int) -> int:
+        """Entries that can come together, whatever their size, if every call has so many views."""
         if self.store == "pool":
-            return Pool(length=self.pool_length, max_bytes=self.max_bytes)
-        grids = (self.grid, *self.other_grids)
-        tables = [
-            HashTable(
-                grid.build(),
-                queue_length=self.queue_length,
-                aggregation=self.aggregation,
-                verify=self.verify,
-                max_bytes=self.max_bytes // len(grids),
-            )
-            for grid in grids
-        ]
-        return AdaptiveTable(tables, gamma=self.gamma) if self.other_grids else tables[0]
+            capacity = self.pool_length
+        else:
+            capacity = sum(grid.num_buckets * self.queue_length for grid in (self.grid, *self.other_grids))
+        return capacity if self.max_age is None else min(capacity, (self.max_age + 1) * views)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeepCacheConfig:
     """DeepCache (Ma et al., CVPR 2024, https://arxiv.org/abs/2312.00858) on the same mechanism, as the baseline."""
+
+    reuse_probability: ClassVar[float] = 1.0
+    aggregation: ClassVar[Aggregation] = "softmax"
+    mode: ClassVar[Mode] = "feature"
+    whole_batch: ClassVar[bool] = False
+    max_age: ClassVar[int | None] = None
+    storage: ClassVar[Storage] = "full"
+    guard: ClassVar[GuardConfig] = GuardConfig()
+    seed: ClassVar[int] = 0
 
     interval: int = 4
     """Every so many calls run in full; the others take the last feature, whatever the view."""
@@ -123,18 +221,21 @@ class DeepCacheConfig:
         if self.interval < 1:
             raise ValueError(f"Expected the DeepCache interval to be at least 1, but got {self.interval}.")
 
-    def build(self) -> FeatureCache:
+    def build(self) -> "FeatureCache":
         """An empty cache of this configuration."""
-        return FeatureCache(
-            LastFeature(interval=self.interval, max_bytes=self.max_bytes),
-            cut=self.cut,
-            mode="feature",
-            reuse_probability=1.0,
-            whole_batch=False,
-            max_age=None,
-            max_bytes=self.max_bytes,
-            seed=0,
-        )
+        from .feature_cache import FeatureCache
+
+        return FeatureCache(self)
+
+    def build_store(self) -> "Store":
+        """The last feature of each row."""
+        from .stores.last_feature import LastFeature
+
+        return LastFeature(interval=self.interval, max_bytes=self.max_bytes)
+
+    def capacity(self, views: int) -> int:
+        """One entry a view."""
+        return views
 
 
 CacheConfig = Hash3DConfig | DeepCacheConfig

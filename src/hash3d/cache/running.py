@@ -1,5 +1,7 @@
 """Running means on the host of numbers that are measured on a GPU."""
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -7,26 +9,51 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+class LateNumbers:
+    """Numbers on their way from a GPU to the host, in order, each with a label. `send` waits for nothing."""
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[Float[Tensor, ""], torch.cuda.Event | None, Any]] = []
+
+    def send(self, number: Float[Tensor, ""], label: Any = None) -> None:
+        """Start the copy of a number to the host."""
+        copy = number.to("cpu", non_blocking=True)  # Into pinned memory, if it comes from a GPU.
+        copied = torch.cuda.current_stream(number.device).record_event() if number.is_cuda else None
+        self._pending.append((copy, copied, label))
+
+    def arrived(self, *, wait: bool = False) -> Iterator[tuple[float, Any]]:
+        """The numbers that have come since, with their labels; with `wait` all, but nothing the GPU got after them."""
+        while self._pending:
+            copy, copied, label = self._pending[0]
+            if copied is not None and not copied.query():
+                if not wait:
+                    return
+                copied.synchronize()
+            del self._pending[0]
+            yield float(copy), label
+
+    def clear(self) -> None:
+        """Forget those that are on their way."""
+        self._pending.clear()
+
+
 class RunningMean:
     """s <- gamma s + (1 - gamma) m as a host number, of measurements m that may lie on a GPU; the first m is s.
 
     `add` starts the copy of m to the host and waits for nothing. `read` waits for the copies that are still on their
-    way, and for nothing that the GPU was given after them.
+    way, and for nothing that the GPU was given after them. A measurement that is not finite counts for nothing.
     """
 
     def __init__(self, gamma: float) -> None:
         self.gamma = gamma
         self._value: float | None = None
         self._total, self._count = 0.0, 0
-        self._pending: list[tuple[Float[Tensor, ""], torch.cuda.Event | None]] = []
+        self._late = LateNumbers()
 
     def add(self, measured: Float[Tensor, ""]) -> None:
         """Count one measurement."""
-        while self._pending and (self._pending[0][1] is None or self._pending[0][1].query()):
-            self._settle_oldest()
-        copy = measured.to("cpu", non_blocking=True)  # Into pinned memory, if it comes from a GPU.
-        copied = torch.cuda.current_stream(measured.device).record_event() if measured.is_cuda else None
-        self._pending.append((copy, copied))
+        self._settle(wait=False)
+        self._late.send(measured)
 
     def read(self) -> float | None:
         """The present s; None before the first measurement."""
@@ -39,18 +66,14 @@ class RunningMean:
         self._settle()
         return self._total / self._count if self._count else None
 
-    def _settle(self) -> None:
-        while self._pending:
-            self._settle_oldest()
-
-    def _settle_oldest(self) -> None:
-        copy, copied = self._pending.pop(0)
-        if copied is not None:
-            copied.synchronize()
-        measured = float(copy)
-        self._value = measured if self._value is None else self.gamma * self._value + (1 - self.gamma) * measured
-        self._total += measured
-        self._count += 1
+    def _settle(self, *, wait: bool = True) -> None:
+        for measured, _ in self._late.arrived(wait=wait):
+            if math.isfinite(measured):
+                self._value = (
+                    measured if self._value is None else self.gamma * self._value + (1 - self.gamma) * measured
+                )
+                self._total += measured
+                self._count += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -59,5 +82,5 @@ class RunningMean:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
-        self._pending.clear()
+        self._late.clear()
         self._value, self._total, self._count = state["value"], state["total"], state["count"]

@@ -1,80 +1,79 @@
-"""The hash table: a dictionary of buckets, each a bounded queue of entries."""
+"""The hash table: buckets, each a bounded queue of entries, within a budget of bytes."""
 
 from collections import deque
-from typing import Literal
+from collections.abc import Hashable
+from itertools import takewhile
+from typing import Any
 
-from .grid import Cell, Grid, Key
-from .store import BoundedStore, Entry, Found
-
-Aggregation = Literal["softmax", "nearest_key"]
+from .calls import Entry
+from .grid import Grid, Key
 
 
-class HashTable(BoundedStore):
-    """Buckets of bounded queues (supplement, Listing 1).
+class HashTable:
+    """Buckets of bounded queues (supplement, Listing 1); `stores` has what can stand in its place.
 
     With `verify`, an entry is used only if its whole integer cell equals the query's; without, every entry of the
-    bucket takes part, collisions included (the listing's bare behaviour).
+    bucket takes part, collisions included (the listing's bare behaviour). Each identity has buckets of its own.
     """
 
-    def __init__(
-        self, grid: Grid, *, queue_length: int, aggregation: Aggregation, verify: bool, max_bytes: int
-    ) -> None:
-        super().__init__(max_bytes)
-        self.grid = grid
-        self.queue_length, self.aggregation, self.verify = queue_length, aggregation, verify
-        self._buckets: dict[int, deque[tuple[int, Cell]]] = {}
-        """Of each bucket the numbers and cells of its entries, oldest first."""
+    def __init__(self, grid: Grid, *, queue_length: int, nearest: bool, verify: bool, max_bytes: int) -> None:
+        self.grid, self.queue_length, self.nearest, self.verify = grid, queue_length, nearest, verify
+        self.max_bytes, self.num_bytes = max_bytes, 0
+        self._queues: dict[Hashable, deque[Entry]] = {}
+        self.places: dict[Entry, Any] = {}
+        """The bucket and the cell of every entry, oldest first."""
 
-    def capacity(self, views: int) -> int:
-        """All queues full."""
-        return self.grid.config.num_buckets * self.queue_length
-
-    def candidates(self, key: Key) -> list[Entry]:
-        """The entries that a lookup of `key` may use, oldest first."""
+    def locate(self, key: Key, row: int, identity: str) -> Any:
+        """The bucket and the cell of a view whose feature depends on `identity` besides the key."""
         cell = self.grid.cell(key)
-        queue = self._buckets.get(self.grid.bucket(cell), ())
-        return [self._entries[number] for number, held in queue if not self.verify or held == cell]
+        return (identity, self.grid.bucket(cell)), cell
 
-    def lookup(self, key: Key, row: int) -> Found | None:
-        """All entries in the key's cell, or the nearest; None if there is none."""
-        entries = self.candidates(key)
-        if not entries:
-            return None
-        if self.aggregation == "nearest_key":
-            entries = [min(reversed(entries), key=lambda entry: self.grid.distance(key, entry.key))]
-        return Found(entries=tuple(entries))
+    def lookup(self, place: Any, key: Key) -> tuple[Entry, ...]:
+        """All entries in the key's cell, oldest first, or the nearest; of equals, the newest."""
+        found = self.candidates(place)
+        if self.nearest and found:
+            return (min(reversed(found), key=lambda entry: self.grid.distance(key, entry.key)),)
+        return found
 
-    def insert(self, entry: Entry, row: int) -> list[Entry]:
-        """Append to the bucket's queue; the queue's and the budget's oldest leave. Returns what left."""
-        if not self._entries.fits(entry):
+    def candidates(self, place: Any) -> tuple[Entry, ...]:
+        """The entries that a lookup may use, oldest first."""
+        bucket, cell = place
+        queue = self._queues.get(bucket, ())
+        return tuple(entry for entry in queue if not self.verify or self.places[entry][1] == cell)
+
+    def insert(self, entry: Entry, place: Any) -> list[Entry]:
+        """Append to the bucket's queue; the queue's and the budget's oldest leave first. Returns what is not held."""
+        if entry.num_bytes > self.max_bytes:
             return [entry]
-        gone = []
-        cell = self.grid.cell(entry.key)
-        bucket = self.grid.bucket(cell)
-        if len(queue := self._buckets.get(bucket, deque())) == self.queue_length:
-            number, _ = queue.popleft()
-            gone.append(self._entries.remove(number))
-        pushed_out = self._entries.add(entry)
-        for oldest in pushed_out:
-            self._forget(oldest)
-        self._buckets.setdefault(bucket, deque()).append((self._entries.newest, cell))
-        return gone + pushed_out
+        bucket, _ = place
+        queue = self._queues.get(bucket, deque())
+        evicted = [self.remove(queue[0])] if len(queue) == self.queue_length else []
+        while self.num_bytes + entry.num_bytes > self.max_bytes:
+            evicted.append(self.remove(next(iter(self.places))))
+        self._queues.setdefault(bucket, deque()).append(entry)
+        self.places[entry] = place
+        self.num_bytes += entry.num_bytes
+        return evicted
 
-    def _forget(self, oldest: Entry) -> None:
-        """Take an entry that the budget evicted out of its queue: the oldest of all heads its queue."""
-        bucket = self.grid.bucket(self.grid.cell(oldest.key))
-        self._buckets[bucket].popleft()
-        if not self._buckets[bucket]:
-            del self._buckets[bucket]
+    def remove(self, entry: Entry) -> Entry:
+        """Forget an entry, and return it."""
+        bucket, _ = self.places.pop(entry)
+        self._queues[bucket].remove(entry)
+        if not self._queues[bucket]:
+            del self._queues[bucket]
+        self.num_bytes -= entry.num_bytes
+        return entry
 
     def expire(self, first_step: int) -> list[Entry]:
         """Forget every entry stored before `first_step`, and return them, oldest first."""
-        gone = super().expire(first_step)
-        for entry in gone:
-            self._forget(entry)
-        return gone
+        return [self.remove(entry) for entry in list(takewhile(lambda entry: entry.step < first_step, self.places))]
+
+    def entries(self) -> list[Entry]:
+        """Everything held, oldest first."""
+        return list(self.places)
 
     def clear(self) -> None:
         """Forget everything."""
-        super().clear()
-        self._buckets.clear()
+        self._queues.clear()
+        self.places.clear()
+        self.num_bytes = 0

@@ -20,7 +20,7 @@ from hash3d.scenes.show import Show, colors
 from hash3d.training.guide import load_zero123
 from hash3d.training.run import describe_passes, frame_reference
 from hash3d.training.trainer import Trainer
-from hash3d.unet.hook import remove_hash3d
+from hash3d.unet import remove_hash3d
 from hash3d.unet.partial_unet import PartialUNet
 
 from .compare import compare

@@ -8,42 +8,30 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from hash3d.unet.model import each_tensor, map_tensors
+
 WARM_UPS = 3
 """Calls before a recording: libraries choose their kernels, and Triton compiles."""
 
 Inputs = dict[str, Any]
-"""Arguments by name: tensors, dictionaries of tensors, and plain values."""
+"""Arguments by name: tensors, dictionaries, lists and tuples of tensors, and plain values."""
 
 RecordingT = TypeVar("RecordingT")
 
 
-def each_tensor(inputs: Inputs) -> Iterator[Tensor]:
-    """The tensors among the arguments, in order."""
-    for value in inputs.values():
-        if isinstance(value, dict):
-            yield from each_tensor(value)
-        elif isinstance(value, Tensor):
-            yield value
-
-
 def copied(inputs: Inputs) -> Inputs:
     """The same arguments in memory of their own, in the same memory format."""
-    return {
-        name: copied(value) if isinstance(value, dict) else value.clone() if isinstance(value, Tensor) else value
-        for name, value in inputs.items()
-    }
+    copy: Inputs = map_tensors(torch.clone, inputs)
+    return copy
 
 
-def form(inputs: Inputs) -> tuple[Any, ...]:
-    """What a recording depends on: names, shapes and types of the tensors, and the plain values."""
-    return tuple(
-        (name, form(value))
-        if isinstance(value, dict)
-        else (name, tuple(value.shape), value.dtype, value.device)
-        if isinstance(value, Tensor)
-        else (name, value)
-        for name, value in inputs.items()
-    )
+def form(value: Any) -> Any:
+    """What a graph depends on: names, shapes and types of the tensors, and the plain values."""
+    if isinstance(value, Tensor):
+        return tuple(value.shape), value.dtype, value.device
+    if isinstance(value, dict):
+        return tuple((name, form(item)) for name, item in value.items())
+    return tuple(map(form, value)) if isinstance(value, list | tuple) else value
 
 
 @contextmanager

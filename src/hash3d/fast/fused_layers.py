@@ -19,7 +19,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
-from hash3d.unet.patches import Patch, patched
+from hash3d.unet.model import Patch, patched
 
 from .convolutions import conv2d, downsample, is_downsample
 from .elementwise import add_bias, geglu, layer_norm, softmax

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from hash3d.cache.grid import Cell, GridConfig, Key
+from hash3d.cache import GridConfig, Key
+from hash3d.cache.grid import Cell
 from hash3d.cameras import Cameras, CameraSampler, Interval
 
 MAX_TRIES = 100

@@ -20,7 +20,7 @@ from hash3d.scenes.show import white_and_black
 from hash3d.schedules import Schedule
 from hash3d.stopwatch import Stopwatch
 from hash3d.transfer import to_device
-from hash3d.unet.hook import accelerate_unet, apply_hash3d, remove_hash3d
+from hash3d.unet import accelerate_unet, apply_hash3d, remove_hash3d
 
 from .late_metrics import Metrics
 from .reference import Reference

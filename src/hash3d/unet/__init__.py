@@ -1,1 +1,214 @@
-"""The partial U-Net, and the hook that puts it under an unmodified diffusers model."""
+"""Hash3D on an unmodified diffusers U-Net, in two lines: `apply_hash3d`, then `with cache.view(...)` around each call.
+
+`remove_hash3d` leaves the U-Net as it was. On a GPU the passes run as CUDA graphs (`engine`); `accelerate_unet` does
+that alone, without a cache.
+"""
+
+import copy
+import functools
+import inspect
+from threading import RLock
+from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary, ref
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+from torch import Tensor, nn
+
+from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig
+from hash3d.cache.calls import View
+
+from .model import ModelWatch, expect_unet, needs_gradient
+from .partial_unet import PartialUNet
+
+Engine = Literal["auto", "eager", "graph"]
+"""auto: graph on CUDA, else eager. eager: PyTorch as it is. graph: CUDA graphs of channels-last passes with fused
+layers."""
+
+PARAMETERS = list(inspect.signature(UNet2DConditionModel.forward).parameters)[1:]
+UNSUPPORTED = (
+    "down_block_additional_residuals",
+    "mid_block_additional_residual",
+    "down_intrablock_additional_residuals",
+)
+"""Inputs that the shallow pass does not model (ControlNet, T2I-Adapter)."""
+ADVICE = {
+    "no view was open": "Put `with cache.view(...)` around it, in the same thread.",
+    "gradients were on": "Call it under torch.no_grad(), or take requires_grad off its weights and inputs.",
+    "it has residuals of a ControlNet or T2I-Adapter": "The layers that a reuse leaves out depend on these.",
+}
+"""Why a call runs in full without asking the cache, and what to do about it."""
+_FORWARDS: "WeakKeyDictionary[nn.Module, ref[Forward]]" = WeakKeyDictionary()
+
+
+def apply_hash3d(
+    unet: UNet2DConditionModel, config: CacheConfig | FeatureCache | None = None, *, engine: Engine = "auto"
+) -> FeatureCache:
+    """Let a U-Net reuse deep features across views and timesteps. Outside `cache.view` nothing changes.
+
+    Args:
+        unet: any diffusers `UNet2DConditionModel`; it is not modified but for its attribute `forward`.
+        config: a `Hash3DConfig`, a `DeepCacheConfig`, or a cache already built; None is `Hash3DConfig()`.
+        engine: how the passes run inside `cache.view`. "auto" makes CUDA graphs of them on a CUDA device (the weights'
+            memory format becomes channels last); "eager" leaves them to PyTorch. See `hash3d.fast.engine`.
+
+    Returns:
+        The cache: its `view` goes around each call, its `statistics` say what was reused.
+
+    Raises:
+        TypeError: what came is no `UNet2DConditionModel`.
+        ValueError: the U-Net has a cache already, or the cut does not exist in it.
+
+    Example:
+        >>> cache = apply_hash3d(pipe.unet, Hash3DConfig(reuse_probability=0.5))
+        >>> with cache.view(elevation=10.0, azimuth=30.0, radius=1.5, timestep=500):
+        ...     noise_pred = pipe.unet(latents, 500, encoder_hidden_states=embeddings).sample
+        >>> remove_hash3d(pipe.unet)
+    """
+    from .hook import Hash3DForward
+
+    expect_unet(unet)
+    cache = config if isinstance(config, FeatureCache) else (config or Hash3DConfig()).build()
+    Hash3DForward(unet, cache.cut, engine, cache).install()
+    return cache
+
+
+def accelerate_unet(unet: UNet2DConditionModel, *, engine: Engine = "auto") -> None:
+    """Run a U-Net's calls without gradients by an engine, without a cache, until `remove_hash3d`.
+
+    Raises `TypeError` if it is none, and `ValueError` if it has a cache or an engine already.
+    """
+    expect_unet(unet)
+    Forward(unet, -1, engine).install()
+
+
+def remove_hash3d(unet: UNet2DConditionModel) -> None:
+    """Take the cache off a U-Net, and leave what others have put on before or since; without one, nothing happens."""
+    found = _FORWARDS.pop(unet, None)
+    if found is not None and (forward := found()) is not None:
+        forward.remove()
+
+
+def check_engine(engine: Engine, device: torch.device | None = None) -> None:
+    """Raise `ValueError` if an engine is unknown, or cannot run on a device."""
+    if engine not in get_args(Engine):
+        raise ValueError(f"Expected the engine to be one of {', '.join(get_args(Engine))}, but got {engine!r}.")
+    if engine == "graph" and device is not None and device.type != "cuda":
+        raise ValueError(f"Expected a CUDA device for the engine {engine!r}, but got {device}. Choose 'auto'.")
+
+
+class Forward:
+    """Stands in the place of a U-Net's forward, as an attribute of the module, and calls that one.
+
+    A copy of the module, or a saved one, has the forward that was there before.
+    """
+
+    __slots__ = (
+        "__weakref__", "__wrapped__", "_before", "_busy", "_eager", "_fast", "_lock", "_native", "_removed", "cache",
+        "cut", "engine", "passes", "unet", "watch",
+    )  # fmt: skip
+
+    def __init__(self, unet: UNet2DConditionModel, cut: int, engine: Engine, cache: FeatureCache | None = None) -> None:
+        check_engine(engine)
+        self.unet: Any = unet
+        self.cut, self.engine, self.cache, self.watch = cut, engine, cache, ModelWatch(unet)
+        self._before = unet.__dict__.get("forward")
+        self.__wrapped__ = inner = unet.forward
+        self._native = getattr(inner, "__func__", None) is type(unet).forward and inner.__self__ is unet
+        self.passes = self._eager = PartialUNet(unet, cut, inner)
+        self._fast: PartialUNet | None = None
+        self._lock, self._busy, self._removed = RLock(), False, False
+
+    def install(self) -> None:
+        """Become the module's forward."""
+        if (found := _FORWARDS.get(self.unet)) is not None and found() is not None:
+            raise ValueError("Expected a U-Net without a cache, but it has one. Call remove_hash3d(unet) first.")
+        if self.cache is not None and self.cache.owner not in (None, id(self.unet)):
+            raise ValueError(
+                "Expected a cache that is on no other U-Net. Build one for each, or remove it there first."
+            )
+        if self.cache is not None:
+            self.cache.owner = id(self.unet)
+        self.unet.forward = self
+        _FORWARDS[self.unet] = ref(self)
+
+    def remove(self) -> None:
+        """Give the module its own forward back. Under another's patch only hand on the calls, until that goes."""
+        self._removed = True
+        if self.cache is not None:
+            self.cache.owner = None
+        if self.unet.__dict__.get("forward") is self:
+            if self._before is None:
+                del self.unet.forward
+            else:
+                self.unet.forward = self._before
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """One U-Net call. Of several threads one runs at a time: a shallow pass patches the module's layers."""
+        if self._removed:
+            self.remove()
+            return self.__wrapped__(*args, **kwargs)
+        with self._lock:
+            inputs = dict(zip(PARAMETERS, args, strict=False)) | kwargs
+            if self._busy or "sample" not in inputs or not self._serves(inputs):
+                return self.__wrapped__(*args, **kwargs)
+            self._busy = True
+            try:
+                self._choose_passes(inputs["sample"].device)
+                prediction = self.run(args, kwargs, inputs)
+            finally:
+                self._busy = False
+        return UNet2DConditionOutput(sample=prediction) if inputs.get("return_dict", True) else (prediction,)
+
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: dict[str, Any]) -> Tensor:
+        """The prediction [N, C, h, w]."""
+        prediction: Tensor = self.passes.plain_pass(*args, **kwargs)[0]
+        return prediction
+
+    def _serves(self, inputs: dict[str, Any]) -> bool:
+        """Whether a call is replaced; one that the cache cannot serve is counted there, and told once of its kind."""
+        gradients = needs_gradient(self.unet, inputs)
+        residuals = any(inputs.get(name) is not None for name in UNSUPPORTED)
+        if self.cache is None:
+            return not gradients and not residuals
+        for reason, holds in zip(ADVICE, (self.cache.current_view is None, gradients, residuals), strict=True):
+            if holds:
+                self.cache.statistics.bypass(reason, ADVICE[reason])
+                return False
+        return True
+
+    def _choose_passes(self, device: torch.device) -> None:
+        """As PyTorch runs them, or on a GPU as CUDA graphs. What others have patched has to run each time."""
+        check_engine(self.engine, device)
+        self.passes = self._eager
+        if self.engine != "eager" and device.type == "cuda" and self._native and not self.mixes_views:
+            from hash3d.fast.engine import UNetEngine
+
+            self._fast = self._fast or UNetEngine(self.unet, self.cut, self.__wrapped__, self.watch)
+            self.passes = self._fast
+
+    @property
+    def mixes_views(self) -> bool:
+        """Whether something that is not diffusers' own may look at the whole batch: then its views stay together."""
+        return not self._native or self.watch.mixes_views
+
+    def identify(self, inputs: dict[str, Any], view: View) -> list[str]:
+        """What the feature of each view depends on besides its key; the cache starts anew if all of them changed."""
+        assert self.cache is not None
+        sample, context = inputs["sample"], inputs.get("encoder_hidden_states")
+        device, channels = sample.device, self.unet.config.out_channels
+        shapes = tuple(sample.shape[1:]), None if context is None else tuple(context.shape[1:])
+        autocast = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
+        self.cache.match((id(self.unet), self.watch.weights, sample.dtype, device, shapes, view.branches, autocast))
+        own = ("sample", "timestep", "return_dict")
+        conditions = {name: value for name, value in inputs.items() if name not in own and value is not None}
+        if sample.shape[1] > channels and view.scope is None:
+            conditions["sample"] = sample[:, channels:]  # Such as a reference image, or a mask.
+        return self.cache.identify(view, conditions, self.watch.settings)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return copy.deepcopy(self.__wrapped__, memo)
+
+    def __reduce__(self) -> Any:
+        return (getattr, (self.unet, "forward")) if self._native else (functools.partial, (self.__wrapped__,))

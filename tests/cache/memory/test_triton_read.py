@@ -8,7 +8,7 @@ import torch
 from hash3d.cache import Hash3DConfig
 from hash3d.cache.blend import blended, read
 from hash3d.cache.memory.slots import Layout, SlotPool
-from hash3d.cache.store import Entry
+from hash3d.cache.table import Entry
 from tests.cache.entries import key
 
 SHAPES = [(2, 320, 8, 8), (4, 5, 3, 7), (1, 32, 16, 16)]

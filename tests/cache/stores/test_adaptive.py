@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from hash3d.cache import GridConfig, Hash3DConfig
 from hash3d.cache.running import RunningMean
-from hash3d.cache.store import Entry
 from hash3d.cache.stores.adaptive import AdaptiveTable, mean_cosine
-from hash3d.cache.table import HashTable
+from hash3d.cache.table import Entry, HashTable
 from tests.cache.entries import LATENTS, entry, feature_of, key
 
 SIZES = (10.0, 30.0, 90.0)

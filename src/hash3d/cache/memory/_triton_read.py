@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
-"""The read of `aggregate.blended` for all views of a call in two Triton kernels; imported lazily, on a GPU.
+"""The read of `blend.blend_entries` for all views of a call in two Triton kernels; imported lazily, on a GPU.
 
 M views, of at most K entries each. Where everything lies comes as addresses, in one copy from pinned memory that nobody
 waits for. One kernel measures the M K distances, the other weighs, dequantises and blends. For one view of few entries,
@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..store import Entry
+from ..calls import Entry
 from .quantise import Quantised
 from .slots import empty, is_channels_last
 

@@ -26,7 +26,7 @@ class Quantised:
         return self.codes.shape
 
     @property
-    def num_bytes(self) -> int:
+    def nbytes(self) -> int:
         """Bytes of codes and scales."""
         return self.codes.nbytes + self.scale.nbytes
 

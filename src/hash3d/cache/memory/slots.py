@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import cache
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
-from ..store import Entry
+from ..calls import Entry
+from ..config import CacheConfig, Storage
 from .quantise import Quantised, quantise
 
-Storage = Literal["full", "int8"]
 SCALE_BYTES = torch.float32.itemsize
 
 
@@ -106,6 +107,15 @@ class SlotPool:
             if entry in self._slots:
                 self._free.append(self._slots.pop(entry))
 
+    def read(self, latents: Sequence[Tensor], entries: Sequence[Sequence[Entry]]) -> Tensor | None:
+        """The features [S, M, ...] of M views by Triton's kernels, as `blend_entries` defines; None if they cannot."""
+        assert all(entry in self for view in entries for entry in view), "read before the next insert"
+        if not (latents[0].is_cuda and has_triton()):
+            return None
+        from ._triton_read import fits, fused
+
+        return fused(latents, entries) if fits(entries[0][0]) else None
+
     def _unused(self) -> Slot:
         """A slot that was never used before."""
         if not self._block or self._used == len(self._block[0]):
@@ -127,6 +137,19 @@ class SlotPool:
         if self.storage == "int8":
             self._block.append(torch.empty(count, *layout.feature[:2], device=layout.device))
         self.num_slots, self._used = self.num_slots + count, 0
+
+
+def build_slots(config: CacheConfig, latents: Tensor, feature: Tensor, views: int) -> SlotPool:
+    """Empty slots for entries like this one, as many as can come together in calls of so many views."""
+    layout = Layout.of(latents, feature, latents.device)
+    slots = config.capacity(views)
+    return SlotPool(layout, storage=config.storage, block_slots=slots, max_bytes=config.max_bytes)
+
+
+@cache
+def has_triton() -> bool:
+    """Whether the package is there."""
+    return find_spec("triton") is not None
 
 
 def is_channels_last(feature: Tensor) -> bool:

@@ -2,67 +2,73 @@
 
 from typing import Any
 
+from ..calls import Entry
 from ..grid import Key
-from ..store import Entry, Found
+from ..state import load_entry, save_entry
 
 
 class LastFeature:
-    """DeepCache (Ma et al. 2024), uniform schedule: the last feature of this place in the batch, whatever the view.
+    """DeepCache (Ma et al. 2024), uniform schedule: the last feature of this row of the batch, whatever the view.
 
-    Every `interval`-th call of a place finds nothing, so that it runs in full and stores anew.
+    Every `interval`-th call of a row finds nothing, so that it runs in full and stores anew.
     """
 
     def __init__(self, *, interval: int, max_bytes: int) -> None:
         self.interval = interval
         self.max_bytes = max_bytes
-        self._rows: dict[int, tuple[Entry, int]] = {}
+        self._rows: dict[tuple[str, int], tuple[Entry, int]] = {}
 
     @property
     def num_bytes(self) -> int:
         """Bytes held."""
         return sum(entry.num_bytes for entry, _ in self._rows.values())
 
-    def capacity(self, views: int) -> int:
-        """One entry a view."""
-        return views
+    def locate(self, key: Key, row: int, identity: str) -> tuple[str, int]:
+        """The row, whatever the key."""
+        return identity, row
 
-    def lookup(self, key: Key, row: int) -> Found | None:
+    def lookup(self, place: tuple[str, int], key: Key) -> tuple[Entry, ...]:
         """The row's feature, at most `interval - 1` times."""
-        if row not in self._rows:
-            return None
-        entry, uses = self._rows[row]
+        if place not in self._rows:
+            return ()
+        entry, uses = self._rows[place]
         if uses + 1 >= self.interval:
-            return None
-        self._rows[row] = (entry, uses + 1)
-        return Found(entries=(entry,))
+            return ()
+        self._rows[place] = (entry, uses + 1)
+        return (entry,)
 
-    def insert(self, entry: Entry, row: int) -> list[Entry]:
+    def insert(self, entry: Entry, place: tuple[str, int]) -> list[Entry]:
         """Replace the row's feature. Returns what is not held any more."""
-        gone = [self._rows.pop(row)[0]] if row in self._rows else []
+        evicted = [self._rows.pop(place)[0]] if place in self._rows else []
         if self.num_bytes + entry.num_bytes > self.max_bytes:
-            return [*gone, entry]
-        self._rows[row] = (entry, 0)
-        return gone
+            return [*evicted, entry]
+        self._rows[place] = (entry, 0)
+        return evicted
+
+    def remove(self, entry: Entry) -> Entry:
+        """Forget an entry, and return it."""
+        self._rows = {place: item for place, item in self._rows.items() if item[0] is not entry}
+        return entry
 
     def expire(self, first_step: int) -> list[Entry]:
         """Forget every entry stored before `first_step`, and return them."""
-        gone = {row: entry for row, (entry, _) in self._rows.items() if entry.step < first_step}
-        for row in gone:
-            del self._rows[row]
-        return list(gone.values())
+        return [self.remove(entry) for entry in self.entries() if entry.step < first_step]
 
     def entries(self) -> list[Entry]:
         """Everything held."""
         return [entry for entry, _ in self._rows.values()]
 
-    def state_dict(self) -> dict[str, Any]:
-        """The entries with their places and uses."""
-        return {"rows": [entry.state_dict() | {"row": row, "uses": uses} for row, (entry, uses) in self._rows.items()]}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Hold what was saved."""
-        self._rows = {item["row"]: (Entry.from_state_dict(item), item["uses"]) for item in state["rows"]}
-
     def clear(self) -> None:
         """Forget everything."""
         self._rows.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The entries with their places and uses."""
+        return {
+            "entries": [save_entry(entry) | {"place": place, "uses": uses}
+                        for place, (entry, uses) in self._rows.items()]
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Hold what was saved."""
+        self._rows = {item["place"]: (load_entry(item), item["uses"]) for item in state["entries"]}

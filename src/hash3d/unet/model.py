@@ -1,0 +1,285 @@
+"""What the hook has to know of a diffusers U-Net: its layers, how it is set, and the rows of its inputs."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from operator import attrgetter
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from torch import Tensor, nn
+
+from hash3d.cache.calls import View, describe, digest
+
+Patch = tuple[nn.Module, str, Callable[..., Any]]
+"""A module, the name of one of its methods, and what is called in place of it."""
+Layer = tuple[nn.Module, int]
+"""A module that makes a skip connection, and the skip's channels."""
+
+
+@contextmanager
+def patched(patches: Sequence[Patch]) -> Iterator[None]:
+    """Replace methods for a while. Afterwards each module's own attributes are what they were."""
+    before = [(module, name, module.__dict__.get(name)) for module, name, _ in patches]
+    for module, name, patch in patches:
+        module.__dict__[name] = patch
+    try:
+        yield
+    finally:
+        for module, name, method in before:
+            if method is None:
+                del module.__dict__[name]
+            else:
+                module.__dict__[name] = method
+
+
+def list_layers(unet: Any, cut: int) -> tuple[list[Layer], list[tuple[Any, int]]]:
+    """The down layers, in order of their skips s = 0, 1, ..., and the up layers as block and index.
+
+    Raises `ValueError` if their numbers differ, or if there is no such cut.
+    """
+    down: list[Layer] = [(unet.conv_in, unet.config.block_out_channels[0])]
+    for block in unet.down_blocks:
+        down += [(resnet, resnet.out_channels) for resnet in block.resnets]
+        down += [(downsampler, down[-1][1]) for downsampler in block.downsamplers or ()]
+    up = [(block, index) for block in unet.up_blocks for index in range(len(block.resnets))]
+    if len(down) != len(up):
+        raise ValueError(
+            f"Expected a U-Net with one up layer for each skip connection, but {type(unet).__name__} has {len(up)} up "
+            f"layers and {len(down)} skip connections."
+        )
+    if not -len(up) <= cut < len(up):
+        raise ValueError(f"Expected the cut to be {-len(up)} to {len(up) - 1} for this U-Net, but got {cut}.")
+    return down, up
+
+
+def skip_layers(unet: Any, kept: Iterable[nn.Module], entry_block: nn.Module, entry_index: int) -> list[Patch]:
+    """Patches that skip all layers but the down layers `kept` and the up layers from the entry on."""
+    kept, patches = set(kept), list[Patch]()
+    for block in unet.down_blocks:
+        layers = [*block.resnets, *(block.downsamplers or ())]
+        if kept.isdisjoint(layers):
+            patches.append((block, "forward", _skipped_down_block(len(layers))))
+        else:
+            patches += _skip_in_block(block, [n for n, resnet in enumerate(block.resnets) if resnet not in kept])
+            patches += [(each, "forward", _first_argument) for each in block.downsamplers or () if each not in kept]
+    if unet.mid_block is not None:
+        patches.append((unet.mid_block, "forward", _first_argument))
+    earlier = list(unet.up_blocks)[: list(unet.up_blocks).index(entry_block)]
+    patches += [(block, "forward", _first_argument) for block in earlier]
+    return patches + _skip_in_block(entry_block, range(entry_index))
+
+
+def _skip_in_block(block: Any, indices: Iterable[int]) -> list[Patch]:
+    """Patches that skip the resnets `indices` of a block and the attentions behind them."""
+    patches: list[Patch] = []
+    for index in indices:
+        patches.append((block.resnets[index], "forward", _first_argument))
+        if attentions := getattr(block, "attentions", None):
+            in_tuple = isinstance(attentions[index], Transformer2DModel)
+            patches.append((attentions[index], "forward", _first_in_tuple if in_tuple else _first_argument))
+    return patches
+
+
+def _first_argument(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+    return hidden_states
+
+
+def _first_in_tuple(hidden_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor]:
+    return (hidden_states,)
+
+
+def _skipped_down_block(num_layers: int) -> Callable[..., Any]:
+    def skip(hidden_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return hidden_states, (hidden_states,) * num_layers
+
+    return skip
+
+
+class ModelWatch:
+    """Sees when a U-Net's weights, layers, adapters or attention processors change, from the host alone.
+
+    Numbers changed behind PyTorch's back, through `parameter.data`, are not seen.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        self.unet: Any = unet
+        self._epoch = 0
+        self._last: tuple[Any, str] = (None, "")
+        self._scan()
+
+    def _scan(self) -> None:
+        modules = list(self.unet.modules())
+        self._parts = [part for module in modules for part in (module._modules, module._parameters) if part]
+        self._found = self._list_parts()
+        self._parameters = [parameter for parameter in self.unet.parameters() if not parameter.is_inference()]
+        self._adapters = [m for m in modules[1:] if hasattr(m, "active_adapters") or "scaling" in m.__dict__]
+        self._attentions = [module for module in modules if hasattr(module, "processor")]
+        known = ("torch.", "diffusers.", "peft.")
+        self._foreign = any(not type(module).__module__.startswith(known) for module in modules)
+
+    def _list_parts(self) -> list[Any]:
+        return list(chain.from_iterable(map(dict.values, self._parts)))
+
+    @property
+    def weights(self) -> tuple[int, int]:
+        """Another pair whenever a layer was exchanged or a weight written."""
+        found = self._list_parts()
+        if len(found) != len(self._found) or any(map(_differ, found, self._found)):
+            self._epoch += 1
+            self._scan()
+        return self._epoch, sum(map(attrgetter("_version"), self._parameters))
+
+    @property
+    def addresses(self) -> tuple[int, int]:
+        """Where the first and the last weight lie."""
+        return self._parameters[0].data_ptr(), self._parameters[-1].data_ptr()
+
+    @property
+    def settings(self) -> str:
+        """Another string for other adapters, strengths, attention processors, FreeU factors, or training mode."""
+        adapters = [_adapter_state(module) for module in self._adapters]
+        processors = [_processor_state(module.processor) for module in self._attentions]
+        freeu = [block.__dict__.get(name) for block in self.unet.up_blocks for name in ("s1", "s2", "b1", "b2")]
+        state = adapters, processors, freeu, self.unet.training
+        if state != self._last[0]:
+            self._last = state, digest(state)
+        return self._last[1]
+
+    @property
+    def mixes_views(self) -> bool:
+        """Whether layers or processors that are not diffusers' own may mix the rows of a batch."""
+        return self._foreign or not all(
+            type(module.processor).__module__.startswith(("diffusers.models.", "diffusers.loaders."))
+            for module in self._attentions
+        )
+
+
+def _differ(one: Any, other: Any) -> bool:
+    return one is not other
+
+
+def _adapter_state(module: Any) -> tuple[Any, ...]:
+    """Which adapters of a layer are on or merged, and how strong."""
+    state = module.__dict__
+    scaling = state.get("scaling")
+    strengths = tuple(scaling.items()) if isinstance(scaling, dict) else repr(scaling)
+    return (
+        strengths,
+        state.get("_active_adapter"),
+        state.get("_disable_adapters"),
+        tuple(state.get("merged_adapters", ())),
+    )
+
+
+def _processor_state(processor: Any) -> tuple[Any, ...]:
+    """A processor's class and plain settings; one that is not diffusers' own is itself."""
+    kind, plain = type(processor), bool | int | float | str | list | tuple
+    own = kind.__module__.startswith("diffusers.models.")
+    settings = [(name, repr(item)) for name, item in vars(processor).items() if isinstance(item, plain)]
+    return kind.__qualname__, settings, None if own else describe(processor)
+
+
+def find_unet(what: Any) -> str:
+    """Where in an object of another class a U-Net is: `.unet`, say; empty if nowhere."""
+    if isinstance(what, nn.Module):
+        inside = [f".{name}" for name, module in what.named_modules() if isinstance(module, UNet2DConditionModel)]
+        return inside[0] if inside else ""
+    for name, value in getattr(what, "__dict__", {}).items():
+        if isinstance(value, UNet2DConditionModel):
+            return f".{name}"
+        if isinstance(value, nn.Module) and (inside_value := find_unet(value)):
+            return f".{name}{inside_value}"
+    return ""
+
+
+def expect_unet(what: Any) -> None:
+    """Raise `TypeError` for what is no `UNet2DConditionModel`, with where one is."""
+    if not isinstance(what, UNet2DConditionModel):
+        where = find_unet(what)
+        advice = f" Pass its {where.lstrip('.')}: there is one." if where else " Other U-Nets do not serve."
+        raise TypeError(f"Expected a diffusers UNet2DConditionModel, but got {type(what).__name__}.{advice}")
+
+
+def needs_gradient(unet: nn.Module, inputs: dict[str, Any]) -> bool:
+    """Whether a call is to be differentiated, in an input or in a weight."""
+    return torch.is_grad_enabled() and (
+        any(tensor.requires_grad for tensor in each_tensor(inputs))
+        or any(parameter.requires_grad for parameter in unet.parameters())
+    )
+
+
+def each_tensor(value: Any) -> Iterator[Tensor]:
+    """The tensors in a value, in dictionaries, lists and tuples too, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from each_tensor(item)
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """The same value with other tensors."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {name: map_tensors(function, item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [map_tensors(function, item) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return value
+
+
+def check_batch(sample: Tensor, view: View, channels: int) -> None:
+    """Take the number of branches from a batch, and raise `ValueError` if its rows do not fit the view.
+
+    On the host the order of the rows is checked: the branches of a view have the same noisy latents.
+    """
+    count = len(view.places)
+    if sample.shape[0] % count:
+        raise ValueError(
+            f"Expected the U-Net's batch to be a multiple of the {count} views of cache.view, one part for each "
+            f"guidance branch, but got {sample.shape[0]}."
+        )
+    view.branches = sample.shape[0] // count
+    if sample.device.type == "cpu" and count > 1 and view.branches > 1:
+        noisy = sample[:, :channels]
+        orders = {
+            "grouped": noisy.unflatten(0, (view.branches, count)),
+            "interleaved": noisy.unflatten(0, (count, view.branches)).transpose(0, 1),
+        }
+        right = [order for order, parts in orders.items() if (parts == parts[:1]).all()]
+        if right and view.branch_order not in right:
+            raise ValueError(
+                f"Expected rows in {view.branch_order} order of branches, but the branches of a view have the same "
+                f"latents in {right[0]} order. Pass branch_order={right[0]!r} to cache.view."
+            )
+
+
+def choose(call: Any, views: list[int], view: View) -> Any:
+    """The inputs of some views, all branches. All in order: the very same tensors."""
+    if views == list(range(len(view.places))):
+        return call
+    rows = [view.rows(each) for each in views]
+    order = list(chain(*zip(*rows, strict=True))) if view.branch_order == "grouped" else list(chain(*rows))
+
+    def take(tensor: Tensor) -> Tensor:
+        if tensor.ndim == 0 or len(tensor) != len(view.places) * view.branches:
+            return tensor
+        return torch.stack([tensor[row] for row in order])
+
+    return map_tensors(take, call)
+
+
+def split(rows: Tensor, view: View) -> Tensor:
+    """[S * M, ...] to [S, M, ...], in the order of the view's branches."""
+    if view.branch_order == "grouped":
+        return rows.unflatten(0, (view.branches, -1))
+    return rows.unflatten(0, (-1, view.branches)).transpose(0, 1)
+
+
+def join(parts: Tensor, view: View) -> Tensor:
+    """The inverse of `split`."""
+    return (parts if view.branch_order == "grouped" else parts.transpose(0, 1)).flatten(0, 1)
