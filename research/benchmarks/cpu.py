@@ -99,15 +99,14 @@ def unet_variants(prior: Prior, compiled: bool) -> Iterator[Variant]:
 
 
 def compiled_pass(own: Prior, inputs: dict[str, Any], feature: Any, shallow: bool) -> Call:
-    """A pass by torch.compile; a shallow one with its stand-ins in place throughout."""
+    """A pass by torch.compile; a shallow one with its patches in place throughout."""
     unet: Any = own.unet
     if not shallow:
         return without_gradient(torch.compile(lambda: unet(**inputs, return_dict=False)[0], dynamic=False))
     stack = contextlib.ExitStack()
-    features = stack.enter_context(PartialUNet(unet, -1).reusing())
+    stack.enter_context(PartialUNet(unet, -1).reusing(feature))
 
     def call(keep: Any = stack) -> Any:
-        features.append(feature)
         return unet(**inputs, return_dict=False)[0]
 
     return without_gradient(torch.compile(call, dynamic=False))

@@ -40,11 +40,12 @@ def unet_rows(name: str, prior: Prior, options: argparse.Namespace) -> list[Row]
     exact: dict[str, torch.Tensor] = {}
     for engine in options.engines:
         unet = with_shared_weights(prior).unet
-        engines = {at: UNetEngine(PartialUNet(unet, cut), engine) for at, cut in CUTS.items()}
-        calls: dict[str, Any] = {"full": lambda: engines["the last cut"].full_pass(inputs)[0]}  # noqa: B023
+        kind_of_passes = PartialUNet if engine == "eager" else UNetEngine
+        engines = {at: kind_of_passes(unet, cut) for at, cut in CUTS.items()}
+        calls: dict[str, Any] = {"full": lambda: engines["the last cut"].full_pass(**inputs)[0][0]}  # noqa: B023
         for at, passes in engines.items():
             _, feature = PartialUNet(prior.unet, CUTS[at]).full_pass(**inputs)
-            calls[f"shallow at {at}"] = lambda passes=passes, feature=feature: passes.shallow_pass(feature, inputs)
+            calls[f"shallow at {at}"] = lambda p=passes, feature=feature: p.shallow_pass(feature, **inputs)[0]
         for kind, call in calls.items():
             exact.setdefault(kind, call().float().clone())
             ms = timed(call, prior.device, options.repeats)
@@ -89,15 +90,15 @@ def cache_rows(name: str, prior: Prior, full: dict[str, float], options: argpars
     features = feature.unflatten(0, (-1, 1)).clone()
     cache = Hash3DConfig(max_age=None).build()
     with cache.view(elevation=10.0, azimuth=30.0, radius=1.5, timestep=500):
-        keys = cache.keys(500.0)
+        view = cache.current_view
         for _ in range(ENTRIES):
-            cache.insert(keys, [0], latents, features)
-        found = cache.lookup(keys)[0]
-        assert found is not None
+            cache.insert(cache.locate(view.keys(500.0)), latents, features)
+        queries = cache.lookup(view.keys(500.0))
+        assert queries[0].reuses
         calls = {
-            "key and lookup": lambda: cache.lookup(cache.keys(500.0)),
-            f"blend of {ENTRIES}": lambda: cache.read([(0, found)], latents),
-            "insert": lambda: cache.insert(keys, [0], latents, features),
+            "key and lookup": lambda: cache.lookup(view.keys(500.0)),
+            f"blend of {ENTRIES}": lambda: cache.read(queries, latents),
+            "insert": lambda: cache.insert(queries, latents, features),
         }
         times = {kind: timed(call, prior.device, options.repeats) for kind, call in calls.items()}
     shares = {"a hit": ("key and lookup", f"blend of {ENTRIES}"), "a miss": ("key and lookup", "insert")}

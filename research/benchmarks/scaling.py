@@ -137,7 +137,7 @@ def crowd(cache: FeatureCache, entries: int) -> None:
     latents, feature = entry.latents.clone()[None], entry.values.clone()[:, None]
     for number in range(entries - len(cache.store.entries())):
         key = Key(elevation=-40.0, azimuth=0.0, radius=2.05 + 0.1 * number, timestep=TIMESTEP)
-        cache.insert([key], [0], latents, feature)
+        cache.insert(cache.locate([key]), latents, feature)
 
 
 def table(rows: list[Row], by: str) -> list[str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from hash3d.cache import GridConfig, Hash3DConfig, Key
-from hash3d.cache.blend import blended
+from hash3d.cache.blend import blend_entries
 from hash3d.cli.bench import commit
 from hash3d.markdown import markdown_table
 
@@ -38,7 +38,7 @@ SLEEP = 20_000_000
 
 def host_row(entries: int, others: tuple[GridConfig, ...], repeats: int) -> list[float]:
     """Median microseconds of keys with a lookup that misses, of keys with one that hits, and of an insert."""
-    budget = entries * ENTRY_BYTES * (1 + len(others))
+    budget = entries * ENTRY_BYTES
     cache = Hash3DConfig(max_age=None, other_grids=others, queue_length=QUEUE, max_bytes=budget).build()
     latents, feature = torch.randn(1, 4, 2, 2), torch.randn(2, 1, 4, 2, 2)
     times: dict[str, list[float]] = {"miss": [], "hit": [], "insert": []}
@@ -46,13 +46,12 @@ def host_row(entries: int, others: tuple[GridConfig, ...], repeats: int) -> list
         place = call // 4
         with cache.view(elevation=10.0, azimuth=60.0 * (place % 6), radius=1.05 + 0.1 * (place // 6), timestep=50.0):
             begin = time.perf_counter()
-            keys = cache.keys(50.0)
-            (found,) = cache.lookup(keys)
+            (query,) = cache.lookup(cache.current_view.keys(50.0))
             middle = time.perf_counter()
-            cache.insert(keys, [0], latents, feature)
+            cache.insert([query], latents, feature)
             end = time.perf_counter()
         if call >= entries:
-            times["miss" if found is None else "hit"].append(middle - begin)
+            times["hit" if query.reuses else "miss"].append(middle - begin)
             times["insert"].append(end - middle)
     return [1e6 * statistics.median(found) for found in times.values()]
 
@@ -99,19 +98,19 @@ def device_rows(storage: str, views: int) -> list[list[str]]:
         rows.append([storage, str(views), what, *(f"{value:.1f}" for value in measure(action))])
 
     def insert(repeat: int) -> None:
-        cache.insert(keys[repeat % len(keys)], range(views), latents, feature)
+        cache.insert(cache.locate(keys[repeat % len(keys)]), latents, feature)
 
     for entries in range(1, QUEUE + 1):
         for place in range(len(keys)):
             insert(place)
         if entries == 2:
             continue
-        finds = [list(enumerate(cache.lookup(each))) for each in keys]
+        finds = [cache.lookup(each) for each in keys]
         add(f"read {entries}", lambda repeat, finds=finds: cache.read(finds[repeat % len(finds)], latents))
         add(
             f"read {entries}, by the definition",
             lambda repeat, finds=finds: torch.stack(
-                [blended(latents[row], found.entries) for row, found in finds[repeat % len(finds)]], dim=1
+                [blend_entries(latents[query.row], query.entries, False) for query in finds[repeat % len(finds)]], dim=1
             ),
         )
     add("write", insert)

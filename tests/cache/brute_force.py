@@ -55,8 +55,8 @@ def cosine(one, other):
 
 
 class BruteForceTable:
-    def __init__(self, grid, *, queue_length, aggregation, verify, max_bytes):
-        self.grid, self.queue_length, self.aggregation, self.verify = grid, queue_length, aggregation, verify
+    def __init__(self, grid, *, queue_length, nearest, verify, max_bytes):
+        self.grid, self.queue_length, self.nearest, self.verify = grid, queue_length, nearest, verify
         self.max_bytes = max_bytes
         self.held = []
 
@@ -73,7 +73,7 @@ class BruteForceTable:
         found = self.candidates(key)
         if not found:
             return None
-        if self.aggregation == "softmax":
+        if not self.nearest:
             return found, softmax_blend(latents, found)
         least = min(distance(self.grid, key, each.key) for each in found)
         newest = [each for each in found if distance(self.grid, key, each.key) == least][-1]
@@ -97,8 +97,8 @@ class BruteForceTable:
 
 
 class BruteForceAdaptiveTable:
-    def __init__(self, tables, *, gamma):
-        self.tables, self.gamma = tables, gamma
+    def __init__(self, tables, *, gamma, max_bytes):
+        self.tables, self.gamma, self.max_bytes = tables, gamma, max_bytes
         self.inserted = []  # Every entry that some table held before the last insert, and that insert's.
         self.measured = []  # (Number of the table, cell, s from then on), newest last.
 
@@ -132,6 +132,13 @@ class BruteForceAdaptiveTable:
                 old = before[number]
                 s = mean if old is None else self.gamma * old + (1 - self.gamma) * mean
                 self.measured.append((number, cell(table.grid, entry.key), s))
+        if num_bytes([entry]) > self.max_bytes:
+            return
+        while num_bytes([*self.held, entry]) > self.max_bytes:  # An entry counts once, however many tables hold it.
+            oldest = self.held[0]
+            for table in self.tables:
+                table.held = [each for each in table.held if each is not oldest]
+        for table in self.tables:
             table.insert(entry, row)
         self.inserted = [*self.held, entry]
 

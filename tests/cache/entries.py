@@ -2,9 +2,9 @@
 
 import torch
 
-from hash3d.cache.blend import read
-from hash3d.cache.grid import Key
-from hash3d.cache.table import Entry
+from hash3d.cache import Key
+from hash3d.cache.blend import blend_entries
+from hash3d.cache.calls import Entry
 
 
 def key(elevation=0.0, azimuth=0.0, radius=1.0, timestep=0.0):
@@ -13,17 +13,28 @@ def key(elevation=0.0, azimuth=0.0, radius=1.0, timestep=0.0):
 
 def entry(step=0, numbers=4, latents=0.0, place=None, dtype=torch.float32):
     """An entry of `4 + 4 * numbers` bytes whose feature is filled with its step."""
-    return Entry(
-        key=place or key(),
-        latents=torch.full((1, 1, 1), float(latents)),
-        feature=torch.full((1, numbers), float(step), dtype=dtype),
-        step=step,
-    )
+    feature = torch.full((1, numbers), float(step), dtype=dtype)
+    return make(place or key(), torch.full((1, 1, 1), float(latents)), feature, step)
 
 
-def feature_of(found, latents=None):
+def make(key, latents, feature, step):
+    """An entry that counts the bytes of its tensors."""
+    return Entry(key=key, latents=latents, feature=feature, step=step, num_bytes=latents.nbytes + feature.nbytes)
+
+
+def insert(store, entry, row=0, identity=""):
+    """Keep an entry where its key falls."""
+    return store.insert(entry, store.locate(entry.key, row, identity))
+
+
+def lookup(store, key, row=0, identity=""):
+    """What serves a key."""
+    return store.lookup(store.locate(key, row, identity), key)
+
+
+def feature_of(entries, latents=None, squared=False):
     """What a view with these latents gets from what a lookup found for it, [S, ...]."""
-    return read([LATENTS if latents is None else latents], [found.entries])[:, 0]
+    return blend_entries(LATENTS if latents is None else latents, entries, squared)
 
 
 LATENTS = torch.zeros(1, 1, 1)

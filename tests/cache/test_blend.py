@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from hash3d.cache.blend import blend, read, softmax_weights
-from tests.cache.entries import LATENTS, entry
+from hash3d.cache.blend import blend, softmax_weights
+from tests.cache.entries import entry, feature_of
 
 
 def test_softmax_weights_by_hand():
@@ -43,16 +43,26 @@ def test_blend_by_hand():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_one_entry_is_returned_bit_for_bit(dtype):
     only = entry(step=3, dtype=dtype)
-    assert torch.equal(read([LATENTS], [[only]]), only.feature[:, None])
+    assert torch.equal(feature_of([only]), only.feature)
 
 
 def test_a_blend_keeps_the_dtype():
-    feature = read([LATENTS], [[entry(1, dtype=torch.float16), entry(3, dtype=torch.float16)]])
-    assert torch.equal(feature, torch.full((1, 1, 4), 2.0, dtype=torch.float16))
+    feature = feature_of([entry(1, dtype=torch.float16), entry(3, dtype=torch.float16)])
+    assert torch.equal(feature, torch.full((1, 4), 2.0, dtype=torch.float16))
 
 
-def test_each_view_gets_the_blend_of_its_own_entries():
+def test_near_entries_count_alone_and_equally_far_ones_equally():
     """Distances of 0 and 1000 leave one entry alone; equal ones leave the mean."""
     near, far = entry(1, latents=0.0), entry(3, latents=1000.0)
-    features = read([LATENTS, LATENTS, LATENTS + 500], [[near, far], [far], [near, far]])
-    assert features.tolist() == [[[1.0] * 4, [3.0] * 4, [2.0] * 4]]
+    assert feature_of([near, far]).tolist() == [[1.0] * 4]
+    assert feature_of([near, far], torch.full((1, 1, 1), 500.0)).tolist() == [[2.0] * 4]
+
+
+def test_squared_distances_by_hand():
+    """Equation 6 of arXiv 2404.06091v1: distances 1 and 2 weigh exp(-1) and exp(-4)."""
+    stored = [torch.full((1, 1, 1), 1.0), torch.full((1, 1, 1), 2.0)]
+    total = math.exp(-1) + math.exp(-4)
+    weights = softmax_weights(torch.zeros(1, 1, 1), stored, squared=True)
+    assert weights.tolist() == pytest.approx([math.exp(-1) / total, math.exp(-4) / total])
+    far = [entry(1, latents=1.0), entry(3, latents=2.0)]
+    assert feature_of(far, squared=True).mean().item() == pytest.approx((math.exp(-1) + 3 * math.exp(-4)) / total)

@@ -46,8 +46,8 @@ def test_the_stores():
 
 def test_the_settings_arrive():
     cache = Hash3DConfig(reuse_probability=0.3, cut=5, mode="noise", whole_batch=True, max_bytes=77).build()
-    assert (cache.reuse_probability, cache.cut, cache.mode, cache.whole_batch) == (0.3, 5, "noise", True)
-    assert cache.max_bytes == cache.store._entries.max_bytes == 77
+    assert (cache.reuse_probability, cache.cut, cache.mode, cache.config.whole_batch) == (0.3, 5, "noise", True)
+    assert cache.max_bytes == cache.store.max_bytes == 77
 
 
 def test_paper_and_released():

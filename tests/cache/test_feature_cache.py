@@ -12,14 +12,19 @@ from tests.cache.entries import key
 def call(cache, keys):
     """One guidance call as the hook makes it; returns which views reused a feature."""
     latents = torch.tensor([key.azimuth for key in keys]).reshape(-1, 1, 1, 1)
-    found = cache.lookup(keys)
-    full = [row for row, item in enumerate(found) if item is None or item.audit]
-    if audited := [row for row in full if found[row] is not None]:
-        prediction = torch.full((2, len(audited), 1, 1, 1), float(cache.step))
-        cache.audit(0.5 * prediction, prediction)
+    queries = cache.lookup(keys)
+    full = [query for query in queries if not query.reuses]
+    if checked := [query for query in full if query.spot_check]:
+        prediction = torch.full((2, len(checked), 1, 1, 1), float(cache.step))
+        cache.check(0.5 * prediction, prediction)
     if full:
-        cache.insert(keys, full, latents, torch.full((2, len(full), 3), float(cache.step)))
-    return [row not in full for row in range(len(keys))]
+        cache.insert(full, latents, torch.full((2, len(full), 3), float(cache.step)))
+    return [query.reuses for query in queries]
+
+
+def keep(cache, feature, place=None, latents=0.0):
+    """Keep a feature [2, 3] of one view."""
+    cache.insert(cache.locate([place or key()]), torch.full((1, 1, 1, 1), latents), feature.expand(2, 1, 3))
 
 
 def random_calls(cache, count, seed, views=2):
@@ -68,9 +73,9 @@ def test_statistics_by_hand():
     cache = Hash3DConfig(reuse_probability=1.0).build()
     first, second, third = key(azimuth=2), key(azimuth=6), key(azimuth=10, elevation=5, timestep=50)
     cache.step = 1
-    cache.insert([first], [0], torch.zeros(1, 1, 1, 1), torch.zeros(2, 1, 3))
+    keep(cache, torch.zeros(1), first)
     cache.step = 2
-    cache.insert([second], [0], torch.zeros(1, 1, 1, 1), torch.ones(2, 1, 3))
+    keep(cache, torch.ones(1), second)
     assert call(cache, [third, key(azimuth=200)]) == [True, False]
     summary = cache.summary()
     assert (summary["lookups"], summary["hits"]) == (2, 1)
@@ -85,9 +90,8 @@ def test_statistics_by_hand():
 def test_a_hit_is_the_blend_of_equally_far_latents():
     cache = Hash3DConfig(reuse_probability=1.0).build()
     for value in (1.0, 4.0):
-        cache.insert([key()], [0], torch.zeros(1, 1, 1, 1), torch.full((2, 1, 3), value))
-    (found,) = cache.lookup([key()])
-    assert torch.equal(cache.read([(0, found)], torch.zeros(1, 1, 1, 1)), torch.full((2, 1, 3), 2.5))
+        keep(cache, torch.tensor([value]))
+    assert torch.equal(cache.read(cache.lookup([key()]), torch.zeros(1, 1, 1, 1)), torch.full((2, 1, 3), 2.5))
 
 
 def test_whole_batch_one_miss_makes_all_run_in_full():
@@ -106,7 +110,7 @@ def test_whole_batch_tosses_one_coin_a_call():
 def test_insert_copies():
     cache = Hash3DConfig(reuse_probability=1.0).build()
     features, latents = torch.ones(2, 1, 3), torch.zeros(1, 1, 1, 1)
-    cache.insert([key()], [0], latents, features)
+    cache.insert(cache.locate([key()]), latents, features)
     features.zero_()
     latents.fill_(9)
     entry = cache.store.entries()[0]
@@ -114,18 +118,20 @@ def test_insert_copies():
     assert entry.latents.mean() == 0
 
 
-def test_entries_lie_in_one_block_of_the_slots_that_max_age_calls_need():
-    """Of a batch of three views, channels last, as a U-Net leaves it: the feature beside the skip's channels."""
+def test_copies_are_dense_and_channels_last_as_a_unet_leaves_features():
+    """Of a batch of three views: the feature is a part of the tensor that has the skip beside it."""
     joined = torch.randn(2 * 3, 7, 4, 4).to(memory_format=torch.channels_last)
     latents = torch.randn(3, 8, 4, 4).to(memory_format=torch.channels_last)
-    cache = Hash3DConfig(max_age=7).build()
-    cache.insert([key(azimuth=90 * row) for row in range(3)], [0, 2], latents, joined[:, :5].unflatten(0, (2, 3)))
-    tensors = [tensor for entry in cache.store.entries() for tensor in (entry.latents, entry.feature)]
+    cache = Hash3DConfig().build()
+    queries = cache.locate([key(azimuth=90 * row) for row in range(3)])
+    cache.insert([queries[0], queries[2]], latents, joined[:, :5].unflatten(0, (2, 3))[:, [0, 2]])
+    entries = cache.store.entries()
     size = 4 * (8 * 16 + 2 * 5 * 16)
-    assert sum(tensor.nbytes for tensor in tensors) == cache.store.num_bytes == 2 * size
-    blocks = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
-    assert sum(blocks.values()) == cache.bytes_allocated == (7 + 1) * 3 * size
-    assert all(entry.feature.is_contiguous(memory_format=torch.channels_last) for entry in cache.store.entries())
+    assert sum(entry.latents.untyped_storage().nbytes() for entry in entries) == 2 * 4 * 8 * 16
+    assert sum(entry.feature.untyped_storage().nbytes() for entry in entries) == 2 * 4 * 2 * 5 * 16
+    assert cache.store.num_bytes == cache.bytes_allocated == 2 * size
+    assert all(entry.feature.is_contiguous(memory_format=torch.channels_last) for entry in entries)
+    assert torch.equal(entries[1].feature, joined[[2, 5], :5])
 
 
 CONFIGS = {
@@ -168,33 +174,44 @@ def test_a_state_has_memory_of_its_own_and_is_refused_by_another_storage():
         Hash3DConfig(storage="int8").build().load_state_dict(state)
 
 
-def test_what_was_found_is_read_before_the_next_insert():
+def test_in_slots_what_was_found_is_read_before_the_next_insert():
     """One slot: the new entry lies where the found one was."""
-    cache = Hash3DConfig(max_bytes=28).build()
+    cache = Hash3DConfig(storage="int8", queue_length=1, max_age=None).build()
     call(cache, [key()])
-    (found,) = cache.lookup([key()])
-    latents = torch.zeros(1, 1, 1, 1)
-    assert cache.read([(0, found)], latents).mean() == 1
-    cache.insert([key()], [0], latents, torch.full((2, 1, 3), 5.0))
+    queries, latents = cache.lookup([key()]), torch.zeros(1, 1, 1, 1)
+    assert cache.read(queries, latents).mean() == 1
+    keep(cache, torch.tensor([5.0]))
     with pytest.raises(AssertionError, match="read before the next insert"):
-        cache.read([(0, found)], latents)
+        cache.read(queries, latents)
 
 
 def test_views_name_the_keys():
     cache = Hash3DConfig().build()
-    assert (cache.in_view, cache.num_views) == (False, 0)
+    assert cache.current_view is None
     with cache.view(elevation=[1, 2], azimuth=torch.tensor([3.0, 4.0]), radius=1.5, timestep=torch.tensor(7)):
-        assert (cache.in_view, cache.num_views) == (True, 2)
-        assert cache.keys(999) == [key(1, 3, 1.5, 7), key(2, 4, 1.5, 7)]
-    assert not cache.in_view
+        assert cache.current_view.keys(999) == [key(1, 3, 1.5, 7), key(2, 4, 1.5, 7)]
+    assert cache.current_view is None
 
 
+@pytest.mark.parametrize("order", ["grouped", "interleaved"])
 @pytest.mark.parametrize("timestep", [300, torch.tensor(300), torch.tensor([300]), [300, 300, 300, 300]])
-def test_without_a_timestep_the_call_s_own_is_taken(timestep):
+def test_without_a_timestep_the_call_s_own_is_taken(timestep, order):
     """The U-Net is called with one for all, or one for each row of each branch."""
     cache = Hash3DConfig().build()
-    with cache.view(elevation=0, azimuth=[10, 20], radius=1):
-        assert cache.keys(timestep) == [key(0, 10, 1, 300), key(0, 20, 1, 300)]
+    with cache.view(elevation=0, azimuth=[10, 20], radius=1, branch_order=order):
+        assert cache.current_view.keys(timestep) == [key(0, 10, 1, 300), key(0, 20, 1, 300)]
+
+
+def test_timesteps_of_each_row_are_read_in_the_order_of_the_branches():
+    cache = Hash3DConfig().build()
+    for order, timesteps in {"grouped": [100, 200, 100, 200], "interleaved": [100, 100, 200, 200]}.items():
+        with cache.view(elevation=0, azimuth=0, radius=[1, 2], branch_order=order):
+            assert [key.timestep for key in cache.current_view.keys(timesteps)] == [100, 200]
+
+
+def test_an_unknown_order_of_branches_is_refused():
+    with pytest.raises(ValueError, match="'grouped' or 'interleaved', but got 'mixed'"):
+        Hash3DConfig().build().view(elevation=0, azimuth=0, radius=1, branch_order="mixed")
 
 
 def test_views_do_not_nest():
@@ -202,14 +219,14 @@ def test_views_do_not_nest():
     with cache.view(elevation=0, azimuth=0, radius=1):
         with pytest.raises(RuntimeError, match="entered inside another"), cache.view(elevation=0, azimuth=0, radius=1):
             pass
-        assert cache.in_view
+        assert cache.current_view
 
 
 def test_an_error_inside_closes_the_view():
     cache = Hash3DConfig().build()
     with pytest.raises(ZeroDivisionError), cache.view(elevation=0, azimuth=0, radius=1):
         raise ZeroDivisionError
-    assert not cache.in_view
+    assert not cache.current_view
 
 
 @pytest.mark.parametrize("wrong", ["elevation", "radius", "timestep"])
@@ -219,23 +236,38 @@ def test_counts_that_do_not_fit_are_refused_and_leave_no_view_open(wrong):
     with pytest.raises(ValueError, match=f"Expected 1 or 3 values of {wrong}, .* but got 2"), cache.view(**numbers):
         pass
     with cache.view(elevation=0, azimuth=0, radius=1):
-        assert cache.num_views == 1
+        assert len(cache.current_view.places) == 1
 
 
-def test_keys_need_a_view():
-    with pytest.raises(RuntimeError, match=r"open cache\.view block"):
-        Hash3DConfig().build().keys(5)
-
-
-def test_a_new_scope_or_signature_starts_anew():
+def test_a_new_signature_starts_anew():
     cache = Hash3DConfig(reuse_probability=1.0).build()
-    for scope, held in (("cat", 1), ("cat", 2), ("dog", 1), (None, 1)):
-        with cache.view(elevation=0, azimuth=0, radius=1, scope=scope):
-            cache.match("float32")
-            cache.insert([key()], [0], torch.zeros(1, 1, 1, 1), torch.zeros(2, 1, 3))
+    for signature, held in (("float32", 1), ("float32", 2), ("float16", 1)):
+        cache.match(signature)
+        keep(cache, torch.zeros(1))
         assert len(cache.store.entries()) == held
-    cache.match("float16")
-    assert cache.store.entries() == []
+
+
+@pytest.mark.parametrize("name", ["table", "pool", "deepcache", "adaptive"])
+def test_features_of_two_identities_never_meet_and_do_not_push_each_other_out(name):
+    """Whatever the store: each of two prompts in turn finds its own feature."""
+    config = CONFIGS[name]
+    cache = config.build()
+    cache.reuse_probability = 1.0
+    for value, identity in ((1.0, "cat"), (2.0, "dog")):
+        (query,) = cache.lookup([key()], [identity])
+        assert not query.reuses
+        cache.insert([query], torch.zeros(1, 1, 1, 1), torch.full((2, 1, 3), value))
+    for value, identity in ((1.0, "cat"), (2.0, "dog")):
+        queries = cache.lookup([key()], [identity])
+        assert cache.read(queries, torch.zeros(1, 1, 1, 1)).mean() == value
+
+
+def test_pools_of_two_identities_are_as_long_as_one():
+    cache = Hash3DConfig(store="pool", pool_length=2).build()
+    for _ in range(5):
+        for identity in ("cat", "dog"):
+            cache.insert(cache.locate([key()], [identity]), torch.zeros(1, 1, 1, 1), torch.zeros(2, 1, 3))
+    assert len(cache.store.entries()) == 4
 
 
 @pytest.mark.parametrize("store", ["table", "pool"])

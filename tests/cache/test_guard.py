@@ -1,4 +1,4 @@
-"""The guard: warm-up, audits at their rate, and a bound that switches reuse off and on."""
+"""The guard: warm-up, spot checks at their rate, and a bound that switches reuse off and on."""
 
 import pytest
 import torch
@@ -13,14 +13,14 @@ PREDICTION = torch.full((2, 1, 1, 1, 1), 2.0)
 
 
 def call(cache, error=0.0):
-    """One guidance call as the hook makes it, with audits of a given relative error. Returns what happened."""
-    (found,) = cache.lookup([key()])
-    if found is not None and found.audit:
-        cache.audit(PREDICTION * (1 + error), PREDICTION)
-    elif found is not None:
+    """One guidance call as the hook makes it, with spot checks of a given relative error. Returns what happened."""
+    (query,) = cache.lookup([key()])
+    if query.reuses:
         return "reuse"
-    cache.insert([key()], [0], LATENTS, torch.ones(2, 1, 3))
-    return "audit" if found is not None else "full"
+    if query.spot_check:
+        cache.check(PREDICTION * (1 + error), PREDICTION)
+    cache.insert([query], LATENTS, torch.ones(2, 1, 3))
+    return "check" if query.spot_check else "full"
 
 
 def build(**guard):
@@ -38,9 +38,9 @@ def test_the_warm_up_runs_in_full():
     assert [call(cache) for _ in range(6)] == ["full"] * 3 + ["reuse"] * 3
 
 
-def test_every_third_hit_is_audited_and_counts_as_full():
+def test_every_third_hit_is_checked_and_counts_as_full():
     cache = build(audit_every=3)
-    assert [call(cache, error=0.25) for _ in range(7)] == ["full", "reuse", "reuse", "audit", "reuse", "reuse", "audit"]
+    assert [call(cache, error=0.25) for _ in range(7)] == ["full", "reuse", "reuse", "check", "reuse", "reuse", "check"]
     assert (cache.statistics.full, cache.statistics.shallow, cache.statistics.hits) == (3, 4, 4)
     assert cache.summary()["guard"] == {"audits": 2, "mean_error": pytest.approx(0.25), "held_back": 0}
 
@@ -50,8 +50,8 @@ def test_the_bound_switches_reuse_off_and_on():
     cache = build(audit_every=2, max_error=0.3, memory=0.5)
     errors = iter([0.0, 0.0, 0.8] + [0.0] * 9)
     happened = [call(cache, error=next(errors)) for _ in range(12)]
-    off = ["full", "audit"] * 2  # 0.8 -> 0.4 -> 0.2
-    assert happened == ["full", "reuse", "audit", *off, "reuse", "audit", "reuse", "audit", "reuse"]
+    off = ["full", "check"] * 2  # 0.8 -> 0.4 -> 0.2
+    assert happened == ["full", "reuse", "check", *off, "reuse", "check", "reuse", "check", "reuse"]
     assert cache.guard.error == pytest.approx(0.8 * 0.5**4)
     assert cache.summary()["guard"]["held_back"] == 2
 
@@ -86,7 +86,7 @@ def test_a_running_mean_by_hand():
     [
         ({"warm_up": -1}, "warm-up of at least 0 calls, but got -1"),
         ({"audit_every": 0}, "audit_every to be at least 1, but got 0"),
-        ({"max_error": 0.5}, "with audits, but got 0.5 and audit_every=None"),
+        ({"max_error": 0.5}, "with spot checks, but got 0.5 and audit_every=None"),
         ({"max_error": -1.0, "audit_every": 5}, "max_error above 0"),
         ({"memory": 1.0}, "less than 1.0, but got 1.0"),
     ],

@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from hash3d.cache import GridConfig, HashTable
-from tests.cache.entries import entry, feature_of, key
+from hash3d.cache.state import load_store, save_store
+from tests.cache.entries import entry, feature_of, insert, key, lookup
 
 
-def build(num_buckets=2**31 - 1, queue_length=3, verify=True, max_bytes=10**6, aggregation="softmax", **cells):
+def build(num_buckets=2**31 - 1, queue_length=3, verify=True, max_bytes=10**6, nearest=False, **cells):
     sizes = {"elevation": 20.0, "azimuth": 20.0, "radius": 0.1, "timestep": 100.0, **cells}
     grid = GridConfig(num_buckets=num_buckets, **sizes).build()
-    return HashTable(grid, queue_length=queue_length, aggregation=aggregation, verify=verify, max_bytes=max_bytes)
+    return HashTable(grid, queue_length=queue_length, nearest=nearest, verify=verify, max_bytes=max_bytes)
 
 
 def steps(entries):
@@ -20,56 +21,56 @@ def steps(entries):
 def test_the_oldest_of_a_full_queue_leaves():
     table = build(queue_length=2)
     for step in range(4):
-        table.insert(entry(step), 0)
-    assert steps(table.candidates(key())) == [2, 3]
+        insert(table, entry(step))
+    assert steps(lookup(table, key())) == [2, 3]
 
 
 def test_the_oldest_of_all_leaves_a_full_budget():
     table = build(max_bytes=3 * 20)
     for step in range(5):
-        table.insert(entry(step, place=key(azimuth=20 * step)), 0)
+        insert(table, entry(step, place=key(azimuth=20 * step)))
         assert table.num_bytes <= 60
     assert [item.step for item in table.entries()] == [2, 3, 4]
 
 
 def test_an_entry_beyond_the_budget_pushes_nothing_out():
     table = build(queue_length=1, max_bytes=20)
-    table.insert(entry(0, numbers=4), 0)
-    table.insert(entry(1, numbers=5), 0)
-    assert steps(table.candidates(key())) == [0]
+    insert(table, entry(0, numbers=4))
+    insert(table, entry(1, numbers=5))
+    assert steps(lookup(table, key())) == [0]
 
 
 def test_colliding_cells_are_told_apart_only_if_verified():
     for verify, found in ((True, []), (False, [0])):
         table = build(num_buckets=1, verify=verify)
-        table.insert(entry(0, place=key(azimuth=100)), 0)
-        assert steps(table.candidates(key())) == found
+        insert(table, entry(0, place=key(azimuth=100)))
+        assert steps(lookup(table, key())) == found
 
 
 def test_nearest_key_takes_the_nearest_and_of_equals_the_newest():
-    table = build(aggregation="nearest_key", azimuth=360.0)
+    table = build(nearest=True, azimuth=360.0)
     for step, azimuth in enumerate((10, 100, 100, 200)):
-        table.insert(entry(step, place=key(azimuth=azimuth)), 0)
-    found = table.lookup(key(azimuth=120), 0)
-    assert steps(found.entries) == [2]
+        insert(table, entry(step, place=key(azimuth=azimuth)))
+    found = lookup(table, key(azimuth=120))
+    assert steps(found) == [2]
     assert torch.equal(feature_of(found), torch.full((1, 4), 2.0))
 
 
 def test_softmax_prefers_near_latents():
     table = build()
-    table.insert(entry(0, latents=0.0), 0)
-    table.insert(entry(1, latents=10.0), 0)
-    near = feature_of(table.lookup(key(), 0), torch.full((1, 1, 1), 10.0))
+    insert(table, entry(0, latents=0.0))
+    insert(table, entry(1, latents=10.0))
+    near = feature_of(lookup(table, key()), torch.full((1, 1, 1), 10.0))
     assert near.mean().item() == pytest.approx(1, abs=1e-3)
 
 
 def test_clearing_and_restoring():
     table = build()
     for step in range(3):
-        table.insert(entry(step, place=key(azimuth=20 * step)), 0)
-    state = table.state_dict()
+        insert(table, entry(step, place=key(azimuth=20 * step)))
+    state = save_store(table)
     table.clear()
-    assert (len(table), table.num_bytes, table.candidates(key())) == (0, 0, [])
-    table.load_state_dict(state)
-    assert table.state_dict() == state
-    assert len(table) == 3
+    assert (len(table.entries()), table.num_bytes, lookup(table, key())) == (0, 0, ())
+    load_store(table, state)
+    assert save_store(table) == state
+    assert len(table.entries()) == 3

@@ -33,8 +33,10 @@ def test_the_form_changes_with_shapes_types_names_and_plain_values_but_not_with_
         {**inputs, "scale": 3.0},
         {**inputs, "sample": inputs["sample"].half()},
         {**inputs, "added": {"text": inputs["added"]["text"]}},
+        {**inputs, "images": [inputs["sample"]]},
+        {**inputs, "images": [inputs["sample"].half()]},
     ]
-    assert len({form(inputs), *map(form, others)}) == 5
+    assert len({form(inputs), *map(form, others)}) == 7
 
 
 def function(sample, added, scale):

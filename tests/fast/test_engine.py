@@ -1,10 +1,12 @@
 """The engine: passes as the U-Net's own, eager or recorded."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 
 from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
-from hash3d.fast.cuda_graph import RecordedCall
+from hash3d.fast.cuda_graph import RecordedCall, copied, each_tensor
 from hash3d.fast.engine import UNetEngine, records
 from hash3d.unet import accelerate_unet
 from hash3d.unet.partial_unet import PartialUNet
@@ -19,16 +21,16 @@ def on_gpu(inputs):
     return {name: value.cuda() if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
 
 
-def test_an_eager_engine_runs_the_passes_of_the_unet():
+def test_without_a_gpu_an_engine_runs_the_passes_of_the_unet():
     unet = tiny_unet()
     inputs = unet_inputs(unet)
-    engine = UNetEngine(PartialUNet(unet, -2), "auto")
+    engine = UNetEngine(unet, -2)
     with torch.no_grad():
         expected = unet(**inputs).sample
-        prediction, feature = engine.full_pass(inputs)
-        assert torch.equal(prediction, expected)
-        assert torch.equal(engine.plain_pass(inputs), expected)
-        assert torch.equal(engine.shallow_pass(feature, inputs), expected)
+        output, feature = engine.full_pass(**inputs)
+        assert torch.equal(output.sample, expected)
+        assert torch.equal(engine.plain_pass(**inputs).sample, expected)
+        assert torch.equal(engine.shallow_pass(feature, **inputs).sample, expected)
 
 
 def test_an_engine_is_known_and_can_run_where_it_is_asked_for():
@@ -40,25 +42,25 @@ def test_an_engine_is_known_and_can_run_where_it_is_asked_for():
         records("graph", cpu)
 
 
-def test_a_recorded_batch_is_filled_to_a_power_of_two_by_its_last_view(monkeypatch):
-    engine = UNetEngine(PartialUNet(tiny_unet(), -2), "auto")
-    assert engine.filled([0, 2, 5], 8) == [0, 2, 5]  # On a CPU nothing is recorded.
-    monkeypatch.setattr("hash3d.fast.engine.records", lambda *_: True)
-    filled = {count: engine.filled(list(range(count)), 6) for count in range(1, 7)}
+def test_a_batch_of_graphs_is_filled_to_a_power_of_two_by_its_last_view():
+    unet = tiny_unet()
+    engine = UNetEngine(unet, -2)
+    filled = {count: engine.fill(list(range(count)), 6) for count in range(1, 7)}
     assert [len(rows) for rows in filled.values()] == [1, 2, 4, 4, 6, 6]
-    assert engine.filled([0, 2, 5], 8) == [0, 2, 5, 5]
+    assert engine.fill([0, 2, 5], 8) == [0, 2, 5, 5]
+    assert PartialUNet(unet, -2).fill([0, 2, 5], 8) == [0, 2, 5]
 
 
-def test_views_of_a_filled_batch_get_what_they_get_alone(monkeypatch):
+@pytest.mark.parametrize("order", ["grouped", "interleaved"])
+def test_views_of_a_filled_batch_get_what_they_get_alone(monkeypatch, order):
     unet = tiny_unet()
     inputs = unet_inputs(unet, views=3)
-    places = {"elevation": 0.0, "azimuth": [0.0, 90.0, 180.0], "radius": 1.0}
+    places = {"elevation": 0.0, "azimuth": [0.0, 90.0, 180.0], "radius": 1.0, "scope": "", "branch_order": order}
     results = []
     for fill in (False, True):
         cache = apply_hash3d(unet, Hash3DConfig())
         if fill:
-            fill_up = lambda self, rows, count: rows + rows[-1:] * (4 - len(rows))  # noqa: E731
-            monkeypatch.setattr(UNetEngine, "filled", fill_up)
+            monkeypatch.setattr(PartialUNet, "fill", UNetEngine.fill)
         for azimuths in (places["azimuth"], [0.0, 270.0, 180.0]):  # All miss; then two hit, and one misses.
             with torch.no_grad(), cache.view(**{**places, "azimuth": azimuths}, timestep=400):
                 prediction = unet(**inputs).sample
@@ -86,46 +88,81 @@ def test_an_accelerated_unet_predicts_the_same_refuses_a_cache_and_can_be_left()
     assert set(unet.__dict__) == attributes
 
 
-def test_a_form_is_recorded_once_though_recording_moves_the_weights(monkeypatch):
-    made = []
+class Called(RecordedCall):
+    """A call without a graph: the function that would be captured, on buffers of its own as a graph has them."""
 
-    class Called(RecordedCall):
-        def __init__(self, function, inputs, pool):
-            made.append(inputs["sample"].shape[0])
-            self.function = function
+    made: ClassVar[list] = []
 
-        def __call__(self, inputs):
-            return self.function(**inputs)
+    def __init__(self, function, inputs, pool=None):
+        Called.made.append(inputs["sample"].shape[0])
+        self.function, self._inputs = function, copied(inputs)
 
+    def __call__(self, inputs):
+        for mine, new in zip(each_tensor(self._inputs), each_tensor(inputs), strict=True):
+            mine.copy_(new)
+        return self.function(**self._inputs)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The batch sizes of all calls that were captured."""
     monkeypatch.setattr("hash3d.fast.engine.records", lambda engine, device: True)
     monkeypatch.setattr("hash3d.fast.engine.RecordedCall", Called)
     monkeypatch.setattr("torch.cuda.graph_pool_handle", lambda: "pool")
     monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(Called, "made", [])
+    return Called.made
+
+
+def test_a_form_is_captured_once_though_that_moves_the_weights(made):
     unet = tiny_unet()
-    engine = UNetEngine(PartialUNet(unet, -2), "auto")
+    engine = UNetEngine(unet, -2)
     with torch.no_grad():
         for views in (1, 1, 2, 1):
             inputs = unet_inputs(unet, views=views)
-            assert apart(engine.plain_pass(inputs), unet(**inputs).sample) < 1e-6
-    assert len(made) == len(set(made)) == 2
+            assert apart(engine.plain_pass(**inputs)[0], unet(**inputs).sample) < 1e-6
+    assert made == [2, 4]
+
+
+def test_passes_of_graphs_are_those_of_the_unet_and_take_positional_arguments(made):
+    unet = tiny_unet()
+    engine, eager, inputs = UNetEngine(unet, -2), PartialUNet(unet, -2), unet_inputs(unet)
+    args = inputs["sample"], inputs["timestep"], inputs["encoder_hidden_states"]
+    with torch.no_grad():
+        (expected,), feature = eager.full_pass(*args, return_dict=False)
+        prediction, own = engine.full_pass(*args)
+        assert apart(prediction[0], expected) < 1e-5
+        assert apart(own, feature) < 1e-5
+        assert apart(engine.shallow_pass(feature, *args)[0], expected) < 1e-5
+    assert len(made) == 2
+
+
+def test_a_layer_that_was_exchanged_is_captured_anew(made):
+    unet = tiny_unet()
+    engine, inputs = UNetEngine(unet, -2), unet_inputs(unet)
+    with torch.no_grad():
+        for _ in range(2):
+            engine.plain_pass(**inputs)
+        unet.mid_block.resnets[0].conv1 = torch.nn.Conv2d(32, 32, 3, padding=1)
+        assert apart(engine.plain_pass(**inputs)[0], unet(**inputs).sample) < 1e-6
+    assert len(made) == 2
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", list(UNETS))
 def test_recorded_passes_are_the_eager_ones(name):
     unet = tiny_unet(**UNETS[name]).cuda()
-    partial = PartialUNet(unet, -2)
-    engine, eager = UNetEngine(partial, "graph"), UNetEngine(partial, "eager")
+    engine, eager = UNetEngine(unet, -2), PartialUNet(unet, -2)
     with torch.no_grad():
         kept = []
         for views in (1, 2, 1, 1):
             inputs = on_gpu(unet_inputs(unet, views))
             inputs["sample"] = torch.randn_like(inputs["sample"])
-            wanted, wanted_feature = eager.full_pass(inputs)
-            prediction, feature = engine.full_pass(inputs)
+            (wanted,), wanted_feature = eager.full_pass(**inputs, return_dict=False)
+            (prediction,), feature = engine.full_pass(**inputs)
             assert apart(feature, wanted_feature) < RECORDED
-            shallow = engine.shallow_pass(feature.clone(), inputs)
-            kept.append((prediction, shallow, engine.plain_pass(inputs), wanted))
+            (shallow,) = engine.shallow_pass(feature.clone(), **inputs)
+            kept.append((prediction, shallow, engine.plain_pass(**inputs)[0], wanted))
         for *predictions, wanted in kept:  # Later replays have not overwritten them.
             assert all(apart(prediction, wanted) < RECORDED for prediction in predictions)
 
@@ -133,12 +170,12 @@ def test_recorded_passes_are_the_eager_ones(name):
 @pytest.mark.gpu
 def test_a_recorded_pass_follows_its_timestep_given_as_a_number():
     unet = tiny_unet().cuda()
-    engine = UNetEngine(PartialUNet(unet, -2), "graph")
+    engine = UNetEngine(unet, -2)
     inputs = on_gpu(unet_inputs(unet))
     with torch.no_grad():
         for timestep in (10, 900):
             given = {**inputs, "timestep": timestep}
-            assert apart(engine.plain_pass(given), unet(**given).sample) < RECORDED
+            assert apart(engine.plain_pass(**given)[0], unet(**given).sample) < RECORDED
 
 
 @pytest.mark.gpu
@@ -146,7 +183,7 @@ def test_nothing_synchronises_from_key_to_prediction():
     unet = tiny_unet().cuda()
     cache = apply_hash3d(unet, Hash3DConfig(), engine="graph")
     inputs = on_gpu(unet_inputs(unet, views=2))
-    places = {"elevation": [0.0, 40.0], "azimuth": [0.0, 90.0], "radius": 1.0}
+    places = {"elevation": [0.0, 40.0], "azimuth": [0.0, 90.0], "radius": 1.0, "scope": "a cat"}
 
     def call(timestep):
         with torch.no_grad(), cache.view(**places, timestep=timestep):
@@ -169,9 +206,9 @@ def test_an_adapter_that_is_switched_on_is_seen():
     unet = tiny_unet().cuda()
     unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
     unet.cuda()
-    engine = UNetEngine(PartialUNet(unet, -2), "graph")
+    engine = UNetEngine(unet, -2)
     inputs = on_gpu(unet_inputs(unet))
     with torch.no_grad():
         for switch in (unet.enable_adapters, unet.disable_adapters, unet.enable_adapters):
             switch()
-            assert apart(engine.plain_pass(inputs), unet(**inputs).sample) < RECORDED
+            assert apart(engine.plain_pass(**inputs)[0], unet(**inputs).sample) < RECORDED

@@ -118,8 +118,8 @@ class LatentGuidance(ABC, Generic[PriorT]):
 
     @property
     def scope(self) -> object:
-        """What the stored features depend on besides the view, such as the prompt."""
-        return None
+        """What the stored features depend on besides the view, such as the prompt; never None."""
+        return type(self).__name__
 
     @abstractmethod
     def inputs(self, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], cameras: Cameras) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hash3d.cache import FeatureCache
+from hash3d.cache.calls import describe, digest
 from hash3d.cameras import Cameras
 from hash3d.diffusion.pose import pose_numbers
 from hash3d.diffusion.zero123 import ImageCondition, Zero123Prior
@@ -76,6 +77,12 @@ class Zero123Guidance(LatentGuidance[Zero123Prior]):
         self.reference_elevation, self.reference_radius = reference_elevation, reference_radius
         with torch.no_grad():
             self.condition: ImageCondition = prior.condition(reference[None].to(prior.device))
+        self._scope = digest(describe(reference.cpu()), reference_elevation, reference_radius, prior.pose_variant)
+
+    @property
+    def scope(self) -> object:
+        """The reference image and its camera."""
+        return self._scope
 
     def inputs(self, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], cameras: Cameras) -> dict[str, Any]:
         """The reference image, and the cameras' poses relative to it."""

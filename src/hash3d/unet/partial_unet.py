@@ -7,7 +7,8 @@ layers run (eq. 10). For Stable Diffusion and Zero123 l is 12; here it is counte
 No forward is copied: for the time of one shallow pass the layers that are not needed hand on their input.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -54,12 +55,18 @@ class PartialUNet:
 
     def shallow_pass(self, feature: Tensor, *args: Any, **kwargs: Any) -> Any:
         """The U-Net's output from a feature [N, C, h, w] and the shallow layers; from its own, the full pass's."""
+        with self.reusing(feature):
+            return self.forward(*args, **kwargs)
+
+    @contextmanager
+    def reusing(self, feature: Tensor) -> Iterator[None]:
+        """While the block is open, calls of the U-Net are shallow ones from a feature."""
 
         def inject(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             return (torch.cat([feature, inputs[0][:, -self._skip_channels :]], dim=1), *inputs[1:])
 
         with self._entry.register_forward_pre_hook(inject), patched(self._patches):
-            return self.forward(*args, **kwargs)
+            yield
 
     def fill(self, rows: list[int], count: int) -> list[int]:
         """The views to run for the views `rows` of a batch of `count`: these, and here no others."""

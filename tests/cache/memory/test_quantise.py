@@ -35,7 +35,7 @@ def test_the_dtype_comes_back(dtype):
     coded = quantise(feature)
     assert coded.dtype == coded.dequantise().dtype == dtype
     assert coded.dequantise().tolist() == [[[2.0, pytest.approx(-64 * 2 / 127, rel=2**-8)]]]  # bfloat16 has 8 bits.
-    assert coded.num_bytes == 2 + 4
+    assert coded.nbytes == 2 + 4
 
 
 def test_twice_as_many_entries_of_half_precision_fit():
@@ -47,7 +47,7 @@ def test_twice_as_many_entries_of_half_precision_fit():
         for step in range(30):
             place = [key(azimuth=20 * (step % 18), elevation=20 * (step // 18))]
             latent, feature = torch.zeros(1, 4, 8, 8).half(), torch.ones(2, 1, 40, 8, 8).half()
-            cache.insert(place, [0], latent, feature)
+            cache.insert(cache.locate(place), latent, feature)
         held[storage] = len(cache.store.entries())
         assert held[storage] == 100_000 // size
         assert cache.summary()["bytes"] == cache.bytes_allocated == held[storage] * size

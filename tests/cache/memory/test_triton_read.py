@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from hash3d.cache import Hash3DConfig
-from hash3d.cache.blend import blended, read
+from hash3d.cache.blend import blend_entries
 from hash3d.cache.memory.slots import Layout, SlotPool
-from hash3d.cache.table import Entry
-from tests.cache.entries import key
+from tests.cache.entries import key, make
 
 SHAPES = [(2, 320, 8, 8), (4, 5, 3, 7), (1, 32, 16, 16)]
 """[S, C, h, w]; those of the second are aligned to no power of two."""
@@ -28,12 +27,10 @@ def kept(counts, shape, dtype, storage, memory_format):
     seeds, size = itertools.count(), shape[2:]
     entries = [
         [
-            Entry(
-                key=key(),
-                latents=normal(
-                    4, *size, dtype=dtype, seed=next(seeds), size=0.3
-                ),  # Distances of about 3: a true blend.
-                feature=normal(*shape, dtype=dtype, seed=next(seeds)).to(memory_format=memory_format),
+            make(
+                key(),
+                normal(4, *size, dtype=dtype, seed=next(seeds), size=0.3),  # Distances of about 3: a true blend.
+                normal(*shape, dtype=dtype, seed=next(seeds)).to(memory_format=memory_format),
                 step=0,
             )
             for _ in range(count)
@@ -45,7 +42,7 @@ def kept(counts, shape, dtype, storage, memory_format):
     pool = SlotPool(layout, storage=storage, block_slots=2, max_bytes=2**30)  # Many blocks.
     for view in entries:
         pool.keep(view)
-    return entries, exact, [normal(4, *size, dtype=dtype, seed=next(seeds), size=0.3) for _ in counts]
+    return pool, entries, exact, [normal(4, *size, dtype=dtype, seed=next(seeds), size=0.3) for _ in counts]
 
 
 @pytest.mark.gpu
@@ -55,11 +52,11 @@ def kept(counts, shape, dtype, storage, memory_format):
 def test_the_fused_read_is_the_definition(dtype, storage, memory_format):
     pytest.importorskip("triton")
     for shape, counts in itertools.product(SHAPES, COUNTS):
-        entries, exact, latents = kept(counts, shape, dtype, storage, memory_format)
-        features = read(latents, entries)
+        pool, entries, exact, latents = kept(counts, shape, dtype, storage, memory_format)
+        features = pool.read(latents, entries)
         assert features.flatten(0, 1).is_contiguous(memory_format=memory_format)
         for view, count in enumerate(counts):
-            expected = blended(latents[view], entries[view])
+            expected = blend_entries(latents[view], entries[view], False)
             if count == 1:
                 assert torch.equal(features[:, view], expected)
                 assert storage == "int8" or torch.equal(features[:, view], exact[view][0])
@@ -82,11 +79,11 @@ def test_nothing_synchronises_from_lookup_to_insert(store, storage):
         try:
             for step, noisy in enumerate(latents):
                 keys = [key(azimuth=5 * (step % 4)), key(azimuth=180, timestep=step)]
-                finds = [(row, item) for row, item in enumerate(cache.lookup(keys)) if item is not None]
-                if finds:
-                    found[device].append(cache.read(finds, noisy))
+                queries = cache.lookup(keys)
+                if hits := [query for query in queries if query.reuses]:
+                    found[device].append(cache.read(hits, noisy))
                 torch.cuda._sleep(1_000_000)
-                cache.insert(keys, [0, 1], noisy, features[step])
+                cache.insert(queries, noisy, features[step])
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert len(found["cpu"]) == len(found["cuda"]) == 11
@@ -101,7 +98,23 @@ def test_a_state_goes_on_on_a_gpu():
         normal(1, 4, 8, 8, dtype=torch.float16, seed=0),
         normal(2, 1, 16, 8, 8, dtype=torch.float16, seed=1),
     )
-    cache.insert([key()], [0], latents, features)
+    cache.insert(cache.locate([key()]), latents, features)
     copy.load_state_dict(cache.state_dict())
-    (found,) = copy.lookup([key()])
-    assert torch.equal(copy.read([(0, found)], latents), features)
+    assert torch.equal(copy.read(copy.lookup([key()]), latents), features)
+
+
+@pytest.mark.gpu
+def test_a_feature_that_is_not_finite_is_forgotten_as_soon_as_that_is_known():
+    cache = Hash3DConfig().build()
+    latents, good = normal(1, 4, 8, 8, dtype=torch.float16, seed=0), normal(2, 1, 16, 8, 8, dtype=torch.float16, seed=1)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        cache.insert(cache.locate([key()]), latents, good)
+        cache.insert(cache.locate([key()]), latents, good * float("inf"))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.cuda.synchronize()
+    with pytest.warns(UserWarning, match="NaN or infinity"):
+        (query,) = cache.lookup([key()])
+    assert torch.equal(cache.read([query], latents), good)
+    assert cache.statistics.not_finite == 1

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from hash3d.cache import GridConfig, Hash3DConfig
 from hash3d.cache.running import RunningMean
 from hash3d.cache.stores.adaptive import AdaptiveTable, mean_cosine
-from hash3d.cache.table import Entry, HashTable
-from tests.cache.entries import LATENTS, entry, feature_of, key
+from hash3d.cache.table import HashTable
+from tests.cache.entries import LATENTS, entry, feature_of, insert, key, lookup, make
 
 SIZES = (10.0, 30.0, 90.0)
 
 
 def of_grids(grids, queue_length, gamma=0.9, max_bytes=10**6):
-    options = {"queue_length": queue_length, "aggregation": "softmax", "verify": True, "max_bytes": max_bytes}
-    return AdaptiveTable([HashTable(grid.build(), **options) for grid in grids], gamma=gamma)
+    options = {"queue_length": queue_length, "nearest": False, "verify": True, "max_bytes": max_bytes}
+    return AdaptiveTable([HashTable(grid.build(), **options) for grid in grids], gamma=gamma, max_bytes=max_bytes)
 
 
 def build(gamma=0.9, queue_length=3):
@@ -38,19 +38,23 @@ def run(table, feature_of, steps=400, seed=0):
     for step in range(steps):
         azimuth = draws.uniform(0, 90)
         feature = direction(feature_of(azimuth, draws))
-        table.insert(Entry(key=key(azimuth=azimuth), latents=LATENTS, feature=feature, step=step), 0)
+        insert(table, make(key(azimuth=azimuth), LATENTS, feature, step))
+
+
+def similarity(table, place):
+    return table.similarity(table.locate(place, 0, ""))
 
 
 def gap_of(table, azimuth):
-    found = table.lookup(key(azimuth=azimuth), 0)
-    return max(abs(each.key.azimuth - azimuth) for each in found.entries)
+    found = lookup(table, key(azimuth=azimuth))
+    return max(abs(each.key.azimuth - azimuth) for each in found)
 
 
 def test_where_features_turn_with_the_view_the_finest_cell_serves():
     table = build()
     run(table, lambda azimuth, _: 4 * azimuth)
     for azimuth in (5.0, 35.0, 71.0):
-        fine, middle, coarse = table.similarity(key(azimuth=azimuth))
+        fine, middle, coarse = similarity(table, key(azimuth=azimuth))
         assert fine > middle > coarse
         assert gap_of(table, azimuth) < 10
 
@@ -59,7 +63,7 @@ def test_where_a_cell_is_bad_another_serves():
     """In azimuths 0 to 10 the features are random, elsewhere all alike: the coarse cell is better than the fine one."""
     table = build(queue_length=30)
     run(table, lambda azimuth, draws: draws.uniform(0, 360) if azimuth < 10 else 0.0)
-    fine, middle, coarse = table.similarity(key(azimuth=5.0))
+    fine, middle, coarse = similarity(table, key(azimuth=5.0))
     assert fine < middle < coarse
     assert gap_of(table, 5.0) > 30
 
@@ -67,19 +71,19 @@ def test_where_a_cell_is_bad_another_serves():
 def test_the_running_similarity_by_hand():
     table = build(gamma=0.75)
     for step, angle in enumerate((0.0, 60.0, 90.0)):
-        table.insert(Entry(key=key(), latents=LATENTS, feature=direction(angle), step=step), 0)
+        insert(table, make(key(), LATENTS, direction(angle), step))
     first = 0.5  # cos 60
     second = (0.0 + 3**0.5 / 2) / 2  # cos 90, cos 30
-    assert table.similarity(key()) == pytest.approx([0.75 * first + 0.25 * second] * 3, abs=1e-6)
+    assert similarity(table, key()) == pytest.approx([0.75 * first + 0.25 * second] * 3, abs=1e-6)
 
 
 def test_a_cell_that_holds_nothing_does_not_serve():
     """The fine cell of 25 is empty, the middle one holds an entry: never compared, it serves all the same."""
     table = build()
-    assert table.lookup(key(azimuth=25), 0) is None
-    table.insert(entry(3, place=key(azimuth=5)), 0)
-    assert table.similarity(key(azimuth=25)) == [None, None, None]
-    assert feature_of(table.lookup(key(azimuth=25), 0)).mean() == 3
+    assert lookup(table, key(azimuth=25)) == ()
+    insert(table, entry(3, place=key(azimuth=5)))
+    assert similarity(table, key(azimuth=25)) == [None, None, None]
+    assert feature_of(lookup(table, key(azimuth=25))).mean() == 3
 
 
 @settings(max_examples=10, deadline=None)
@@ -90,7 +94,7 @@ def test_entries_count_once_and_stay_in_the_budget(max_bytes, seed):
     draws = random.Random(seed)
     numbers = draws.randint(1, 9)
     for step in range(40):
-        store.insert(entry(step, numbers=numbers, place=key(azimuth=draws.uniform(0, 360))), 0)
+        insert(store, entry(step, numbers=numbers, place=key(azimuth=draws.uniform(0, 360))))
         assert store.num_bytes <= max_bytes
         assert len({id(item) for item in store.entries()}) == len(store)
 
@@ -103,9 +107,9 @@ def test_a_restored_store_goes_on_identically():
     for each in (table, copy):
         run(each, lambda azimuth, draws: azimuth * 3, steps=30, seed=1)
     for azimuth in range(0, 90, 7):
-        one, other = (each.lookup(key(azimuth=azimuth), 0) for each in (table, copy))
+        one, other = (lookup(each, key(azimuth=azimuth)) for each in (table, copy))
         assert torch.equal(feature_of(one), feature_of(other))
-        assert table.similarity(key(azimuth=azimuth)) == copy.similarity(key(azimuth=azimuth))
+        assert similarity(table, key(azimuth=azimuth)) == similarity(copy, key(azimuth=azimuth))
 
 
 def test_entries_come_in_the_order_of_insertion_whichever_tables_hold_them():
@@ -116,8 +120,8 @@ def test_entries_come_in_the_order_of_insertion_whichever_tables_hold_them():
         entry(place=key(azimuth=azimuth, timestep=time)) for azimuth, time in ((5, 5), (99, 5), (5, 995), (5, 500))
     ]
     for each in inserted:
-        table.insert(each, 0)
-    assert [len(each) for each in table.tables] == [3, 4]
+        insert(table, each)
+    assert [len(each.entries()) for each in table.tables] == [3, 4]
     assert table.entries() == inserted
 
 
@@ -127,7 +131,7 @@ def test_a_restored_table_takes_nothing_that_it_had_forgotten():
     for step, (azimuth, numbers) in enumerate(((95, 4), (5, 9), (15, 4), (5, 4))):
         new = entry(step, place=key(azimuth=azimuth))
         latents = torch.zeros(1, 1, numbers - 3)
-        table.insert(dataclasses.replace(new, latents=latents), 0)
+        insert(table, dataclasses.replace(new, latents=latents))
     copy.load_state_dict(table.state_dict())
     for each in (table, copy):
         assert [[item.step for item in part.entries()] for part in each.tables] == [[2, 3], [0, 3]]
@@ -138,12 +142,12 @@ def test_a_lookup_reads_no_similarity_unless_several_tables_hold_something(monke
     table = build()
     run(table, lambda azimuth, _: azimuth, steps=20)
     table.expire(20)
-    table.insert(entry(20, numbers=2, place=key(azimuth=5)), 0)
+    insert(table, entry(20, numbers=2, place=key(azimuth=5)))
     reads = []
     monkeypatch.setattr(RunningMean, "read", lambda running: reads.append(running))
-    assert table.lookup(key(azimuth=85), 0).entries[0].step == 20  # The coarse table alone.
+    assert lookup(table, key(azimuth=85))[0].step == 20  # The coarse table alone.
     assert reads == []
-    table.lookup(key(azimuth=25), 0)  # The middle one and the coarse one.
+    lookup(table, key(azimuth=25))  # The middle one and the coarse one.
     assert len(reads) == 2
 
 
@@ -170,17 +174,17 @@ def test_on_a_gpu_nothing_synchronises_and_the_choice_is_that_of_a_cpu():
         torch.cuda.set_sync_debug_mode("error")
         try:
             for step, (place, feature) in enumerate(zip(places, moved, strict=True)):
-                found = table.lookup(place, 0)
-                steps[device].append(None if found is None else [each.step for each in found.entries])
+                found = lookup(table, place)
+                steps[device].append([each.step for each in found])
                 torch.cuda._sleep(1_000_000)
-                table.insert(Entry(key=place, latents=latents, feature=feature, step=step), 0)
+                insert(table, make(place, latents, feature, step))
         finally:
             torch.cuda.set_sync_debug_mode("default")
         copy = build()
         copy.load_state_dict(table.state_dict())
         for store in (table, copy):
-            store.insert(Entry(key=places[0], latents=latents, feature=moved[1], step=100), 0)
-        assert copy.similarity(places[0]) == table.similarity(places[0])
+            insert(store, make(places[0], latents, moved[1], 100))
+        assert similarity(copy, places[0]) == similarity(table, places[0])
     assert steps["cuda"] == steps["cpu"]
 
 
@@ -188,7 +192,7 @@ def test_clearing_forgets_the_similarities():
     table = build()
     run(table, lambda azimuth, _: 0.0, steps=20)
     table.clear()
-    assert (len(table), table.num_bytes, table.similarity(key())) == (0, 0, [None] * 3)
+    assert (len(table), table.num_bytes, similarity(table, key())) == (0, 0, [None] * 3)
 
 
 def test_mean_cosine():

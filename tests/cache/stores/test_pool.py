@@ -2,8 +2,9 @@
 
 import torch
 
+from hash3d.cache.state import load_store, save_store
 from hash3d.cache.stores.pool import Pool
-from tests.cache.entries import entry, feature_of, key
+from tests.cache.entries import entry, feature_of, insert, key, lookup
 
 
 def held(pool):
@@ -11,43 +12,43 @@ def held(pool):
 
 
 def test_an_empty_pool_finds_nothing():
-    assert Pool(length=3, max_bytes=1000).lookup(key(), 0) is None
+    assert lookup(Pool(length=3, max_bytes=1000), key()) == ()
 
 
 def test_the_key_does_not_matter():
     pool = Pool(length=3, max_bytes=1000)
     for step in (0, 4):
-        pool.insert(entry(step, place=key(azimuth=90 * step)), 0)
-    assert torch.equal(feature_of(pool.lookup(key(elevation=80), 0)), torch.full((1, 4), 2.0))
+        insert(pool, entry(step, place=key(azimuth=90 * step)))
+    assert torch.equal(feature_of(lookup(pool, key(elevation=80))), torch.full((1, 4), 2.0))
 
 
 def test_length_and_bytes_are_never_exceeded_and_the_oldest_leaves():
     pool = Pool(length=3, max_bytes=1000)
     for step in range(10):
-        pool.insert(entry(step), 0)
-        assert len(pool) <= 3
+        insert(pool, entry(step))
+        assert len(pool.entries()) <= 3
     assert held(pool) == [7, 8, 9]
     tight = Pool(length=100, max_bytes=45)
     for step in range(10):
-        tight.insert(entry(step), 0)
+        insert(tight, entry(step))
         assert tight.num_bytes <= 45
     assert held(tight) == [8, 9]
 
 
 def test_an_entry_beyond_the_budget_pushes_nothing_out():
     pool = Pool(length=1, max_bytes=20)
-    pool.insert(entry(0, numbers=4), 0)
-    pool.insert(entry(1, numbers=5), 0)
+    insert(pool, entry(0, numbers=4))
+    insert(pool, entry(1, numbers=5))
     assert held(pool) == [0]
 
 
 def test_clearing_and_restoring():
     pool = Pool(length=2, max_bytes=1000)
-    pool.insert(entry(1), 0)
-    pool.insert(entry(2), 0)
-    state = pool.state_dict()
+    insert(pool, entry(1))
+    insert(pool, entry(2))
+    state = save_store(pool)
     pool.clear()
-    assert (len(pool), pool.num_bytes) == (0, 0)
-    pool.load_state_dict(state)
-    assert pool.state_dict() == state
-    assert len(pool) == 2
+    assert (len(pool.entries()), pool.num_bytes) == (0, 0)
+    load_store(pool, state)
+    assert save_store(pool) == state
+    assert len(pool.entries()) == 2
