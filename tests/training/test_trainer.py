@@ -10,7 +10,7 @@ from hash3d.pictures import frame_picture, load_picture
 from hash3d.schedules import ramp
 from hash3d.training.guide import load_priors
 from hash3d.training.trainer import Trainer, scale_timesteps, size_at
-from hash3d.unet.hook import remove_hash3d
+from hash3d.unet import remove_hash3d
 
 CPU = torch.device("cpu")
 
