@@ -8,8 +8,7 @@ import pytest
 import torch
 from scipy.stats import ks_2samp, kstest
 
-from hash3d.cache import Hash3DConfig
-from hash3d.cache.grid import GridConfig, Key
+from hash3d.cache import GridConfig, Hash3DConfig, Key
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.recipes.stage import revisit_cells
 from hash3d.recipes.view_order import ViewOrderConfig
