@@ -113,6 +113,7 @@ def test_the_largest_gradients_come_first_when_room_is_short():
     assert select_largest(values, 0.4, 2).tolist() == [False, True, True, False]
     assert select_largest(values, 0.4, 9).tolist() == [True, True, True, False]
     assert not select_largest(values, 0.4, 0).any()
+    assert select_largest(values, 0.5, 9)[0], "the threshold itself counts"
 
 
 def round_of(seed: int, **config: float) -> tuple[Gaussians, object]:
