@@ -99,7 +99,7 @@ def test_vertex_colours_are_linear_in_a_glb_and_plain_in_an_obj(ball, tmp_path):
     expected = torch.where(srgb > 0.04045, ((srgb + 0.055) / 1.055) ** 2.4, srgb / 12.92)
     np.testing.assert_allclose(linear, expected, atol=0.5 / 255 + 1e-6)
     start = sample_mesh(tmp_path / "model.glb", 300, torch.Generator().manual_seed(0))
-    expected = start.points - torch.tensor([0.1, 0.2, 0.3]) + 0.5
+    expected = start.points.float() - torch.tensor([0.1, 0.2, 0.3]) + 0.5
     bright = expected.amin(dim=-1) > 0.2  # darker, 8 linear bits are coarse
     torch.testing.assert_close(start.colors[bright], expected[bright], atol=0.02, rtol=0)
 
@@ -116,6 +116,52 @@ def test_an_obj_names_the_files_beside_it(textured, tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["mug.mtl", "mug.obj", "mug.png"]
     assert "mtllib mug.mtl" in (tmp_path / "mug.obj").read_text()
     assert "map_Kd mug.png" in (tmp_path / "mug.mtl").read_text()
+
+
+def test_a_texture_is_shown_as_it_is(textured, tmp_path):
+    """Readers multiply it by Kd, or by the base colour's factor: both are 1. Matt: no Ks."""
+    write_obj(tmp_path / "model.obj", textured)
+    lines = dict(line.split(" ", 1) for line in (tmp_path / "model.mtl").read_text().splitlines() if " " in line)
+    assert [float(value) for value in lines["Kd"].split()] == [1, 1, 1]
+    assert [float(value) for value in lines["Ks"].split()] == [0, 0, 0]
+    surface = glb_json(write_glb(tmp_path / "model.glb", textured))["materials"][0]["pbrMetallicRoughness"]
+    assert surface.get("baseColorFactor", [1, 1, 1, 1]) == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["my mug.obj", "a b  c.glb", "m\u00fcg #1.obj"])
+def test_names_with_spaces_and_signs(name, textured, tmp_path):
+    path = (write_obj if name.endswith("obj") else write_glb)(tmp_path / "a folder" / name, textured)
+    found = opened(path)
+    np.testing.assert_allclose(found.visual.uv, textured.uv, atol=1e-6)
+    material = found.visual.material
+    picture = material.image if name.endswith("obj") else material.baseColorTexture
+    assert picture.size == (128, 128)
+    for file in path.parent.iterdir():
+        assert file == path or " " not in file.name
+
+
+@pytest.mark.parametrize(("write", "name"), [(write_obj, "x.glb"), (write_glb, "x.obj"), (write_glb, "x")])
+def test_another_formats_name_is_refused(write, name, ball, tmp_path):
+    with pytest.raises(ValueError, match=rf"^Expected a file name that ends in \.\w+, but got '{name}'\. Rename it\.$"):
+        write(tmp_path / name, ball)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_degenerate_faces_and_texture_coordinates_of_no_area(name, tmp_path):
+    """Two corners are one vertex, and all texture coordinates one point: nothing becomes not-a-number or is lost."""
+    mesh = BakedMesh(
+        vertices=torch.eye(3),
+        faces=torch.tensor([[0, 1, 2], [0, 1, 1]]),
+        normals=torch.full((3, 3), 3**-0.5),
+        uv=torch.full((3, 2), 0.5),
+        texture=torch.rand(16, 16, 3),
+    )
+    found = opened(WRITERS[name](tmp_path / name, mesh))
+    np.testing.assert_array_equal(found.faces, mesh.faces)
+    np.testing.assert_allclose(found.vertices, mesh.vertices, atol=1e-6)
+    np.testing.assert_allclose(found.vertex_normals, mesh.normals, atol=1e-6)
+    np.testing.assert_allclose(found.visual.uv, mesh.uv, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -139,10 +185,10 @@ def test_a_file_looks_like_the_scene_from_every_side(name, tmp_path):
     mesh = extract_mesh(field.density, field.box, IsosurfaceConfig(level=0.3, resolution=32))
     WRITERS[name](tmp_path / name, bake_texture(mesh, field.color, size=128))
     start = sample_mesh(tmp_path / name, 2000, torch.Generator().manual_seed(0))
-    red = start.points[start.colors[:, 0] > 0.7]
+    red = start.points.float()[start.colors[:, 0] > 0.7]
     torch.testing.assert_close(red.mean(dim=0), torch.tensor([0.3, 0.0, 0.0]), atol=0.02, rtol=0)
     points = GaussianTensors(
-        means=start.points,
+        means=start.points.float(),
         quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(len(start), 1),
         scales=torch.full((len(start), 3), 0.01),
         opacities=torch.full((len(start),), 0.9),

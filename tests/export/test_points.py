@@ -72,3 +72,9 @@ def test_a_truncated_file_is_refused(gaussians, tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match="bytes of Gaussians"):
         read_ply(path)
+
+
+def test_another_formats_name_is_refused(gaussians, tmp_path):
+    with pytest.raises(ValueError, match=r"^Expected a file name that ends in \.ply, but got 'x\.glb'\. Rename it\.$"):
+        write_ply(tmp_path / "x.glb", gaussians)
+    assert len(read_ply(write_ply(tmp_path / "X.PLY", gaussians))["means"]) == 17

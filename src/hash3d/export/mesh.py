@@ -6,6 +6,7 @@ Colours are sRGB, as rendered and as pictures hold them. glTF reads textures as 
 (glTF 2.0 specification, materials and meshes), so those are converted.
 """
 
+import re
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from hash3d.files import write_bytes
+from hash3d.files import check_suffix, write_bytes
 from hash3d.representations.mesh import Mesh
 
 from .turntable import to_bytes
@@ -39,33 +40,47 @@ class BakedMesh:
 
 
 def write_glb(path: Path, mesh: Mesh | BakedMesh) -> Path:
-    """Write binary glTF 2.0 to `path`, whole or not at all, and return `path`."""
+    """Write binary glTF 2.0 to `path`, whole or not at all, and return `path`.
+
+    Raises:
+        ValueError: `path` does not end in .glb.
+    """
+    path = check_suffix(path, ".glb")
     content = _to_trimesh(mesh, linear_colors=True).export(file_type="glb", include_normals=True)
-    write_bytes(Path(path), content)
-    return Path(path)
+    write_bytes(path, content)
+    return path
 
 
 def write_obj(path: Path, mesh: Mesh | BakedMesh) -> Path:
     """Write a Wavefront OBJ to `path` and return `path`; a texture goes to an MTL and a PNG of the same name beside it.
 
-    Each file is written whole or not at all, the OBJ last, so it never names a file that is not there. Vertex colours
-    follow the positions, as most programs read them.
+    Each file is written whole or not at all, the OBJ last, so it never names a file that is not there. The names of the
+    MTL and the PNG have underscores for spaces, which end a name for many readers. Vertex colours follow the
+    positions, as most programs read them.
+
+    Raises:
+        ValueError: `path` does not end in .obj.
     """
     from trimesh.exchange.obj import export_obj
+    from trimesh.visual.material import SimpleMaterial
 
-    path = Path(path)
-    geometry = _to_trimesh(mesh, linear_colors=False, name=path.stem)
-    text, others = export_obj(
-        geometry, include_normals=True, return_texture=True, mtl_name=f"{path.stem}.mtl", header=None
-    )
+    path = check_suffix(path, ".obj")
+    name = re.sub(r"\s", "_", path.stem)
+    geometry = _to_trimesh(mesh, linear_colors=False)
+    if isinstance(mesh, BakedMesh):  # MTL multiplies the texture by Kd.
+        white, black = [255, 255, 255, 255], [0, 0, 0, 255]
+        geometry.visual.material = SimpleMaterial(
+            image=_as_png(mesh.texture), diffuse=white, ambient=white, specular=black, name=name
+        )
+    text, others = export_obj(geometry, include_normals=True, return_texture=True, mtl_name=f"{name}.mtl", header=None)
     for name, content in others.items():
         write_bytes(path.with_name(name), content)
     write_bytes(path, text.encode())
     return path
 
 
-def _to_trimesh(mesh: Mesh | BakedMesh, *, linear_colors: bool, name: str = "model") -> Any:
-    """The same mesh for trimesh, with a matt material: by default glTF's is metal, and dark."""
+def _to_trimesh(mesh: Mesh | BakedMesh, *, linear_colors: bool) -> Any:
+    """Return the mesh for trimesh, with a matt material: by default glTF's is metal, and dark."""
     import trimesh
     from trimesh.visual import TextureVisuals
     from trimesh.visual.color import srgb_to_linear
@@ -75,7 +90,7 @@ def _to_trimesh(mesh: Mesh | BakedMesh, *, linear_colors: bool, name: str = "mod
     geometry = trimesh.Trimesh(
         vertices=_as_array(mesh.vertices), faces=_as_array(mesh.faces), vertex_normals=_as_array(normals), process=False
     )
-    material = PBRMaterial(name=name, metallicFactor=0.0, roughnessFactor=1.0)
+    material = PBRMaterial(name="model", metallicFactor=0.0, roughnessFactor=1.0)
     if isinstance(mesh, BakedMesh):
         material.baseColorTexture = _as_png(mesh.texture)
         geometry.visual = TextureVisuals(uv=_as_array(mesh.uv), material=material)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hash3d.files import write_bytes
+from hash3d.files import check_suffix, write_bytes
 from hash3d.representations.gaussians import PARAMETER_NAMES, Gaussians
 
 PlyLayout = Literal["inria", "gsplat"]
@@ -50,7 +50,7 @@ def write_ply(path: Path, gaussians: Gaussians, layout: PlyLayout = "inria") -> 
     table = table[np.isfinite(table).all(axis=-1)]
     properties = "".join(f"property float {name}\n" for name in names)
     header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(table)}\n{properties}end_header\n"
-    path = Path(path)
+    path = check_suffix(path, ".ply")
     write_bytes(path, header.encode("ascii") + np.ascontiguousarray(table).tobytes())
     return path
 
