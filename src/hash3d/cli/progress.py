@@ -77,6 +77,9 @@ def report(path: Path, summary: dict[str, Any]) -> None:
         f"(U-Net {seconds['unet']:.0f} s, {unet['reuse_share']:.0%} of its passes reused)",
         markup=False,
     )
+    if summary["not_finite"]:
+        counts = ", ".join(f"{name} at {count}" for name, count in summary["not_finite"].items())
+        console.print(f"  not finite, and left out: {counts} of {summary['steps']} steps", markup=False)
     for label, endings in (("asset", (".glb", ".ply")), ("picture", (".png",)), ("video", (".mp4",))):
         name = next(name for ending in endings for name in summary["outputs"] if name.endswith(ending))
         console.print(f"  {label:8} {path / name}", markup=False)

@@ -11,6 +11,8 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor, nn
 
+from hash3d.finite import all_finite
+
 EMBEDDED = ("mini-zero123", "mini-sd")
 """Priors whose weights ship inside the package."""
 PARTS = (
@@ -183,6 +185,8 @@ def _assign(model: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype) ->
                 f"but got {value.dtype} {list(value.shape)}."
             )
         found[name] = value.to(dtype) if value.is_floating_point() else value
+        if not all_finite(found[name]):
+            raise ValueError(f"{name} holds numbers that are not finite in {dtype}. Fetch the model anew.")
     model.load_state_dict(found, assign=True)
     for name, buffer in list(model.named_buffers()):
         if buffer.is_meta:  # The positions 0, 1, ... of CLIP's embeddings, which no file holds.

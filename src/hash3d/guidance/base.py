@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hash3d.cache import FeatureCache
 from hash3d.cameras import Cameras
+from hash3d.finite import all_finite
 from hash3d.stopwatch import Stopwatch
 
 
@@ -20,6 +21,13 @@ class GuidanceOutput:
     passes: int
     """U-Net passes that it took, full or shallow, counted per view."""
     metrics: dict[str, float] = field(default_factory=dict)
+    predicted: Tensor | None = None
+    """What must be finite for the views to be guided; None: the loss."""
+
+    @property
+    def finite(self) -> Bool[Tensor, ""]:
+        """Whether the views were guided, on the device."""
+        return all_finite(self.loss if self.predicted is None else self.predicted)
 
 
 @runtime_checkable

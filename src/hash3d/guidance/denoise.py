@@ -142,7 +142,8 @@ class DenoiseGuidance:
                 noise_pred = guidance.predict_noise(noisy.to(guidance.prior.dtype), now, cameras)
             noisy = ddim_step(schedule, noise_pred.float(), noisy, now, self.stride)
         with guidance.stopwatch.part("decode"):
-            pixels = (guidance.prior.decode(noisy).float() * 0.5 + 0.5).clamp(0.0, 1.0)
+            pixels = guidance.prior.decode(noisy).float() * 0.5 + 0.5
+            pixels = torch.where(pixels.isfinite(), pixels.clamp(0.0, 1.0), torch.nan)  # An infinity is no white.
             if pixels.shape[-2:] != image.shape[1:3]:
                 pixels = F.interpolate(pixels, image.shape[1:3], mode="bilinear", antialias=True)
         return pixels.permute(0, 2, 3, 1)

@@ -149,8 +149,10 @@ class LatentGuidance(ABC, Generic[PriorT]):
             noisy = self.prior.schedule.add_noise(latents.detach(), noise, timesteps)
             noise_pred = self.predict_noise(noisy, timesteps, cameras)
         weights = self.prior.schedule.weights(timesteps, self.config.weighting)
-        loss = sds_loss(latents, sds_gradient(noise_pred, noise, weights), max_gradient)
-        return GuidanceOutput(loss=loss, passes=len(noise), metrics={"timestep": float(timesteps.float().mean())})
+        gradient = sds_gradient(noise_pred, noise, weights)
+        loss = sds_loss(latents, gradient, max_gradient)
+        metrics = {"timestep": float(timesteps.float().mean())}
+        return GuidanceOutput(loss=loss, passes=len(noise), metrics=metrics, predicted=gradient)
 
     def draw_noise(
         self, shape: tuple[int, ...], cameras: Cameras, timesteps: Int[Tensor, " B"]

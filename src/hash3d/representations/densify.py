@@ -80,10 +80,11 @@ class ScreenGradients:
         """Add B views of `size` (width, height); `gradient` is that of the centres, in 1/pixels.
 
         It is converted to units of half an image, as the original's thresholds are. A Gaussian counts as seen in a view
-        if its gradient there is not zero.
+        if its gradient there is finite and not zero.
         """
         half_image = to_device(torch.tensor([0.5 * size[0], 0.5 * size[1]]), gradient)
         lengths = (gradient * half_image).norm(dim=-1)
+        lengths = torch.where(lengths.isfinite(), lengths, 0.0)
         self.total = to_device(self.total, lengths) + lengths.sum(dim=0)
         self.views = to_device(self.views, lengths) + (lengths > 0).sum(dim=0)
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +21,7 @@ from hash3d import __version__
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.export.turntable import save_picture, to_bytes
 from hash3d.fast.engine import Engine
+from hash3d.finite import all_finite
 from hash3d.pictures import FramedPicture, frame_picture, load_picture
 from hash3d.recipes.recipe import Recipe
 from hash3d.scenes.build import show_model
@@ -30,6 +31,7 @@ from .late_metrics import Metrics
 from .outputs import write_outputs
 from .run_folder import RunFolder
 from .trainer import Trainer
+from .watch import DIVERGED, NotFiniteError
 
 Progress = Callable[[Trainer, Metrics], None]
 PARTS = ("render", "encode", "unet", "backward")
@@ -101,7 +103,12 @@ class Run:
 
     def execute(self) -> dict[str, Any]:
         """Run to the end, or to an interruption; then export. Returns the summary."""
-        self.train()
+        try:
+            self.train()
+        except NotFiniteError:
+            self.trainer.close()
+            self.folder.write_summary({**self.summary([]), "completed": False})
+            raise
         model = self.trainer.scene.model
         show = show_model(model, self.trainer.stage, self.prior)
         outputs = write_outputs(self.folder.path, model, show, self.recipe.up_to(self.trainer.number), self.picture)
@@ -128,9 +135,11 @@ class Run:
         """Write and show the steps whose numbers are ready, in order."""
         while self._late and ready(self._late[0]):
             metrics = self._late.popleft()
-            self.folder.append_metrics(dict(metrics))
+            row = self.trainer.watch.read(metrics)
+            self.folder.append_metrics(row)
             if self.progress:
                 self.progress(self.trainer, metrics)
+            self.trainer.watch.check(row)
 
     @property
     def total_seconds(self) -> float:
@@ -138,16 +147,24 @@ class Run:
         return self._earlier_seconds + time.perf_counter() - self._started
 
     def save_checkpoint(self) -> None:
-        """Keep the trainer's state, and the numbers of all steps before it."""
+        """Keep the trainer's state, and the numbers of all steps before it.
+
+        Raises `NotFiniteError`, and leaves the last checkpoint, if the scene has numbers that are not finite.
+        """
         self._record(lambda _: True)
-        state = {"total_seconds": self.total_seconds, "finished": self.finished}
-        self.folder.save_checkpoint({**self.trainer.state_dict(), **state})
+        state = self.trainer.state_dict()
+        if not all_finite(state["scene"]):
+            raise NotFiniteError(
+                f"Expected a scene of finite numbers after {self.steps} steps, but it has others. {DIVERGED}. "
+                "The last checkpoint, if there is one, is finite."
+            )
+        self.folder.save_checkpoint({**state, "total_seconds": self.total_seconds, "finished": self.finished})
 
     def stage_summary(self) -> dict[str, Any]:
         """What the present stage did: its steps, how large its scene is, each guidance's U-Net passes and cache."""
         trainer = self.trainer
         counts = {name: int(count) if count > 1.0 else count for name, count in trainer.scene.counts().items()}
-        summary: dict[str, Any] = {"steps": trainer.step_count, "scene": counts}
+        summary: dict[str, Any] = {"steps": trainer.step_count, "scene": counts, "not_finite": trainer.watch.counts}
         for name, guidance in trainer.guidances.items():
             prefix = trainer.stage.prefix(name)
             summary[f"{prefix}unet"] = describe_passes(*guidance.count_passes())
@@ -172,6 +189,7 @@ class Run:
             "seed": recipe.seed,
             "steps": self.steps,
             "completed": self.completed,
+            "not_finite": dict(sum((Counter(stage.get("not_finite", {})) for stage in stages), Counter())),
             "seconds": {"total": total, **seconds, "other": total - sum(seconds.values())},
             "unet": describe_passes(*(sum(each[kind] for each in passes) for kind in ("full", "shallow"))),
             "stages": stages,

@@ -24,6 +24,7 @@ from hash3d.unet import accelerate_unet, apply_hash3d, remove_hash3d
 
 from .late_metrics import Metrics
 from .reference import Reference
+from .watch import PREFIX, Watch, step_if_finite
 
 GENERATORS = ("cameras", "noise", "initialisation", "rendering")
 STAGE_SEEDS = 1_000_003
@@ -91,6 +92,7 @@ class Trainer:
         self.device = device or (self.prior.device if self.prior else torch.device("cpu"))
         self.stopwatch = stopwatch or Stopwatch(self.device)
         self.step_count = 0
+        self.watch = Watch(self.stage.steps)
         self.reference = (
             Reference(picture, elevation=recipe.reference_elevation, cameras=self.stage.cameras, device=self.device)
             if picture
@@ -184,12 +186,12 @@ class Trainer:
         with self.stopwatch.part("backward"):
             total.backward()
         self.scene.after_backward()
-        self.scene.optimizer.step()
+        flags = step_if_finite(self.scene.optimizer, total)
         self.scene.optimizer.zero_grad(set_to_none=True)
         self.step_count += 1
         self.scene.after_step(self.step_count)
         parts = dict(zip(losses, weighted.detach().unbind(), strict=True))
-        return self._metrics(total.detach(), parts, outputs)
+        return self._metrics(total.detach(), parts, outputs, flags)
 
     def _losses(self, step: int, random_view: Render, reference_view: Render | None) -> dict[str, Tensor]:
         """The unweighted losses besides the guidance's; those without weight are left out."""
@@ -198,7 +200,9 @@ class Trainer:
         losses = {name: loss() for name, loss in known.items() if name in active}
         return {**losses, **self.scene.losses(step, random_view, reference_view)}
 
-    def _metrics(self, total: Tensor, weighted: dict[str, Tensor], outputs: dict[str, GuidanceOutput]) -> Metrics:
+    def _metrics(
+        self, total: Tensor, weighted: dict[str, Tensor], outputs: dict[str, GuidanceOutput], flags: dict[str, Tensor]
+    ) -> Metrics:
         before = sum(stage.steps for stage in self.recipe.stages[: self.number])
         row: dict[str, float | Tensor] = {"step": float(before + self.step_count - 1), "loss": total}
         row |= {f"loss_{name}": loss for name, loss in weighted.items()} | self.scene.sizes()
@@ -208,6 +212,8 @@ class Trainer:
             if guidance.cache and guidance.cache.guard.error is not None:
                 numbers["reuse_error"] = guidance.cache.guard.error
             row |= {self.stage.prefix(name) + each: number for each, number in numbers.items()}
+            flags[f"{self.stage.prefix(name)}guidance"] = (~outputs[name].finite).to(total)
+        row |= {PREFIX + name: flag for name, flag in flags.items()}
         return Metrics(row)
 
     def state_dict(self) -> dict[str, Any]:
@@ -222,6 +228,7 @@ class Trainer:
                 name: {"passes": guidance.passes, "cache": guidance.cache.state_dict() if guidance.cache else None}
                 for name, guidance in self.guidances.items()
             },
+            "not_finite": dict(self.watch.counts),
             "seconds": self.stopwatch.seconds(),
         }
 
@@ -234,6 +241,7 @@ class Trainer:
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name].cpu())
         self.view_order.load_state_dict(state["view_order"])
+        self.watch.counts = dict(state.get("not_finite", {}))
         for name, guidance in self.guidances.items():
             saved = state["guidances"][name]
             guidance.passes = saved["passes"]

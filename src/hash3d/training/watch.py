@@ -1,0 +1,86 @@
+"""The watch for numbers that are not finite: such a step changes nothing, is counted and told; several in a row stop.
+
+A step's flags are made on the device and travel with its metrics, so that no step waits for them. A skipped step leaves
+parameters and moments as they were, as `torch.amp.GradScaler` does.
+"""
+
+import warnings
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .late_metrics import Metrics
+
+PATIENCE = 5
+"""Steps in a row whose numbers are not finite that stop a run; all of a shorter stage's."""
+PREFIX = "not_finite_"
+"""What the names of the flags in a step's metrics begin with."""
+DAMAGED_PRIOR = (
+    "Half precision overflows, or the diffusion model is damaged: try --engine eager, --device cpu (single precision) "
+    "or a lower guidance scale, else fetch the model anew"
+)
+DIVERGED = "The run has diverged: lower its learning rates or its loss weights, or try another --seed"
+
+
+class NotFiniteError(ValueError):
+    """A run that cannot go on: its numbers are not finite, or its scene is empty."""
+
+
+class Watch:
+    """Counts the steps of a stage whose numbers are not finite.
+
+    Args:
+        steps: of the stage.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.patience = min(PATIENCE, steps)
+        self.counts: dict[str, int] = {}
+        """Steps by what was not finite: "loss", "gradients" (of a finite loss), "guidance", "text_guidance"."""
+        self._in_a_row: dict[str, int] = {}
+
+    def read(self, metrics: Metrics) -> dict[str, float]:
+        """Count a step, whose numbers are waited for. Returns them without the flags that are not raised."""
+        row = {name: value for name, value in metrics.items() if value or not name.startswith(PREFIX)}
+        found = [name.removeprefix(PREFIX) for name in row if name.startswith(PREFIX)]
+        for name in found:
+            if name not in self.counts:
+                effect = "its part is left out" if "guidance" in name else "the step is skipped"
+                warnings.warn(f"Step {row['step']:.0f}: the {name} is not finite; {effect}.", stacklevel=2)
+            self.counts[name] = self.counts.get(name, 0) + 1
+        kinds = {"step" if name in ("loss", "gradients") else name for name in found}
+        self._in_a_row = {kind: self._in_a_row.get(kind, 0) + 1 for kind in sorted(kinds)}
+        return row
+
+    def check(self, row: dict[str, float]) -> None:
+        """Raise `NotFiniteError` after too many such steps in a row, or if no Gaussian and no face is left."""
+        step = f"step {row['step']:.0f}"
+        stuck = [kind for kind, count in self._in_a_row.items() if count >= self.patience]
+        if stuck:
+            what = " and ".join("the loss or its gradient" if kind == "step" else f"the {kind}" for kind in stuck)
+            advice = DIVERGED if stuck == ["step"] else DAMAGED_PRIOR
+            raise NotFiniteError(
+                f"Expected finite numbers, but {what} had none for {self.patience} steps up to {step}. {advice}. "
+                "The last checkpoint, if there is one, is finite."
+            )
+        for name in ("gaussians", "faces"):
+            if row.get(name) == 0.0:
+                raise NotFiniteError(f"Expected a scene, but no {name} are left after {step}. {DIVERGED}.")
+
+
+def step_if_finite(optimizer: torch.optim.Optimizer, loss: Float[Tensor, ""]) -> dict[str, Float[Tensor, ""]]:
+    """Take an optimization step unless the loss or the norm of its gradient is not finite. Returns 0 or 1 for each.
+
+    A fused optimizer decides on the device, by the `found_inf` that `torch.amp.GradScaler` sets too; for any other the
+    host waits. A norm that overflows counts, since its square would stay in Adam's moments.
+    """
+    gradients = [each.grad for group in optimizer.param_groups for each in group["params"] if each.grad is not None]
+    finite_loss = loss.detach().isfinite()
+    finite = finite_loss & torch.nn.utils.get_total_norm(gradients).isfinite().to(loss.device)
+    if all(group.get("fused") for group in optimizer.param_groups):
+        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+        optimizer.step()
+    elif bool(finite):
+        optimizer.step()
+    return {"loss": (~finite_loss).float(), "gradients": (finite_loss & ~finite).float()}
