@@ -9,9 +9,9 @@ import tyro
 from rich.console import Console
 
 from hash3d.export.mesh import write_glb, write_obj
-from hash3d.export.points import write_ply
+from hash3d.export.points import PlyLayout
 from hash3d.export.turntable import save_picture, write_video
-from hash3d.representations.gaussians import Gaussians
+from hash3d.scenes.base import find_kind
 from hash3d.scenes.show import colors
 from hash3d.training.outputs import bake_model, contact_sheet, load_asset, read_reached, turntable
 
@@ -56,9 +56,8 @@ def write(format: Format, folder: Path, out: Path) -> None:
     if format in ("glb", "obj"):
         (write_glb if format == "glb" else write_obj)(out, bake_model(model, recipe, show))
     elif format in ("ply", "gsplat"):
-        if not isinstance(model, Gaussians):
-            raise ValueError(f"Expected splats for {format}, but {recipe.system} makes none. Export glb or obj.")
-        write_ply(out, model, "inria" if format == "ply" else "gsplat")
+        layout: PlyLayout = "inria" if format == "ply" else "gsplat"
+        find_kind(recipe.stages[-1].representation).write_splats(model, out, layout)
     elif format == "mp4":
         write_video(turntable(colors(show), recipe), out)
     else:

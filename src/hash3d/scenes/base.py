@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hash3d.cameras import Cameras
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.export.mesh import BakedMesh
+from hash3d.export.points import PlyLayout
 from hash3d.files import replacing
 from hash3d.meshing.asset import Painter, bake_asset
 from hash3d.recipes.recipe import Recipe
@@ -137,6 +138,11 @@ class Scene(ABC, Generic[ModelT]):
         """The model as a mesh with a texture, on the CPU; `paint` gives other colours than its own."""
         scene: Any = model
         return bake_asset(scene, stage.surface, paint=paint)
+
+    @classmethod
+    def write_splats(cls, model: ModelT, path: Path, layout: PlyLayout = "inria") -> None:
+        """Write the model as a PLY file of splats. Raises `ValueError` if it has none."""
+        raise ValueError(f"Expected splats for a PLY file, but a {type(model).__name__} has none. Export glb or obj.")
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         model: Any = self.model
