@@ -46,6 +46,15 @@ def ddim(prior) -> DDIMScheduler:
     return DDIMScheduler(**prior.schedule.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
 
 
+def test_a_smaller_target_is_an_antialiased_reduction(monkeypatch):
+    """Decoded columns that repeat 1, -1, -1, -1 are an even 1/4 at 8 of 32 pixels."""
+    guidance = guidance_of(tiny_zero123())
+    columns = torch.tensor([1.0, -1.0, -1.0, -1.0]).repeat(8)
+    monkeypatch.setattr(guidance.guidance.prior, "decode", lambda latents: columns.expand(len(latents), 3, 32, 32))
+    target = guidance.denoised(pictures(size=8), CAMERAS, start(guidance))
+    torch.testing.assert_close(target[:, :, 2:-2], torch.full_like(target[:, :, 2:-2], 0.25), atol=0.05, rtol=0)
+
+
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_a_step_is_that_of_diffusers(prediction_type):
     schedule = NoiseSchedule(prediction_type=prediction_type)

@@ -1,4 +1,4 @@
-"""The order of draws keeps every marginal distribution, and stays where it should."""
+"""The view order keeps every marginal distribution, and revisits the cells that it should."""
 
 import itertools
 import json
@@ -9,7 +9,9 @@ import torch
 from scipy.stats import ks_2samp, kstest
 
 from hash3d.cache import GridConfig, Hash3DConfig, Key
+from hash3d.cache.grid import RELEASED_GRID
 from hash3d.cameras import CameraSamplerConfig
+from hash3d.recipes import view_order
 from hash3d.recipes.stage import revisit_cells
 from hash3d.recipes.view_order import ViewOrderConfig
 from hash3d.schedules import ramp
@@ -89,9 +91,14 @@ def test_open_cells_are_visited_in_turn_and_left_one_at_a_time(batch_size):
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("open_cells", [1, 4])
 def test_the_marginals_are_the_samplers(batch_size, shared, open_cells):
-    """Kolmogorov-Smirnov on each marginal, of every fourth step of stays of four: from a cell each."""
+    """Kolmogorov-Smirnov on each marginal, of every fourth step of episodes of four: from a cell each.
+
+    Of 300 samples a distribution function that is off by 0.18 anywhere is found at least 99 times of 100: the test
+    rejects from 0.113 on, and its statistic falls short of the distance by more than 0.067 = sqrt(ln(100) / 600) once
+    in 100 (Dvoretzky-Kiefer-Wolfowitz).
+    """
     dwell = 4
-    drawn = run(dwell, 700 * dwell, batch_size, shared=shared, open_cells=open_cells)
+    drawn = run(dwell, 300 * dwell, batch_size, shared=shared, open_cells=open_cells)
     places = slice(dwell - 1, None, dwell) if open_cells == 1 else slice(None)
     elevation, azimuth, radius, fov_y, timesteps = (values[places] for values in drawn)
     if open_cells > 1:  # Every step of one of the four turns, each fourth of its visits.
@@ -111,12 +118,12 @@ def test_the_marginals_are_the_samplers(batch_size, shared, open_cells):
 
 def test_inside_a_stay_the_field_of_view_is_free_and_the_radius_fills_its_cell():
     """The field of view forgets the first view's; the place of a radius in its cell's part of the range does too."""
-    _, _, radius, fov_y, _ = run(2, 2000)
+    _, _, radius, fov_y, _ = run(2, 1000)
     low = (radius / 0.25).floor() * 0.25
     low, high = low.clamp(min=1.4), (low + 0.25).clamp(max=2.1)
     for values in (fov_y, (radius - low) / (high - low)):
         first, second = values[0::2, 0], values[1::2, 0]
-        assert abs(np.corrcoef(first, second)[0, 1]) < 0.126, "4 / sqrt(1000)"
+        assert abs(np.corrcoef(first, second)[0, 1]) < 0.179, "4 / sqrt(500)"
 
 
 @pytest.mark.parametrize("reach", [(0.7, 0.7), (1.5, 1.5), (1.7, 1.7), (1.4, 1.4 + 1e-7), (1.7 - 1e-7, 1.7 + 1e-7)])
@@ -136,7 +143,7 @@ def test_radii_that_float32_rounds_over_a_border_find_their_cell(reach, size):
 
 def test_annealed_timesteps_stay_in_the_range_of_their_step_and_fill_it():
     """Each timestep as a share of its own step's range is uniform."""
-    top, steps = ramp((0, 0.98), (4000, 0.5)), 4000
+    top, steps = ramp((0, 0.98), (1600, 0.5)), 1600
     order = ViewOrderConfig(visits_per_cell=4, grid=CELLS).build(CameraSamplerConfig().build())
     generator = torch.Generator().manual_seed(0)
     shares = []
@@ -159,7 +166,7 @@ def test_the_views_of_a_batch_hit_together_but_for_chance_finds(stage):
     assert set(returns) | set(opened) == {0, 4}, "and then nothing is mixed"
 
 
-def hits_by_visit(stage, config, steps=160):
+def hits_by_visit(stage, config, steps=96):
     """Views that hit at each step that returns to its cells, and at each that opens new ones."""
     stage, unet, grid = revisit_cells(stage, config), small_unet(), config.grid.build()
     cache, inputs = apply_hash3d(unet, config), unet_inputs(unet, views=4, branches=1)
@@ -234,3 +241,23 @@ def test_a_state_goes_on_inside_the_dwell(same_view):
 def test_no_dwell_below_one(name, value):
     with pytest.raises(ValueError, match=f"^Expected {name} to be at least 1, but got {value}\\.$"):
         ViewOrderConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [GridConfig(azimuth=50.0), GridConfig(azimuth=50.0, periodic=False), GridConfig(azimuth=400.0), RELEASED_GRID],
+    ids=["last cell cut at 360", "no period", "one cell", "released"],
+)
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_views_inside_a_cell_are_sampled_at_once(grid, batch_size, monkeypatch):
+    """No sample is rejected: neither where the last cell ends at 360 degrees, nor where 181 and -179 are two places."""
+    monkeypatch.setattr(view_order, "MAX_TRIES", 1)
+    order = ViewOrderConfig(visits_per_cell=3, grid=grid).build(CameraSamplerConfig(batch_size=batch_size).build())
+    generator = torch.Generator().manual_seed(0)
+    azimuths = torch.stack([order.next(16, 20, 980, generator)[0].azimuth for _ in range(240)])
+    azimuths = azimuths.reshape(80, 3, batch_size).double()
+    if grid.periodic:
+        azimuths = azimuths % 360.0
+    cells = (azimuths / grid.azimuth).floor()
+    assert torch.equal(cells, cells[:, :1].expand_as(cells))
+    assert len(cells.unique()) == {50.0: 8, 400.0: 1}.get(grid.azimuth, len(cells.unique()))

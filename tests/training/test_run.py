@@ -4,10 +4,9 @@ import dataclasses
 import json
 import multiprocessing
 import os
-import random
 import signal
 import threading
-import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -96,57 +95,66 @@ def test_resume_before_the_first_checkpoint_starts_again(finished, tiny_recipe, 
     assert series(tmp_path / "run") == series(finished)
 
 
-def slow_run(recipe, path, threads, saved):
-    """A run whose steps leave time to be killed in. Sums depend on the number of threads, so all runs have the same."""
-    torch.set_num_threads(threads)
-    first = []
+KILLS = [
+    (1, False),
+    (1, True),
+    (2, False),
+    (1, False),
+    (2, True),
+    (3, False),
+    (1, True),
+    (2, False),
+    (4, True),
+    (3, True),
+]
+"""At which renaming of a file each run is killed, counted from its start, and whether the file is renamed by then."""
 
-    def wait(trainer, _):
-        first.append(trainer.step_count)
-        if trainer.step_count % 2 and trainer.step_count > first[0] + 1:
-            saved.set()
-        time.sleep(0.03)
 
-    Run(recipe, path, resume=True, progress=wait).execute()
+def run_until_killed(recipe, path, threads, renaming, renamed):
+    """Go on with a run, which kills itself (-9) at a renaming of a file; `renaming` None goes on to the end.
 
-
-def test_ten_kills_at_random_moments_lose_nothing(finished, tiny_recipe, tmp_path):
-    """kill -9, ten times, each followed by --resume: the series is the uninterrupted run's.
-
-    Every other kill comes while the run loads, the rest after a new checkpoint. All runs are children that load
-    compiled kernels (`finished` has compiled them): kernels that a process compiled itself may round otherwise.
+    Sums depend on the number of threads, so all runs have the same.
     """
-    moments = random.Random(0)
+    torch.set_num_threads(threads)
+    replace, count = Path.replace, 0
+
+    def replace_or_die(self, target):
+        nonlocal count
+        count += 1
+        if renamed or count != renaming:
+            replace(self, target)
+        if count == renaming:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Path.replace = replace_or_die
+    Run(recipe, path, resume=True).train()
+
+
+def test_ten_kills_lose_nothing(finished, tiny_recipe, tmp_path):
+    """kill -9 just before or after files get their names, each followed by --resume: the series is the whole run's.
+
+    The files are recipe.json, input.png, then checkpoints. All runs are children that load compiled kernels (`finished`
+    has compiled them): kernels that a process compiled itself may round otherwise.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["hash3d.training.run", "numba"])
-    stage = dataclasses.replace(tiny_recipe.stage, steps=48)
+    stage = dataclasses.replace(tiny_recipe.stage, steps=26)
     recipe = dataclasses.replace(tiny_recipe, stage=stage, checkpoint_every=2)
 
-    def start(path):
-        saved = context.Event()
-        process = context.Process(target=slow_run, args=(recipe, path, torch.get_num_threads(), saved))
+    def execute(path, *kill):
+        process = context.Process(target=run_until_killed, args=(recipe, path, torch.get_num_threads(), *kill))
         process.start()
-        return process, saved
-
-    def finish(path):
-        process, _ = start(path)
         process.join()
-        assert process.exitcode == 0
-        return series(path)
+        return process.exitcode
 
     path = tmp_path / "run"
-    for kill in range(10):
-        process, saved = start(path)
-        if kill % 2:
-            assert saved.wait(timeout=60)
-        process.join(timeout=moments.uniform(0, 0.15 if kill % 2 else 0.6))
-        assert process.exitcode is None
-        process.kill()
-        process.join()
-    assert (path / "checkpoint").exists()
-    resumed = finish(path)
-    assert len(resumed) == 48
-    assert resumed == finish(tmp_path / "whole")
+    for kill in KILLS:
+        assert execute(path, *kill) == -signal.SIGKILL
+    state = torch.load(path / "checkpoint" / "state.pt", weights_only=True)
+    assert 0 < state["step"] < recipe.steps, "killed before the end, after checkpoints"
+    assert execute(path, None, True) == execute(tmp_path / "whole", None, True) == 0
+    assert len(series(path)) == 26
+    assert series(path) == series(tmp_path / "whole")
     assert not list(path.glob("**/.*.tmp*"))
 
 
