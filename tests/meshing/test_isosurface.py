@@ -129,13 +129,21 @@ def test_nothing_there_is_told_in_a_sentence(density, message):
 
 
 def test_nothing_there_for_the_automatic_level():
-    with pytest.raises(ValueError, match="Expected a density above 0"):
+    with pytest.raises(
+        ValueError, match=r"^Expected a density above 0 in the box, but the largest is 0\. Train longer\.$"
+    ):
         extract(lambda points: torch.zeros(len(points)), level="auto", resolution=8)
 
 
-@pytest.mark.parametrize("settings", [{"level": 0.0}, {"resolution": 1}])
-def test_settings_that_cannot_be(settings):
-    with pytest.raises(ValueError, match="Expected a"):
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"level": 0.0}, r"^Expected a level above 0 or 'auto', but got 0\.0\."),
+        ({"resolution": 1}, r"^Expected a resolution of at least 2 samples a side, but got 1\.$"),
+    ],
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(ValueError, match=message):
         IsosurfaceConfig(**settings)
 
 
