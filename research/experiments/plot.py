@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hash3d.evaluation.provenance import Row, pyplot
+from hash3d.evaluation.provenance import Row
 
 from .table import METRICS, Costs, known_metrics, paired_difference, pairs_of, relative_cost, reuse_share
 
@@ -49,7 +49,7 @@ def points_of(rows: Sequence[Row], variants: Sequence[str], costs: Costs) -> lis
 
 def plot_points(points: Sequence[Point], path: Path) -> None:
     """A row a figure; against the share of shallow passes, and against the cost on a logarithmic axis."""
-    plot = pyplot()
+    plot = import_pyplot()
     figure, axes = plot.subplots(len(PLOTTED), 2, figsize=(13, 9), sharex="col", sharey="row", layout="constrained")
     for line, name in zip(axes, PLOTTED, strict=True):
         line[0].set_ylabel(f"{METRICS[name][0]}, difference to {points[0].label}")
@@ -108,3 +108,17 @@ def _name(axis: Any, places: Sequence[tuple[float, float]], names: Sequence[str]
         while any(text.get_window_extent().overlaps(other) for other in taken):
             text.xyann = (text.xyann[0], text.xyann[1] - LABEL_STEP)
         taken.append(text.get_window_extent())
+
+
+def import_pyplot() -> Any:
+    """Import matplotlib without a display, when the first figure is plotted."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError(
+            "Expected matplotlib for the figure, but it is missing. Run pip install -r research/requirements.txt."
+        ) from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot

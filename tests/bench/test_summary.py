@@ -45,6 +45,8 @@ def test_a_shallow_pass_has_no_cost_where_there_is_none():
     assert cost_in_steps([step(15.0, 10.0)]) is None
     assert cost_in_steps([step(15.0, 10.0, full=1, shallow=1)]) is None
     assert cost_in_steps([step(15.0, 10.0), step(7.0, 2.0, full=0, shallow=1)]) == 0.2
+    mixed = step(11.0, 6.0, full=1, shallow=1)
+    assert cost_in_steps([step(15.0, 10.0), mixed, step(7.0, 2.0, full=0, shallow=1)]) == 0.2
 
 
 def test_speed_ups_are_compared_block_by_block():
@@ -65,3 +67,11 @@ def test_the_roofline_takes_the_slower_of_products_and_copies():
     rooflines, work = roofline(measured([step(1.0)] * 4, [4]), [Work(operations=1e9, bytes=0.0)], rates)
     assert rooflines == pytest.approx({"U-Net": (3 * 4.0 + 2.0) / 4, "encoder": 1.0, "total": 4.5})
     assert work.operations == pytest.approx((3 * 4e9 + 1e6) / 4 + 1e9)
+
+
+def test_the_roofline_is_a_step_s_for_any_number_of_views():
+    """Passes are counted per view, and timed for all views of a step: 2 views, 6 full and 2 shallow view passes."""
+    rates, work = Rates(operations=1e12, bytes=1e12, how=""), [Work(operations=1e9, bytes=0.0)]
+    one = roofline(measured([step(1.0)] * 4, [4]), work, rates)
+    two = roofline(measured([step(1.0)] * 4, [4], views=2, per_unet=((6, 2),)), work, rates)
+    assert one == two

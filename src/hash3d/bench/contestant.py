@@ -50,7 +50,7 @@ class Models:
         return list(self.priors.values())
 
     def copies(self) -> list[LatentPrior]:
-        """The same, each in modules of its own."""
+        """Copy them, each into modules of its own."""
         return [with_shared_weights(prior) for prior in self.all]
 
 

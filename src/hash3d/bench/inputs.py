@@ -8,7 +8,7 @@ PICTURE_SIZE = 512
 
 
 def make_disc(folder: Path) -> Path:
-    """A red disc on a transparent ground."""
+    """Write a red disc on a transparent background."""
     picture = Image.new("RGBA", (PICTURE_SIZE, PICTURE_SIZE), (255, 255, 255, 0))
     margin = PICTURE_SIZE // 5
     ImageDraw.Draw(picture).ellipse((margin, margin, PICTURE_SIZE - margin, PICTURE_SIZE - margin), fill=(200, 40, 40))

@@ -15,7 +15,7 @@ from .rates import Rates, measure_rates
 
 Say = Callable[[str], None]
 GPU_REPEATS, CPU_REPEATS = 20, 5
-"""Of the eager passes that are timed alone."""
+"""How often the eager passes are timed alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Plan:
     block: int
     """Steps of a case before the next case has its turn."""
     engine: Engine
-    """Of the fast cases."""
+    """The engine of the fast cases."""
 
     @property
     def measured(self) -> range:
@@ -44,7 +44,7 @@ class Passes:
     full: Work
     shallow: Work
     seconds: tuple[float, float]
-    """Of an eager full pass and of an eager shallow one."""
+    """Seconds of an eager full pass and of an eager shallow one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +57,11 @@ class Measured:
     blocks: tuple[int, ...]
     """Lengths of the blocks of steps."""
     views: int
-    """Of a step."""
+    """Views of a step."""
     per_unet: tuple[tuple[int, int], ...]
     """Full and shallow passes of each U-Net in the measured steps, counted per view."""
     passes: tuple[Passes, ...]
-    """Of each U-Net, at the case's cut."""
+    """The passes of each U-Net at the case's reuse layer."""
     peak_bytes: int | None
     draws: int
     """A checksum of the random numbers of cameras and noise."""
@@ -69,7 +69,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """Of all cases, the one without a cache and engine first."""
+    """What was measured of all cases; the one without a cache and engine is first."""
 
     cases: tuple[Measured, ...]
     rates: Rates

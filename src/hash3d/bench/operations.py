@@ -54,7 +54,7 @@ class Work:
     """What a part of a step must do, at the least."""
 
     operations: float
-    """Of matrix products, attention and convolutions."""
+    """Floating-point operations of matmuls, attention and convolutions."""
     bytes: float
     """Weights read once, inputs read once, outputs written once: layers in between may stay on the chip."""
 
@@ -84,7 +84,7 @@ def encoder_work(prior: LatentPrior, seen: SeenInputs) -> Work:
 
 
 def _encoding_work(prior: LatentPrior, pictures: Tensor, differentiable: bool) -> Work:
-    """Of one call of the exact encoder."""
+    """Count one call of the exact encoder."""
     given = pictures.clone().requires_grad_(differentiable)
 
     def encode() -> None:

@@ -1,4 +1,4 @@
-"""What the machine can do at best: its matrix products and its copies."""
+"""Measure the machine's roofline: its matmul and copy rates."""
 
 import time
 from collections.abc import Callable
@@ -14,9 +14,9 @@ class Rates:
     """Measured, not looked up."""
 
     operations: float
-    """Of a matrix product, a second: additions and multiplications."""
+    """Floating-point operations a second of a matmul."""
     bytes: float
-    """Of a copy, a second: read and written."""
+    """Bytes a second that a copy reads and writes."""
     how: str
     """The product and the copy, in words."""
 
@@ -42,12 +42,12 @@ def measure_rates(device: torch.device, *, side: int | None = None, count: int |
 
 
 def best_seconds(function: Callable[[], object], device: torch.device) -> float:
-    """Of a call, after two that are not counted."""
+    """Time a call, after two that are not counted; the best of several."""
     return min(seconds_of(function, device, REPEATS, warm_up=2))
 
 
 def seconds_of(function: Callable[[], object], device: torch.device, repeats: int, *, warm_up: int) -> list[float]:
-    """Of each of `repeats` calls; on a GPU until it has done the work."""
+    """Time each of `repeats` calls; on a GPU until it has done the work."""
     times = []
     for repeat in range(warm_up + repeats):
         finish(device)

@@ -16,7 +16,7 @@ from hash3d.guidance.denoise import DenoiseGuidanceConfig, shared_timestep
 from hash3d.recipes.stage import Stage
 
 BISECTIONS = 12
-"""Of a probability: 1 in 4,096."""
+"""Steps of the bisection of a probability: 1 in 4,096."""
 FILLING = 1000
 """Views, for 200 buckets of 3 entries."""
 ENOUGH = 2**20
@@ -29,15 +29,15 @@ class ViewSequence:
 
     stage: Stage
     seed: int
-    """Of the trainer's generator of cameras."""
+    """Seeds the trainer's generator of cameras."""
     num_timesteps: int
-    """Of the diffusion model."""
+    """Timesteps of the diffusion model."""
     steps: range
     """Those that count; the ones before are run too."""
 
     @cached_property
     def keys(self) -> list[list[list[Key]]]:
-        """Of each view of each U-Net call of each step."""
+        """The keys by step, U-Net call and view."""
         order = self.stage.view_order.build(self.stage.cameras.build())
         guidance, generator = self.stage.guidance, torch.Generator().manual_seed(self.seed)
         drawn = []
@@ -49,7 +49,7 @@ class ViewSequence:
 
     @cached_property
     def earlier(self) -> list[Key]:
-        """Of `FILLING` independent views that such a run may have seen before."""
+        """The keys of `FILLING` independent views that such a run may have seen before."""
         sampler = replace(self.stage.cameras, batch_size=FILLING).build()
         generator = torch.Generator().manual_seed(self.seed + 1)
         low, high = self.stage.guidance.timestep_range(self.steps.start, self.num_timesteps)
@@ -72,7 +72,7 @@ class ViewSequence:
 
 
 def keys_of(cameras: Cameras, timesteps: Int[Tensor, " B"]) -> list[Key]:
-    """Of B views."""
+    """Make the keys of B views."""
     numbers = (cameras.elevation.tolist(), cameras.azimuth.tolist(), cameras.radius.tolist(), timesteps.tolist())
     return [
         Key(elevation=elevation, azimuth=azimuth, radius=radius, timestep=timestep)
@@ -81,7 +81,7 @@ def keys_of(cameras: Cameras, timesteps: Int[Tensor, " B"]) -> list[Key]:
 
 
 def reuse_share(config: CacheConfig, draws: ViewSequence) -> float:
-    """Shallow passes over all.
+    """Return the share of shallow passes of a new cache.
 
     A byte budget that evicts, and an adaptive grid that learns from features, are not foreseen.
     """
@@ -89,7 +89,7 @@ def reuse_share(config: CacheConfig, draws: ViewSequence) -> float:
 
 
 def share_of(cache: FeatureCache, draws: ViewSequence) -> float:
-    """The same of a cache as it is, which goes on from there; numbers stand for latents and features."""
+    """Return the share of shallow passes of a cache as it is; numbers stand for latents and features."""
     full = shallow = 0
     for step, calls in enumerate(draws.keys):
         if step == draws.steps.start:

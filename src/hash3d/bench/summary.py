@@ -27,7 +27,7 @@ def amdahl_limit(reused: float, unet_share: float, shallow_cost: float) -> float
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Of numbers."""
+    """Mean, median and quartiles of numbers."""
 
     mean: float
     median: float
@@ -50,7 +50,7 @@ class CaseSummary:
     engine: str
     steps: int
     ms: Spread
-    """Of a step."""
+    """Milliseconds of a step."""
     parts: dict[str, float]
     """Mean milliseconds a step; their sum is the mean step."""
     reused: float
@@ -60,7 +60,7 @@ class CaseSummary:
     shallow_cost: float
     """Cost q of an eager shallow pass at the case's cut, over that of a full one."""
     own_shallow_cost: float | None
-    """The same of the case's own steps, whatever the engine, with lookups and inserts; None without both kinds."""
+    """The cost in the case's own steps, whatever the engine, with lookups and inserts; None without both kinds."""
     amdahl_limit: float
     """With the U-Net's share of `off, eager`: what this reuse could gain on the eager engine."""
     own_amdahl_limit: float | None
@@ -74,9 +74,9 @@ class CaseSummary:
     roofline_ms: dict[str, float]
     """The least milliseconds of a step's U-Net and encoder at the machine's rates, and their sum, "total"."""
     operations: float
-    """Of a step's U-Net and encoder."""
+    """Floating-point operations of a step's U-Net and encoder."""
     bytes: float
-    """That they read and write at the least."""
+    """Bytes that they read and write at the least."""
     peak_bytes: int | None
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from rich.console import Console
 
 COMMANDS = {
-    "generate": "turn a picture or a text into a 3D asset",
+    "generate": "turn an image or a text into a 3D asset",
     "evaluate": "compare a run with true views: PSNR, SSIM",
     "export": "write a run's asset as PLY, MP4 or a contact sheet",
     "systems": "list the systems",
@@ -33,12 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("HASH3D_TRACEBACK"):
             raise
-        fail(sentence(error))
+        fail(format_error(error))
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def sentence(error: Exception) -> str:
+def format_error(error: Exception) -> str:
     """An error as one sentence; what the operating system said gets its path."""
     if isinstance(error, OSError) and error.strerror:
         place = f" {error.filename}" if error.filename else ""

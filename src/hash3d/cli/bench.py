@@ -51,11 +51,11 @@ class Bench:
     """The system; `hash3d systems` lists them."""
     prior: str | None = None
     """A diffusers folder, an embedded prior, or a hub name; by default the system's embedded one. "random": full size,
-    in the published layout, with random weights, in the temporary folder: no picture, but real times and memory."""
+    in the published layout, with random weights, in the temporary folder: no image, but real times and memory."""
     text_prior: str | None = None
-    """The same of the Stable Diffusion that Magic-123 asks beside Zero123."""
+    """The Stable Diffusion of Magic-123, named like --prior."""
     image: Path | None = None
-    """A picture; by default a red disc."""
+    """An image; by default a red disc."""
     prompt: str | None = None
     """A text; by default "a red mug"."""
     start: Path | None = None
@@ -65,20 +65,20 @@ class Bench:
     stage: int = 1
     """Which stage; a second one starts from the untrained start of the first."""
     sizes: Literal["last", "schedule"] = "last"
-    """Pictures as large as at the end of the recipe's schedule throughout, or as the schedule has them."""
+    """Images as large as at the end of the recipe's schedule throughout, or as the schedule has them."""
     batch_size: int | None = None
     """Views a step; by default the recipe's."""
     device: Literal["cpu", "cuda"] | None = None
     """Where to run; by default the GPU if there is one."""
     engine: Engine = "auto"
-    """Of the cases on the fast path."""
+    """Engine of the cases on the fast path."""
     cache: Hash3DConfig = field(default_factory=Hash3DConfig)
     """Our feature reuse. At full scale its cut is -2 by default (i = 10), and a cell has at most 2 visits: the cheaper
     last layer and more visits are proven at mini scale only."""
     dwell: int | None = None
     """Visits of a cell of the cache's grid before another is sampled; by default the recipe's."""
     seed: int = 0
-    """Makes cameras, noise, initialisation and the cache's draws."""
+    """Makes cameras, noise, initialisation and the cache's random choices."""
     steps: int = 64
     """Measured steps of each case."""
     warm_up: int = 32
@@ -86,7 +86,7 @@ class Bench:
     block: int = 8
     """Steps of a case before the next has its turn."""
     commit: str | None = None
-    """Of this code, for the page; by default what git says."""
+    """Commit for the page; by default what git says."""
     json: Path | None = None
     """A file for all numbers."""
     out: Path | None = None
@@ -159,7 +159,7 @@ def build_recipe(options: Bench, folder: Path) -> Recipe:
     given: dict[str, Any] = {
         name: getattr(options, name) or (make_disc(folder) if name == "image" else PROMPT) for name in system.inputs
     }
-    given |= shape_given(options, system, folder)
+    given |= choose_start(options, system, folder)
     names = [options.prior or system.embedded, *([options.text_prior or default_text(options)] if two else [])]
     folders = [
         random_prior(system, place, device_of(options)) if name == RANDOM else name for place, name in enumerate(names)
@@ -174,7 +174,7 @@ def build_recipe(options: Bench, folder: Path) -> Recipe:
     return each_stage(recipe, lambda stage: with_size(stage, options.batch_size, options.dwell))
 
 
-def shape_given(options: Bench, system: SystemInfo, folder: Path) -> dict[str, Any]:
+def choose_start(options: Bench, system: SystemInfo, folder: Path) -> dict[str, Any]:
     """Where Gaussians start, for a system that says; without a shape they do at mini scale as their recipe has it."""
     if "start" not in inspect.signature(system.recipe).parameters:
         if options.start is not None:
@@ -226,7 +226,7 @@ def show(options: Bench, arguments: list[str], measurement: Measurement, recipe:
     for row in rows:
         if row.note:
             console.print(f"{row.name}: {row.note}.", markup=False)
-    account = accounted(options, arguments, recipe)
+    account = describe_run(options, arguments, recipe)
     if options.json:
         write_text(options.json, json.dumps(as_json(account, measurement, rows), indent=1) + "\n")
     if options.out:
@@ -234,7 +234,7 @@ def show(options: Bench, arguments: list[str], measurement: Measurement, recipe:
         write_measured(options.out.with_suffix(""), title, QUESTION, page_lines(account, measurement, rows))
 
 
-def accounted(options: Bench, arguments: list[str], recipe: Recipe) -> dict[str, Any]:
+def describe_run(options: Bench, arguments: list[str], recipe: Recipe) -> dict[str, Any]:
     """Where, when and how it was measured."""
     machine = describe_machine(Path(), device_of(options), commit=options.commit or commit()).account()
     stage = recipe.stages[options.stage - 1]
@@ -248,7 +248,7 @@ def accounted(options: Bench, arguments: list[str], recipe: Recipe) -> dict[str,
 
 
 def commit() -> str:
-    """Of the working copy that this code lies in, "unknown" outside one."""
+    """Return the commit of the working copy that this code lies in, "unknown" outside one."""
     asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     try:
         return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()

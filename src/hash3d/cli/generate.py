@@ -36,7 +36,7 @@ OF_SYSTEMS = (*INPUTS, "negative_prompt", "elevation", "framing", "pose", "text_
 
 @dataclass(frozen=True, kw_only=True)
 class Generate:
-    """Turn a picture or a text into a 3D asset."""
+    """Turn an image or a text into a 3D asset."""
 
     system: tyro.conf.Positional[str] = ""
     """The system; `hash3d systems` lists them."""
@@ -51,7 +51,7 @@ class Generate:
     prior: str | None = None
     """A diffusers folder, an embedded prior, or a hub name; by default the system's embedded one. A local path wins."""
     text_prior: str | None = None
-    """The same of the Stable Diffusion that Magic-123 asks beside Zero123; full scale has no default."""
+    """The Stable Diffusion of Magic-123, named like --prior; by default mini-sd, at full scale none."""
     start: Path | None = None
     """A PLY of points, a mesh, or a Shap-E folder from which Gaussians start, or "random" for points in a ball; by
     default as the recipe has it, and full-scale GaussianDreamer has no default."""
@@ -59,13 +59,13 @@ class Generate:
     """The recipe's settings: by default mini for an embedded prior, else the supplement's. Full scale (supplement,
     released) needs --prior. released is the authors' code; --preset released, its reuse, belongs to it."""
     seed: int = 0
-    """Makes cameras, noise, initialisation and the cache's draws."""
+    """Makes cameras, noise, initialisation and the cache's random choices."""
     steps: int | None = None
     """Optimisation steps; by default the recipe's."""
     elevation: float | None = None
-    """Degrees above the horizon from which the picture was taken; by default 5."""
+    """Degrees above the horizon from which the image was taken; by default 5."""
     framing: Literal["auto", "keep", "recentre"] | None = None
-    """Whether the picture is brought to the prior's framing; by default auto."""
+    """Whether the image is brought to the prior's framing; by default auto."""
     pose: Pose | None = None
     """The pose convention of the Zero123 (stable: Stable-Zero123's); by default auto: what is known of the prior."""
     device: Literal["cpu", "cuda"] | None = None
@@ -98,7 +98,7 @@ def main(arguments: list[str]) -> int:
     """Parse, run, report. Returns the exit code."""
     options = parse(arguments)
     path = options.out or new_folder(options)
-    recipe = resumed_recipe(options, path) if options.resume else build_recipe(options)
+    recipe = read_resumed_recipe(options, path) if options.resume else build_recipe(options)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("Expected a CUDA device for --device cuda, but torch sees none. Pass --device cpu.")
@@ -157,7 +157,7 @@ def build_recipe(options: Generate) -> Recipe:
         raise ValueError(f"Expected --checkpoint-every to be at least 1, but got {options.checkpoint_every}.")
     if options.dwell is not None and options.dwell < 1:
         raise ValueError(f"Expected --dwell to be at least 1 visit, but got {options.dwell}.")
-    inputs = given(options, system)
+    inputs = collect_inputs(options, system)
     if not runs_mini(options.prior, options.scale):
         expect_full_size(system, options.prior, options.text_prior, options.start)
     recipe = system.recipe(
@@ -177,7 +177,7 @@ def build_recipe(options: Generate) -> Recipe:
             stage.view_order, visits_per_cell=usual if options.dwell is None else options.dwell, grid=cells
         )
 
-    stages = [dataclasses.replace(stage, view_order=order(stage)) for stage in encoded(options, recipe.stages)]
+    stages = [dataclasses.replace(stage, view_order=order(stage)) for stage in apply_encoding(options, recipe.stages)]
     return dataclasses.replace(
         recipe,
         stage=stages[0],
@@ -186,7 +186,7 @@ def build_recipe(options: Generate) -> Recipe:
     )
 
 
-def encoded(options: Generate, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+def apply_encoding(options: Generate, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """The stages with the wanted encoding; one that changes nothing there is a mistake."""
     if options.encoding is None:
         return stages
@@ -204,7 +204,7 @@ def find_system(name: str) -> SystemInfo:
     return known[name]
 
 
-def given(options: Generate, system: SystemInfo) -> dict[str, Any]:
+def collect_inputs(options: Generate, system: SystemInfo) -> dict[str, Any]:
     """What the system starts from; one that it needs or does not know is a mistake."""
     parameters = inspect.signature(system.recipe).parameters
     known = [name for name in OF_SYSTEMS if name in parameters]
@@ -222,7 +222,7 @@ def given(options: Generate, system: SystemInfo) -> dict[str, Any]:
     return chosen
 
 
-def resumed_recipe(options: Generate, path: Path) -> Recipe:
+def read_resumed_recipe(options: Generate, path: Path) -> Recipe:
     """The run's own recipe, or the options' if a picture or a text is given: then the two must agree."""
     if options.out is None:
         raise ValueError("Expected --out with --resume: the folder of the run to go on with.")

@@ -36,7 +36,7 @@ def ssim(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> float:
 
 
 def ssim_padded(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> float:
-    """The same over all pixels, the images padded by reflection, as torchmetrics does."""
+    """Structural similarity over all pixels, the images padded by reflection, as torchmetrics does."""
     return ssim(*(_pad(each) for each in (image, truth)))
 
 

@@ -106,17 +106,3 @@ def with_measured(page: str, measured: str) -> str:
     if page.count(BEGIN) != 1 or page.count(END) != 1:
         raise ValueError(f"Expected one {BEGIN} and one {END} in the page, but they are not there. Put them back.")
     return re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{measured}\n{END}", page, flags=re.DOTALL)
-
-
-def pyplot() -> Any:
-    """Of matplotlib, without a display; loaded when the first figure is drawn."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            "Expected matplotlib, which draws the figure, but it is missing. Install hash3d[dev]."
-        ) from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
