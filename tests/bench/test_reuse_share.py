@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hash3d.bench.cases import plan, sample_views
+from hash3d.bench.cases import plan, sample_views, with_size
 from hash3d.bench.reuse_share import fill, nearest_probability, reuse_share, share_of
 from hash3d.cache import RELEASED, DeepCacheConfig, Hash3DConfig
 from hash3d.pictures import load_picture
@@ -61,3 +61,10 @@ def test_the_cases_differ_in_cache_and_engine_alone(tiny_recipe):
     share = reuse_share(ours.cache, draws(tiny_recipe))
     assert deepcache.cache == DeepCacheConfig(interval=round(1 / (1 - share)), cut=ours.cache.cut)
     assert released.cache == replace(RELEASED, reuse_probability=released.cache.reuse_probability)
+
+
+def test_a_stage_with_other_views_and_visits(tiny_recipe):
+    stage = tiny_recipe.stage
+    changed = with_size(stage, 3, 7)
+    assert (changed.cameras.batch_size, changed.view_order.visits_per_cell) == (3, 7)
+    assert with_size(stage, None, None) == stage
