@@ -18,5 +18,5 @@ def test_the_standard_error_of_a_mean():
 def test_only_what_lies_between_the_marks_is_replaced():
     page = f"# Title\n\n{BEGIN}\nold\n{END}\n\nMine.\n"
     assert with_measured(page, r"new \1") == f"# Title\n\n{BEGIN}\nnew \\1\n{END}\n\nMine.\n"
-    with pytest.raises(ValueError, match="Expected one .* in the page"):
+    with pytest.raises(ValueError, match=r"Expected one .* in the page"):
         with_measured("# Title\n", "new")
