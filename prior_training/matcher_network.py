@@ -11,9 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hash3d.diffusion.loading import read_json, write_json
+from hash3d.diffusion.loading import write_json
 from hash3d.files import replacing
 from hash3d.guidance.view_prompts import VIEWS
+from hash3d.strangers import read_configuration
 
 from .world.words import COLORS, NOUNS
 
@@ -127,7 +128,7 @@ class Matcher(nn.Module):
 
         Raises `ValueError` if it does not hold a matcher, or one of another world's words.
         """
-        config = read_json(folder / "config.json")
+        config = read_configuration(folder / "config.json")
         for name, words in VOCABULARY.items():
             if config.get(name) != words:
                 raise ValueError(

@@ -103,10 +103,10 @@ def test_distance_is_in_cells():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"azimuth": 0.0}, "cell size azimuth to be positive, but got 0"),
-        ({"timestep": -1.0}, "cell size timestep to be positive, but got -1"),
-        ({"radius": math.inf}, "cell size radius to be positive, but got inf"),
-        ({"radius": math.nan}, "cell size radius to be positive, but got nan"),
+        ({"azimuth": 0.0}, "cell size azimuth between 0.001 and 1,000,000, but got 0"),
+        ({"timestep": -1.0}, "cell size timestep between 0.001 and 1,000,000, but got -1"),
+        ({"radius": math.inf}, "cell size radius between 0.001 and 1,000,000, but got inf"),
+        ({"radius": math.nan}, "cell size radius between 0.001 and 1,000,000, but got nan"),
         ({"num_buckets": 0}, "at least one bucket, but got num_buckets=0"),
         ({"order": ("azimuth", "azimuth", "radius", "timestep")}, "once each"),
     ],

@@ -1,6 +1,5 @@
 """The settings of a cache, and the presets."""
 
-import math
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -43,8 +42,8 @@ class GridConfig:
     def __post_init__(self) -> None:
         for one in fields(self)[:4]:
             size = getattr(self, one.name)
-            if not (size > 0 and math.isfinite(size)):
-                raise ValueError(f"Expected the cell size {one.name} to be positive, but got {size}.")
+            if not 1e-3 <= size <= 1e6:
+                raise ValueError(f"Expected the cell size {one.name} between 0.001 and 1,000,000, but got {size}.")
         if self.num_buckets < 1:
             raise ValueError(f"Expected at least one bucket, but got num_buckets={self.num_buckets}.")
         if sorted(self.order) != sorted(FIELDS):

@@ -2,7 +2,9 @@
 
 import inspect
 import json
+import os
 import shlex
+import stat
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
@@ -193,7 +195,11 @@ def default_text(options: Bench) -> str:
 def random_prior(system: SystemInfo, place: int, device: str) -> str:
     """The folder of a full-size prior with random weights; one that is there from before is taken."""
     name = LAYOUTS[system.inputs][place]
-    folder = Path(tempfile.gettempdir()) / "hash3d-random-priors" / name
+    folder = Path(tempfile.gettempdir()) / f"hash3d-random-priors-{os.getuid()}" / name
+    folder.parent.mkdir(mode=0o700, exist_ok=True)
+    state = folder.parent.lstat()
+    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o077:
+        raise ValueError(f"Expected {folder.parent} to be a folder of yours alone, but it is not. Remove it.")
     write_random_prior(name, folder, device=device)
     return str(folder)
 

@@ -39,6 +39,11 @@ class LatentPrior(nn.Module):
             "unet out_channels": (self.unet.config.out_channels, 4),
             "vae latent_channels": (self.vae.config.latent_channels, 4),
         }
+        size, scale = self.unet.config.sample_size, self.vae.config.scaling_factor
+        if not (isinstance(size, int) and 1 <= size <= 1024 and self.image_size <= 4096):
+            raise ValueError(f"Expected a {kind} of 1 to 4096 pixels a side, but its unet sample_size is {size}.")
+        if not (isinstance(scale, int | float) and scale > 0.0):
+            raise ValueError(f"Expected a vae scaling_factor above 0 for a {kind}, but got {scale}.")
         for name, (got, wanted) in {**expected, **common}.items():
             if got != wanted:
                 raise ValueError(f"The prior's parts do not make a {kind}: expected {name} {wanted}, but got {got}.")

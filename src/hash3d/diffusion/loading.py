@@ -12,6 +12,7 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from hash3d.finite import all_finite
+from hash3d.strangers import expect_depth, read_configuration
 
 EMBEDDED = ("mini-zero123", "mini-sd")
 """Priors whose weights ship inside the package."""
@@ -158,11 +159,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _build(model_class: Any, path: Path, count: int) -> nn.Module:
     """Build a model of diffusers or transformers without memory, from a configuration that `count` tensors can fill."""
-    config = read_json(path / "config.json")
-    for name, value in config.items():
-        depths = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, int)]
-        if "layers" in name and depths and max(depths) > count:
-            raise ValueError(f"its configuration has {name} {value}, but its weights have {count} tensors.")
+    config = read_configuration(path / "config.json")
+    expect_depth(config, count)
     with torch.device("meta"):
         if issubclass(model_class, ModelMixin):
             return model_class.from_config(config)
@@ -202,17 +200,6 @@ def _current_name(name: str, expected: Collection[str]) -> str:
             name = name.replace(old, new)
     same = (name, name.removeprefix("text_model."), f"text_model.{name}")
     return next((each for each in same if each in expected), name)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises `ValueError` with one sentence that names the file."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"Expected the prior to hold a readable {path}: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"Expected {path} to hold names and values, but it holds a {type(value).__name__}.")
-    return value
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

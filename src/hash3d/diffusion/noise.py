@@ -8,9 +8,8 @@ from diffusers import DDIMScheduler
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hash3d.strangers import read_configuration
 from hash3d.transfer import to_device
-
-from .loading import read_json
 
 Weighting = Literal["sds", "sqrt", "uniform", "fantasia3d"]
 
@@ -34,6 +33,11 @@ class NoiseSchedule:
             raise ValueError(
                 f"Expected the prediction type epsilon or v_prediction, but the scheduler says {prediction_type!r}."
             )
+        if not (1 <= num_timesteps <= 100_000 and 0.0 < beta_start <= beta_end < 1.0):
+            raise ValueError(
+                f"Expected 1 to 100,000 timesteps and betas that rise inside (0, 1), but got {num_timesteps} and "
+                f"{beta_start} to {beta_end}."
+            )
         if beta_schedule == "scaled_linear":
             betas = torch.linspace(beta_start**0.5, beta_end**0.5, num_timesteps, dtype=torch.float64) ** 2
         elif beta_schedule == "linear":
@@ -55,7 +59,7 @@ class NoiseSchedule:
     def load(cls, folder: Path) -> "NoiseSchedule":
         """The schedule of a diffusers `scheduler/` folder. Raises `ValueError` if it cannot be read."""
         path = folder / "scheduler_config.json"
-        config = read_json(path)
+        config = read_configuration(path)
         names = {"num_train_timesteps": "num_timesteps"}
         known = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
         try:

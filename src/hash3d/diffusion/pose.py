@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .loading import is_hub_name, read_json
+from hash3d.strangers import read_configuration
+
+from .loading import is_hub_name
 
 PoseVariant = Literal["xl", "stable"]
 NUM_POSE_FEATURES = 14
@@ -63,7 +65,9 @@ def _known_names(folder: Path, name: str | None) -> Iterator[tuple[str, str]]:
         for url in re.findall(r"url\s*=\s*(\S+)", remote.read_text(errors="replace")):
             yield "the clone's remote", url
     for file in ("model_index.json", f"{PROJECTION}/config.json", "unet/config.json"):
-        if (folder / file).is_file() and isinstance(saved := read_json(folder / file).get("_name_or_path"), str):
+        if (folder / file).is_file() and isinstance(
+            saved := read_configuration(folder / file).get("_name_or_path"), str
+        ):
             yield f"_name_or_path of {file}", saved
 
 

@@ -16,10 +16,11 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from hash3d.strangers import read_configuration
 from hash3d.transfer import to_device
 
 from .latent_prior import LatentPrior
-from .loading import load_part, read_json, write_json
+from .loading import load_part, write_json
 from .noise import NoiseSchedule
 from .pose import PROJECTION, PoseVariant, decide_pose_variant, pose_features
 
@@ -196,7 +197,7 @@ class Zero123Prior(LatentPrior):
         variant, reason = decide_pose_variant(
             folder, option=pose_variant, stated=camera_projection.config.pose_variant, name=name
         )
-        pixels = read_json(folder / "feature_extractor" / "preprocessor_config.json")
+        pixels = read_configuration(folder / "feature_extractor" / "preprocessor_config.json")
         prior = cls(
             unet=load_part(UNet2DConditionModel, folder, "unet", dtype),
             vae=load_part(AutoencoderKL, folder, "vae", dtype),
@@ -245,5 +246,7 @@ def _three_numbers(config: dict[str, Any], name: str, folder: Path) -> tuple[flo
     values = config.get(name)
     if not (isinstance(values, list) and len(values) == 3 and all(isinstance(value, float | int) for value in values)):
         raise ValueError(f"Expected three numbers {name} in {folder}/feature_extractor/preprocessor_config.json.")
+    if name == "image_std" and min(values) <= 0:
+        raise ValueError(f"Expected image_std above 0 in {folder}/feature_extractor, but got {values}.")
     red, green, blue = values
     return float(red), float(green), float(blue)

@@ -10,6 +10,7 @@ from hash3d.pictures import Framing
 from hash3d.representations.point_start import PointStartConfig
 from hash3d.representations.shap_e import ShapEConfig
 
+from .limits import check_numbers
 from .stage import Stage, revisit_cells
 
 Pose = Literal["auto", "stable", "xl"]
@@ -48,6 +49,9 @@ class Recipe:
     """Steps between two checkpoints."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
+        if self.prompt is not None and not self.prompt.strip():
+            raise ValueError("Expected a prompt, but got an empty one. Say what to make, such as 'a red mug'.")
         if not -90.0 <= self.reference_elevation <= 90.0:
             raise ValueError(f"Expected an elevation between -90 and 90, but got {self.reference_elevation}.")
         if self.pose not in get_args(Pose):

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from hash3d.strangers import read_configuration
+
 from .point_start import GrowthConfig, PointStart, grow_points, linear_to_srgb, to_world
 
 
@@ -48,29 +50,40 @@ class ShapEConfig:
 
 
 def load_shap_e(folder: Path) -> Any:
-    """Load the pipeline in a local folder, in float32.
+    """Load the pipeline in a local folder, in float32. Its parts have the classes of Shap-E, whatever the index says.
 
     Raises:
         ValueError: the folder is not one of Shap-E, or does not load, in one sentence.
     """
-    from diffusers import ShapEPipeline
+    from diffusers import HeunDiscreteScheduler, PriorTransformer, ShapEPipeline
+    from diffusers.pipelines.shap_e import ShapERenderer
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
+    kinds = {
+        "prior": PriorTransformer, "text_encoder": CLIPTextModelWithProjection, "tokenizer": CLIPTokenizer,
+        "scheduler": HeunDiscreteScheduler, "shap_e_renderer": ShapERenderer,
+    }  # fmt: skip
     if not (folder / "model_index.json").is_file():
         raise ValueError(f"Expected a diffusers folder of Shap-E, but {folder} holds no model_index.json.")
-    halves = any(folder.glob("*/*.fp16.safetensors")) and not any(
-        folder.glob("prior/diffusion_pytorch_model.safetensors")
-    )
+    index = read_configuration(folder / "model_index.json")
+    if index.get("_class_name") != "ShapEPipeline":
+        raise ValueError(f"Expected a folder of Shap-E, but {folder} says {str(index.get('_class_name'))[:40]!r}.")
     try:
-        return ShapEPipeline.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            low_cpu_mem_usage=False,
-            variant="fp16" if halves else None,
-        )
+        return ShapEPipeline(**{name: _load_part(kind, folder / name) for name, kind in kinds.items()})
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"Expected a folder of Shap-E in safetensors, but {folder} does not load: {reason}") from error
+
+
+def _load_part(kind: Any, path: Path) -> Any:
+    """Load a model from safetensors, a tokenizer or a scheduler."""
+    for file in path.glob("*config.json"):
+        read_configuration(file)
+    if not issubclass(kind, torch.nn.Module):
+        return kind.from_pretrained(path, local_files_only=True)
+    halves = any(path.glob("*.fp16.safetensors")) and not any(path.glob("*model.safetensors"))
+    options = {"use_safetensors": True, "low_cpu_mem_usage": False, "variant": "fp16" if halves else None}
+    return kind.from_pretrained(path, local_files_only=True, **options).float()
 
 
 def from_shap_e(mesh: Any) -> PointStart:
