@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from hash3d.cache import DeepCacheConfig
+from hash3d.cache.table import HashTable
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.pictures import FramedPicture
 from hash3d.recipes.recipe import Recipe
@@ -121,8 +122,9 @@ class Contestant:
         self._memory.begin()
         for cache in (guidance.cache for guidance in self.trainer.guidances.values()):
             if self.case.filled and cache is not None:
-                entry = cache.store.entries()[0]
-                fill(cache, draws, entry.latents.clone()[None], entry.values.clone()[:, None])
+                assert isinstance(cache.store, HashTable)
+                entry, ((identity, _), _) = next(iter(cache.store.places.items()))
+                fill(cache, draws, entry.latents.clone()[None], entry.values.clone()[:, None], identity)
         self._memory.end()
 
     def passes(self) -> list[tuple[int, int]]:

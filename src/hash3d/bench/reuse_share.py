@@ -105,15 +105,19 @@ def share_of(cache: FeatureCache, draws: ViewSequence) -> float:
 
 
 def fill(
-    cache: FeatureCache, draws: ViewSequence, latents: Float[Tensor, "1 C h w"], feature: Float[Tensor, "S 1 ..."]
+    cache: FeatureCache,
+    draws: ViewSequence,
+    latents: Float[Tensor, "1 C h w"],
+    feature: Float[Tensor, "S 1 ..."],
+    identity: str = "",
 ) -> None:
     """Bring a cache to the middle of a long run: one view's latents and feature for `FILLING` earlier views.
 
     The released code's lookup takes whatever lies in the bucket, so that its share of hits depends on how many of its
-    200 buckets have anything in them.
+    200 buckets have anything in them. `identity` is that of the view's conditioning, which entries are found by.
     """
     for key in draws.earlier:
-        cache.insert(cache.locate([key]), latents, feature)
+        cache.insert(cache.locate([key], [identity]), latents, feature)
 
 
 def nearest_probability(share: float, config: Hash3DConfig, draws: ViewSequence) -> float:
