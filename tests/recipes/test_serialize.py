@@ -8,7 +8,8 @@ import pytest
 from hash3d.cache import PRESETS
 from hash3d.guidance.perp_neg import PerpNegConfig
 from hash3d.meshing.isosurface import IsosurfaceConfig
-from hash3d.recipes.serialize import difference, from_plain, to_plain
+from hash3d.recipes.serialize import difference, find_type, from_plain, to_plain
+from hash3d.recipes.upgrade import TYPES, upgrade_type
 from hash3d.representations.point_start import GrowthConfig, PointStartConfig
 from hash3d.representations.shap_e import ShapEConfig
 from hash3d.systems import SYSTEMS, magic3d, sds_gs, zero123_gs
@@ -72,3 +73,13 @@ def test_unknown_types_and_fields_are_refused():
         from_plain({"type": "os.system", "command": "true"})
     with pytest.raises(ValueError, match="another version"):
         from_plain({"type": "Schedule", "no_such_field": 1})
+
+
+@pytest.mark.parametrize("name", sorted(TYPES))
+def test_types_written_without_a_module_are_found(name):
+    assert find_type(upgrade_type(name)).__name__ == name
+
+
+@pytest.mark.parametrize("name", ["pathlib:Path", "hash3d.recipes.serialize:re", "hash3d.cameras:Cameras.orbit", "os"])
+def test_what_is_no_frozen_dataclass_is_not_taken(name):
+    assert find_type(name) is None

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import ks_2samp, kstest
 
 from hash3d.cache import GridConfig, Hash3DConfig, Key
-from hash3d.cache.grid import RELEASED_GRID
+from hash3d.cache.config import RELEASED_GRID
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.recipes import view_order
 from hash3d.recipes.stage import revisit_cells

@@ -3,9 +3,7 @@
 from typing import Any
 
 MODULES = {
-    "cache.config": "DeepCacheConfig Hash3DConfig",
-    "cache.grid": "GridConfig",
-    "cache.guard": "GuardConfig",
+    "cache.config": "DeepCacheConfig GridConfig GuardConfig Hash3DConfig",
     "cameras": "CameraSamplerConfig",
     "guidance.denoise": "DenoiseGuidanceConfig",
     "guidance.perp_neg": "PerpNegConfig",
