@@ -172,6 +172,9 @@ def test_a_state_has_memory_of_its_own_and_is_refused_by_another_storage():
     assert saved["feature"].mean() == 1
     with pytest.raises(ValueError, match=r"Expected a state saved with storage=int8, but got one with full\. Set"):
         Hash3DConfig(storage="int8").build().load_state_dict(state)
+    del state["version"]
+    with pytest.raises(ValueError, match=r"state of version 2, but got version None\. Start anew"):
+        Hash3DConfig().build().load_state_dict(state)
 
 
 def test_in_slots_what_was_found_is_read_before_the_next_insert():

@@ -1,5 +1,7 @@
 """The hook on an unmodified U-Net."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -38,16 +40,6 @@ def test_removal_leaves_the_unet_as_it_was():
     remove_hash3d(unet)
 
 
-def test_other_hooks_survive_removal():
-    from diffusers.hooks import HookRegistry, ModelHook
-
-    unet = tiny_unet()
-    HookRegistry.check_if_exists_or_initialize(unet).register_hook(ModelHook(), "another")
-    apply_hash3d(unet)
-    remove_hash3d(unet)
-    assert list(unet._diffusers_hook.hooks) == ["another"]
-
-
 def test_a_second_cache_is_refused():
     unet = tiny_unet()
     apply_hash3d(unet)
@@ -67,17 +59,6 @@ def test_a_hit_with_the_same_input_is_the_full_pass(name):
             assert torch.equal(predict(unet, inputs), expected)
         assert len(deep) == expected_passes
     assert (cache.statistics.full, cache.statistics.shallow) == (1, 1)
-
-
-def test_outside_view_and_with_controlnet_residuals_the_unet_runs_in_full():
-    unet = tiny_unet()
-    inputs = unet_inputs(unet)
-    expected = predict(unet, inputs)
-    cache = apply_hash3d(unet, ALWAYS)
-    assert torch.equal(predict(unet, inputs), expected)
-    with cache.view(elevation=0, azimuth=0, radius=1):
-        predict(unet, {**inputs, "mid_block_additional_residual": torch.zeros(2, 32, 2, 2)})
-    assert cache.statistics.full == cache.statistics.lookups == 0
 
 
 def test_views_of_one_batch_are_split_and_put_back_in_order():
@@ -126,7 +107,7 @@ def test_deepcache_runs_every_nth_call_in_full_whatever_the_view():
     deep = count_calls(unet.mid_block.resnets[0])
     pattern = []
     for call in range(7):
-        with cache.view(elevation=0, azimuth=50 * call, radius=1):
+        with cache.view(elevation=0, azimuth=50 * call, radius=1, scope="a cat"):
             predict(unet, unet_inputs(unet, seed=call))
         pattern.append(len(deep))
     assert pattern == [1, 1, 1, 2, 2, 2, 3]
@@ -185,18 +166,18 @@ def test_stored_features_are_copies():
     assert sum(blocks) == cache.bytes_allocated
 
 
-def test_an_audited_view_gets_the_full_prediction_and_its_error_is_kept():
-    """Three views: one misses, one hits, one hits and is audited."""
+def test_a_checked_view_gets_the_full_prediction_and_its_error_is_kept():
+    """Three views: one misses, one hits, one hits and is checked."""
     unet = tiny_unet()
     first, second = (unet_inputs(unet, views=3, branches=1, seed=seed) for seed in (0, 1))
     expected = predict(unet, second)
     guard = GuardConfig(audit_every=4)
     cache = apply_hash3d(unet, Hash3DConfig(guard=guard))
-    with cache.view(elevation=0, azimuth=[0, 90, 180], radius=1, timestep=400):
+    with cache.view(elevation=0, azimuth=[0, 90, 180], radius=1, timestep=400, scope="a cat"):
         predict(unet, first)
-    with cache.view(elevation=0, azimuth=[0, 90, 270], radius=1, timestep=400):  # Hits 1 and 2.
+    with cache.view(elevation=0, azimuth=[0, 90, 270], radius=1, timestep=400, scope="a cat"):  # Hits 1 and 2.
         predict(unet, first)
-    with cache.view(elevation=0, azimuth=[45, 0, 90], radius=1, timestep=400):  # A miss, hits 3 and 4.
+    with cache.view(elevation=0, azimuth=[45, 0, 90], radius=1, timestep=400, scope="a cat"):  # A miss, hits 3 and 4.
         mixed = predict(unet, second)
     shallow = predict_shallow_alone(unet, cache, second, row=1)
     assert torch.allclose(mixed[[0, 2]], expected[[0, 2]], atol=1e-6)
@@ -213,16 +194,93 @@ def predict_shallow_alone(unet, cache, inputs, row):
     one = {
         name: value[row : row + 1] if torch.is_tensor(value) and value.ndim else value for name, value in inputs.items()
     }
-    with cache.view(elevation=0, azimuth=0, radius=1, timestep=400):
+    with cache.view(elevation=0, azimuth=0, radius=1, timestep=400, scope="a cat"):
         return predict(unet, one)[0]
 
 
-def test_audits_keep_no_graph():
-    """Audits in a loop with gradients: each call has a graph of its own."""
-    unet = tiny_unet()
+def test_with_gradients_on_but_nothing_to_differentiate_no_graph_is_kept():
+    unet = tiny_unet().requires_grad_(False)
     cache = apply_hash3d(unet, Hash3DConfig(guard=GuardConfig(audit_every=1)))
     for seed in range(4):
-        with cache.view(elevation=0, azimuth=0, radius=1):
-            unet(**unet_inputs(unet, seed=seed)).sample.sum().backward()
+        with cache.view(elevation=0, azimuth=0, radius=1, scope="a cat"):
+            unet(**unet_inputs(unet, seed=seed))
     assert cache.summary()["guard"]["audits"] == 3
     assert not any(entry.feature.requires_grad for entry in cache.store.entries())
+
+
+def test_rows_of_interleaved_branches_are_those_of_grouped_ones():
+    """Two views: one misses, one hits. The same numbers in another order give the same numbers in that order."""
+    unet = tiny_unet()
+    first, second = (unet_inputs(unet, views=2, seed=seed) for seed in (0, 1))
+    results = {}
+    for order in ("grouped", "interleaved"):
+        rows = [0, 1, 2, 3] if order == "grouped" else [0, 2, 1, 3]
+        cache = apply_hash3d(unet, ALWAYS)
+        for azimuths, inputs in (([0, 90], first), ([180, 0], second)):
+            given = {name: value[rows] for name, value in inputs.items()}
+            with cache.view(elevation=0, azimuth=azimuths, radius=1, scope="a cat", branch_order=order):
+                prediction = predict(unet, given)
+        results[order] = torch.empty_like(prediction)
+        results[order][rows] = prediction
+        assert (cache.statistics.full, cache.statistics.shallow) == (3, 1)
+        remove_hash3d(unet)
+    assert torch.equal(results["grouped"], results["interleaved"])
+
+
+@pytest.mark.parametrize("order", ["grouped", "interleaved"])
+def test_rows_in_the_other_order_of_branches_are_refused(order):
+    unet = tiny_unet()
+    inputs = unet_inputs(unet, views=2)
+    views = inputs["sample"][:2]
+    inputs["sample"] = torch.cat([views] * 2) if order == "interleaved" else views.repeat_interleave(2, dim=0)
+    cache = apply_hash3d(unet, ALWAYS)
+    wanted = "interleaved" if order == "grouped" else "grouped"
+    message = f"Pass branch_order='{wanted}' to cache.view"
+    view = cache.view(elevation=0, azimuth=[0, 90], radius=1, branch_order=order)
+    with view, pytest.raises(ValueError, match=message):
+        predict(unet, inputs)
+
+
+def test_a_feature_that_is_not_finite_is_not_kept_and_spoils_no_mean():
+    unet = tiny_unet()
+    bad, good = unet_inputs(unet), unet_inputs(unet)
+    bad["sample"] = bad["sample"] * float("nan")
+    cache = apply_hash3d(unet, Hash3DConfig(guard=GuardConfig(audit_every=2)))
+
+    def call(inputs):
+        with cache.view(elevation=0, azimuth=0, radius=1):
+            return predict(unet, inputs)
+
+    with pytest.warns(UserWarning, match="NaN or infinity"):
+        call(bad)
+    assert cache.store.entries() == []
+    expected = call(good)
+    call(good)
+    call(bad)  # Checked: its error is no number.
+    assert cache.guard.error is None
+    assert torch.isfinite(call(good)).all()
+    assert torch.allclose(call(good), expected)
+    assert cache.statistics.not_finite == 2
+    assert cache.guard.error < 1e-6
+
+
+def test_threads_have_views_of_their_own():
+    """A thread inside a view, another outside: the second is told, and neither gets the other's features."""
+    unet = tiny_unet()
+    cache, inputs = apply_hash3d(unet, ALWAYS), unet_inputs(unet)
+    with ThreadPoolExecutor(4) as pool:
+
+        def call(azimuth):
+            given = unet_inputs(unet, seed=azimuth)
+            for _ in range(3):
+                with cache.view(elevation=0, azimuth=azimuth, radius=1):
+                    result = predict(unet, given)
+            return result
+
+        results = list(pool.map(call, range(0, 360, 40)))
+        with cache.view(elevation=0, azimuth=0, radius=1), pytest.warns(UserWarning, match="no view was open"):
+            pool.submit(predict, unet, inputs).result()
+    assert cache.statistics.bypassed == {"no view was open": 1}
+    assert (cache.statistics.full, cache.statistics.shallow) == (9, 18)
+    remove_hash3d(unet)
+    assert all(torch.equal(result, predict(unet, unet_inputs(unet, seed=40 * n))) for n, result in enumerate(results))

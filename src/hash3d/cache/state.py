@@ -13,10 +13,15 @@ if TYPE_CHECKING:
     from .stores import Store
 
 
+VERSION = 2
+"""Of the form of a state."""
+
+
 def save(cache: "Keeping") -> dict[str, Any]:
     """The state of a cache; its tensors are copies on the host."""
     version, internal, gauss = cache.random.getstate()
     return {
+        "version": VERSION,
         "store": _copy(save_store(cache.store)),
         "storage": cache.config.storage,
         "step": cache.step,
@@ -28,6 +33,8 @@ def save(cache: "Keeping") -> dict[str, Any]:
 
 def load(cache: "Keeping", state: dict[str, Any]) -> None:
     """Bring a cache into a saved state."""
+    if (version := state.get("version")) != VERSION:
+        raise ValueError(f"Expected a cache's state of version {VERSION}, but got version {version}. Start anew.")
     if state["storage"] != cache.config.storage:
         raise ValueError(
             f"Expected a state saved with storage={cache.config.storage}, but got one with {state['storage']}. "
@@ -35,8 +42,8 @@ def load(cache: "Keeping", state: dict[str, Any]) -> None:
         )
     cache.release()
     load_store(cache.store, state["store"])
-    version, internal, gauss = state["random"]
-    cache.random.setstate((version, tuple(internal), gauss))
+    form, internal, gauss = state["random"]
+    cache.random.setstate((form, tuple(internal), gauss))
     cache.step = state["step"]
     cache.statistics = type(cache.statistics)(**state["statistics"])
     cache.guard.load_state_dict(state["guard"])

@@ -1,0 +1,54 @@
+"""The method on one page: its size, what it loads, and the page that explains it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "src/hash3d"
+CORE = (
+    "cache/grid.py", "cache/table.py", "cache/blend.py", "cache/feature_cache.py", "unet/partial_unet.py",
+    "unet/hook.py",
+)  # fmt: skip
+PAGE = (ROOT / "docs/how_it_works.md").read_text()
+FIRST_CALLS = """
+import sys, torch
+from diffusers import UNet2DConditionModel
+from hash3d import apply_hash3d
+blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2, "block_out_channels": (4, 4)}
+unet = UNet2DConditionModel(sample_size=8, norm_num_groups=2, cross_attention_dim=4, attention_head_dim=2, **blocks)
+cache = apply_hash3d(unet)
+for _ in range(2):
+    with torch.no_grad(), cache.view(elevation=0, azimuth=0, radius=1):
+        unet(torch.zeros(1, 4, 8, 8), 5, encoder_hidden_states=torch.zeros(1, 1, 4))
+    print(*sorted(name for name in sys.modules if name.startswith("hash3d")))
+print(cache.statistics.shallow)
+"""
+
+
+def test_the_core_reads_in_one_sitting():
+    assert sum(len((SOURCES / name).read_text().splitlines()) for name in CORE) <= 400
+
+
+def test_the_two_verbs_and_a_call_load_twelve_modules_and_a_hit_one_more():
+    run = subprocess.run([sys.executable, "-c", FIRST_CALLS], capture_output=True, text=True, check=True)
+    miss, hit, shallow = run.stdout.splitlines()
+    assert len(miss.split()) <= 12
+    assert set(hit.split()) - set(miss.split()) == {"hash3d.cache.blend"}
+    assert shallow == "1"
+
+
+def test_the_page_quotes_the_sources():
+    """Each excerpt but the first, which is a user's, stands in a core file with its indentation."""
+    usage, *excerpts = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert "apply_hash3d" in usage
+    assert len(excerpts) == 9
+    sources = [(SOURCES / name).read_text() for name in CORE]
+    for excerpt in excerpts:
+        assert any(excerpt in source for source in sources), excerpt
+
+
+def test_the_page_names_files_that_exist():
+    for name in re.findall(r"`((?:cache|unet|fast)/[\w/]*(?:\.py)?)`", PAGE):
+        assert (SOURCES / name).exists(), name

@@ -1,0 +1,130 @@
+"""Calls that the cache cannot serve: they are the U-Net's own, counted, and told once of each kind."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from diffusers import UNet3DConditionModel
+
+from hash3d import Hash3DConfig, apply_hash3d
+from hash3d.unet import accelerate_unet
+from tests.tiny_models import tiny_unet, unet_inputs
+
+VIEW = {"elevation": 5.0, "azimuth": 10.0, "radius": 1.5, "timestep": 400}
+
+
+def messages(recwarn, text):
+    """How many warnings say this."""
+    return sum(text in str(each.message) for each in recwarn)
+
+
+def gradient(unet, inputs):
+    sample = inputs["sample"].clone().requires_grad_()
+    (found,) = torch.autograd.grad(unet(**{**inputs, "sample": sample}).sample.square().sum(), sample)
+    return found
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_with_gradients_a_call_is_the_unets_own_also_where_its_view_was_seen(checkpointing, recwarn):
+    unet = tiny_unet().train(checkpointing)
+    if checkpointing:
+        unet.enable_gradient_checkpointing()
+    inputs = unet_inputs(unet)
+    expected = gradient(unet, inputs)
+    cache = apply_hash3d(unet)
+    with torch.no_grad(), cache.view(**VIEW):
+        unet(**inputs)
+    for _ in range(3):
+        with cache.view(**VIEW):
+            assert torch.allclose(gradient(unet, inputs), expected, atol=1e-6)
+    assert messages(recwarn, "gradients were on. Call it under torch.no_grad") == 1
+    assert cache.statistics.bypassed == {"gradients were on": 3}
+    assert (cache.statistics.full, cache.statistics.shallow) == (1, 0)
+
+
+def test_a_weight_that_wants_a_gradient_is_enough():
+    unet = tiny_unet().requires_grad_(False)
+    cache, inputs = apply_hash3d(unet), unet_inputs(unet)
+    for _ in range(2):
+        with cache.view(**VIEW):
+            assert not unet(**inputs).sample.requires_grad
+    assert (cache.statistics.full, cache.statistics.shallow) == (1, 1)
+    unet.conv_out.bias.requires_grad_()
+    with pytest.warns(UserWarning, match="gradients were on"), cache.view(**VIEW):
+        assert unet(**inputs).sample.requires_grad
+
+
+def test_outside_a_view_and_with_residuals_of_a_controlnet_the_unet_runs_in_full():
+    unet = tiny_unet()
+    inputs = unet_inputs(unet)
+    residual = {"mid_block_additional_residual": torch.ones(2, 32, 2, 2)}
+    with torch.no_grad():
+        expected, controlled = unet(**inputs).sample, unet(**inputs, **residual).sample
+        cache = apply_hash3d(unet)
+        with pytest.warns(UserWarning, match=r"no view was open\. Put `with cache\.view"):
+            assert torch.equal(unet(**inputs).sample, expected)
+        for _ in range(2):
+            with cache.view(**VIEW):
+                assert torch.equal(unet(**inputs, **residual).sample, controlled)
+    assert cache.statistics.full == cache.statistics.lookups == 0
+    reasons = {"no view was open": 1, "it has residuals of a ControlNet or T2I-Adapter": 2}
+    assert cache.statistics.bypassed == cache.summary()["bypassed"] == reasons
+    assert "2 calls bypassed: it has residuals" in str(cache.statistics)
+
+
+def in_a_pipeline():
+    return SimpleNamespace(unet=tiny_unet()), "SimpleNamespace.*Pass its unet"
+
+
+def in_a_sequence():
+    return torch.nn.Sequential(tiny_unet()), "Sequential.*Pass its 0"
+
+
+def in_data_parallel():
+    return torch.nn.DataParallel(tiny_unet()), "DataParallel.*Pass its module"
+
+
+def another_layer():
+    return torch.nn.Linear(3, 3), "but got Linear"
+
+
+def a_video_model():
+    blocks = {"down_block_types": ("DownBlock3D",), "up_block_types": ("UpBlock3D",), "block_out_channels": (8,)}
+    model = UNet3DConditionModel(sample_size=8, layers_per_block=1, norm_num_groups=4, attention_head_dim=4, **blocks)
+    return model, "but got UNet3DConditionModel"
+
+
+@pytest.mark.parametrize("verb", [apply_hash3d, accelerate_unet])
+@pytest.mark.parametrize("wrong", [in_a_pipeline, in_a_sequence, in_data_parallel, another_layer, a_video_model])
+def test_what_is_no_unet_is_refused_by_name(wrong, verb):
+    what, message = wrong()
+    with pytest.raises(TypeError, match=f"Expected a diffusers UNet2DConditionModel, but got.*{message}|{message}"):
+        verb(what)
+
+
+def test_angles_that_look_like_radians_are_told_once(recwarn):
+    cache = Hash3DConfig().build()
+    for number in range(40):
+        with cache.view(elevation=0.1, azimuth=-3.0 + 0.15 * number, radius=1):
+            pass
+    assert messages(recwarn, "are they radians") == 1
+
+
+@pytest.mark.parametrize("azimuths", [[0, 1, 2, 3] * 10, [0.5, 7.0] + [0.1 * n for n in range(40)]])
+def test_whole_or_larger_angles_are_degrees(azimuths, recwarn):
+    cache = Hash3DConfig().build()
+    for azimuth in azimuths:
+        with cache.view(elevation=0, azimuth=azimuth, radius=1):
+            pass
+    assert not list(recwarn)
+
+
+def test_a_budget_below_the_configuration_is_told_with_its_numbers():
+    cache = Hash3DConfig(store="pool", pool_length=1000, max_age=None, max_bytes=2800).build()
+    with pytest.warns(UserWarning, match=r"max_bytes=2800 holds 100 entries of 28 bytes, but .* can fill 1000"):
+        cache.insert(cache.locate(cache_keys(cache)), torch.zeros(1, 1, 1, 1), torch.zeros(2, 1, 3))
+
+
+def cache_keys(cache):
+    with cache.view(**VIEW):
+        return cache.current_view.keys(0)

@@ -1,0 +1,178 @@
+"""What was on a U-Net before stays, what comes after stays, and copies are U-Nets of their own."""
+
+import copy
+import io
+
+import pytest
+import torch
+
+from hash3d import apply_hash3d, remove_hash3d
+from tests.tiny_models import tiny_unet, unet_inputs
+
+VIEW = {"elevation": 5.0, "azimuth": 10.0, "radius": 1.5, "timestep": 400}
+
+
+def predict(unet, inputs):
+    with torch.no_grad():
+        return unet(**inputs).sample
+
+
+def wrap(unet, calls, factor=2.0):
+    """Patch the forward as others do: count, and scale the input."""
+    inner = unet.forward
+
+    def wrapped(sample, *args, **kwargs):
+        calls.append(1)
+        return inner(factor * sample, *args, **kwargs)
+
+    unet.forward = wrapped
+    return wrapped
+
+
+@pytest.mark.parametrize("in_view", [False, True])
+@pytest.mark.parametrize("order", ["before", "after", "both"])
+def test_a_patch_acts_once_and_stays_after_removal(order, in_view):
+    unet, calls = tiny_unet(), []
+    inputs = unet_inputs(unet)
+    factor = 4.0 if order == "both" else 2.0
+    expected = predict(unet, {**inputs, "sample": factor * inputs["sample"]})
+    if order != "after":
+        wrap(unet, calls)
+    cache = apply_hash3d(unet)
+    if order != "before":
+        wrap(unet, calls)
+    for _ in range(2):
+        if in_view:
+            with cache.view(**VIEW):
+                assert torch.equal(predict(unet, inputs), expected)
+        else:
+            assert torch.equal(predict(unet, inputs), expected)
+    assert cache.statistics.shallow == int(in_view)
+    remove_hash3d(unet)
+    calls.clear()
+    with cache.view(**VIEW):
+        assert torch.equal(predict(unet, inputs), expected)
+    assert len(calls) == (2 if order == "both" else 1)
+    assert cache.statistics.full + cache.statistics.shallow == 2 * in_view, "a removed cache serves nothing"
+
+
+def test_when_a_later_patch_goes_nothing_of_the_removed_cache_is_left():
+    unet = tiny_unet()
+    cache = apply_hash3d(unet)
+    ours = unet.forward
+    wrap(unet, [])
+    remove_hash3d(unet)
+    unet.forward = ours  # As whoever patched puts back what was there.
+    with cache.view(**VIEW):
+        predict(unet, unet_inputs(unet))
+    assert "forward" not in unet.__dict__
+    assert cache.statistics.lookups == 0
+
+
+def test_hooks_of_pytorch_and_diffusers_act_once_and_stay():
+    from diffusers.hooks import HookRegistry, ModelHook
+
+    class Doubles(ModelHook):
+        def pre_forward(self, module, *args, **kwargs):
+            return args, {**kwargs, "sample": 2 * kwargs["sample"]}
+
+    unet = tiny_unet()
+    inputs = unet_inputs(unet)
+    expected = predict(unet, {**inputs, "sample": 4 * inputs["sample"]})
+    unet.register_forward_pre_hook(
+        lambda _, args, kwargs: (args, {**kwargs, "sample": 2 * kwargs["sample"]}), with_kwargs=True
+    )
+    HookRegistry.check_if_exists_or_initialize(unet).register_hook(Doubles(), "another")
+    cache = apply_hash3d(unet)
+    for _ in range(2):
+        with cache.view(**VIEW):
+            assert torch.equal(predict(unet, inputs), expected)
+    assert cache.statistics.shallow == 1
+    remove_hash3d(unet)
+    assert list(unet._diffusers_hook.hooks) == ["another"]
+    assert torch.equal(predict(unet, inputs), expected)
+
+
+def test_a_patch_that_knows_one_batch_gets_whole_batches():
+    """It adds the channels of a whole batch, as inpainting does: a part of the views would not fit."""
+    unet = tiny_unet(in_channels=8)
+    extra = torch.randn(4, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    inner = unet.forward
+    unet.forward = lambda sample, *args, **kwargs: inner(torch.cat([sample, extra], dim=1), *args, **kwargs)
+    inputs = unet_inputs(tiny_unet(), views=2)
+    expected = predict(unet, inputs)
+    cache = apply_hash3d(unet)
+    for azimuths in ([0, 90], [0, 180], [0, 180]):
+        with cache.view(elevation=0, azimuth=azimuths, radius=1, scope="a cat"):
+            assert torch.equal(predict(unet, inputs), expected)
+    assert (cache.statistics.full, cache.statistics.shallow) == (4, 2)
+
+
+def deep_copy(unet):
+    return copy.deepcopy(unet)
+
+
+def saved_and_loaded(unet):
+    file = io.BytesIO()
+    torch.save(unet, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("copied", [deep_copy, saved_and_loaded])
+def test_a_copy_runs_its_own_weights_and_takes_a_cache_of_its_own(copied):
+    unet = tiny_unet()
+    cache, inputs = apply_hash3d(unet), unet_inputs(unet)
+    with cache.view(**VIEW):
+        expected = predict(unet, inputs)
+    twin = copied(unet)
+    with cache.view(**VIEW):
+        assert torch.equal(predict(twin, inputs), expected)
+        for parameter in twin.parameters():
+            parameter.data.zero_()
+        assert predict(twin, inputs).abs().max() == 0
+    assert cache.statistics.lookups == 1, "the copy does not ask the original's cache"
+    own = apply_hash3d(twin)
+    with own.view(**VIEW):
+        assert predict(twin, inputs).abs().max() == 0
+    assert own.statistics.full == 1
+    remove_hash3d(twin)
+    assert torch.equal(predict(unet, inputs), expected)
+
+
+def test_a_copy_of_a_patched_unet_runs_the_patched_forward():
+    unet, calls = tiny_unet(), []
+    wrap(unet, calls)
+    apply_hash3d(unet)
+    predict(copy.deepcopy(unet), unet_inputs(unet))
+    assert calls == [1]
+
+
+def test_weights_and_folders_are_saved_without_the_cache(tmp_path):
+    unet = tiny_unet()
+    names, inputs = set(unet.state_dict()), unet_inputs(unet)
+    apply_hash3d(unet)
+    assert set(unet.state_dict()) == names
+    unet.save_pretrained(tmp_path)
+    assert torch.equal(predict(type(unet).from_pretrained(tmp_path), inputs), predict(unet, inputs))
+
+
+def test_a_cache_is_on_one_unet_at_a_time():
+    first, second = tiny_unet(), tiny_unet()
+    cache = apply_hash3d(first)
+    with pytest.raises(ValueError, match="on no other U-Net"):
+        apply_hash3d(second, cache)
+    remove_hash3d(first)
+    assert apply_hash3d(second, cache) is cache
+
+
+def test_it_can_be_taken_off_and_put_on_again():
+    unet = tiny_unet()
+    for _ in range(3):
+        cache = apply_hash3d(unet)
+        with cache.view(**VIEW):
+            predict(unet, unet_inputs(unet))
+        assert cache.statistics.full == 1
+        remove_hash3d(unet)
+        remove_hash3d(unet)
+    assert "forward" not in unet.__dict__
