@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from hash3d.files import replacing, write_bytes, write_text
+from hash3d.files import WriteError, replacing, write_bytes, write_text
 
 
 def test_a_file_is_replaced_and_nothing_else_stays(tmp_path):
@@ -35,7 +35,7 @@ def test_a_failure_is_one_sentence_and_keeps_the_old_file(code, tmp_path):
     wrong = OSError(code, "What the system says", str(tmp_path / "hidden.tmp"))
     with (
         pytest.raises(
-            type(wrong), match=r"^Could not write .*a\.txt: What the system says\. .*\. The old file is kept\.$"
+            WriteError, match=r"^Could not write .*a\.txt: What the system says\. .*\. The old file is kept\.$"
         ),
         replacing(path),
     ):
@@ -44,9 +44,10 @@ def test_a_failure_is_one_sentence_and_keeps_the_old_file(code, tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"^Could not write .*nowhere/a\.txt: No such file"):
-        write_text(tmp_path / "nowhere" / "a.txt", "")
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match=r"^Could not write .*file/new: Not a directory\. Check the path"):
+        write_text(tmp_path / "file" / "new" / "a.txt", "")
 
 
 def test_another_error_passes_and_cleans_up(tmp_path):

@@ -1,18 +1,52 @@
-"""Files that are whole or absent: written under a temporary name in the same folder, then renamed."""
+"""Files that are whole or absent. Every write of the package goes through here, and tells a failure in one sentence.
 
+A file is written under a temporary name in the same folder, synced and renamed; the folder is synced after it.
+"""
+
+import errno
+import hashlib
+import io
+import json
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkstemp
+from typing import Any
+
+import torch
+
+SEAL = b"\nhash3d sha256 "
+"""Before the hexadecimal digest of all bytes that precede it, at the end of a state's file."""
+SEAL_BYTES = len(SEAL) + 2 * hashlib.sha256().digest_size
+LARGEST_JSON = 2**24
+"""Bytes of the largest JSON file that is read."""
+ADVICE = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space",
+    errno.EFBIG: "Raise the limit of file sizes (ulimit -f)",
+    errno.EIO: "Check the disk",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.ELOOP: "Replace the link by a file",
+}
+
+
+class WriteError(OSError):
+    """A file that could not be written, in one sentence that names it and says what to do; its old content stays."""
+
+    def __init__(self, path: Path, cause: OSError) -> None:
+        advice = ADVICE.get(cause.errno or 0, "Check the path and its permissions")
+        reason = (cause.strerror or str(cause) or type(cause).__name__).rstrip(".")
+        kept = " The old file is kept." if os.path.isfile(path) else ""
+        super().__init__(f"Could not write {path}: {reason}. {advice}, or write elsewhere.{kept}")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes `path` when the block ends, and goes away if it fails.
 
-    Raises:
-        OSError: in one sentence that names `path`, whose old content stays.
+    Raises `WriteError` for any `OSError` of the block.
     """
     temporary = None
     try:
@@ -20,20 +54,29 @@ def replacing(path: Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-        temporary.chmod(mode)
+        _sync(temporary)
+        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
         temporary.replace(path)
+        with suppress(PermissionError):  # A folder that may be written but not listed cannot be synced.
+            _sync(path.parent)
     except OSError as error:
-        kept = " The old file is kept." if path.exists() else ""
-        sentence = (
-            f"Could not write {path}: {error.strerror or error}. Check its folder, permissions and the free space."
-        )
-        raise type(error)(sentence + kept) from error
+        raise WriteError(path, error) from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk; some file systems cannot sync folders."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _umask() -> int:
@@ -50,14 +93,123 @@ def check_suffix(path: Path, suffix: str) -> Path:
     return Path(path)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it where they are missing."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(path, error) from error
+
+
+def make_new_folder(path: Path) -> bool:
+    """Make a folder; False if something has its name, also if another process has just made it."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise WriteError(path, error) from error
+    return True
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a binary file, whole or not at all, in a folder that is made if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file, whole or not at all, in a folder that is made if need be."""
+    make_folder(path.parent)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def append_text(path: Path, text: str) -> int:
+    """Append to a regular file, all or nothing; links are refused. Returns the file's bytes."""
+    make_folder(path.parent)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        with open(descriptor, "ab") as file:
+            size = os.fstat(descriptor).st_size
+            try:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, size)
+                raise
+            return os.fstat(descriptor).st_size
+    except OSError as error:
+        raise WriteError(path, error) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises `ValueError` with one sentence that names the file for anything else."""
+    try:
+        if not path.is_file():
+            raise ValueError("there is no such file")
+        if path.stat().st_size > LARGEST_JSON:
+            raise ValueError(f"it has more than {LARGEST_JSON:,} bytes")
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError(f"it holds a {type(value).__name__}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"Expected a readable JSON object in {path}, but got: {error}.") from error
+    return value
+
+
+class _Hashed(io.BufferedWriter):
+    """A binary file that computes the digest of what is written to it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "w"))
+        self.digest = hashlib.sha256()
+
+    def write(self, content: Any) -> int:
+        self.digest.update(content)
+        return super().write(content)
+
+
+def save_tensors(path: Path, state: dict[str, Any]) -> None:
+    """Write a state of tensors and plain values for `torch.load`, followed by its digest."""
+    make_folder(path.parent)
+    with replacing(path) as temporary, _Hashed(temporary) as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # torch hides the error of a write behind one of its own.
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+        file.write(SEAL + file.digest.hexdigest().encode())
+
+
+def load_tensors(path: Path, device: torch.device | str, *, sealed: bool) -> dict[str, Any]:
+    """Read what `save_tensors` wrote. Raises `ValueError` if it was damaged or, where `sealed`, has no digest."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("it is not a file")
+        with path.open("rb") as file:
+            length = max(path.stat().st_size - SEAL_BYTES, 0)
+            file.seek(length)
+            seal = file.read()
+            if seal.startswith(SEAL):
+                file.seek(0)
+                digest, left = hashlib.sha256(), length
+                while left > 0 and (block := file.read(min(left, 2**20))):
+                    digest.update(block)
+                    left -= len(block)
+                if seal != SEAL + digest.hexdigest().encode():
+                    raise ValueError("its content does not match its digest: it was damaged")
+            elif sealed:
+                raise ValueError("it has no digest: it was damaged, changed, or written by an earlier version")
+            file.seek(0)
+            state = torch.load(file, map_location=device, weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds a {type(state).__name__}")
+    except Exception as error:  # torch.load and the unpickler raise errors of many types.
+        reason = str(error).splitlines()[0] if isinstance(error, (ValueError, OSError)) else type(error).__name__
+        raise ValueError(f"Expected a whole {path}, but it cannot be read: {reason}.") from error
+    return state

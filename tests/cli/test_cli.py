@@ -5,13 +5,14 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from hash3d.cli import COMMANDS, main
-from hash3d.cli.generate import build_recipe, new_folder, parse
+from hash3d.cli.generate import build_recipe, new_name, parse
 from hash3d.systems.view_orders import VIEW_ORDER
 
 
@@ -246,11 +247,9 @@ def test_mistaken_texts(generate_of_text, hash3d, picture_file):
     assert_refused(generate_of_text("--prior", "mini-zero123"), "text_encoder/config.json, but it is missing")
 
 
-def test_a_text_s_own_folder(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    assert str(new_folder(parse(["sds_gs", "--prompt", "a red mug, with a handle!"]))) == (
-        "outputs/sds_gs-a_red_mug_with_a_handle"
-    )
+def test_a_text_s_own_folder():
+    options = parse(["sds_gs", "--prompt", "a red mug, with a handle!"])
+    assert new_name(options) == "sds_gs-a_red_mug_with_a_handle"
 
 
 def test_mistaken_folders(generate, tmp_path):
@@ -261,8 +260,10 @@ def test_mistaken_folders(generate, tmp_path):
     assert_refused(generate(image=None), "--image PATH")
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
     (tmp_path / "file").write_text("")
-    assert_refused(generate(out=tmp_path / "file" / "run"), "Could not read or write")
-    assert_refused(generate(out="/proc/hash3d"), "Could not read or write")
+    assert_refused(generate(out=tmp_path / "file"), "file is a file. Pass another --out")
+    assert_refused(generate(out=tmp_path / "file" / "run"), "Could not write .*Not a directory. Check the path")
+    assert_refused(generate(out="/proc/hash3d"), "Could not write /proc/hash3d: No such file")
+    assert_refused(generate(out=""), "Expected --out to name a folder")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -274,14 +275,13 @@ def test_read_only_folder(generate, tmp_path):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_full_disk(generate, tmp_path, monkeypatch):
     """Every byte goes to a device that is always full."""
-    from hash3d.training import run_folder
 
-    def write_to_full_device(path, text):
-        with open("/dev/full", "w") as device:
-            device.write(text)
+    def write_to_full_device(path, content):
+        with open("/dev/full", "wb") as device:
+            device.write(content)
 
-    monkeypatch.setattr(run_folder, "write_text", write_to_full_device)
-    assert_refused(generate(), "No space left on device")
+    monkeypatch.setattr(Path, "write_bytes", write_to_full_device)
+    assert_refused(generate(), "Could not write .*recipe.json: No space left on device. Free some space")
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "image_encoder", "clip_camera_projection", "scheduler"])

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from hash3d.export.points import read_ply
+from hash3d.files import WriteError
 from hash3d.training.run import Run
 
 OUTPUTS = {"recipe.json", "metrics.jsonl", "input.png", "preview.png", "turntable.mp4", "model.ply", "summary.json"}
@@ -162,15 +163,14 @@ def test_a_full_disk_leaves_the_last_checkpoint(tiny_recipe, tmp_path, monkeypat
     """Writing fails in the middle of the second checkpoint; the first one is still whole, and the run resumes."""
     path, save, calls = tmp_path / "run", torch.save, []
 
-    def failing_save(state, target):
+    def failing_save(state, file):
         calls.append(1)
+        save(state, file)
         if len(calls) == 2:
-            target.write_bytes(b"half a checkpoint")
-            raise OSError(28, "No space left on device", str(target))
-        save(state, target)
+            raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", failing_save)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WriteError, match="state.pt: No space left on device. Free some space"):
         Run(tiny_recipe, path).execute()
     monkeypatch.undo()
     run = Run(tiny_recipe, path, resume=True)

@@ -1,6 +1,5 @@
 """`hash3d evaluate DIR --truth FOLDER`."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from rich.table import Table
 from hash3d.evaluation.compare import compare
 from hash3d.evaluation.reference_frame import find_reference_frame
 from hash3d.evaluation.truth import load_truth
-from hash3d.files import write_text
+from hash3d.files import write_json
 from hash3d.training.outputs import load_asset, read_reached
 from hash3d.training.run_folder import RunFolder
 
@@ -45,7 +44,7 @@ def main(arguments: list[str]) -> int:
     """Print the metrics and write evaluation.json. Returns the exit code."""
     options = tyro.cli(Evaluate, prog="hash3d evaluate", args=arguments)
     metrics = evaluate(options.folder, options.truth)
-    write_text(options.folder / "evaluation.json", json.dumps(metrics, indent=2) + "\n")
+    write_json(options.folder / "evaluation.json", metrics)
     table = Table(*(heading for heading, _ in COLUMNS.values()), box=None)
     for row in (*metrics["views"], {"azimuth": "mean", "elevation": "", **metrics["mean"]}):
         table.add_row(*(format_cell(row.get(name, "-"), form) for name, (_, form) in COLUMNS.items()))

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ import tyro
 from hash3d.cache import PRESETS, CacheConfig, GridConfig, Hash3DConfig
 from hash3d.fast.autoencoder import CHANGING_NOTHING, Encoding
 from hash3d.fast.engine import Engine, records
+from hash3d.files import WriteError
 from hash3d.recipes.recipe import Pose, Recipe
 from hash3d.recipes.stage import Stage, encode_by
 from hash3d.recipes.view_order import ViewOrderConfig
@@ -24,6 +26,7 @@ from hash3d.training.run_folder import RunFolder
 from .full_scale import choose_cache, expect_full_size, explain_choices, runs_mini
 from .host import limit_threads
 from .progress import ProgressLine, report
+from .resume import names_of, new_folder, resume_recipe
 from .systems import SHOWN
 
 INPUTS = {"image": "--image PATH", "prompt": '--prompt "a red mug"'}
@@ -96,14 +99,38 @@ class Generate:
 
 def main(arguments: list[str]) -> int:
     """Parse, run, report. Returns the exit code."""
-    options = parse(arguments)
-    path = options.out or new_folder(options)
-    recipe = read_resumed_recipe(options, path) if options.resume else build_recipe(options)
+    names, options = names_of(arguments), parse(arguments)
+
+    def build(steps: int | None) -> Recipe:
+        return build_recipe(dataclasses.replace(options, steps=steps))
+
+    if options.resume:
+        every = options.checkpoint_every if "checkpoint_every" in names else None
+        recipe = resume_recipe(options.out, options.system, names, build, steps=options.steps, every=every)
+    else:
+        recipe = build(options.steps)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("Expected a CUDA device for --device cuda, but torch sees none. Pass --device cpu.")
     records(options.engine, torch.device(device))  # A mistake is told before anything is written.
     limit_threads(device)
+    path = options.out or new_folder(new_name(options))
+    try:
+        summary = run_recipe(options, recipe, path, device)
+    except WriteError as error:
+        if RunFolder(path).holds_run:
+            error.args = (f"{error} Then go on with --resume --out {path}",)
+        raise
+    finally:
+        if options.out is None:
+            with suppress(OSError):  # A mistake leaves no folder behind: only an empty one is removed.
+                path.rmdir()
+    report(path, summary)
+    return 0 if summary["completed"] else 130
+
+
+def run_recipe(options: Generate, recipe: Recipe, path: Path, device: str) -> dict[str, Any]:
+    """Run a recipe in a folder, and show how it goes on. Returns the summary."""
     with ProgressLine(recipe) as progress:
         run = Run(recipe, path, device=device, resume=options.resume, progress=progress, engine=options.engine)
         for prior in run.priors.values():
@@ -118,8 +145,7 @@ def main(arguments: list[str]) -> int:
             progress.console.print(note, markup=False, soft_wrap=True)
         summary = {**run.execute(), "notes": notes}
     run.folder.write_summary(summary)
-    report(path, summary)
-    return 0 if summary["completed"] else 130
+    return summary
 
 
 def parse(arguments: list[str]) -> Generate:
@@ -153,8 +179,6 @@ def parse(arguments: list[str]) -> Generate:
 def build_recipe(options: Generate) -> Recipe:
     """The recipe that the options describe. Raises `ValueError` with one sentence for a mistake."""
     system = find_system(options.system)
-    if options.checkpoint_every < 1:
-        raise ValueError(f"Expected --checkpoint-every to be at least 1, but got {options.checkpoint_every}.")
     if options.dwell is not None and options.dwell < 1:
         raise ValueError(f"Expected --dwell to be at least 1 visit, but got {options.dwell}.")
     inputs = collect_inputs(options, system)
@@ -222,18 +246,7 @@ def collect_inputs(options: Generate, system: SystemInfo) -> dict[str, Any]:
     return chosen
 
 
-def read_resumed_recipe(options: Generate, path: Path) -> Recipe:
-    """The run's own recipe, or the options' if a picture or a text is given: then the two must agree."""
-    if options.out is None:
-        raise ValueError("Expected --out with --resume: the folder of the run to go on with.")
-    if options.image is not None or options.prompt is not None:
-        return build_recipe(options)
-    return RunFolder(path).read_recipe()
-
-
-def new_folder(options: Generate) -> Path:
-    """A folder that does not exist yet: outputs/SYSTEM-SUBJECT, or with a number behind it."""
+def new_name(options: Generate) -> str:
+    """The name of a new run's folder: SYSTEM-SUBJECT."""
     subject = options.image.stem if options.image else re.sub(r"\W+", "_", options.prompt or "run").strip("_")[:40]
-    name = f"{os.path.basename(options.system)}-{subject}"
-    candidates = (Path("outputs") / (name if number == 1 else f"{name}-{number}") for number in range(1, 10_000))
-    return next(path for path in candidates if not path.exists())
+    return f"{os.path.basename(options.system)}-{subject}"

@@ -96,7 +96,6 @@ def with_error(mean: float, error: float) -> str:
 def write_measured(page: Path, title: str, question: str, lines: Sequence[str]) -> None:
     """Put lines between the marks of the page PAGE.md; one that is not there begins with the title and question."""
     path = page.with_name(f"{page.name}.md")
-    path.parent.mkdir(parents=True, exist_ok=True)
     before = path.read_text() if path.exists() else f"# {title}\n\n{question}\n\n{BEGIN}\n{END}\n"
     write_text(path, with_measured(before, "\n".join(lines)))
 

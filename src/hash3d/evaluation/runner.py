@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.pool import Pool
 from pathlib import Path
 
+from hash3d.files import append_text
+
 from .objects import Identity, Job
 from .provenance import Machine, Row
 from .worker import Outcome, attempt
@@ -27,9 +29,7 @@ class Rows:
 
     def append(self, row: Row) -> None:
         """One line, in one write."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_text(self.path, json.dumps(row) + "\n")
 
     def of(self, jobs: Sequence[Job]) -> list[Row]:
         """The rows that the jobs have left, in the jobs' order, each with the job's label as `variant`."""

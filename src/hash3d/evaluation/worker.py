@@ -5,6 +5,7 @@ import multiprocessing
 import time
 import traceback
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from PIL import Image
 from hash3d.cameras import Cameras, CameraSamplerConfig
 from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.export.turntable import render_each, tile, to_bytes
-from hash3d.files import replacing
+from hash3d.files import write_bytes
 from hash3d.pictures import load_picture
 from hash3d.scenes.build import show_model
 from hash3d.scenes.show import Show, colors
@@ -110,6 +111,6 @@ def _save_strip(show: Show, config: CameraSamplerConfig, path: Path) -> None:
         elevation=0.0, azimuth=list(SHOWN_AZIMUTHS), radius=config.radius, fov_y=config.fov_y, size=VIEW_SIZE
     )
     views = render_each(colors(show), cameras)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        Image.fromarray(to_bytes(tile(views, len(views)))).save(temporary, quality=88)
+    file = BytesIO()
+    Image.fromarray(to_bytes(tile(views, len(views)))).save(file, format="JPEG", quality=88)
+    write_bytes(path, file.getvalue())

@@ -1,6 +1,7 @@
 """Pictures of an asset: a row of views, a contact sheet, a turntable video."""
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.files import replacing
+from hash3d.files import write_bytes
 
 RenderViews = Callable[[Cameras], Float[Tensor, "B H W 3"]]
 """Renders cameras on white, in [0, 1]."""
@@ -25,8 +26,9 @@ def to_bytes(image: Float[Tensor, "*B H W C"]) -> UInt8[np.ndarray, "*B H W C"]:
 
 def save_picture(image: Float[Tensor, "H W C"], path: Path) -> None:
     """Write a PNG, whole or not at all."""
-    with replacing(path) as temporary:
-        Image.fromarray(to_bytes(image)).save(temporary, format="PNG")
+    file = BytesIO()
+    Image.fromarray(to_bytes(image)).save(file, format="PNG")
+    write_bytes(path, file.getvalue())
 
 
 def orbit(count: int, elevation: float, radius: float, fov_y: float, size: int) -> Cameras:
@@ -54,10 +56,12 @@ def write_video(frames: list[Float[Tensor, "H W 3"]], path: Path) -> None:
     import av
 
     height, width = frames[0].shape[:2]
-    with replacing(path) as temporary, av.open(str(temporary), mode="w", format="mp4") as container:
+    file = BytesIO()
+    with av.open(file, mode="w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options={"crf": "18"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for frame in frames:
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(to_bytes(frame)), format="rgb24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
+    write_bytes(path, file.getvalue())

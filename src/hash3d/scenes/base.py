@@ -17,7 +17,7 @@ from hash3d.cameras import Cameras
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.export.mesh import BakedMesh
 from hash3d.export.points import PlyLayout
-from hash3d.files import replacing
+from hash3d.files import load_tensors, save_tensors
 from hash3d.meshing.asset import Painter, bake_asset
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.stage import Config, Stage
@@ -120,17 +120,16 @@ class Scene(ABC, Generic[ModelT]):
     @classmethod
     def save(cls, model: ModelT, path: Path) -> None:
         """Write the model's file."""
-        with replacing(path) as temporary:
-            torch.save(model.state_dict(), temporary)
+        save_tensors(path, model.state_dict())
 
     @classmethod
     def load(cls, model: ModelT, path: Path) -> None:
         """Read the values of a blank model. Raises `ValueError` if the file cannot be read."""
         try:
-            model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        except Exception as error:
+            model.load_state_dict(load_tensors(path, "cpu", sealed=False))
+        except (ValueError, RuntimeError, AttributeError) as error:
             raise ValueError(
-                f"Expected a model in {path}, but it cannot be read ({type(error).__name__}). Run it again."
+                f"Expected the model of this run in {path}, but it cannot be read: {error} Run it again."
             ) from error
 
     @classmethod

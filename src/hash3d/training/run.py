@@ -29,7 +29,7 @@ from hash3d.scenes.build import show_model
 from .guide import load_priors
 from .late_metrics import Metrics
 from .outputs import write_outputs
-from .run_folder import RunFolder
+from .run_folder import RunFolder, identify
 from .trainer import Trainer
 from .watch import DIVERGED, NotFiniteError
 
@@ -65,30 +65,56 @@ class Run:
         self._late: deque[Metrics] = deque()
         self._earlier_seconds = 0.0
         self._started = time.perf_counter()
-        resuming = resume and (path / "recipe.json").exists()
-        image = None if recipe.image is None else self._load_image(recipe.image, resuming)
+        self._resuming = resume and self.folder.holds_run
+        if self._resuming:
+            self.folder.lock()
+            self.folder.check_same(recipe)
+        else:
+            self.folder.check_free()
+        image = None if recipe.image is None else self._load_image(recipe.image)
         self.priors = load_priors(recipe, self.device)
         self.prior = next(iter(self.priors.values()), None)
-        if resuming:
-            self.folder.check_same(recipe)
         self.picture = None if image is None else frame_reference(recipe, self.prior, image)
-        state = self.folder.load_checkpoint(self.device) if resuming else None
+        self.owner = identify(recipe, b"" if image is None else to_bytes(image).tobytes())
+        state = self.folder.load_checkpoint(self.device, self.owner) if self._resuming else None
         self.finished: list[dict[str, Any]] = []
-        self.trainer = Trainer(
-            recipe, self.priors, self.picture, number=state["stage"] if state else 0, engine=engine, device=self.device
-        )
-        if not resuming:  # Only now: a mistake that a part above has found leaves no folder behind.
+        try:
+            self.trainer = Trainer(
+                recipe, self.priors, self.picture, number=state["stage"] if state else 0, engine=engine,
+                device=self.device,
+            )  # fmt: skip
+            if state is not None:
+                self.trainer.load_state_dict(state)
+                self._earlier_seconds, self.finished = float(state["total_seconds"]), list(state["finished"])
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            if not self._resuming:
+                raise
+            raise ValueError(
+                f"Expected a run of this version of hash3d in {path}, but it cannot be rebuilt: "
+                f"{type(error).__name__} {str(error).splitlines()[0] if str(error) else ''}. Start it again elsewhere."
+            ) from error
+        self._check_steps()
+        if not self._resuming:  # Only now: a mistake that a part above has found leaves no folder behind.
             self.folder.create(recipe)
-        if image is not None and not (resuming and self.folder.input_picture.exists()):
+        elif recipe != self.folder.read_recipe():
+            self.folder.write_recipe(recipe)
+        if image is not None and not (self._resuming and self.folder.input_picture.exists()):
             save_picture(image, self.folder.input_picture)
-        if state is not None:
-            self.trainer.load_state_dict(state)
-            self._earlier_seconds, self.finished = state["total_seconds"], state["finished"]
 
-    def _load_image(self, path: Path, resuming: bool) -> Float[Tensor, "H W 4"]:
+    def _check_steps(self) -> None:
+        """Raise `ValueError` if the recipe has fewer steps than are done, or others in a stage that is done."""
+        done = [*(row["steps"] for row in self.finished), self.trainer.step_count]
+        wanted = [stage.steps for stage in self.recipe.stages]
+        if done[:-1] != wanted[: len(done) - 1] or done[-1] > wanted[len(done) - 1]:
+            raise ValueError(
+                f"Expected stages of {wanted} steps to go on from, but {done} are done in {self.folder.path}. "
+                f"Pass --steps with at least {sum(done)}."
+            )
+
+    def _load_image(self, path: Path) -> Float[Tensor, "H W 4"]:
         """The reference image with 8 bits a channel, as the folder keeps it: a resumed run has the very same pixels."""
         kept = self.folder.input_picture
-        image = load_picture(kept if resuming and kept.exists() else path)
+        image = load_picture(kept if self._resuming and kept.exists() else path)
         return torch.from_numpy(to_bytes(image)).float() / 255.0
 
     @property
@@ -105,16 +131,18 @@ class Run:
         """Run to the end, or to an interruption; then export. Returns the summary."""
         try:
             self.train()
+            model = self.trainer.scene.model
+            show = show_model(model, self.trainer.stage, self.prior)
+            outputs = write_outputs(self.folder.path, model, show, self.recipe.up_to(self.trainer.number), self.picture)
+            summary = self.summary(outputs)
+            self.folder.write_summary(summary)
+            return summary
         except NotFiniteError:
             self.trainer.close()
             self.folder.write_summary({**self.summary([]), "completed": False})
             raise
-        model = self.trainer.scene.model
-        show = show_model(model, self.trainer.stage, self.prior)
-        outputs = write_outputs(self.folder.path, model, show, self.recipe.up_to(self.trainer.number), self.picture)
-        summary = self.summary(outputs)
-        self.folder.write_summary(summary)
-        return summary
+        finally:
+            self.folder.unlock()
 
     def train(self) -> None:
         """All steps that are left, or those before an interruption, with their checkpoints."""
@@ -158,7 +186,8 @@ class Run:
                 f"Expected a scene of finite numbers after {self.steps} steps, but it has others. {DIVERGED}. "
                 "The last checkpoint, if there is one, is finite."
             )
-        self.folder.save_checkpoint({**state, "total_seconds": self.total_seconds, "finished": self.finished})
+        state |= {"total_seconds": self.total_seconds, "finished": self.finished}
+        self.folder.save_checkpoint(state, self.owner)
 
     def stage_summary(self) -> dict[str, Any]:
         """What the present stage did: its steps, how large its scene is, each guidance's U-Net passes and cache."""

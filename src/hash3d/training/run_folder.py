@@ -1,18 +1,30 @@
 """The run folder: recipe.json, metrics.jsonl, checkpoint/, summary.json, and the outputs.
 
-A run that is killed at any moment leaves its last checkpoint whole: files are written under a temporary name and
-renamed. metrics.jsonl is only appended to; a checkpoint knows how much of it belongs to it.
+A run that is killed at any moment leaves its last checkpoint whole (`hash3d.files`). metrics.jsonl is only appended to;
+a checkpoint knows how much of it belongs to it, and which recipe and input image it belongs to.
 """
 
+import fcntl
+import hashlib
 import json
+import os
+import re
+import warnings
+import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hash3d.files import replacing, write_text
+from hash3d.files import append_text, load_tensors, make_folder, read_json, save_tensors, write_bytes, write_json
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.serialize import difference, from_plain, to_plain
+
+RECORDS = ("recipe.json", "metrics.jsonl", "summary.json", "evaluation.json", "checkpoint")
+FILES = ("input.png", "preview.png", "turntable.mp4", "model.ply", "model.pt", "model.glb")
+TEMPORARY = re.compile(rf"\.({'|'.join(map(re.escape, (*RECORDS, *FILES, 'state.pt')))})\.\w{8}\.tmp\.\w+")
+"""What a write of this package that was killed leaves behind; `hash3d.files.replacing` names them."""
 
 
 class RunFolder:
@@ -21,6 +33,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._pending: list[str] = []
+        self._unlock: weakref.finalize[..., Any] | None = None
 
     @property
     def input_picture(self) -> Path:
@@ -37,15 +50,68 @@ class RunFolder:
         """One JSON line a step."""
         return self.path / "metrics.jsonl"
 
-    def create(self, recipe: Recipe) -> None:
-        """Start a run. Raises `FileExistsError` if the folder holds one already, `OSError` if it cannot be written."""
-        if (self.path / "recipe.json").exists():
+    @property
+    def holds_run(self) -> bool:
+        """Whether there is a recipe."""
+        return os.path.lexists(self.path / "recipe.json")
+
+    def check_free(self) -> None:
+        """Raise `FileExistsError` if a new run would write over something, `NotADirectoryError` without a folder."""
+        if self.path.exists() and not self.path.is_dir():
+            raise NotADirectoryError(f"Expected a folder for the run, but {self.path} is a file. Pass another --out.")
+        if self.holds_run:
             raise FileExistsError(
                 f"Expected a folder without a run, but {self.path} holds one. Pass --resume to go on with it, "
                 "or another --out."
             )
-        (self.path / "checkpoint").mkdir(parents=True, exist_ok=True)
-        write_text(self.path / "recipe.json", json.dumps(to_plain(recipe), indent=2) + "\n")
+        if taken := [name for name in (*RECORDS, *FILES) if os.path.lexists(self.path / name)]:
+            raise FileExistsError(
+                f"Expected a folder without a run's files, but {self.path} holds {taken[0]}. Pass another --out."
+            )
+
+    def create(self, recipe: Recipe) -> None:
+        """Lock the folder and start a run. Raises what `check_free` and `lock` raise, or `WriteError`."""
+        make_folder(self.path)
+        self.lock()
+        self.check_free()
+        self.write_recipe(recipe)
+
+    def lock(self) -> None:
+        """Keep other writers out until `unlock`, or until this process ends in whatever way.
+
+        Raises `ValueError` if the folder is not there, is being written, or holds a link.
+        """
+        if self._unlock is not None:
+            return
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise ValueError(f"Expected a run folder, but {self.path} cannot be opened: {error.strerror}.") from error
+        self._unlock = weakref.finalize(self, os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.unlock()
+            raise ValueError(
+                f"Expected no other run in {self.path}, but one is writing it. Wait until it ends, or pass another "
+                "--out."
+            ) from error
+        except OSError as error:
+            warnings.warn(f"{self.path} cannot be locked ({error.strerror}): start only one run in it.", stacklevel=2)
+        for each in [*self.path.iterdir(), *self.checkpoint.parent.glob("*")]:
+            if each.is_symlink():
+                self.unlock()
+                raise ValueError(f"Expected files of a run's own, but {each} is a link. Replace it by what it names.")
+
+    def unlock(self) -> None:
+        """Let others write."""
+        if self._unlock is not None:
+            self._unlock()
+            self._unlock = None
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Write recipe.json."""
+        write_json(self.path / "recipe.json", to_plain(recipe))
 
     def read_recipe(self) -> Recipe:
         """The run's recipe. Raises `ValueError` if there is none, or it cannot be read."""
@@ -53,16 +119,16 @@ class RunFolder:
         if not path.is_file():
             raise ValueError(f"Expected a run in {self.path}, but it has no recipe.json. Check the path.")
         try:
-            recipe = from_plain(json.loads(path.read_text()))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"Expected a recipe in {path}, but it is not JSON: {error}.") from error
+            recipe = from_plain(read_json(path))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(error if str(path) in str(error) else f"{path}: {error}") from error
         if not isinstance(recipe, Recipe):
             raise ValueError(f"Expected a recipe in {path}, but it holds something else.")
         return recipe
 
     def check_same(self, recipe: Recipe) -> None:
-        """Raise `ValueError` if `recipe` is not the run's."""
-        differs = difference(self.read_recipe(), recipe)
+        """Raise `ValueError` if `recipe` is not the run's, `without_steps`."""
+        differs = difference(without_steps(self.read_recipe()), without_steps(recipe))
         if differs:
             raise ValueError(
                 f"Expected the options that {self.path} was started with, but they differ in {differs}. "
@@ -75,39 +141,107 @@ class RunFolder:
 
     def flush_metrics(self) -> int:
         """Write what was added. Returns the file's bytes."""
-        with self.metrics.open("a") as file:
-            file.writelines(self._pending)
+        size = append_text(self.metrics, "".join(self._pending))
         self._pending.clear()
-        return self.metrics.stat().st_size
+        return size
 
-    def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Keep a state of tensors and plain values; the last one stays until this one is whole."""
-        with replacing(self.checkpoint) as temporary:
-            torch.save({**state, "metrics_bytes": self.flush_metrics()}, temporary)
+    def save_checkpoint(self, state: dict[str, Any], owner: str) -> None:
+        """Keep a state of tensors and plain values; the last one stays until this one is whole.
 
-    def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
-        """The last state, with metrics.jsonl cut to it; None if there is none yet."""
-        for leftover in self.path.glob("**/.*.tmp*"):
-            leftover.unlink()
-        if not self.checkpoint.is_file():
-            self.metrics.unlink(missing_ok=True)
+        Args:
+            state: what `load_checkpoint` gives back.
+            owner: the digest of what the state belongs to.
+        """
+        save_tensors(self.checkpoint, {**state, "metrics_bytes": self.flush_metrics(), "owner": owner})
+
+    def load_checkpoint(self, device: torch.device, owner: str) -> dict[str, Any] | None:
+        """The last state, with metrics.jsonl cut to it; None if there is none yet.
+
+        Raises `ValueError` if it is damaged, or belongs to another run.
+        """
+        self._remove_temporary()
+        if not self.checkpoint.exists():
+            if self.metrics.exists():
+                warnings.warn(f"{self.path} has no checkpoint: the run starts anew.", stacklevel=2)
+                self._cut_metrics(0)
             return None
         try:
-            state = torch.load(self.checkpoint, map_location=device, weights_only=True)
-        except Exception as error:
+            state = load_tensors(self.checkpoint, device, sealed=True)
+        except ValueError as error:
+            raise ValueError(f"{error} Delete it to start the run again.") from error
+        if state.get("owner") != owner:
             raise ValueError(
-                f"Expected a checkpoint in {self.checkpoint}, but it cannot be read ({type(error).__name__}). "
-                "Delete it to start the run again."
-            ) from error
-        with self.metrics.open("r+b") as file:
-            file.truncate(state["metrics_bytes"])
-        return dict(state)
+                f"Expected the checkpoint of this run, but {self.checkpoint} belongs to another recipe or input image. "
+                "Put the right one back, or delete it to start the run again."
+            )
+        self._cut_metrics(int(state["metrics_bytes"]))
+        return state
+
+    def _remove_temporary(self) -> None:
+        """Remove what a killed write of a run has left."""
+        for folder in (self.path, self.checkpoint.parent):
+            for leftover in folder.glob(".*.tmp.*"):
+                if TEMPORARY.fullmatch(leftover.name) and leftover.is_file():
+                    leftover.unlink()
+
+    def _cut_metrics(self, length: int) -> None:
+        """Keep the whole, valid lines of the first `length` bytes of metrics.jsonl; say so if some are missing."""
+        size = self.metrics.stat().st_size if self.metrics.is_file() else 0
+        if size == 0 == length:
+            return
+        content = b""
+        if size:
+            with self.metrics.open("rb") as file:
+                content = file.read(length)
+        kept = valid_lines(content)
+        if len(kept) < length:
+            aside = self.path / "metrics-damaged.jsonl"
+            if size:
+                self.metrics.replace(aside)
+            warnings.warn(
+                f"{self.metrics} lacks steps of the checkpoint or is damaged: it goes on with {len(kept):,} bytes of "
+                f"{length:,}" + (f"; the file was moved to {aside}." if size else "."),
+                stacklevel=2,
+            )
+        if len(kept) != size:
+            write_bytes(self.metrics, kept)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json."""
-        write_text(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+        write_json(self.path / "summary.json", summary)
 
     def read_summary(self) -> dict[str, Any] | None:
-        """summary.json, or None."""
+        """summary.json, or None. Raises `ValueError` if it cannot be read or names no stages."""
         path = self.path / "summary.json"
-        return dict(json.loads(path.read_text())) if path.is_file() else None
+        if not path.exists():
+            return None
+        summary = read_json(path)
+        if not isinstance(summary.get("stages"), list) or len(summary["stages"]) not in (1, 2):
+            raise ValueError(f"Expected one or two stages in {path}, but got {str(summary.get('stages'))[:40]}.")
+        return summary
+
+
+def valid_lines(content: bytes) -> bytes:
+    """The first lines of a metrics file that are whole, JSON objects and in the order of their steps."""
+    length = 0
+    for step, line in enumerate(content.splitlines(keepends=True)):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            break
+        if not line.endswith(b"\n") or not isinstance(row, dict) or row.get("step") != step:
+            break
+        length += len(line)
+    return content[:length]
+
+
+def without_steps(recipe: Recipe) -> Recipe:
+    """The same recipe without what a resumed run may change: the steps, and how often checkpoints are kept."""
+    second = recipe.refinement and replace(recipe.refinement, steps=1)
+    return replace(recipe, stage=replace(recipe.stage, steps=1), refinement=second, checkpoint_every=1)
+
+
+def identify(recipe: Recipe, image: bytes) -> str:
+    """The digest of what makes a run's checkpoints its own: its recipe `without_steps`, and its input's pixels."""
+    plain = json.dumps(to_plain(without_steps(recipe)), sort_keys=True).encode()
+    return hashlib.sha256(plain + image).hexdigest()

@@ -133,6 +133,12 @@ class Trainer:
         return next(iter(self.guidances.values())).cache
 
     @property
+    def _other_caches(self) -> dict[str, FeatureCache]:
+        """The caches of the guidances after the first."""
+        others = list(self.guidances.items())[1:]
+        return {name: guidance.cache for name, guidance in others if guidance.cache}
+
+    @property
     def completed(self) -> bool:
         """Whether all steps of the stage are done."""
         return self.step_count >= self.stage.steps
@@ -224,18 +230,15 @@ class Trainer:
             "scene": self.scene.state_dict(),
             "view_order": self.view_order.state_dict(),
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
-            "guidances": {
-                name: {"passes": guidance.passes, "cache": guidance.cache.state_dict() if guidance.cache else None}
-                for name, guidance in self.guidances.items()
-            },
+            "passes": {name: guidance.passes for name, guidance in self.guidances.items()},
+            "cache": self.cache.state_dict() if self.cache else None,
+            "other_caches": {name: cache.state_dict() for name, cache in self._other_caches.items()},
             "not_finite": dict(self.watch.counts),
             "seconds": self.stopwatch.seconds(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue as if the run had not stopped. Raises `ValueError` for a state of an earlier version."""
-        if "guidances" not in state:
-            raise ValueError("Expected a checkpoint of this version of hash3d, but got an older one. Run it again.")
+        """Continue as if the run had not stopped."""
         self.step_count = state["step"]
         self.scene.load_state_dict(state["scene"])
         for name, generator in self.generators.items():
@@ -243,10 +246,11 @@ class Trainer:
         self.view_order.load_state_dict(state["view_order"])
         self.watch.counts = dict(state.get("not_finite", {}))
         for name, guidance in self.guidances.items():
-            saved = state["guidances"][name]
-            guidance.passes = saved["passes"]
-            if guidance.cache:
-                guidance.cache.load_state_dict(saved["cache"])
+            guidance.passes = state["passes"][name]
+        if self.cache:
+            self.cache.load_state_dict(state["cache"])
+        for name, cache in self._other_caches.items():
+            cache.load_state_dict(state["other_caches"][name])
         self.stopwatch.add(state["seconds"])
 
 
