@@ -170,7 +170,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tiny_recipe, tmp_path, monkeypat
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", failing_save)
-    with pytest.raises(WriteError, match="state.pt: No space left on device. Free some space"):
+    with pytest.raises(WriteError, match=r"state.pt: No space left on device. Free some space"):
         Run(tiny_recipe, path).execute()
     monkeypatch.undo()
     run = Run(tiny_recipe, path, resume=True)

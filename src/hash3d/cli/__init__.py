@@ -2,8 +2,10 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import Any
 
 from rich.console import Console
 
@@ -28,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if name not in COMMANDS:
         fail(f"Expected a command ({', '.join(COMMANDS)}), but got {name!r}. Try: hash3d --help")
     command: Callable[[list[str]], int] = import_module(f"hash3d.cli.{name}").main
+    warnings.showwarning = say_warning
     try:
         sys.exit(command(options))
     except (ValueError, OSError, ImportError) as error:
@@ -44,6 +47,11 @@ def format_error(error: Exception) -> str:
         place = f" {error.filename}" if error.filename else ""
         return f"Could not read or write{place}: {error.strerror}. Check the path, its permissions and the free space."
     return str(error)
+
+
+def say_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+    """Say a warning in one line on stderr."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"{category.__name__}: {message}", markup=False)
 
 
 def fail(message: str) -> None:
