@@ -49,7 +49,7 @@ def format_error(error: Exception) -> str:
     return str(error)
 
 
-def say_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+def say_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Say a warning in one line on stderr."""
     Console(stderr=True, soft_wrap=True, highlight=False).print(f"{category.__name__}: {message}", markup=False)
 
