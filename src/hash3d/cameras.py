@@ -143,7 +143,7 @@ class Cameras:
 
 @dataclass(frozen=True, kw_only=True)
 class CameraSamplerConfig:
-    """Distribution of the random views of a stage."""
+    """Distribution of the random views of a stage, and how they are sampled."""
 
     elevation: tuple[float, float] = (-10.0, 60.0)
     """Range in degrees. Half of the samples are uniform in degrees, half uniform on the sphere
@@ -179,23 +179,15 @@ class CameraSamplerConfig:
             if not 0.0 < fov_y < 180.0:
                 raise ValueError(f"Expected fields of view between 0 and 180 degrees, but got {fov_y}.")
 
-    def build(self) -> "CameraSampler":
-        """Build the sampler of this configuration."""
-        return CameraSampler(self)
-
-
-class CameraSampler:
-    """Samples random orbit cameras."""
-
-    def __init__(self, config: CameraSamplerConfig) -> None:
-        self.config = config
-
     def sample(self, size: int, generator: torch.Generator) -> Cameras:
         """Sample one batch of square cameras of `size` pixels; every number comes from `generator` (on the CPU)."""
-        elevation, azimuth = self.angles(1, generator)
-        reach = self.config.radius_range
-        radii = None if reach is None else [reach] * self.config.batch_size
-        return self._cameras(elevation[0], azimuth[0], radii, size, generator)
+        uniform = torch.rand(self.batch_size, generator=generator)
+        in_degrees, on_sphere = _elevations(uniform, *self.elevation)
+        elevation = torch.where(torch.rand(1, generator=generator) < 0.5, in_degrees, on_sphere)
+        low, high = torch.tensor([self.stratum(view) for view in range(self.batch_size)]).unbind(-1)
+        azimuth = low + (high - low) * torch.rand(self.batch_size, generator=generator)
+        radii = None if self.radius_range is None else [self.radius_range] * self.batch_size
+        return self._cameras(elevation, azimuth, radii, size, generator)
 
     def sample_inside(
         self,
@@ -207,59 +199,28 @@ class CameraSampler:
     ) -> Cameras:
         """Sample a batch given that view v lies in elevations[v], in one of azimuths[v], and in radii[v].
 
-        radii: None for a sampler without a range of radii.
-        """
-        elevation, azimuth = self.angles_inside(elevations, azimuths, generator)
-        return self._cameras(elevation, azimuth, radii, size, generator)
-
-    def angles(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "N B"], Float[Tensor, "N B"]]:
-        """Sample elevations and azimuths of `count` independent batches, in degrees."""
-        views = self.config.batch_size
-        uniform = torch.rand(count, views, generator=generator)
-        in_degrees, on_sphere = self._elevations(uniform, *self.config.elevation)
-        elevation = torch.where(torch.rand(count, 1, generator=generator) < 0.5, in_degrees, on_sphere)
-        low, high = torch.tensor([self.stratum(view) for view in range(views)]).unbind(-1)
-        azimuth = low + (high - low) * torch.rand(count, views, generator=generator)
-        return elevation, azimuth
-
-    def angles_inside(
-        self,
-        elevations: Sequence[Interval],
-        azimuths: Sequence[Sequence[Interval]],
-        generator: torch.Generator,
-    ) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
-        """Sample `angles` given that view v lies in the interval elevations[v] and in one of azimuths[v].
-
-        Given the intervals the kind of elevation is no longer a fair coin: its weight is the probability that a sample
-        of that kind lies there.
+        radii: None for a sampler without a range of radii. Given the intervals the kind of elevation is no longer a
+        fair coin: its weight is the probability that a sample of that kind lies there.
         """
         low, high = torch.tensor(elevations, dtype=torch.float64).unbind(-1)
-        first, last = self.config.elevation
+        first, last = self.elevation
         sines = [math.sin(math.radians(bound)) for bound in (first, last)]
         in_degrees = ((high - low) / (last - first)).prod() if last > first else torch.ones(())
         sphere = torch.sin(torch.deg2rad(high)) - torch.sin(torch.deg2rad(low))
         on_sphere = (sphere / (sines[1] - sines[0])).prod() if last > first else torch.ones(())
         coin, *uniform = torch.rand(1 + 2 * len(elevations), generator=generator).split((1, *[len(elevations)] * 2))
-        kinds = self._elevations(uniform[0], low.float(), high.float())
+        kinds = _elevations(uniform[0], low.float(), high.float())
         elevation = kinds[0] if float(coin) * float(in_degrees + on_sphere) < float(in_degrees) else kinds[1]
         azimuth = torch.tensor(
             [_interpolate(float(share), each) for share, each in zip(uniform[1], azimuths, strict=True)]
         )
-        return elevation, azimuth
+        return self._cameras(elevation, azimuth, radii, size, generator)
 
     def stratum(self, view: int) -> tuple[float, float]:
         """Return the azimuths of one view of a batch."""
-        low, high = self.config.azimuth
-        width = (high - low) / self.config.batch_size
+        low, high = self.azimuth
+        width = (high - low) / self.batch_size
         return low + view * width, low + (view + 1) * width
-
-    @staticmethod
-    def _elevations(
-        uniform: Float[Tensor, "*N"], low: float | Float[Tensor, "*N"], high: float | Float[Tensor, "*N"]
-    ) -> tuple[Float[Tensor, "*N"], Float[Tensor, "*N"]]:
-        """Return elevations between two bounds, uniform in degrees and uniform on the sphere."""
-        sine_low, sine_high = (torch.sin(torch.deg2rad(torch.as_tensor(bound))) for bound in (low, high))
-        return low + (high - low) * uniform, torch.rad2deg(torch.asin(sine_low + (sine_high - sine_low) * uniform))
 
     def _cameras(
         self,
@@ -270,11 +231,18 @@ class CameraSampler:
         generator: torch.Generator,
     ) -> Cameras:
         """Build cameras at given angles; sample radii in intervals (None: the one radius) and fields of view."""
-        config = self.config
-        radius = config.radius if radii is None else _sample_intervals(radii, generator)
-        fovs = None if config.fov_y_range is None else [config.fov_y_range] * config.batch_size
-        fov_y = config.fov_y if fovs is None else _sample_intervals(fovs, generator)
+        radius = self.radius if radii is None else _sample_intervals(radii, generator)
+        fovs = None if self.fov_y_range is None else [self.fov_y_range] * self.batch_size
+        fov_y = self.fov_y if fovs is None else _sample_intervals(fovs, generator)
         return Cameras.orbit(elevation=elevation, azimuth=azimuth, radius=radius, fov_y=fov_y, size=size)
+
+
+def _elevations(
+    uniform: Float[Tensor, " N"], low: float | Float[Tensor, " N"], high: float | Float[Tensor, " N"]
+) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+    """Return elevations between two bounds, uniform in degrees and uniform on the sphere."""
+    sine_low, sine_high = (torch.sin(torch.deg2rad(torch.as_tensor(bound))) for bound in (low, high))
+    return low + (high - low) * uniform, torch.rad2deg(torch.asin(sine_low + (sine_high - sine_low) * uniform))
 
 
 def _sample_intervals(intervals: Sequence[Interval], generator: torch.Generator) -> Float[Tensor, " N"]:

@@ -38,7 +38,7 @@ class ViewSequence:
     @cached_property
     def keys(self) -> list[list[list[Key]]]:
         """The keys by step, U-Net call and view."""
-        order = self.stage.view_order.build(self.stage.cameras.build())
+        order = self.stage.view_order.build(self.stage.cameras)
         guidance, generator = self.stage.guidance, torch.Generator().manual_seed(self.seed)
         drawn = []
         for step in range(self.steps.stop):
@@ -50,7 +50,7 @@ class ViewSequence:
     @cached_property
     def earlier(self) -> list[Key]:
         """The keys of `FILLING` independent views that such a run may have seen before."""
-        sampler = replace(self.stage.cameras, batch_size=FILLING).build()
+        sampler = replace(self.stage.cameras, batch_size=FILLING)
         generator = torch.Generator().manual_seed(self.seed + 1)
         low, high = self.stage.guidance.timestep_range(self.steps.start, self.num_timesteps)
         cameras = sampler.sample(1, generator)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hash3d.cache import GridConfig, Key
 from hash3d.cache.grid import Cell
-from hash3d.cameras import Cameras, CameraSampler, Interval
+from hash3d.cameras import Cameras, CameraSamplerConfig, Interval
 
 MAX_TRIES = 100
 """Samples inside a cell, of which one must not be rounded over its border."""
@@ -42,7 +42,7 @@ class ViewOrderConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"Expected {name} to be at least 1, but got {getattr(self, name)}.")
 
-    def build(self, sampler: CameraSampler) -> "ViewOrder":
+    def build(self, sampler: CameraSamplerConfig) -> "ViewOrder":
         """The order of this configuration."""
         return ViewOrder(self, sampler)
 
@@ -60,7 +60,7 @@ class Episode:
 class ViewOrder:
     """Samples the cameras and timesteps of each step."""
 
-    def __init__(self, config: ViewOrderConfig, sampler: CameraSampler) -> None:
+    def __init__(self, config: ViewOrderConfig, sampler: CameraSamplerConfig) -> None:
         self.config, self.sampler = config, sampler
         self._grid = config.grid.build()
         # The first episodes have different lengths: else all cells would be left, and all passes be full, at once.
@@ -86,7 +86,7 @@ class ViewOrder:
             elevation, azimuth, radius, fov_y, timestep = torch.tensor(episode.first)
             cameras = Cameras.orbit(elevation=elevation, azimuth=azimuth, radius=radius, fov_y=fov_y, size=size)
             return cameras, timestep.long()
-        ranges = ranges or [(low, high)] * self.sampler.config.batch_size
+        ranges = ranges or [(low, high)] * self.sampler.batch_size
         sampled = [
             int(torch.randint(first, last + 1, (1,), generator=generator))
             for first, last in (ranges[:1] if shared_timestep else ranges)
@@ -111,7 +111,7 @@ class ViewOrder:
         self, cells: list[Cell], size: int, timesteps: list[int], generator: torch.Generator
     ) -> Cameras:
         """A sample of the camera sampler given the cells."""
-        config = self.sampler.config
+        config = self.sampler
         elevations = [self._part_inside(cell, "elevation", config.elevation) for cell in cells]
         azimuths = [self._azimuths_inside(cell, view) for view, cell in enumerate(cells)]
         reach = config.radius_range

@@ -1,29 +1,15 @@
 """Gaussian splatting on CUDA: the only file that imports gsplat (Ye et al. 2024, version 1.5.3 read)."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hash3d.representations.gaussians import GaussianTensors
-
 from .base import Render
-
-if TYPE_CHECKING:
-    from .splat import SplatRendererConfig
+from .splat import SplatJob
 
 
-def render_gsplat(
-    splats: GaussianTensors,
-    viewmats: Float[Tensor, "B 4 4"],
-    intrinsics: Float[Tensor, "B 3 3"],
-    size: tuple[int, int],
-    background: Float[Tensor, "B 3"],
-    means2d_probe: Float[Tensor, "B N 2"],
-    config: "SplatRendererConfig",
-) -> Render:
-    """Render images of `size` (width, height) by gsplat's classic mode, equal to `render_torch` up to rounding.
+def render_gsplat(job: SplatJob) -> Render:
+    """Render by gsplat's classic mode, as `render_torch` up to rounding.
 
     The host waits for the device once, inside `isect_tiles`: it reads how many tiles the Gaussians meet, to allocate
     their sorted list. Around its four ops `rasterization` adds some 30 us of the host's time (measured with empty ops,
@@ -36,11 +22,11 @@ def render_gsplat(
         from gsplat import rasterization
     except ImportError as error:
         raise ImportError("The splatting backend 'gsplat' is not installed. Run pip install 'hash3d[cuda]'.") from error
-    defaults = type(config)()
+    splats, size, config, defaults = job.splats, job.size, job.config, type(job.config)()
     if (config.min_alpha, config.min_transmittance) != (defaults.min_alpha, defaults.min_transmittance):
         raise ValueError("gsplat has min_alpha and min_transmittance built in. Leave them, or choose backend 'torch'.")
     if len(splats) == 0:
-        color = background[:, None, None].expand(-1, size[1], size[0], 3)
+        color = job.background[:, None, None].expand(-1, size[1], size[0], 3)
         return Render(color=color, alpha=torch.zeros_like(color[..., :1]), depth=torch.zeros_like(color[..., :1]))
     image, alpha, info = rasterization(
         splats.means,
@@ -48,18 +34,18 @@ def render_gsplat(
         splats.scales,
         splats.opacities,
         splats.colors,
-        viewmats,
-        intrinsics,
+        job.viewmats,
+        job.intrinsics,
         *size,
         near_plane=config.near,
         eps2d=config.eps2d,
         packed=False,
         render_mode="RGB+D",
         rasterize_mode="classic",
-        backgrounds=background,
+        backgrounds=job.background,
     )
-    if means2d_probe.requires_grad and info["means2d"].requires_grad:
-        info["means2d"].register_hook(lambda gradient: _accumulate(means2d_probe, gradient))
+    if job.probe.requires_grad and info["means2d"].requires_grad:
+        info["means2d"].register_hook(lambda gradient: _accumulate(job.probe, gradient))
     return Render(color=image[..., :3], alpha=alpha, depth=image[..., 3:])
 
 

@@ -1,42 +1,30 @@
 """Gaussian splatting on the CPU: the numba kernels as one differentiable function."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
-
-from hash3d.representations.gaussians import GaussianTensors
 
 from ._numba_blend import bin_gaussians, blend, blend_backward
 from ._numba_kernel import Array, use_torch_threads
 from ._numba_project import project_backward, project_gaussians
 from ._torch_splat import jacobian_limits
 from .base import Render
-
-if TYPE_CHECKING:
-    from .splat import SplatRendererConfig
+from .splat import SplatJob
 
 
-def render_numba(
-    splats: GaussianTensors,
-    viewmats: Float[Tensor, "B 4 4"],
-    intrinsics: Float[Tensor, "B 3 3"],
-    size: tuple[int, int],
-    background: Float[Tensor, "B 3"],
-    means2d_probe: Float[Tensor, "B N 2"],
-    config: "SplatRendererConfig",
-) -> Render:
-    """Render images of `size` (width, height), equal to the reference up to rounding, on as many threads as torch."""
+def render_numba(job: SplatJob) -> Render:
+    """Render as `render_torch` up to rounding, on as many threads as torch."""
     use_torch_threads()
+    splats = job.splats
     scene = (splats.means, splats.quats, splats.scales, splats.opacities, splats.colors)
     cameras = [
-        (_array(view), _array(intrinsic), np.array(jacobian_limits(intrinsic, size)))
-        for view, intrinsic in zip(viewmats.double(), intrinsics.double(), strict=True)
+        (_array(view), _array(intrinsic), np.array(jacobian_limits(intrinsic, job.size)))
+        for view, intrinsic in zip(job.viewmats.double(), job.intrinsics.double(), strict=True)
     ]
     image: Tensor = _Splatting.apply(  # type: ignore[no-untyped-call]
-        *scene, background, means2d_probe, cameras, size, config
+        *scene, job.background, job.probe, cameras, job.size, job.config
     )
     return Render(color=image[..., :3], depth=image[..., 3:4], alpha=image[..., 4:])
 

@@ -6,7 +6,6 @@ bound memory.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,9 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from hash3d.representations.gaussians import GaussianTensors
 
 from .base import Render
-
-if TYPE_CHECKING:
-    from .splat import SplatRendererConfig
+from .splat import SplatJob, SplatRendererConfig
 
 MAX_ALPHA = 0.999
 """Largest opacity of one Gaussian at one pixel (gsplat 1.5.3, RasterizeToPixels3DGSFwd.cu)."""
@@ -42,18 +39,10 @@ class Projection:
     depths: Float[Tensor, " M"]
 
 
-def render_torch(
-    splats: GaussianTensors,
-    viewmats: Float[Tensor, "B 4 4"],
-    intrinsics: Float[Tensor, "B 3 3"],
-    size: tuple[int, int],
-    background: Float[Tensor, "B 3"],
-    means2d_probe: Float[Tensor, "B N 2"],
-    config: "SplatRendererConfig",
-) -> Render:
-    """Render images of `size` (width, height), view by view."""
-    views = []
-    for viewmat, intrinsic, back, probe in zip(viewmats, intrinsics, background, means2d_probe, strict=True):
+def render_torch(job: SplatJob) -> Render:
+    """Render view by view."""
+    splats, size, config, views = job.splats, job.size, job.config, []
+    for viewmat, intrinsic, back, probe in zip(*job[1:5], strict=True):
         projection = project(splats, viewmat, intrinsic, size, config)
         means2d = projection.means2d + probe[projection.indices]
         values = torch.cat([splats.colors[projection.indices], projection.depths[:, None]], dim=-1)
@@ -79,7 +68,7 @@ def project(
     viewmat: Float[Tensor, "4 4"],
     intrinsic: Float[Tensor, "3 3"],
     size: tuple[int, int],
-    config: "SplatRendererConfig",
+    config: SplatRendererConfig,
 ) -> Projection:
     """Project the Gaussians in front of the near plane to ellipses, sorted by depth (ties keep their order)."""
     rotation = viewmat[:3, :3]
@@ -134,7 +123,7 @@ def _composite_blocks(
     values: Float[Tensor, "M 4"],
     background: Float[Tensor, " 3"],
     size: tuple[int, int],
-    config: "SplatRendererConfig",
+    config: SplatRendererConfig,
 ) -> Float[Tensor, "H W 5"]:
     """Composite all pixels in blocks, each recomputed in the backward pass."""
     width, height = size

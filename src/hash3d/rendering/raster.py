@@ -3,15 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.kernels import uses_triton
+from hash3d.kernels import FieldBackend, uses_triton
 from hash3d.representations.mesh import Mesh, Surface, SurfacePoints
 
 from ._torch_raster import Projected, barycentric, edge_functions, visible_faces
@@ -19,9 +17,8 @@ from .antialias import antialias
 from .base import Render
 from .shading import Shading
 
-RasterBackend = Literal["auto", "torch", "triton", "nvdiffrast"]
 RasterRenderer = Callable[..., Render]
-"""`render_surface` with its constants fixed."""
+"""`render_surface` with its configuration fixed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +29,8 @@ class RasterRendererConfig:
     """Faces with a corner closer than this along the camera's z axis (scene units) are left out."""
     antialias: bool = True
     """Blend pixels across silhouettes. Without it no outline has a gradient."""
-    backend: RasterBackend = "auto"
-    """What finds the visible faces. auto: on CUDA nvdiffrast or else Triton if they are installed, else torch."""
+    backend: FieldBackend = "auto"
+    """What finds the visible faces. auto: Triton's kernel on CUDA if Triton is installed, else torch."""
 
     def __post_init__(self) -> None:
         if self.near <= 0.0:
@@ -80,10 +77,10 @@ def render_surface(
     views = [_see(mesh, cameras, index, config) for index in range(len(cameras))]
     points = SurfacePoints(
         mesh=mesh,
-        faces=torch.cat([view.points.faces for view in views]),
-        weights=torch.cat([view.points.weights for view in views]),
-        views=torch.cat([view.points.views for view in views]),
-        face_pixels=torch.cat([view.points.face_pixels for view in views]),
+        **{
+            name: torch.cat([getattr(view.points, name) for view in views])
+            for name in ("faces", "weights", "views", "face_pixels")
+        },
     )
     colors = surface.colors_at(points)
     if shading is not None:
@@ -114,17 +111,7 @@ def _see(mesh: Mesh, cameras: Cameras, view: int, config: RasterRendererConfig) 
     projected = project(mesh, cameras[view], config.near)
     size = (cameras.width, cameras.height)
     with torch.no_grad():
-        match pick_raster_backend(config.backend, mesh.vertices):
-            case "triton":
-                from ._triton_raster import visible_faces_triton
-
-                seen = visible_faces_triton(projected, size).flatten()
-            case "nvdiffrast":
-                from ._nvdiffrast import visible_faces_nvdiffrast
-
-                seen = visible_faces_nvdiffrast(projected, size).flatten()
-            case _:
-                seen = visible_faces(projected, size).flatten()
+        seen = find_visible_faces(projected, size, config.backend).flatten()
     pixels = (seen >= 0).nonzero()[:, 0]
     faces = projected.faces[seen[pixels]]
     corners = projected.screen[faces]
@@ -153,15 +140,10 @@ def _paint(
     return antialias(image, nearest, view.projected, view.points.mesh.edges)
 
 
-def pick_raster_backend(backend: RasterBackend, like: Tensor) -> RasterBackend:
-    """Choose the backend for tensors such as `like`; `ValueError` if an explicit choice cannot run there."""
-    if backend == "auto":
-        if like.is_cuda and find_spec("nvdiffrast") is not None:
-            return "nvdiffrast"
-        return "triton" if uses_triton("auto", like) else "torch"
-    if backend == "nvdiffrast" and not like.is_cuda:
-        raise ValueError(
-            f"The mesh backend 'nvdiffrast' needs tensors on cuda, but the surface is on {like.device}. Move the "
-            f"surface, or choose the backend 'auto'."
-        )
-    return "triton" if backend == "triton" and uses_triton("triton", like) else backend
+def find_visible_faces(projected: Projected, size: tuple[int, int], backend: FieldBackend) -> Int[Tensor, "H W"]:
+    """Compute `visible_faces` by the backend that suits the device; `ValueError` if an explicit one cannot run."""
+    if uses_triton(backend, projected.depths):
+        from ._triton_raster import visible_faces_triton
+
+        return visible_faces_triton(projected, size)
+    return visible_faces(projected, size)

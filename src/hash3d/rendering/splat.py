@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from importlib.util import find_spec
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -41,6 +41,18 @@ class SplatRendererConfig:
         return partial(render_gaussians, config=self)
 
 
+class SplatJob(NamedTuple):
+    """What a backend renders: images of `size` (width, height); `probe` is added to the projected centres."""
+
+    splats: GaussianTensors
+    viewmats: Float[Tensor, "B 4 4"]
+    intrinsics: Float[Tensor, "B 3 3"]
+    background: Float[Tensor, "B 3"]
+    probe: Float[Tensor, "B N 2"]
+    size: tuple[int, int]
+    config: SplatRendererConfig
+
+
 def render_gaussians(
     scene: Splats | GaussianTensors,
     cameras: Cameras,
@@ -63,28 +75,21 @@ def render_gaussians(
             f"{tuple(background.shape)}. Pass background.expand(len(cameras), 3)."
         )
     probe = like.new_zeros(len(cameras), len(tensors), 2) if means2d_probe is None else means2d_probe
-    arguments = (
-        tensors,
-        to_device(cameras.viewmats, like),
-        to_device(cameras.K, like),
-        (cameras.width, cameras.height),
-        to_device(background, like),
-        probe,
-        config,
-    )
+    viewmats, intrinsics, background = (to_device(each, like) for each in (cameras.viewmats, cameras.K, background))
+    job = SplatJob(tensors, viewmats, intrinsics, background, probe, (cameras.width, cameras.height), config)
     match pick_backend(config.backend, like.device):
         case "gsplat":
             from ._gsplat import render_gsplat
 
-            return render_gsplat(*arguments)
+            return render_gsplat(job)
         case "numba":
             from ._numba_splat import render_numba
 
-            return render_numba(*arguments)
+            return render_numba(job)
         case _:
             from ._torch_splat import render_torch
 
-            return render_torch(*arguments)
+            return render_torch(job)
 
 
 def screen_probe(scene: Splats | GaussianTensors, cameras: Cameras) -> Float[Tensor, "B N 2"]:
@@ -93,18 +98,12 @@ def screen_probe(scene: Splats | GaussianTensors, cameras: Cameras) -> Float[Ten
     return torch.zeros(len(cameras), means.shape[0], 2, dtype=means.dtype, device=means.device, requires_grad=True)
 
 
-@cache
-def has_gsplat() -> bool:
-    """Whether gsplat is installed."""
-    return find_spec("gsplat") is not None
-
-
 def pick_backend(backend: Backend, device: torch.device) -> Backend:
     """Choose the backend for tensors on `device`; `ValueError` if an explicit choice cannot run there."""
     if backend == "auto":
         if device.type == "cpu":
             return "numba"
-        return "gsplat" if device.type == "cuda" and has_gsplat() else "torch"
+        return "gsplat" if device.type == "cuda" and find_spec("gsplat") else "torch"
     needed = {"numba": "cpu", "gsplat": "cuda"}.get(backend, device.type)
     if device.type != needed:
         raise ValueError(

@@ -59,28 +59,19 @@ class DensifyConfig:
         return Densifier(self, count, generator)
 
 
-@dataclass(frozen=True, kw_only=True)
-class DensifyReport:
-    """Numbers of Gaussians that one round cloned, split and pruned."""
+class Densifier:
+    """Accumulates gradients at each step (`add`), and changes the Gaussians in `after_step`."""
 
-    cloned: int
-    split: int
-    pruned: int
-
-
-class ScreenGradients:
-    """Mean length of each Gaussian's gradient on the screen, over the views in which it had one."""
-
-    def __init__(self, count: int) -> None:
-        self.total = torch.zeros(count)
-        self.views = torch.zeros(count)
+    def __init__(self, config: DensifyConfig, count: int, generator: torch.Generator) -> None:
+        self.config = config
+        self.generator = generator
+        self.total, self.views = torch.zeros(count), torch.zeros(count)
 
     @torch.no_grad()
     def add(self, gradient: Float[Tensor, "B N 2"], size: tuple[int, int]) -> None:
-        """Add B views of `size` (width, height); `gradient` is that of the centres, in 1/pixels.
+        """Accumulate the gradient of `hash3d.rendering.splat.screen_probe`, in 1/pixels, of B views of `size`.
 
-        It is converted to units of half an image, as the original's thresholds are. A Gaussian counts as seen in a view
-        if its gradient there is finite and not zero.
+        `size` is (width, height). A Gaussian counts as seen in a view if its gradient there is finite and not zero.
         """
         half_image = to_device(torch.tensor([0.5 * size[0], 0.5 * size[1]]), gradient)
         lengths = (gradient * half_image).norm(dim=-1)
@@ -88,35 +79,24 @@ class ScreenGradients:
         self.total = to_device(self.total, lengths) + lengths.sum(dim=0)
         self.views = to_device(self.views, lengths) + (lengths > 0).sum(dim=0)
 
-    def mean(self) -> Float[Tensor, " N"]:
-        """Return the mean length a view; 0 for Gaussians that were never seen."""
+    def mean_gradients(self) -> Float[Tensor, " N"]:
+        """Return the mean length a view, in units of half an image; 0 for Gaussians that were never seen."""
         return self.total / self.views.clamp(min=1)
 
-
-class Densifier:
-    """Accumulates gradients at each step (`add`), and changes the Gaussians in `after_step`."""
-
-    def __init__(self, config: DensifyConfig, count: int, generator: torch.Generator) -> None:
-        self.config = config
-        self.generator = generator
-        self.gradients = ScreenGradients(count)
-
-    def add(self, gradient: Float[Tensor, "B N 2"], size: tuple[int, int]) -> None:
-        """Accumulate the gradient of `hash3d.rendering.splat.screen_probe` after one backward pass."""
-        self.gradients.add(gradient, size)
-
-    def after_step(self, step: int, gaussians: Gaussians, optimizer: torch.optim.Optimizer) -> DensifyReport | None:
-        """Clone, split and prune if `step` is due. Returns None if no round happened."""
+    def after_step(
+        self, step: int, gaussians: Gaussians, optimizer: torch.optim.Optimizer
+    ) -> tuple[int, int, int] | None:
+        """Call `densify` if `step` is due; returns None if not."""
         return self.densify(gaussians, optimizer) if self.config.is_due(step) else None
 
-    def densify(self, gaussians: Gaussians, optimizer: torch.optim.Optimizer) -> DensifyReport:
+    def densify(self, gaussians: Gaussians, optimizer: torch.optim.Optimizer) -> tuple[int, int, int]:
         """Clone small and split large Gaussians with large gradients, then prune; gradients start again from 0.
 
-        Warns if it prunes all Gaussians.
+        Returns how many were cloned, split and pruned. Warns if it prunes all Gaussians.
         """
         config, before = self.config, len(gaussians)
         limit = gaussians.config.max_points if config.max_points is None else config.max_points
-        wanted = select_largest(self.gradients.mean(), config.grad_threshold, max(limit - before, 0))
+        wanted = select_largest(self.mean_gradients(), config.grad_threshold, max(limit - before, 0))
         large = gaussians.log_scales.detach().exp().amax(dim=-1) > config.split_scale
         num_cloned = clone(gaussians, optimizer, wanted & ~large)
         padding = large.new_zeros(num_cloned)
@@ -129,20 +109,16 @@ class Densifier:
                 f"empty from here on: the run has diverged. Lower its learning rates or the guidance, or prune less.",
                 stacklevel=2,
             )
-        self.gradients = ScreenGradients(len(gaussians))
-        return DensifyReport(cloned=num_cloned, split=num_split, pruned=num_pruned)
+        self.total, self.views = torch.zeros(len(gaussians)), torch.zeros(len(gaussians))
+        return num_cloned, num_split, num_pruned
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs: accumulated gradients and the generator."""
-        return {
-            "total": self.gradients.total.clone(),
-            "views": self.gradients.views.clone(),
-            "generator": self.generator.get_state(),
-        }
+        return {"total": self.total.clone(), "views": self.views.clone(), "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
-        self.gradients.total, self.gradients.views = state["total"].clone(), state["views"].clone()
+        self.total, self.views = state["total"].clone(), state["views"].clone()
         self.generator.set_state(state["generator"].cpu())
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .mesh import Mesh, SurfacePoints, grown_box
-from .optimizer import ParameterGroup, build_adam
+from .optimizer import ParameterGroup, Trainable
 from .tetrahedra import grid_tetrahedra, grid_vertices, marching_tetrahedra
 
 PointFunction = Callable[[Float[Tensor, "N 3"]], Tensor]
@@ -85,7 +85,7 @@ class DmtetMeshConfig:
         return DmtetMesh(self, box, values, color_field)
 
 
-class DmtetMesh(nn.Module):
+class DmtetMesh(Trainable):
     """A trainable surface.
 
     The parameters are `values` "V" (negative inside), `offsets` "V 3" (before the hyperbolic tangent) and either
@@ -113,7 +113,7 @@ class DmtetMesh(nn.Module):
                 f"Expected a field with an inside and an outside, but its values range from {float(values.min()):.3g} "
                 f"to {float(values.max()):.3g} at the grid's vertices. Give another threshold, or a larger radius."
             )
-        self.config = config
+        self.config, self.adam_eps = config, config.adam_eps
         self.register_buffer("box", box.clone())
         self.register_buffer("vertices", vertices, persistent=False)
         self.register_buffer("tetrahedra", grid_tetrahedra(config.resolution), persistent=False)
@@ -152,13 +152,6 @@ class DmtetMesh(nn.Module):
                 "lr": config.colors_lr,
             },
         ]
-
-    def build_optimizer(self) -> torch.optim.Adam:
-        """Build Adam over `parameter_groups()` with the configuration's epsilon."""
-        return build_adam(self.parameter_groups(), eps=self.config.adam_eps)
-
-    def update_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Do nothing: the learning rates are constant."""
 
 
 def grid_points(resolution: int, box: Float[Tensor, "2 3"]) -> Float[Tensor, "V 3"]:

@@ -6,13 +6,13 @@ degree 0.
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .optimizer import ParameterGroup, build_adam, set_learning_rates
+from .optimizer import ParameterGroup, Resizable, Trainable
 
 SH_DEGREE_0 = 0.28209479177387814
 """The constant spherical harmonic, 1 / (2 sqrt(pi)): a colour is `0.5 + SH_DEGREE_0 * sh0`."""
@@ -98,7 +98,7 @@ class GaussiansConfig:
         return Gaussians(self, points, colors)
 
 
-class Gaussians(nn.Module):
+class Gaussians(Resizable, Trainable):
     """Trainable Gaussians.
 
     The parameters are raw: `means` "N 3", `sh0` "N 3" (colour coefficients), `opacity_logits` "N" (before the sigmoid),
@@ -115,7 +115,7 @@ class Gaussians(nn.Module):
     def __init__(self, config: GaussiansConfig, points: Float[Tensor, "N 3"], colors: Float[Tensor, "N 3"]) -> None:
         """Gaussians at `points` (scene units) with `colors` (RGB); the scales follow the distances between points."""
         super().__init__()
-        self.config = config
+        self.config, self.adam_eps = config, config.adam_eps
         count = points.shape[0]
         logit = math.log(config.opacity / (1.0 - config.opacity))
         self.means = nn.Parameter(points.clone())
@@ -147,10 +147,6 @@ class Gaussians(nn.Module):
         }
         return [{"name": name, "params": [getattr(self, name)], "lr": rates[name]} for name in PARAMETER_NAMES]
 
-    def build_optimizer(self) -> torch.optim.Adam:
-        """Build Adam over `parameter_groups()` with the configuration's epsilon."""
-        return build_adam(self.parameter_groups(), eps=self.config.adam_eps)
-
     def learning_rates(self, step: int) -> dict[str, float]:
         """Return the learning rates of the positions and colours at `step`: log-linear, then constant."""
         share = min(step / self.config.lr_steps, 1.0)
@@ -159,18 +155,6 @@ class Gaussians(nn.Module):
             name: math.exp((1.0 - share) * math.log(first) + share * math.log(last))
             for name, (first, last) in ranges.items()
         }
-
-    def update_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Set the learning rates that change for `step`, in the groups named after the parameters."""
-        set_learning_rates(optimizer, self.learning_rates(step))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Take the number of Gaussians from the checkpoint before its values are copied."""
-        for name in PARAMETER_NAMES:
-            stored, parameter = state_dict.get(prefix + name), getattr(self, name)
-            if isinstance(stored, Tensor) and stored.shape[1:] == parameter.shape[1:]:
-                parameter.data = parameter.data.new_empty(stored.shape)
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def sample_ball(count: int, radius: float, generator: torch.Generator) -> Float[Tensor, "N 3"]:

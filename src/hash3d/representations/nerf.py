@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .encodings import FrequencyConfig, HashGridConfig
 from .field import FieldSamples
-from .optimizer import ParameterGroup, build_adam, set_learning_rates
+from .optimizer import ParameterGroup, Trainable
 from .relu_network import value_and_gradient
 
 LEARNING_RATES = ("encoding_lr", "density_lr", "color_lr")
@@ -119,12 +119,12 @@ class LatentNerfConfig(NerfConfig):
     lr_decay: float = 0.1
 
 
-class Nerf(nn.Module):
+class Nerf(Trainable):
     """A trainable field."""
 
     def __init__(self, config: NerfConfig, generator: torch.Generator) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.adam_eps = config, config.adam_eps
         self.radius, self.channels = config.radius, config.channels
         self.encoding = config.encoding.build(generator)
         widths = [self.encoding.num_features, *[config.hidden_width] * config.hidden_layers]
@@ -213,10 +213,6 @@ class Nerf(nn.Module):
         ]
         return [group for group in groups if group["params"]]
 
-    def build_optimizer(self) -> torch.optim.Adam:
-        """Build Adam over `parameter_groups()` with the configuration's epsilon."""
-        return build_adam(self.parameter_groups(), eps=self.config.adam_eps)
-
     def learning_rates(self, step: int) -> dict[str, float]:
         """Return the learning rates at `step`: a linear rise from a tenth, then a log-linear fall, then constant."""
         config = self.config
@@ -226,10 +222,6 @@ class Nerf(nn.Module):
         )
         factor = rise * math.exp(share * math.log(config.lr_decay))
         return {name.removesuffix("_lr"): factor * getattr(config, name) for name in LEARNING_RATES}
-
-    def update_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Set the learning rates of `step` in the groups named by `parameter_groups`."""
-        set_learning_rates(optimizer, self.learning_rates(step))
 
 
 def build_network(widths: list[int], generator: torch.Generator) -> nn.Sequential:

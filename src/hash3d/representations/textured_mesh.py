@@ -5,7 +5,6 @@ its upper right corner (1, 1), so texel (column, row) has its centre at u = (col
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .mesh import Mesh, SurfacePoints
-from .optimizer import ParameterGroup, build_adam
+from .optimizer import ParameterGroup, Resizable, Trainable
 
 COARSEST_TEXELS = 16
 """Side of the coarsest mip level's texel in texels: four halvings."""
@@ -56,7 +55,7 @@ class TexturedMeshConfig:
         return TexturedMesh(self, mesh, uv, uv_faces)
 
 
-class TexturedMesh(nn.Module):
+class TexturedMesh(Resizable, Trainable):
     """A trainable texture on a mesh.
 
     The parameters are `texture_logits` "T T 3" (before the sigmoid) and, if the geometry learns, `offsets` "V 3" (scene
@@ -115,21 +114,6 @@ class TexturedMesh(nn.Module):
         if self.offsets is not None and self.config.offsets_lr is not None:
             groups.append({"name": "offsets", "params": [self.offsets], "lr": self.config.offsets_lr})
         return groups
-
-    def build_optimizer(self) -> torch.optim.Adam:
-        """Build Adam over `parameter_groups()`."""
-        return build_adam(self.parameter_groups(), betas=self.config.adam_betas)
-
-    def update_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Do nothing: the learning rates are constant."""
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Take the sizes from the checkpoint before its values are copied."""
-        for name, own in (*self.named_buffers(recurse=False), *self.named_parameters(recurse=False)):
-            stored = state_dict.get(prefix + name)
-            if isinstance(stored, Tensor) and stored.dim() == own.dim():
-                own.data = own.data.new_empty(stored.shape)
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def sample_texture(

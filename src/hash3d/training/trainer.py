@@ -102,7 +102,7 @@ class Trainer:
             name: torch.Generator().manual_seed(len(GENERATORS) * recipe.seed + each + STAGE_SEEDS * number)
             for each, name in enumerate(GENERATORS)
         }
-        self.view_order = self.stage.view_order.build(self.stage.cameras.build())
+        self.view_order = self.stage.view_order.build(self.stage.cameras)
         model = build_model(recipe, number, previous, self.generators["initialisation"])
         colors = white_and_black(getattr(model, "channels", 3), self.prior)
         self.scene = build_scene(self.stage, model, device=self.device, generators=self.generators, colors=colors)
