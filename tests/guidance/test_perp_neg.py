@@ -202,6 +202,7 @@ def test_without_reuse_the_guidance_changes_no_bit(views, perp_neg):
     remove_hash3d(prior.unet)
 
 
+@torch.no_grad()
 def test_the_four_branches_of_a_hit_come_from_one_entry():
     """Two entries in a cell, of which the nearest serves: the prediction is the shallow pass from it, bit for bit."""
     prior = tiny_stable_diffusion()
@@ -229,6 +230,7 @@ def test_the_four_branches_of_a_hit_come_from_one_entry():
     assert not torch.allclose(guided, other, rtol=1e-3)
 
 
+@torch.no_grad()
 def test_a_batch_of_hits_and_misses_keeps_the_branches_of_each_view():
     prior = tiny_stable_diffusion()
     noisy, timesteps = normal(3, 4, 8, 8), torch.full((3,), 400)

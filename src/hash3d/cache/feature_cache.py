@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from jaxtyping import Float
 from torch import Tensor
 
-from .calls import BranchOrder, Entry, Numbers, Query, View, opened
+from .calls import BranchOrder, Entry, Numbers, Query, View
 from .grid import Key
 from .keeping import Keeping
 
@@ -40,9 +40,7 @@ class FeatureCache(Keeping):
                 first view, then those of the second.
         """
         places = {"elevation": elevation, "azimuth": azimuth, "radius": radius}
-        view = View.parse(places, timestep, scope, branch_order)
-        self._angles.see(view.places)
-        return opened(self, view)
+        return self._open(View.parse(places, timestep, scope, branch_order))
 
     def lookup(
         self, keys: Sequence[Key], identities: Sequence[str] | None = None, *, together: bool = False

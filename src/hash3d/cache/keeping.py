@@ -4,7 +4,8 @@ import math
 import random
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .calls import AngleWatch, Entry, Query, View, open_view
+from .calls import AngleWatch, Entry, Query, View, open_view, opened
 from .grid import FIELDS
 
 if TYPE_CHECKING:
@@ -98,10 +99,6 @@ class CacheStatistics:
             f"{bypassed}{f'; {self.not_finite} features were not finite' if self.not_finite else ''}"
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
 
 class Keeping:
     """The parts of `FeatureCache` that are not the method."""
@@ -120,6 +117,11 @@ class Keeping:
         self._size = 0
         self._seen, self._strangers = dict[str, None](), 0
         self._slots: SlotPool | None = None
+
+    def _open(self, view: View) -> AbstractContextManager[None]:
+        """Open a view, and look whether its angles are degrees."""
+        self._angles.see(view.places)
+        return opened(self, view)
 
     @property
     def current_view(self) -> View | None:

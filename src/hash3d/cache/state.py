@@ -26,7 +26,7 @@ def save(cache: "Keeping") -> dict[str, Any]:
         "storage": cache.config.storage,
         "step": cache.step,
         "random": [version, list(internal), gauss],
-        "statistics": cache.statistics.state_dict(),
+        "statistics": asdict(cache.statistics),
         "guard": cache.guard.state_dict(),
     }
 

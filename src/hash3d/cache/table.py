@@ -12,8 +12,8 @@ from .grid import Grid, Key
 class HashTable:
     """Buckets of bounded queues (supplement, Listing 1); `stores` has what can stand in its place.
 
-    With `verify`, an entry is used only if its whole integer cell equals the query's; without, every entry of the
-    bucket takes part, collisions included (the listing's bare behaviour). Each identity has buckets of its own.
+    With `verify`, an entry is used only if its whole cell equals the query's; without, every entry of the bucket is
+    (the listing's bare behaviour). Each identity has buckets of its own.
     """
 
     def __init__(self, grid: Grid, *, queue_length: int, nearest: bool, verify: bool, max_bytes: int) -> None:

@@ -2,9 +2,7 @@
 
 Supplement of Hash3D, section A: with l up layers U_1 .. U_l (each consumes one skip connection), the feature i is the
 tensor entering U_{i+1}, which consumes skip s = l - 1 - i. On reuse only the down layers up to s and the last s + 1 up
-layers run (eq. 10). For Stable Diffusion and Zero123 l is 12; here it is counted in the module.
-
-No forward is copied: for the time of one shallow pass the layers that are not needed hand on their input.
+layers run (eq. 10), and the others hand on their input. For Stable Diffusion l is 12; here it is counted in the module.
 """
 
 from collections.abc import Callable, Iterator
