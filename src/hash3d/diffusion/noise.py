@@ -65,7 +65,7 @@ class NoiseSchedule:
         try:
             return cls(**{names.get(name, name): config[name] for name in known if name in config})
         except (TypeError, ValueError) as error:
-            raise ValueError(f"The noise schedule in {path} cannot be used: {error}") from error
+            raise ValueError(f"The noise schedule in {path} cannot be used: {str(error).splitlines()[0]}") from error
 
     def save(self, folder: Path) -> None:
         """Write a diffusers `scheduler/` folder."""
