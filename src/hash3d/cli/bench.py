@@ -28,6 +28,7 @@ from hash3d.evaluation.provenance import describe_machine, require_device, with_
 from hash3d.fast.engine import Engine, records
 from hash3d.files import write_text
 from hash3d.pictures import load_picture
+from hash3d.recipes.limits import check_numbers
 from hash3d.recipes.recipe import Recipe
 from hash3d.scenes.build import build_model
 from hash3d.systems import SystemInfo
@@ -37,6 +38,7 @@ from hash3d.training.run import frame_reference, versions
 from .full_scale import choose_cache, runs_mini
 from .generate import find_system
 from .host import limit_threads
+from .parsing import parse_options
 
 RANDOM = "random"
 PROMPT = "a red mug"
@@ -98,6 +100,7 @@ class Bench:
 def main(arguments: list[str]) -> int:
     """Measure, print, write. Returns the exit code."""
     options = parse(arguments)
+    check_numbers(options)
     check(options)
     limit_threads(device_of(options))
     console = Console(stderr=True, highlight=False)
@@ -115,9 +118,7 @@ def parse(arguments: list[str]) -> Bench:
     """Parse the options; at full scale the cache has other defaults, so that they are parsed with those again."""
 
     def read(default: Bench) -> Bench:
-        return tyro.cli(
-            Bench, prog="hash3d bench", args=arguments, default=default, config=(tyro.conf.FlagCreatePairsOff,)
-        )
+        return parse_options(Bench, "bench", arguments, default=default, config=(tyro.conf.FlagCreatePairsOff,))
 
     options = read(Bench())
     if runs_mini(options.prior, options.scale):

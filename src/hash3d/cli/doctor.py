@@ -7,7 +7,6 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 import torch
-import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -21,6 +20,8 @@ from hash3d.rendering.splat import pick_backend, render_gaussians
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.unet.partial_unet import PartialUNet
 
+from .parsing import parse_options
+
 
 @dataclass(frozen=True)
 class Doctor:
@@ -29,7 +30,7 @@ class Doctor:
 
 def main(arguments: list[str]) -> int:
     """Print the findings. Returns the exit code; a prior that does not load is an error of its own."""
-    tyro.cli(Doctor, prog="hash3d doctor", args=arguments)
+    parse_options(Doctor, "doctor", arguments)
     table = Table("part", "state", box=None)
     for name, state in [*machine(), *packages(), *speeds()]:
         table.add_row(name, escape(state))

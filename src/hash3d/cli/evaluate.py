@@ -16,6 +16,8 @@ from hash3d.files import write_json
 from hash3d.training.outputs import load_asset, read_reached
 from hash3d.training.run_folder import RunFolder
 
+from .parsing import parse_options
+
 COLUMNS = {
     "azimuth": ("azimuth", ".1f"),
     "elevation": ("elevation", ".0f"),
@@ -42,7 +44,7 @@ class Evaluate:
 
 def main(arguments: list[str]) -> int:
     """Print the metrics and write evaluation.json. Returns the exit code."""
-    options = tyro.cli(Evaluate, prog="hash3d evaluate", args=arguments)
+    options = parse_options(Evaluate, "evaluate", arguments)
     metrics = evaluate(options.folder, options.truth)
     write_json(options.folder / "evaluation.json", metrics)
     table = Table(*(heading for heading, _ in COLUMNS.values()), box=None)

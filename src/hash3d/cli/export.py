@@ -15,6 +15,8 @@ from hash3d.scenes.base import find_kind
 from hash3d.scenes.show import colors
 from hash3d.training.outputs import bake_model, contact_sheet, load_asset, read_reached, turntable
 
+from .parsing import parse_options
+
 Format = Literal["glb", "obj", "ply", "gsplat", "mp4", "sheet"]
 FILES = {
     "glb": "model.glb",
@@ -42,7 +44,7 @@ class Export:
 
 def main(arguments: list[str]) -> int:
     """Write the file. Returns the exit code."""
-    options = tyro.cli(Export, prog="hash3d export", args=arguments)
+    options = parse_options(Export, "export", arguments)
     out = options.out or options.folder / FILES[options.format]
     write(options.format, options.folder, out)
     Console(highlight=False, soft_wrap=True).print(str(out), markup=False)

@@ -25,6 +25,7 @@ from hash3d.training.run_folder import RunFolder
 
 from .full_scale import choose_cache, expect_full_size, explain_choices, runs_mini
 from .host import limit_threads
+from .parsing import parse_options
 from .progress import ProgressLine, report
 from .resume import names_of, new_folder, resume_recipe
 from .systems import SHOWN
@@ -163,13 +164,8 @@ def parse(arguments: list[str]) -> Generate:
         raise ValueError(f"Expected --preset to be one of {', '.join(PRESETS)}, but got {preset!r}.")
 
     def read(cache: CacheConfig) -> Generate:
-        return tyro.cli(
-            Generate,
-            prog="hash3d generate",
-            args=arguments,
-            default=Generate(cache=cache),
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
+        default, config = Generate(cache=cache), (tyro.conf.FlagCreatePairsOff,)
+        return parse_options(Generate, "generate", arguments, default=default, config=config)
 
     options = read(PRESETS[preset])
     cache = choose_cache(options.system, preset, mini=runs_mini(options.prior, options.scale))

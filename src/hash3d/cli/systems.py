@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from hash3d.systems import SYSTEMS, SystemInfo
+
+from .parsing import parse_options
 
 WIDTH = 160
 """Characters of the table, also where the terminal is narrower: a row stays a line."""
@@ -21,7 +22,7 @@ class Systems:
 
 def main(arguments: list[str]) -> int:
     """Print the table. Returns the exit code."""
-    tyro.cli(Systems, prog="hash3d systems", args=arguments)
+    parse_options(Systems, "systems", arguments)
     table = Table(*HEADS, box=None)
     for column in table.columns:
         column.no_wrap = True
