@@ -17,10 +17,10 @@ import tyro
 
 from hash3d import Hash3DConfig, apply_hash3d
 from hash3d.cameras import CameraSamplerConfig
-from hash3d.diffusion.loading import resolve_folder
+from hash3d.diffusion.loading import embedded_folder
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.export.points import write_ply
-from hash3d.export.turntable import orbit, save_picture, tile
+from hash3d.export.turntable import orbit, save_image, tile
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidance, StableDiffusionGuidanceConfig
 from hash3d.recipes.view_order import ViewOrderConfig
 from hash3d.rendering.splat import render_gaussians
@@ -41,7 +41,7 @@ def main(
 ) -> None:
     """Optimise Gaussians until they look like the prompt from every side."""
     generator = torch.Generator().manual_seed(seed)
-    prior = StableDiffusionPrior.load(resolve_folder("mini-sd")).to(memory_format=torch.channels_last)
+    prior = StableDiffusionPrior.load(embedded_folder("mini-sd")).to(memory_format=torch.channels_last)
     cache = apply_hash3d(prior.unet, Hash3DConfig())
     config = StableDiffusionGuidanceConfig(guidance_scale=guidance_scale, max_timestep=ramp((0, 0.98), (steps, 0.5)))
     guidance = StableDiffusionGuidance(config, prior, prompt, generator=generator, cache=cache)
@@ -69,7 +69,7 @@ def main(
     with torch.no_grad():
         views = [render_gaussians(gaussians, cameras[index], WHITE).color[0] for index in range(len(cameras))]
     out.mkdir(parents=True, exist_ok=True)
-    save_picture(tile(views, columns=4), out / "preview.png")
+    save_image(tile(views, columns=4), out / "preview.png")
     write_ply(out / "model.ply", gaussians)
     print(f"{steps} steps in {seconds:.0f} s, {cache.statistics.reuse_share:.0%} of the calls reused a feature")
     print(f"Wrote {out / 'preview.png'} and {out / 'model.ply'}")

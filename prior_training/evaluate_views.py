@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hash3d.diffusion.zero123 import Zero123Prior
-from hash3d.export.turntable import save_picture, tile
+from hash3d.export.turntable import save_image, tile
 from hash3d.files import write_text
 from hash3d.markdown import markdown_table
 
@@ -143,7 +143,7 @@ class Evaluation:
                 rows.append(row | ({"asymmetric": scores.summary(chosen)} if chosen.any() else {}))
                 logger.info("%s", rows[-1])
             sheet += [*to_unit(truth[:columns]), *to_unit(pictures[f"prior, guidance {self.shown:g}"][:columns])]
-        save_picture(tile(sheet, columns), self.config.out / "held_out.png")
+        save_image(tile(sheet, columns), self.config.out / "held_out.png")
         return rows, int(chosen.sum())
 
     def scanned(self, folder: Path) -> list[Row]:
@@ -167,7 +167,7 @@ class Evaluation:
             given, seen, images = (to_unit(each.cpu()[owner == row]) for each in (asked.inputs, true_views, shown))
             places = [index % len(given) for index in SHEET_VIEWS]
             sheet += [given[0], *(picture for place in places for picture in (seen[place], images[place]))]
-        save_picture(tile(sheet, 1 + 2 * len(SHEET_VIEWS)), self.config.out / "scanned.png")
+        save_image(tile(sheet, 1 + 2 * len(SHEET_VIEWS)), self.config.out / "scanned.png")
         return rows
 
     def pose_tests(self) -> list[Row]:
@@ -193,7 +193,7 @@ class Evaluation:
         for scale in self.config.guidance_scales:
             images = self.sampler.sample(self.priors["prior"], views, scale).cpu().unflatten(0, (len(paths), count))
             sheet = to_unit(torch.cat([inputs[:, None], images], dim=1).flatten(0, 1))
-            save_picture(tile(list(sheet), count + 1), self.config.out / f"pictures_{scale:g}.png")
+            save_image(tile(list(sheet), count + 1), self.config.out / f"pictures_{scale:g}.png")
 
     def run(self) -> Row:
         """Writes everything; returns what `evaluation.json` holds."""

@@ -34,7 +34,7 @@ from hash3d.evaluation.provenance import Machine, all_of, describe_machine, mean
 from hash3d.evaluation.reference_frame import find_reference_frame
 from hash3d.evaluation.truth import load_truth
 from hash3d.evaluation.worker import pick_device
-from hash3d.export.turntable import orbit, render_each, save_picture
+from hash3d.export.turntable import orbit, render_each, save_image
 from hash3d.markdown import markdown_table
 from hash3d.pictures import load_picture
 from hash3d.recipes.recipe import Recipe
@@ -150,7 +150,7 @@ def measure(job: Job, machine: Machine) -> dict[str, Any]:
         trainer.close()
     total = time.perf_counter() - started
     show = show_model(trainer.scene.model, trainer.stage, prior)
-    save_picture(preview(colors(show), recipe, picture), machine.runs / "views" / f"{job.name}.png")
+    save_image(preview(colors(show), recipe, picture), machine.runs / "views" / f"{job.name}.png")
     row: dict[str, Any] = {"seconds": {"total": total, **trainer.stopwatch.seconds()}}
     row |= describe_passes(sum(int(each["full"]) for each in passes), sum(int(each["shallow"]) for each in passes))
     if job.object is not None:

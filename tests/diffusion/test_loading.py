@@ -242,22 +242,22 @@ def test_parts_come_frozen_in_the_asked_dtype(whole):
 
 def test_an_existing_folder_wins(whole, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert resolve_folder(str(whole)) == whole
-    assert resolve_folder("mini-zero123") == embedded_folder("mini-zero123")
+    assert resolve_folder(str(whole), ()) == whole
+    assert resolve_folder("mini-zero123", ()) == embedded_folder("mini-zero123")
     (tmp_path / "mini-zero123").mkdir()
-    assert resolve_folder("mini-zero123").resolve() == tmp_path / "mini-zero123"
+    assert resolve_folder("mini-zero123", ()).resolve() == tmp_path / "mini-zero123"
 
 
 @pytest.mark.parametrize("name", ["nowhere", "./a/b", "/no/such", "~/none/such", "a/b/c"])
 def test_a_name_that_is_nothing(name):
     with pytest.raises(FileNotFoundError, match="existing folder, one of mini-zero123, mini-sd, or a hub name"):
-        resolve_folder(name)
+        resolve_folder(name, ())
 
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FileNotFoundError, match="but it is a file"):
-        resolve_folder(str(tmp_path / "file"))
+        resolve_folder(str(tmp_path / "file"), ())
 
 
 HUB = [
@@ -308,9 +308,9 @@ def test_a_snapshot_in_the_cache_is_taken_offline(offline):
     snapshot.mkdir(parents=True)
     (offline / "models--owner--model" / "refs").mkdir()
     (offline / "models--owner--model" / "refs" / "main").write_text("0" * 40)
-    assert resolve_folder("owner/model") == snapshot
+    assert resolve_folder("owner/model", ()) == snapshot
 
 
 def test_a_hub_name_offline(offline):
     with pytest.raises(FileNotFoundError, match=r"Could not fetch the prior 'owner/model' from the hub .* --prior"):
-        resolve_folder("owner/model")
+        resolve_folder("owner/model", ())

@@ -136,5 +136,5 @@ def test_an_embedded_prior_that_is_not_there(monkeypatch, tmp_path):
     assert EMBEDDED == ("mini-zero123", "mini-sd")
     monkeypatch.setattr("hash3d.diffusion.loading.embedded_folder", lambda name: tmp_path / name)
     with pytest.raises(FileNotFoundError, match="to hold the prior 'mini-sd', but it is missing"):
-        resolve_folder("mini-sd")
+        resolve_folder("mini-sd", ())
     assert embedded_folder("mini-sd").name == "mini-sd"

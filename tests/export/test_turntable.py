@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hash3d.export.turntable import FRAMES_PER_SECOND, orbit, render_each, save_picture, tile, write_video
+from hash3d.export.turntable import FRAMES_PER_SECOND, orbit, render_each, save_image, tile, write_video
 
 
 def gradient(turn: float, size: int = 64) -> torch.Tensor:
@@ -25,7 +25,7 @@ def frames_of(path) -> tuple[torch.Tensor, float]:
 
 def test_a_picture_comes_back_to_half_a_step_of_eight_bits(tmp_path):
     picture = torch.rand(5, 7, 3, generator=torch.Generator().manual_seed(0))
-    save_picture(picture, tmp_path / "a.png")
+    save_image(picture, tmp_path / "a.png")
     found = torch.tensor(np.asarray(Image.open(tmp_path / "a.png"))) / 255.0
     torch.testing.assert_close(found, picture, atol=0.5 / 255 + 1e-6, rtol=0)
 
@@ -59,16 +59,26 @@ def test_a_video_comes_back_frame_by_frame(count, tmp_path):
 
 
 def test_a_failed_video_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
-    path = tmp_path / "turntable.mp4"
-    write_video([gradient(0.5)], path)
-    before = path.read_bytes()
+    video, image = tmp_path / "turntable.mp4", tmp_path / "a.png"
+    write_video([gradient(0.5)], video)
+    save_image(gradient(0.5), image)
+    before = video.read_bytes(), image.read_bytes()
 
     def fail(*_: object) -> None:
         raise OSError("full")
 
     monkeypatch.setattr("os.replace", fail)
-    for write, what in ((write_video, [gradient(0.2)]), (save_picture, gradient(0.2))):
-        with pytest.raises(OSError, match="full"):
-            write(what, path)
-    assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ["turntable.mp4"]
+    with pytest.raises(OSError, match="full"):
+        write_video([gradient(0.2)], video)
+    with pytest.raises(OSError, match="full"):
+        save_image(gradient(0.2), image)
+    assert (video.read_bytes(), image.read_bytes()) == before
+    assert {file.name for file in tmp_path.iterdir()} == {"turntable.mp4", "a.png"}
+
+
+def test_a_name_of_another_format_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"ends in \.mp4, but got 'a\.gif'"):
+        write_video([gradient(0.2)], tmp_path / "a.gif")
+    with pytest.raises(ValueError, match=r"ends in \.png, but got 'a\.jpg'"):
+        save_image(gradient(0.2), tmp_path / "a.jpg")
+    assert not list(tmp_path.iterdir())

@@ -6,7 +6,7 @@ import pytest
 import torch
 import trimesh
 
-from hash3d.meshing.isosurface import IsosurfaceConfig, extract_mesh, without_small_components
+from hash3d.meshing.isosurface import IsosurfaceConfig, extract_mesh, remove_small_components
 from hash3d.representations.mesh import Mesh
 
 CUBE = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
@@ -81,7 +81,7 @@ def test_colours_follow_the_vertices_that_are_kept():
     both = trimesh.util.concatenate([trimesh.creation.box().apply_translation([5, 0, 0]), large])
     vertices = torch.tensor(both.vertices, dtype=torch.float32)
     mesh = Mesh(vertices=vertices, faces=torch.tensor(both.faces), colors=vertices)
-    kept = without_small_components(mesh, 0.5)
+    kept = remove_small_components(mesh, 0.5)
     assert len(kept.faces) == len(large.faces)
     assert torch.equal(kept.vertices, kept.colors)
 

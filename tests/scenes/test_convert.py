@@ -9,7 +9,7 @@ import torch
 from hash3d.cameras import Cameras, CameraSamplerConfig
 from hash3d.evaluation.metrics import psnr
 from hash3d.meshing.density import GaussianField
-from hash3d.meshing.isosurface import IsosurfaceConfig, without_cavities
+from hash3d.meshing.isosurface import IsosurfaceConfig, remove_cavities
 from hash3d.rendering.bake import texel_points
 from hash3d.rendering.raster import render_surface
 from hash3d.rendering.splat import render_gaussians
@@ -115,7 +115,7 @@ def test_a_cavity_is_a_piece_of_negative_volume():
     inside_out = cube(0.2)
     inside_out = Mesh(vertices=inside_out.vertices, faces=inside_out.faces.flip(-1))
     beside = cube(0.1, (1.0, 0.0, 0.0))
-    kept = without_cavities(joined(ball(8), inside_out, beside))
+    kept = remove_cavities(joined(ball(8), inside_out, beside))
     expected = joined(ball(8), beside)
     assert torch.equal(kept.vertices[kept.faces], expected.vertices[expected.faces])
     assert len(kept.vertices) == len(expected.vertices)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from hash3d.export.mesh import write_glb, write_obj
 from hash3d.export.points import PlyLayout
-from hash3d.export.turntable import save_picture, write_video
+from hash3d.export.turntable import save_image, write_video
 from hash3d.scenes.base import find_kind
 from hash3d.scenes.show import colors
 from hash3d.training.outputs import bake_model, contact_sheet, load_asset, read_reached, turntable
@@ -63,4 +63,4 @@ def write(format: Format, folder: Path, out: Path) -> None:
     elif format == "mp4":
         write_video(turntable(colors(show), recipe), out)
     else:
-        save_picture(contact_sheet(colors(show), recipe), out)
+        save_image(contact_sheet(colors(show), recipe), out)

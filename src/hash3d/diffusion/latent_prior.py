@@ -1,5 +1,6 @@
-"""What every latent diffusion model here shares: a U-Net, an autoencoder and a noise schedule."""
+"""Base class of the latent diffusion models: a U-Net, an autoencoder and a noise schedule."""
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -12,14 +13,21 @@ from hash3d.fast.autoencoder import AutoencoderEngine, Encoding
 from hash3d.fast.engine import Engine
 from hash3d.transfer import to_device
 
+from .loading import load_part, write_json
 from .noise import NoiseSchedule
 
 
 class LatentPrior(nn.Module):
     """A diffusion model of an autoencoder's latents. Images are [B, 3, S, S] in [-1, 1], latents [B, 4, h, w]."""
 
-    parts: ClassVar[tuple[str, ...]]
-    """The subfolders of its diffusers folder that are read."""
+    parts: ClassVar[dict[str, list[str]]] = {
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+    }
+    """Library and class of each subfolder that is read, as model_index.json has them."""
+    pipeline: ClassVar[dict[str, Any]]
+    """What else model_index.json says."""
 
     def __init__(self, *, unet: UNet2DConditionModel, vae: AutoencoderKL, schedule: NoiseSchedule) -> None:
         super().__init__()
@@ -29,12 +37,12 @@ class LatentPrior(nn.Module):
         self._autoencoder = AutoencoderEngine(vae)
 
     def use_engine(self, engine: Engine) -> None:
-        """Run the autoencoder by an engine. Its CUDA graphs stay for as long as the engine does."""
+        """Run the autoencoder by an engine, whose CUDA graphs stay for as long as it does."""
         if engine != self._autoencoder.engine:
             self._autoencoder = AutoencoderEngine(self.vae, engine)
 
     def _expect(self, kind: str, expected: dict[str, tuple[Any, Any]]) -> None:
-        """The parts fit each other: each name has what came and what must come."""
+        """Raise `ValueError` if the parts do not fit each other. `expected`: what came and what must come, by name."""
         common = {
             "unet out_channels": (self.unet.config.out_channels, 4),
             "vae latent_channels": (self.vae.config.latent_channels, 4),
@@ -50,12 +58,12 @@ class LatentPrior(nn.Module):
 
     @property
     def image_size(self) -> int:
-        """Pixels of a side of the images that the model was made for."""
+        """Side in pixels of the images that the model was trained on."""
         return int(self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1))
 
     @property
     def device(self) -> torch.device:
-        """Where the parts live, read off one weight: diffusers' own property goes through all modules, at each call."""
+        """The parts' device, read off one weight: diffusers' own property walks all modules at each call."""
         return torch.device(self.unet.conv_in.weight.device)
 
     @property
@@ -70,7 +78,7 @@ class LatentPrior(nn.Module):
         generator: torch.Generator | None = None,
         encoding: Encoding = "auto",
     ) -> Float[Tensor, "B 4 h w"]:
-        """Latents to add noise to: the posterior's mode, or a sample if a generator is given, times scaling_factor.
+        """Encode images to the posterior's mode, or a sample if a generator is given, times scaling_factor.
 
         The generator lives on the CPU, so that a seed means the same on every device.
         """
@@ -82,5 +90,19 @@ class LatentPrior(nn.Module):
         return latents * self.vae.config.scaling_factor
 
     def decode(self, latents: Float[Tensor, "B 4 h w"]) -> Float[Tensor, "B 3 S S"]:
-        """Images of scaled latents."""
+        """Decode scaled latents to images."""
         return self._autoencoder.decode(latents.to(self.dtype) / self.vae.config.scaling_factor)
+
+    @staticmethod
+    def _load_common(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+        """Load the parts that every prior has, as arguments of its constructor."""
+        unet = load_part(UNet2DConditionModel, folder, "unet", dtype)
+        vae = load_part(AutoencoderKL, folder, "vae", dtype)
+        return {"unet": unet, "vae": vae, "schedule": NoiseSchedule.load(folder / "scheduler")}
+
+    def save(self, folder: Path) -> None:
+        """Write the diffusers folder, model_index.json last."""
+        self.unet.save_pretrained(folder / "unet")
+        self.vae.save_pretrained(folder / "vae")
+        self.schedule.save(folder / "scheduler")
+        write_json(folder / "model_index.json", dict(sorted({**self.pipeline, **self.parts}.items())))

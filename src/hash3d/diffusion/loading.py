@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,6 @@ from hash3d.strangers import expect_depth, read_configuration
 
 EMBEDDED = ("mini-zero123", "mini-sd")
 """Priors whose weights ship inside the package."""
-PARTS = (
-    "unet", "vae", "scheduler", "text_encoder", "tokenizer", "image_encoder", "clip_camera_projection",
-    "feature_extractor",
-)  # fmt: skip
-"""Subfolders that some prior reads. Safety checkers and the like are never fetched."""
 _WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_model|pytorch_model|model)(?:\.(?P<first>\w+))?(?:-\d+-of-(?P<shards>\d+))?"
     r"(?:\.(?P<second>\w+))?\.(?P<format>safetensors|bin)"
@@ -41,7 +37,7 @@ def is_hub_name(name: str) -> bool:
     return plain and not Path(name).exists()
 
 
-def resolve_folder(name: str, parts: Iterable[str] = PARTS, dtype: torch.dtype = torch.float32) -> Path:
+def resolve_folder(name: str, parts: Iterable[str], dtype: torch.dtype = torch.float32) -> Path:
     """Return the local folder of a prior: an existing path wins, then an embedded prior's name, then the hub.
 
     From the hub only the subfolders `parts` are fetched, in the variant that `dtype` needs (see `choose_weights`).
@@ -77,21 +73,14 @@ def _download(name: str, parts: tuple[str, ...], dtype: torch.dtype) -> Path:
         except Exception:  # Offline: the cache is asked for any weights.
             weights = [f"{part}/*.{ending}" for part in parts for ending in ("safetensors", "bin")]
         else:
-            weights = [
-                f"{part}/{file}"
-                for part in parts
-                for file in choose_weights((file[len(part) + 1 :] for file in files if _lies_in(file, part)), dtype)
-            ]
+            names = {part: [path.name for path in map(Path, files) if path.parent == Path(part)] for part in parts}
+            weights = [f"{part}/{file}" for part in parts for file in choose_weights(names[part], dtype)]
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns + weights))
     except Exception as error:
         raise FileNotFoundError(
             f"Could not fetch the prior {name!r} from the hub ({type(error).__name__}). "
             f"Pass --prior the path of a local folder, or one of {', '.join(EMBEDDED)}."
         ) from error
-
-
-def _lies_in(file: str, part: str) -> bool:
-    return file.startswith(f"{part}/") and "/" not in file[len(part) + 1 :]
 
 
 def choose_weights(names: Iterable[str], dtype: torch.dtype) -> list[str]:
@@ -115,8 +104,8 @@ def choose_weights(names: Iterable[str], dtype: torch.dtype) -> list[str]:
 def load_part(model_class: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
     """Load one part of a diffusers folder, for instance `unet`, in eval mode with frozen parameters.
 
-    The model is built without memory, then takes the tensors of the files that `choose_weights` names. A `.bin` file is
-    read by `torch.load(weights_only=True)`, which unpickles tensors and refuses all else.
+    The model is built on the meta device, then takes the tensors of the files that `choose_weights` names. A `.bin`
+    file is read by `torch.load(weights_only=True)`, which unpickles tensors and refuses all else.
 
     Raises:
         ValueError: the part is missing or does not fit its configuration, in one sentence that names it.
@@ -127,14 +116,21 @@ def load_part(model_class: Any, folder: Path, part: str, dtype: torch.dtype) -> 
     files = choose_weights((file.name for file in path.iterdir()), dtype)
     if not files:
         raise ValueError(f"Expected the prior {folder} to hold safetensors or .bin weights in {part}/, but got none.")
-    try:
+    with name_part(path):
         tensors = {name: value for file in files for name, value in _read_tensors(path / file).items()}
         model = _build(model_class, path, len(tensors))
         _assign(model, tensors, dtype)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"The prior's part {path} does not load: {reason}") from error
     return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def name_part(path: Path) -> Iterator[None]:
+    """Turn an error of loading into a `ValueError` of one line that names the part."""
+    try:
+        yield
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(f"The prior's part {path} does not load: {reason}") from error
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -158,7 +154,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _build(model_class: Any, path: Path, count: int) -> nn.Module:
-    """Build a model of diffusers or transformers without memory, from a configuration that `count` tensors can fill."""
+    """Build a model on the meta device from a configuration that `count` tensors can fill."""
     config = read_configuration(path / "config.json")
     expect_depth(config, count)
     with torch.device("meta"):
@@ -168,7 +164,7 @@ def _build(model_class: Any, path: Path, count: int) -> nn.Module:
 
 
 def _assign(model: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype) -> None:
-    """Give a model without memory its tensors in `dtype`. Raises `ValueError` for the first that does not fit."""
+    """Give a model on the meta device its tensors in `dtype`. Raises `ValueError` for the first that does not fit."""
     expected = model.state_dict()
     tensors = {_current_name(name, expected): value for name, value in tensors.items()}
     found = {}

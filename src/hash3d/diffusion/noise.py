@@ -12,13 +12,12 @@ from hash3d.strangers import read_configuration
 from hash3d.transfer import to_device
 
 Weighting = Literal["sds", "sqrt", "uniform", "fantasia3d"]
+Latents = Float[Tensor, "B C h w"]
+Timesteps = Int[Tensor, " B"]
 
 
 class NoiseSchedule:
-    """Cumulated alphas and the prediction type of a diffusers scheduler configuration.
-
-    `alphas_cumprod` is kept on the CPU in float32; timesteps are integers in [0, num_timesteps).
-    """
+    """Cumulated alphas (on the CPU, float32) and the prediction type; timesteps are integers in [0, num_timesteps)."""
 
     def __init__(
         self,
@@ -44,8 +43,7 @@ class NoiseSchedule:
             betas = torch.linspace(beta_start, beta_end, num_timesteps, dtype=torch.float64)
         else:
             raise ValueError(f"Expected the beta schedule scaled_linear or linear, but got {beta_schedule!r}.")
-        self.num_timesteps = num_timesteps
-        self.prediction_type = prediction_type
+        self.num_timesteps, self.prediction_type = num_timesteps, prediction_type
         self.config = {
             "num_train_timesteps": num_timesteps,
             "beta_start": beta_start,
@@ -57,13 +55,13 @@ class NoiseSchedule:
 
     @classmethod
     def load(cls, folder: Path) -> "NoiseSchedule":
-        """The schedule of a diffusers `scheduler/` folder. Raises `ValueError` if it cannot be read."""
+        """Read a diffusers `scheduler/` folder. Raises `ValueError` if it cannot be used."""
         path = folder / "scheduler_config.json"
         config = read_configuration(path)
-        names = {"num_train_timesteps": "num_timesteps"}
-        known = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
+        config["num_timesteps"] = config.get("num_train_timesteps", 1000)
+        known = ("num_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
         try:
-            return cls(**{names.get(name, name): config[name] for name in known if name in config})
+            return cls(**{name: config[name] for name in known if name in config})
         except (TypeError, ValueError) as error:
             raise ValueError(f"The noise schedule in {path} cannot be used: {str(error).splitlines()[0]}") from error
 
@@ -71,44 +69,36 @@ class NoiseSchedule:
         """Write a diffusers `scheduler/` folder."""
         DDIMScheduler(**self.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1).save_pretrained(folder)
 
-    def coefficients(self, timesteps: Int[Tensor, " B"], like: Tensor) -> tuple[Tensor, Tensor]:
-        """sqrt(abar_t) and sqrt(1 - abar_t), each [B, 1, ..., 1] on the device and in the dtype of `like`."""
+    def coefficients(self, timesteps: Timesteps, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return sqrt(abar_t) and sqrt(1 - abar_t), each [B, 1, ..., 1] on the device and in the dtype of `like`."""
         alphas_cumprod = self.alphas_cumprod[timesteps.cpu()].view(-1, *[1] * (like.ndim - 1))
         signal, sigma = alphas_cumprod.sqrt(), (1.0 - alphas_cumprod).sqrt()
         return to_device(signal, like), to_device(sigma, like)
 
-    def add_noise(
-        self, latents: Float[Tensor, "B C h w"], noise: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"]
-    ) -> Float[Tensor, "B C h w"]:
-        """z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) noise (Ho et al. 2020, eq. 4)."""
+    def add_noise(self, latents: Latents, noise: Latents, timesteps: Timesteps) -> Latents:
+        """Return z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) noise (Ho et al. 2020, eq. 4)."""
         signal, sigma = self.coefficients(timesteps, latents)
         return signal * latents + sigma * noise
 
-    def velocity(
-        self, latents: Float[Tensor, "B C h w"], noise: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"]
-    ) -> Float[Tensor, "B C h w"]:
-        """v = sqrt(abar_t) noise - sqrt(1 - abar_t) z_0 (Salimans and Ho 2022, section 4)."""
+    def velocity(self, latents: Latents, noise: Latents, timesteps: Timesteps) -> Latents:
+        """Return v = sqrt(abar_t) noise - sqrt(1 - abar_t) z_0 (Salimans and Ho 2022, section 4)."""
         signal, sigma = self.coefficients(timesteps, latents)
         return signal * noise - sigma * latents
 
-    def to_noise(
-        self, prediction: Float[Tensor, "B C h w"], noisy: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"]
-    ) -> Float[Tensor, "B C h w"]:
-        """The predicted noise: the prediction itself, or sqrt(abar_t) v + sqrt(1 - abar_t) z_t for a v-prediction."""
+    def to_noise(self, prediction: Latents, noisy: Latents, timesteps: Timesteps) -> Latents:
+        """Return the predicted noise: the prediction, or sqrt(abar_t) v + sqrt(1 - abar_t) z_t for a v-prediction."""
         if self.prediction_type == "epsilon":
             return prediction
         signal, sigma = self.coefficients(timesteps, noisy)
         return signal * prediction + sigma * noisy
 
-    def to_latents(
-        self, noise_pred: Float[Tensor, "B C h w"], noisy: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"]
-    ) -> Float[Tensor, "B C h w"]:
-        """The denoised latents z_0 = (z_t - sqrt(1 - abar_t) noise) / sqrt(abar_t)."""
+    def to_latents(self, noise_pred: Latents, noisy: Latents, timesteps: Timesteps) -> Latents:
+        """Return the denoised latents z_0 = (z_t - sqrt(1 - abar_t) noise) / sqrt(abar_t)."""
         signal, sigma = self.coefficients(timesteps, noisy)
         return (noisy - sigma * noise_pred) / signal
 
-    def weights(self, timesteps: Int[Tensor, " B"], weighting: Weighting) -> Float[Tensor, " B"]:
-        """w(t) of the SDS gradient, on the CPU.
+    def weights(self, timesteps: Timesteps, weighting: Weighting) -> Float[Tensor, " B"]:
+        """Return w(t) of the SDS gradient, on the CPU.
 
         sds: 1 - abar_t (Poole et al. 2022); sqrt: 1 - sqrt(abar_t) (the released Hash3D's zero123_unified_guidance);
         uniform: 1; fantasia3d: sqrt(abar_t) (1 - abar_t) (threestudio 28d9d80).

@@ -29,11 +29,7 @@ def decide_pose_variant(
     cache's folder, the clone's remote, the name that the folder was saved under. The weights have the same shapes in
     both and cannot tell. If none is known, the folder's own name is followed, else XL, with a warning.
 
-    Args:
-        folder: the diffusers folder.
-        option: what the caller says.
-        stated: `pose_variant` of the camera projection's configuration.
-        name: what the folder was asked for by, such as a hub name.
+    `stated` is `pose_variant` of the camera projection's configuration, `name` what the folder was asked for by.
     """
     for value, reason in ((option, "stated by the option"), (stated, f"stated by {PROJECTION}/config.json")):
         if value is not None:
@@ -87,7 +83,7 @@ def pose_numbers(
     reference_elevation: float | Float[Tensor, " B"],
     variant: PoseVariant,
 ) -> Float[Tensor, "B 4"]:
-    """The four pose numbers in radians: [polar - polar_ref, sin(d azimuth), cos(d azimuth), fourth]; degrees in.
+    """Return the four pose numbers in radians: [polar - polar_ref, sin(d azimuth), cos(d azimuth), fourth]; degrees in.
 
     The polar angle is 90 - elevation. The fourth is the change of distance for `xl` (zero123, ldm/data/simple.py
     get_T) and the reference view's polar angle for `stable` (threestudio 28d9d80, stable_zero123_guidance.py).
@@ -99,7 +95,7 @@ def pose_numbers(
 
 
 def pose_features(pose: Float[Tensor, "B 4"]) -> Float[Tensor, "B 14"]:
-    """Smooth features of the pose numbers for the class embedding: four harmonics of the azimuth, both polar angles."""
+    """Return smooth features for the class embedding: four harmonics of the azimuth, both polar angles."""
     azimuth = torch.atan2(pose[:, 1], pose[:, 2])
     harmonics = azimuth[:, None] * torch.arange(1, 5, device=pose.device, dtype=pose.dtype)
     polar = pose[:, [0, 3]]

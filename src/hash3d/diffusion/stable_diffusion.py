@@ -1,10 +1,10 @@
-"""Stable Diffusion (Rombach et al. 2022): a diffusion model of pictures, given a text.
+"""Stable Diffusion (Rombach et al. 2022): a diffusion model of images, given a text.
 
 The folder is that of diffusers' `StableDiffusionPipeline`: Stable Diffusion 1.x and 2.x, and our embedded prior.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -14,14 +14,24 @@ from torch import Tensor
 from hash3d.transfer import to_device
 
 from .latent_prior import LatentPrior
-from .loading import load_part, write_json
-from .noise import NoiseSchedule
+from .loading import load_part, name_part, write_json
+from .noise import Latents, NoiseSchedule, Timesteps
+
+Tokens = Float[Tensor, "B T D"]
 
 
 class StableDiffusionPrior(LatentPrior):
     """The parts of a Stable Diffusion folder. Images are [B, 3, S, S] in [-1, 1], latents [B, 4, h, w]."""
 
-    parts = ("unet", "vae", "scheduler", "text_encoder", "tokenizer")
+    parts = LatentPrior.parts | {
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+    }
+    pipeline: ClassVar[dict[str, Any]] = {
+        "_class_name": "StableDiffusionPipeline",
+        "requires_safety_checker": False,
+        **{name: [None, None] for name in ("feature_extractor", "image_encoder", "safety_checker")},
+    }
 
     def __init__(
         self,
@@ -47,7 +57,7 @@ class StableDiffusionPrior(LatentPrior):
         )
 
     def tokenize(self, prompts: list[str]) -> Int[Tensor, "B T"]:
-        """Token ids on the CPU, padded to the tokenizer's longest. A prompt that is longer is refused, not cut."""
+        """Tokenize to ids on the CPU, padded to model_max_length. A longer prompt is refused, not truncated."""
         longest = self.tokenizer.model_max_length
         rows = self.tokenizer(prompts, padding="max_length", max_length=longest, verbose=False)["input_ids"]
         for prompt, row in zip(prompts, rows, strict=True):
@@ -58,33 +68,23 @@ class StableDiffusionPrior(LatentPrior):
                 )
         return torch.tensor(rows)
 
-    def embed_tokens(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        """The text encoder's last hidden state, with its last normalisation, without a mask over the padding."""
-        embeddings: Tensor = self.text_encoder(input_ids=tokens).last_hidden_state
-        return embeddings
+    def embed_tokens(self, tokens: Int[Tensor, "B T"]) -> Tokens:
+        """Return the text encoder's last hidden state after its final layer norm, without a padding mask."""
+        return self.text_encoder(input_ids=tokens).last_hidden_state
 
-    def embed(self, prompts: list[str]) -> Float[Tensor, "B T D"]:
-        """What the U-Net's cross-attention reads of prompts; "" is the unconditional one."""
+    def embed(self, prompts: list[str]) -> Tokens:
+        """Embed prompts for the U-Net's cross-attention; "" is the unconditional one."""
         return self.embed_tokens(self.tokenize(prompts).to(self.device))
 
-    def unet_inputs(
-        self, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], embeddings: Float[Tensor, "B T D"]
-    ) -> dict[str, Any]:
-        """The keyword arguments of one conditional U-Net call."""
-        return {
-            "sample": noisy,
-            "timestep": to_device(timesteps, noisy.device),
-            "encoder_hidden_states": embeddings.to(noisy),
-        }
+    def unet_inputs(self, noisy: Latents, timesteps: Timesteps, embeddings: Tokens) -> dict[str, Any]:
+        """Return the keyword arguments of one conditional U-Net call."""
+        timestep = to_device(timesteps, noisy.device)
+        return {"sample": noisy, "timestep": timestep, "encoder_hidden_states": embeddings.to(noisy)}
 
     def guided_inputs(
-        self,
-        noisy: Float[Tensor, "B 4 h w"],
-        timesteps: Int[Tensor, " B"],
-        conditional: Float[Tensor, "B T D"],
-        unconditional: Float[Tensor, "B T D"],
+        self, noisy: Latents, timesteps: Timesteps, conditional: Tokens, unconditional: Tokens
     ) -> dict[str, Any]:
-        """The keyword arguments of the guidance pair: rows [conditional views, unconditional views]."""
+        """Return the U-Net's keyword arguments for the guidance pair: rows [conditional, unconditional views]."""
         embeddings = torch.cat([conditional, unconditional])
         return self.unet_inputs(torch.cat([noisy] * 2), torch.cat([timesteps] * 2), embeddings)
 
@@ -95,19 +95,12 @@ class StableDiffusionPrior(LatentPrior):
         """Read a diffusers folder."""
         from transformers import CLIPTextModel
 
-        prior = cls(
-            unet=load_part(UNet2DConditionModel, folder, "unet", dtype),
-            vae=load_part(AutoencoderKL, folder, "vae", dtype),
-            text_encoder=load_part(CLIPTextModel, folder, "text_encoder", dtype),
-            tokenizer=load_tokenizer(folder),
-            schedule=NoiseSchedule.load(folder / "scheduler"),
-        )
-        return prior.to(device).eval()
+        common = cls._load_common(folder, dtype)
+        encoder = load_part(CLIPTextModel, folder, "text_encoder", dtype)
+        return cls(**common, text_encoder=encoder, tokenizer=load_tokenizer(folder)).to(device).eval()
 
     def save(self, folder: Path) -> None:
         """Write the diffusers folder."""
-        self.unet.save_pretrained(folder / "unet")
-        self.vae.save_pretrained(folder / "vae")
         # The published folders' names of the weights, which every version of transformers reads.
         weights = {
             name if name.startswith("text_model.") else f"text_model.{name}": value
@@ -115,36 +108,18 @@ class StableDiffusionPrior(LatentPrior):
         }
         self.text_encoder.save_pretrained(folder / "text_encoder", state_dict=weights)
         save_tokenizer(self.tokenizer, folder / "tokenizer")
-        self.schedule.save(folder / "scheduler")
-        write_json(folder / "model_index.json", _MODEL_INDEX)
-
-
-_MODEL_INDEX = {
-    "_class_name": "StableDiffusionPipeline",
-    "feature_extractor": [None, None],
-    "image_encoder": [None, None],
-    "requires_safety_checker": False,
-    "safety_checker": [None, None],
-    "scheduler": ["diffusers", "DDIMScheduler"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}
+        super().save(folder)
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a diffusers folder. Raises `ValueError` with one sentence if it is missing or damaged."""
+    """Load the tokenizer of a diffusers folder. Raises `ValueError` if it is missing or damaged."""
     from transformers import CLIPTokenizer
 
     for name in ("vocab.json", "merges.txt"):
         if not (folder / "tokenizer" / name).is_file():
             raise ValueError(f"Expected the prior {folder} to hold tokenizer/{name}, but it is missing.")
-    try:
+    with name_part(folder / "tokenizer"):
         return CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"The prior's part {folder / 'tokenizer'} does not load: {reason}") from error
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
@@ -154,9 +129,5 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     (tokenizer.save_vocabulary if backend is None else backend.model.save)(str(folder))
     special = {name: str(getattr(tokenizer, name)) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
     write_json(folder / "special_tokens_map.json", special)
-    settings = {
-        "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": tokenizer.model_max_length,
-        "do_lower_case": True,
-    }
-    write_json(folder / "tokenizer_config.json", {**settings, **special})
+    settings = {"model_max_length": tokenizer.model_max_length, "do_lower_case": True}
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "CLIPTokenizer", **settings, **special})

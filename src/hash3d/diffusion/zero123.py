@@ -1,19 +1,19 @@
 """Zero123 (Liu et al. 2023): a diffusion model of a view, given one image and a relative pose.
 
-The conventions are those of the diffusers folders `zero123-xl` and `stable-zero123`, and of our embedded prior, which
-has the same parts and two differences that its configuration states: the image encoder gives one token a patch instead
-of one a picture, and the pose also reaches the U-Net as a class embedding.
+The conventions are those of the diffusers folders `zero123-xl` and `stable-zero123`. The embedded prior differs as its
+configuration states: the image encoder gives one token for each patch, not one for the image, and the pose also reaches
+the U-Net as a class embedding.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from hash3d.strangers import read_configuration
@@ -21,12 +21,12 @@ from hash3d.transfer import to_device
 
 from .latent_prior import LatentPrior
 from .loading import load_part, write_json
-from .noise import NoiseSchedule
+from .noise import Latents, NoiseSchedule, Timesteps
 from .pose import PROJECTION, PoseVariant, decide_pose_variant, pose_features
 
 
 class CLIPCameraProjection(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """The linear map of [image embedding, pose numbers] to the U-Net's cross-attention tokens.
+    """Map [image embedding, pose numbers] linearly to the U-Net's cross-attention tokens.
 
     `tokens`: "pooled", one token from the encoder's projected embedding, as in the published folders; or "patches",
     one token for each patch of the encoder's last hidden state.
@@ -45,24 +45,23 @@ class CLIPCameraProjection(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.proj = nn.Linear(embedding_dim + additional_embeddings, output_dim or embedding_dim)
 
     def forward(self, embeddings: Float[Tensor, "B T D"], pose: Float[Tensor, "B 4"]) -> Float[Tensor, "B T E"]:
-        """Every token gets the pose appended, then the linear map."""
+        """Append the pose to every token and project."""
         poses = pose[:, None].expand(-1, embeddings.shape[1], -1).to(embeddings)
         return self.proj(torch.cat([embeddings, poses], dim=-1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageCondition:
-    """What the model needs to know of B reference images."""
+    """The encoded reference images."""
 
     embeddings: Float[Tensor, "B T D"]
     latents: Float[Tensor, "B 4 h w"]
     """The posterior mode, not scaled: the convention of the Zero123 training."""
 
     def expand(self, count: int) -> "ImageCondition":
-        """One reference image for `count` views."""
-        return ImageCondition(
-            embeddings=self.embeddings.expand(count, -1, -1), latents=self.latents.expand(count, -1, -1, -1)
-        )
+        """Repeat one reference image for `count` views."""
+        embeddings, latents = self.embeddings.expand(count, -1, -1), self.latents.expand(count, -1, -1, -1)
+        return ImageCondition(embeddings=embeddings, latents=latents)
 
 
 class Zero123Prior(LatentPrior):
@@ -71,7 +70,12 @@ class Zero123Prior(LatentPrior):
     `pose_variant` is the convention of its pose numbers, `pose_reason` how it is known.
     """
 
-    parts = ("unet", "vae", "scheduler", "image_encoder", PROJECTION, "feature_extractor")
+    parts = LatentPrior.parts | {
+        "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+        PROJECTION: ["zero123", "CLIPCameraProjection"],
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+    }
+    pipeline: ClassVar[dict[str, Any]] = {"_class_name": "Zero123Pipeline"}
 
     def __init__(
         self,
@@ -91,21 +95,16 @@ class Zero123Prior(LatentPrior):
         self.camera_projection: Any = camera_projection
         self.pose_variant, self.pose_reason = pose_variant, pose_reason
         self.pixel_mean, self.pixel_std = pixel_mean, pixel_std
-        projection = self.camera_projection.proj
+        projection, encoder = self.camera_projection.proj, self.image_encoder.config
+        width = encoder.hidden_size if self.uses_patches else encoder.projection_dim
         self._expect(
             "Zero123",
             {
                 "unet in_channels": (self.unet.config.in_channels, 8),
                 "unet cross_attention_dim": (self.unet.config.cross_attention_dim, projection.out_features),
-                "image encoder width plus four pose numbers": (self.embedding_width + 4, projection.in_features),
+                "image encoder width plus four pose numbers": (width + 4, projection.in_features),
             },
         )
-
-    @property
-    def embedding_width(self) -> int:
-        """Width of the image encoder's tokens that the camera projection reads."""
-        config = self.image_encoder.config
-        return int(config.hidden_size if self.uses_patches else config.projection_dim)
 
     @property
     def uses_patches(self) -> bool:
@@ -113,7 +112,7 @@ class Zero123Prior(LatentPrior):
         return bool(self.camera_projection.config.tokens == "patches")
 
     def embed(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B T D"]:
-        """The image encoder's tokens of reference images on white."""
+        """Encode reference images on white to the image encoder's tokens."""
         size = self.image_encoder.config.image_size
         pixels = images.float()
         if images.shape[-1] != size:
@@ -121,55 +120,44 @@ class Zero123Prior(LatentPrior):
         pixels = pixels * 0.5 + 0.5
         mean, std = (torch.tensor(values).view(1, 3, 1, 1).to(pixels) for values in (self.pixel_mean, self.pixel_std))
         encoded = self.image_encoder(pixel_values=((pixels - mean) / std).to(self.dtype))
-        tokens: Tensor = encoded.last_hidden_state[:, 1:] if self.uses_patches else encoded.image_embeds[:, None]
-        return tokens
+        return encoded.last_hidden_state[:, 1:] if self.uses_patches else encoded.image_embeds[:, None]
 
     def condition(self, images: Float[Tensor, "B 3 S S"]) -> ImageCondition:
-        """Encode reference images on white."""
+        """Encode reference images on white to tokens and latents."""
         latents = self.vae.encode(images.to(self.dtype)).latent_dist.mode()
         return ImageCondition(embeddings=self.embed(images), latents=latents)
 
     def unet_inputs(
         self,
-        noisy: Float[Tensor, "B 4 h w"],
-        timesteps: Int[Tensor, " B"],
+        noisy: Latents,
+        timesteps: Timesteps,
         condition: ImageCondition,
         pose: Float[Tensor, "B 4"],
         keep: Float[Tensor, " B"] | None = None,
     ) -> dict[str, Any]:
-        """The keyword arguments of one conditional U-Net call.
+        """Return the keyword arguments of one conditional U-Net call.
 
         `keep` is 0 for a view whose condition is dropped (zero tokens, zero image latents, zero class labels), else 1.
         """
         tokens = self.camera_projection(condition.embeddings, to_device(pose, condition.embeddings))
-        image_latents = condition.latents
-        inputs: dict[str, Any] = {"timestep": to_device(timesteps, noisy.device)}
-        features = (
-            to_device(pose_features(pose.float()), noisy) if self.unet.config.class_embed_type == "projection" else None
-        )
+        labels, image_latents = to_device(pose_features(pose.float()), noisy), condition.latents
         if keep is not None:
-            share = to_device(keep, noisy)
-            tokens, image_latents = tokens * share[:, None, None], image_latents * share[:, None, None, None]
-            features = None if features is None else features * share[:, None]
-        if features is not None:
-            inputs["class_labels"] = features
-        inputs["sample"] = torch.cat([noisy, image_latents.to(noisy)], dim=1)
-        inputs["encoder_hidden_states"] = tokens.to(noisy)
-        return inputs
+            mask = to_device(keep, noisy)[:, None]
+            labels, tokens, image_latents = labels * mask, tokens * mask[:, None], image_latents * mask[:, None, None]
+        inputs = {
+            "sample": torch.cat([noisy, image_latents.to(noisy)], dim=1),
+            "timestep": to_device(timesteps, noisy.device),
+            "encoder_hidden_states": tokens.to(noisy),
+        }
+        return inputs | ({"class_labels": labels} if self.unet.config.class_embed_type == "projection" else {})
 
     def guided_inputs(
-        self,
-        noisy: Float[Tensor, "B 4 h w"],
-        timesteps: Int[Tensor, " B"],
-        condition: ImageCondition,
-        pose: Float[Tensor, "B 4"],
+        self, noisy: Latents, timesteps: Timesteps, condition: ImageCondition, pose: Float[Tensor, "B 4"]
     ) -> dict[str, Any]:
-        """The keyword arguments of the guidance pair: rows [conditional views, unconditional views]."""
-        count = noisy.shape[0]
-        twice = ImageCondition(
-            embeddings=torch.cat([condition.embeddings] * 2), latents=torch.cat([condition.latents] * 2)
-        )
-        keep = torch.cat([torch.ones(count), torch.zeros(count)])
+        """Return the U-Net's keyword arguments for the guidance pair: rows [conditional, unconditional views]."""
+        embeddings, latents = torch.cat([condition.embeddings] * 2), torch.cat([condition.latents] * 2)
+        twice = ImageCondition(embeddings=embeddings, latents=latents)
+        keep = torch.cat([torch.ones(len(noisy)), torch.zeros(len(noisy))])
         return self.unet_inputs(torch.cat([noisy] * 2), torch.cat([timesteps] * 2), twice, torch.cat([pose] * 2), keep)
 
     @classmethod
@@ -184,12 +172,7 @@ class Zero123Prior(LatentPrior):
     ) -> "Zero123Prior":
         """Read a diffusers folder.
 
-        Args:
-            folder: with the subfolders `parts`.
-            dtype: of all weights.
-            device: where they go.
-            pose_variant: the pose convention; None: what `decide_pose_variant` finds, see `pose_reason`.
-            name: what the folder was asked for by, such as a hub name.
+        `pose_variant` and `name`, which the folder was asked for by, are `decide_pose_variant`'s option and name.
         """
         from transformers import CLIPVisionModelWithProjection
 
@@ -199,11 +182,9 @@ class Zero123Prior(LatentPrior):
         )
         pixels = read_configuration(folder / "feature_extractor" / "preprocessor_config.json")
         prior = cls(
-            unet=load_part(UNet2DConditionModel, folder, "unet", dtype),
-            vae=load_part(AutoencoderKL, folder, "vae", dtype),
+            **cls._load_common(folder, dtype),
             image_encoder=load_part(CLIPVisionModelWithProjection, folder, "image_encoder", dtype),
             camera_projection=camera_projection,
-            schedule=NoiseSchedule.load(folder / "scheduler"),
             pixel_mean=_three_numbers(pixels, "image_mean", folder),
             pixel_std=_three_numbers(pixels, "image_std", folder),
             pose_variant=variant,
@@ -213,12 +194,9 @@ class Zero123Prior(LatentPrior):
 
     def save(self, folder: Path) -> None:
         """Write the diffusers folder, which states its pose convention."""
-        self.unet.save_pretrained(folder / "unet")
-        self.vae.save_pretrained(folder / "vae")
         self.image_encoder.save_pretrained(folder / "image_encoder")
         self.camera_projection.register_to_config(pose_variant=self.pose_variant)
         self.camera_projection.save_pretrained(folder / PROJECTION)
-        self.schedule.save(folder / "scheduler")
         size = self.image_encoder.config.image_size
         pixels = {
             "image_processor_type": "CLIPImageProcessor",
@@ -227,22 +205,11 @@ class Zero123Prior(LatentPrior):
             "image_std": list(self.pixel_std),
         }
         write_json(folder / "feature_extractor" / "preprocessor_config.json", pixels)
-        write_json(folder / "model_index.json", _MODEL_INDEX)
-
-
-_MODEL_INDEX = {
-    "_class_name": "Zero123Pipeline",
-    "clip_camera_projection": ["zero123", "CLIPCameraProjection"],
-    "feature_extractor": ["transformers", "CLIPImageProcessor"],
-    "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
-    "scheduler": ["diffusers", "DDIMScheduler"],
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}
+        super().save(folder)
 
 
 def _three_numbers(config: dict[str, Any], name: str, folder: Path) -> tuple[float, float, float]:
-    """One of the pixel statistics of a feature extractor."""
+    """Return a feature extractor's pixel mean or standard deviation."""
     values = config.get(name)
     if not (isinstance(values, list) and len(values) == 3 and all(isinstance(value, float | int) for value in values)):
         raise ValueError(f"Expected three numbers {name} in {folder}/feature_extractor/preprocessor_config.json.")

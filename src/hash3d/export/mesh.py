@@ -1,9 +1,8 @@
-"""Triangle meshes, and the files that other programs open: GLB, and OBJ with MTL and PNG.
+"""Write triangle meshes as GLB, and as OBJ with MTL and PNG.
 
 Axes: the world of `hash3d.cameras` (right-handed, +y up, front +z, one unit a scene unit) is that of glTF and the usual
-one of OBJ, so positions are written as they are.
-Colours are sRGB, as rendered and as pictures hold them. glTF reads textures as sRGB but vertex colours as linear
-(glTF 2.0 specification, materials and meshes), so those are converted.
+one of OBJ, so positions are written as they are. Colours are sRGB. glTF reads textures as sRGB but vertex colours as
+linear (glTF 2.0 specification, materials and meshes), so those are converted.
 """
 
 import re
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
@@ -25,12 +26,12 @@ from .turntable import to_bytes
 
 @dataclass(frozen=True, kw_only=True)
 class BakedMesh:
-    """A mesh with its texture, cut open along the seams: a vertex on a seam is there once for each side."""
+    """A textured mesh, cut open along the seams: a vertex on a seam is there once for each side."""
 
     vertices: Float[Tensor, "V 3"]
-    """Positions in scene units."""
+    """In scene units."""
     faces: Int[Tensor, "F 3"]
-    """Indices of vertices, counter-clockwise seen from outside."""
+    """Counter-clockwise seen from outside."""
     normals: Float[Tensor, "V 3"]
     """Unit normals of the mesh before it was cut, so that no seam shows in the light."""
     uv: Float[Tensor, "V 2"]
@@ -46,8 +47,7 @@ def write_glb(path: Path, mesh: Mesh | BakedMesh) -> Path:
         ValueError: `path` does not end in .glb.
     """
     path = check_suffix(path, ".glb")
-    content = _to_trimesh(mesh, linear_colors=True).export(file_type="glb", include_normals=True)
-    write_bytes(path, content)
+    write_bytes(path, _to_trimesh(mesh, linear_colors=True).export(file_type="glb", include_normals=True))
     return path
 
 
@@ -80,7 +80,7 @@ def write_obj(path: Path, mesh: Mesh | BakedMesh) -> Path:
 
 
 def _to_trimesh(mesh: Mesh | BakedMesh, *, linear_colors: bool) -> Any:
-    """Return the mesh for trimesh, with a matt material: by default glTF's is metal, and dark."""
+    """Convert a mesh to trimesh's, with a matt material: glTF's default is metal, and dark."""
     import trimesh
     from trimesh.visual import TextureVisuals
     from trimesh.visual.color import srgb_to_linear
@@ -97,9 +97,10 @@ def _to_trimesh(mesh: Mesh | BakedMesh, *, linear_colors: bool) -> Any:
     elif linear_colors:
         geometry.visual = TextureVisuals(material=material)
         if mesh.colors is not None:
-            geometry.visual.vertex_attributes["color"] = _as_rgba(srgb_to_linear(_as_array(mesh.colors.double())))
+            linear = srgb_to_linear(_as_array(mesh.colors.double()))
+            geometry.visual.vertex_attributes["color"] = _as_rgba(torch.from_numpy(linear))
     elif mesh.colors is not None:
-        geometry.visual.vertex_colors = _as_rgba(_as_array(mesh.colors))
+        geometry.visual.vertex_colors = _as_rgba(mesh.colors)
     return geometry
 
 
@@ -107,14 +108,13 @@ def _as_array(tensor: Tensor) -> Any:
     return tensor.detach().cpu().numpy()
 
 
-def _as_rgba(colors: Float[np.ndarray, "V 3"]) -> UInt8[np.ndarray, "V 4"]:
-    """Opaque 8-bit colours."""
-    opaque = np.concatenate([colors, np.ones((len(colors), 1))], axis=-1)
-    return (opaque.clip(0.0, 1.0) * 255.0).round().astype(np.uint8)
+def _as_rgba(colors: Float[Tensor, "V 3"]) -> UInt8[np.ndarray, "V 4"]:
+    """Convert colours to opaque 8-bit ones."""
+    return to_bytes(F.pad(colors, (0, 1), value=1.0))
 
 
 def _as_png(texture: Float[Tensor, "H W 3"]) -> Image.Image:
-    """The picture in PNG's format, which both files embed without loss."""
+    """Convert a texture to an image in PNG's format, which both files embed without loss."""
     file = BytesIO()
     Image.fromarray(to_bytes(texture)).save(file, format="PNG")
     return Image.open(file)

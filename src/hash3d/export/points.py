@@ -1,7 +1,7 @@
-"""Gaussians as PLY files, in the two layouts that viewers read.
+"""Write and read Gaussians as PLY files, in the two layouts that viewers read.
 
-Both are little-endian binary with one float32 a property and the raw parameters: opacities before the sigmoid, scales
-before the exponential, rotations (w, x, y, z), colours as spherical harmonics of degree 0.
+Both are little-endian binary with one float32 for each property, the raw parameters: opacities before the sigmoid,
+scales before the exponential, rotations (w, x, y, z), colours as spherical harmonics of degree 0.
 """
 
 from pathlib import Path
@@ -17,29 +17,24 @@ from hash3d.representations.gaussians import PARAMETER_NAMES, Gaussians
 
 PlyLayout = Literal["inria", "gsplat"]
 
-_POSITIONS, _COLORS = ("x", "y", "z"), ("f_dc_0", "f_dc_1", "f_dc_2")
-_SHAPE = ("opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3")
-_NORMALS = ("nx", "ny", "nz")
-LAYOUTS: dict[PlyLayout, tuple[str, ...]] = {
-    "inria": (*_POSITIONS, *_NORMALS, *_COLORS, *_SHAPE),
-    "gsplat": (*_POSITIONS, *_COLORS, *_SHAPE),
+_COLUMNS = {
+    "means": ("x", "y", "z"),
+    "sh0": ("f_dc_0", "f_dc_1", "f_dc_2"),
+    "opacity_logits": ("opacity",),
+    "log_scales": ("scale_0", "scale_1", "scale_2"),
+    "quats": ("rot_0", "rot_1", "rot_2", "rot_3"),
 }
+_GSPLAT = tuple(name for names in _COLUMNS.values() for name in names)
+LAYOUTS: dict[PlyLayout, tuple[str, ...]] = {"inria": (*_GSPLAT[:3], "nx", "ny", "nz", *_GSPLAT[3:]), "gsplat": _GSPLAT}
 """Properties in order: Kerbl et al. (2023), scene/gaussian_model.py `save_ply` (with unused normals, here zero), and
 gsplat 1.5.3, exporter.py `splat2ply_bytes`. Neither has f_rest properties at degree 0."""
 
-_COLUMNS = {
-    "means": _POSITIONS,
-    "sh0": _COLORS,
-    "opacity_logits": _SHAPE[:1],
-    "log_scales": _SHAPE[1:4],
-    "quats": _SHAPE[4:],
-}
-
 
 def write_ply(path: Path, gaussians: Gaussians, layout: PlyLayout = "inria") -> Path:
-    """Write `gaussians` to `path`, whole or not at all, and return `path`.
+    """Write a PLY file, whole or not at all, without the rows that are not finite (as gsplat does). Returns `path`.
 
-    Rows that are not finite are left out, as gsplat does.
+    Raises:
+        ValueError: `path` does not end in .ply.
     """
     names = LAYOUTS[layout]
     columns = {name: np.zeros(len(gaussians), dtype="<f4") for name in names}
@@ -56,7 +51,11 @@ def write_ply(path: Path, gaussians: Gaussians, layout: PlyLayout = "inria") -> 
 
 
 def read_ply(path: Path) -> dict[str, Tensor]:
-    """The raw parameters in a file of either layout, under the names of `Gaussians`' parameters, as float32."""
+    """Read the raw parameters in float32 from a file of either layout, by the names of `Gaussians`' parameters.
+
+    Raises:
+        ValueError: the file is no PLY of Gaussians, or has another length than its header says.
+    """
     content = Path(path).read_bytes()
     head, mark, body = content.partition(b"end_header\n")
     lines = head.decode("ascii", errors="replace").split("\n")
@@ -71,7 +70,7 @@ def read_ply(path: Path) -> dict[str, Tensor]:
 
 
 def _read_table(lines: list[str], body: bytes, path: Path) -> dict[str, NDArray[np.float32]]:
-    """Columns by property name, of a file whose only element is "vertex" and whose properties are all float32."""
+    """Read the columns, by property name, of a file whose only element is "vertex", with float32 properties alone."""
     words = [line.split() for line in lines[2:] if line and not line.startswith(("comment", "obj_info"))]
     elements = [word for word in words if word[0] == "element"]
     properties = [word for word in words if word[0] == "property"]

@@ -1,4 +1,4 @@
-"""Pictures of an asset: a row of views, a contact sheet, a turntable video."""
+"""Render an asset: a row of views, a contact sheet, a turntable video."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.files import write_bytes
+from hash3d.files import check_suffix, write_bytes
 
 RenderViews = Callable[[Cameras], Float[Tensor, "B H W 3"]]
 """Renders cameras on white, in [0, 1]."""
@@ -19,49 +19,52 @@ RenderViews = Callable[[Cameras], Float[Tensor, "B H W 3"]]
 FRAMES_PER_SECOND = 24
 
 
-def to_bytes(image: Float[Tensor, "*B H W C"]) -> UInt8[np.ndarray, "*B H W C"]:
-    """Pictures in [0, 1] as 8-bit numbers."""
+def to_bytes(image: Float[Tensor, "*B W C"]) -> UInt8[np.ndarray, "*B W C"]:
+    """Convert images in [0, 1] to 8 bits."""
     return (image.detach().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu().numpy()
 
 
-def save_picture(image: Float[Tensor, "H W C"], path: Path) -> None:
-    """Write a PNG, whole or not at all."""
-    file = BytesIO()
+def save_image(image: Float[Tensor, "H W C"], path: Path) -> None:
+    """Write a PNG, whole or not at all. Raises `ValueError` if `path` does not end in .png."""
+    path, file = check_suffix(path, ".png"), BytesIO()
     Image.fromarray(to_bytes(image)).save(file, format="PNG")
     write_bytes(path, file.getvalue())
 
 
 def orbit(count: int, elevation: float, radius: float, fov_y: float, size: int) -> Cameras:
-    """`count` cameras all round, the first at azimuth 0."""
+    """Place `count` cameras evenly all round, the first at azimuth 0."""
     azimuths = torch.arange(count) * (360.0 / count)
     return Cameras.orbit(elevation=elevation, azimuth=azimuths, radius=radius, fov_y=fov_y, size=size)
 
 
-def tile(pictures: list[Float[Tensor, "H W 3"]], columns: int) -> Float[Tensor, "H2 W2 3"]:
-    """Pictures of one size side by side, in rows of `columns`; the last row is filled with white."""
-    blank = torch.ones_like(pictures[0])
-    padded = pictures + [blank] * (-len(pictures) % columns)
+def tile(images: list[Float[Tensor, "H W 3"]], columns: int) -> Float[Tensor, "H2 W2 3"]:
+    """Put images of one size side by side, in rows of `columns`; the last row is filled with white."""
+    padded = images + [torch.ones_like(images[0])] * (-len(images) % columns)
     rows = [torch.cat(padded[start : start + columns], dim=1) for start in range(0, len(padded), columns)]
     return torch.cat(rows, dim=0)
 
 
 def render_each(render: RenderViews, cameras: Cameras) -> list[Float[Tensor, "H W 3"]]:
-    """One picture a camera, one after the other, so that memory stays that of one."""
+    """Render one camera at a time, in the memory of one, to images in [0, 1] on the CPU."""
     with torch.no_grad():
         return [render(cameras[index])[0].clamp(0.0, 1.0).cpu() for index in range(len(cameras))]
 
 
 def write_video(frames: list[Float[Tensor, "H W 3"]], path: Path) -> None:
-    """Write an MP4 (H.264, yuv420p: plays everywhere). Sides must be even."""
+    """Write an MP4 (H.264, yuv420p: plays everywhere) of frames with even sides, whole or not at all.
+
+    Raises:
+        ValueError: `path` does not end in .mp4.
+    """
     import av
 
     height, width = frames[0].shape[:2]
-    file = BytesIO()
+    path, file = check_suffix(path, ".mp4"), BytesIO()
     with av.open(file, mode="w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options={"crf": "18"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for frame in frames:
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(to_bytes(frame)), format="rgb24")
-            container.mux(stream.encode(picture))
+            image = av.VideoFrame.from_ndarray(np.ascontiguousarray(to_bytes(frame)), format="rgb24")
+            container.mux(stream.encode(image))
         container.mux(stream.encode(None))
     write_bytes(path, file.getvalue())

@@ -15,14 +15,14 @@ from hash3d.rendering._torch_splat import rotation_matrices
 from hash3d.representations.gaussians import GaussianTensors
 
 MIN_OPACITY = 0.005
-"""Gaussians must have more than this to count."""
+"""Gaussians of this opacity or less are left out."""
 NEGLIGIBLE = 1e-3
 """A Gaussian may be left out where it adds less than this to the density."""
 FARTHEST = 60.0
 """Squared Mahalanobis distances are cut here, where exp(-d^2 / 2) is 1e-13: exp is ten times slower where it
 underflows."""
 NOTHING = 1e-9
-"""Densities up to this are those of Gaussians that are all too far to give a colour."""
+"""Where the density is this or less, all Gaussians are too far to give a colour."""
 POINTS_AT_ONCE = 512
 """Points that share one list of near Gaussians."""
 
@@ -30,7 +30,7 @@ POINTS_AT_ONCE = 512
 class GaussianField:
     """Density and colour of N Gaussians, on their device, without gradients.
 
-    Quick for points that lie together, of which 512 in a row share one list of near Gaussians; right for any.
+    Fastest if POINTS_AT_ONCE consecutive points lie together, as they share one list of near Gaussians.
     """
 
     def __init__(self, gaussians: GaussianTensors) -> None:
@@ -51,16 +51,16 @@ class GaussianField:
 
     @property
     def box(self) -> Float[Tensor, "2 3"]:
-        """Corners of the box beyond which no Gaussian adds more than NEGLIGIBLE, in scene units."""
+        """Corners, in scene units, of the box beyond which no Gaussian adds more than NEGLIGIBLE."""
         lower, upper = self._bounds.amin(dim=-1).split(3)
         return torch.stack([lower, -upper])
 
     def density(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
-        """Sum of opacities at points in scene units, right to NEGLIGIBLE for each Gaussian that is left out."""
+        """Sum the opacities at points in scene units, up to NEGLIGIBLE for each Gaussian that is left out."""
         return torch.cat([self.means.new_zeros(0), *(weights.sum(dim=-1) for _, weights in self._weights(points))])
 
     def color(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        """Mean RGB of the Gaussians, weighted by what they add to the density; beyond their reach the nearest's."""
+        """Average the Gaussians' RGB, weighted by what they add to the density; beyond their reach take the nearest."""
         points, rows = points.to(self.means), [self.means.new_zeros(0, 3)]
         for near, weights in self._weights(points):
             total = weights.sum(dim=-1, keepdim=True)
@@ -72,7 +72,7 @@ class GaussianField:
         return colors
 
     def _weights(self, points: Float[Tensor, "N 3"]) -> Iterator[tuple[Int[Tensor, " M"], Float[Tensor, "P M"]]]:
-        """For each run of points the Gaussians that reach its box, and what each adds at each point."""
+        """Yield for each chunk of points the Gaussians that reach its box, and what each adds at each point."""
         for chunk in points.to(self.means).split(POINTS_AT_ONCE) if len(points) else ():
             low, high = chunk.amin(dim=0), chunk.amax(dim=0)
             near = (self._bounds < torch.cat([high, -low])[:, None]).all(dim=0).nonzero()[:, 0]

@@ -1,6 +1,6 @@
 """The surface where a density takes one value, as a mesh.
 
-The two passes, the automatic level and the small components follow threestudio 28d9d80, models/isosurface.py,
+The two passes, the level "auto" and the removal of small components follow threestudio 28d9d80, models/isosurface.py,
 models/geometry/base.py and models/exporters/mesh_exporter.py; marching cubes (Lorensen and Cline 1987, in the variant
 of Lewiner et al. 2003) stands in for its marching tetrahedra.
 """
@@ -36,9 +36,9 @@ class IsosurfaceConfig:
     """Density at the surface, above 0. threestudio has 25 for a NeRF; Gaussians take 0.8 (threestudio) or 1.0
     (DreamGaussian 69a3c70). auto: the mean of the densities above 1e-5 on the first pass's grid."""
     resolution: int = 128
-    """Samples along the box's longest side in each of the two passes."""
+    """Samples along the box's longest side, in both passes."""
     min_component: float = 0.01
-    """Connected pieces with a smaller share of the largest piece's faces are left out."""
+    """Connected components with a smaller share of the largest one's faces are removed."""
 
     def __post_init__(self) -> None:
         if self.level != "auto" and not self.level > 0.0:
@@ -48,10 +48,10 @@ class IsosurfaceConfig:
 
 
 def extract_mesh(density: Density, box: Float[Tensor, "2 3"], config: IsosurfaceConfig) -> Mesh:
-    """The closed surface of `density` inside `box`, its lower and upper corner.
+    """Extract the closed surface of `density` inside `box`, given by its lower and upper corner.
 
-    `density` gets positions on the device and in the dtype of `box`. A second pass samples the box of what the first
-    has found. A surface that leaves the box is closed at most one sample beyond it.
+    `density` gets positions on the device and in the dtype of `box`. A second pass samples the bounding box of the
+    first pass's mesh. A surface that leaves the box is closed at most one sample beyond it.
 
     Raises:
         ValueError: the density is not finite, or nowhere above the level.
@@ -60,36 +60,36 @@ def extract_mesh(density: Density, box: Float[Tensor, "2 3"], config: Isosurface
     if not bool((box[0] < box[1]).all()):
         raise ValueError(f"Expected a box's lower and upper corner, but got {box.tolist()}.")
     origin, spacing, values = _sample(density, box, config.resolution)
-    level = config.level if config.level != "auto" else _automatic_level(values)
-    found = without_small_components(_surface(origin, spacing, values, level), config.min_component)
-    refined = _surface(*_sample(density, grown_box(found, box), config.resolution), level)
-    return without_small_components(refined, config.min_component)
+    level = config.level if config.level != "auto" else _choose_level(values)
+    coarse = remove_small_components(_run_marching_cubes(origin, spacing, values, level), config.min_component)
+    refined = _run_marching_cubes(*_sample(density, grown_box(coarse, box), config.resolution), level)
+    return remove_small_components(refined, config.min_component)
 
 
 def extract_mesh_or_auto(density: Density, box: Float[Tensor, "2 3"], config: IsosurfaceConfig) -> Mesh:
-    """The same; a density that never reaches the level has its surface at the level "auto", with a warning."""
+    """Extract the surface; at the level "auto", with a warning, if the density never reaches the configured one."""
     try:
         return extract_mesh(density, box, config)
     except ValueError as error:
         if config.level == "auto":
             raise
-        found = extract_mesh(density, box, replace(config, level="auto"))
+        mesh = extract_mesh(density, box, replace(config, level="auto"))
         warnings.warn(f"{error} The surface is that of the level 'auto', the mean density.", stacklevel=2)
-        return found
+        return mesh
 
 
-def _automatic_level(values: Float[np.ndarray, "X Y Z"]) -> float:
-    """threestudio's "auto": the mean of what is not nothing."""
-    something = values[values > EMPTY_DENSITY]
-    if not something.size:
+def _choose_level(values: Float[np.ndarray, "X Y Z"]) -> float:
+    """Return threestudio's level "auto", the mean of the densities that are not empty."""
+    occupied = values[values > EMPTY_DENSITY]
+    if not occupied.size:
         raise ValueError(f"Expected a density above 0 in the box, but the largest is {values.max():.3g}. Train longer.")
-    return float(something.mean())
+    return float(occupied.mean())
 
 
 def _sample(
     density: Density, box: Float[Tensor, "2 3"], resolution: int
 ) -> tuple[Float[np.ndarray, " 3"], float, Float[np.ndarray, "X Y Z"]]:
-    """First sample, distance between samples, and values on the grid of cubes around the middle of `box`."""
+    """Sample a grid of cubes around the middle of `box`. Returns its first point, its spacing and its values."""
     sides = box[1] - box[0]
     spacing = sides.max() / (resolution - 1)
     counts = [max(int(np.ceil(float(side / spacing) - 1e-3)) + 1, 2) for side in sides]
@@ -108,8 +108,10 @@ def _sample(
     return origin.double().cpu().numpy(), float(spacing), values
 
 
-def _surface(origin: Float[np.ndarray, " 3"], spacing: float, values: Float[np.ndarray, "X Y Z"], level: float) -> Mesh:
-    """Marching cubes on the grid with one layer of zeros around it, which closes the surface."""
+def _run_marching_cubes(
+    origin: Float[np.ndarray, " 3"], spacing: float, values: Float[np.ndarray, "X Y Z"], level: float
+) -> Mesh:
+    """Run marching cubes on the zero-padded grid; the padding closes the surface."""
     from skimage.measure import marching_cubes
 
     if not values.max() > level:
@@ -125,37 +127,34 @@ def _surface(origin: Float[np.ndarray, " 3"], spacing: float, values: Float[np.n
     return Mesh(vertices=torch.from_numpy(positions).float(), faces=torch.from_numpy(faces.astype(np.int64)))
 
 
-def without_small_components(mesh: Mesh, share: float) -> Mesh:
-    """The connected pieces that have at least `share` of the largest piece's faces, and the vertices they use."""
-    pieces = pieces_of(mesh)
-    sizes = np.bincount(pieces)
-    return _with_faces(mesh, sizes[pieces] >= share * sizes.max())
+def remove_small_components(mesh: Mesh, share: float) -> Mesh:
+    """Keep the connected components that have at least `share` of the largest one's faces."""
+    labels = label_components(mesh)
+    sizes = np.bincount(labels)
+    return _keep_faces(mesh, sizes[labels] >= share * sizes.max())
 
 
-def without_cavities(mesh: Mesh) -> Mesh:
-    """A closed mesh without the connected pieces that enclose a hollow: those of negative volume.
+def remove_cavities(mesh: Mesh) -> Mesh:
+    """Remove from a closed mesh the connected components that enclose a cavity: those of negative volume.
 
     Gaussians trained from outside are a shell, whose inner side nobody sees.
     """
-    pieces = pieces_of(mesh)
+    labels = label_components(mesh)
     signed = (mesh.vertices[mesh.faces[:, 0]].double() * mesh.face_normals.double()).sum(dim=-1).numpy()
-    return _with_faces(mesh, np.bincount(pieces, weights=signed)[pieces] > 0.0)
+    return _keep_faces(mesh, np.bincount(labels, weights=signed)[labels] > 0.0)
 
 
-def pieces_of(mesh: Mesh) -> Int[np.ndarray, " F"]:
-    """The number of the connected piece that each face belongs to."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
+def label_components(mesh: Mesh) -> Int[np.ndarray, " F"]:
+    """Label each face with the number of its connected component."""
+    from trimesh.graph import connected_component_labels
 
-    faces, count = mesh.faces.numpy(), len(mesh.vertices)
-    starts, ends = faces[:, [0, 1]].ravel(), faces[:, [1, 2]].ravel()
-    graph = coo_matrix((np.ones(len(starts), dtype=np.bool_), (starts, ends)), shape=(count, count))
-    _, labels = connected_components(graph, directed=False)
-    return labels[faces[:, 0]].astype(np.int64)
+    edges = mesh.faces[:, [0, 1, 1, 2]].reshape(-1, 2).numpy()
+    labels = connected_component_labels(edges, len(mesh.vertices))
+    return labels[mesh.faces[:, 0].numpy()].astype(np.int64)
 
 
-def _with_faces(mesh: Mesh, kept: Bool[np.ndarray, " F"]) -> Mesh:
-    """Some of the faces, and the vertices they use."""
+def _keep_faces(mesh: Mesh, kept: Bool[np.ndarray, " F"]) -> Mesh:
+    """Keep some of the faces and the vertices they use."""
     used, renumbered = np.unique(mesh.faces.numpy()[kept], return_inverse=True)
     indices = torch.from_numpy(used)
     return Mesh(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hash3d.cameras import Cameras, CameraSamplerConfig
 from hash3d.meshing.density import GaussianField
-from hash3d.meshing.isosurface import Density, IsosurfaceConfig, extract_mesh, without_cavities
+from hash3d.meshing.isosurface import Density, IsosurfaceConfig, extract_mesh, remove_cavities
 from hash3d.rendering.bake import bake, colors_from_views
 from hash3d.rendering.splat import render_gaussians
 from hash3d.representations.gaussians import GaussianTensors
@@ -71,12 +71,12 @@ def views_around(camera: CameraSamplerConfig, size: int) -> Cameras:
 
 def outer_surface(field: GaussianField, config: IsosurfaceConfig, max_faces: int) -> Mesh:
     """The closed surface of Gaussians without what lies inside it, of at most `max_faces` faces, on the CPU."""
-    mesh = without_cavities(extract_mesh(field.density, field.box, config))
+    mesh = remove_cavities(extract_mesh(field.density, field.box, config))
     while len(mesh) > max_faces:
         # Faces grow with the square of the resolution; a little less, so that once is enough.
         resolution = int(0.97 * config.resolution * math.sqrt(max_faces / len(mesh)))
         config = dataclasses.replace(config, resolution=resolution)
-        mesh = without_cavities(extract_mesh(field.density, field.box, config))
+        mesh = remove_cavities(extract_mesh(field.density, field.box, config))
     return mesh
 
 

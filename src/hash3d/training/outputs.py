@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hash3d.cameras import Cameras
 from hash3d.export.mesh import BakedMesh, write_glb
-from hash3d.export.turntable import RenderViews, orbit, render_each, save_picture, tile, write_video
+from hash3d.export.turntable import RenderViews, orbit, render_each, save_image, tile, write_video
 from hash3d.pictures import FramedPicture
 from hash3d.recipes.recipe import Recipe
 from hash3d.rendering.bake import PointColors, colors_from_views
@@ -81,7 +81,7 @@ def write_outputs(
     """
     render, stage = colors(show), recipe.stages[-1]
     names = [save_model(folder, model, stage)]
-    save_picture(preview(render, recipe, picture), folder / "preview.png")
+    save_image(preview(render, recipe, picture), folder / "preview.png")
     write_video(turntable(render, recipe), folder / "turntable.mp4")
     if find_kind(stage.representation).writes_mesh:
         write_glb(folder / ASSET, bake_model(model, recipe, show))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hash3d import __version__
 from hash3d.diffusion.latent_prior import LatentPrior
-from hash3d.export.turntable import save_picture, to_bytes
+from hash3d.export.turntable import save_image, to_bytes
 from hash3d.fast.engine import Engine
 from hash3d.finite import all_finite
 from hash3d.pictures import FramedPicture, frame_picture, load_picture
@@ -99,7 +99,7 @@ class Run:
         elif recipe != self.folder.read_recipe():
             self.folder.write_recipe(recipe)
         if image is not None and not (self._resuming and self.folder.input_picture.exists()):
-            save_picture(image, self.folder.input_picture)
+            save_image(image, self.folder.input_picture)
 
     def _check_steps(self) -> None:
         """Raise `ValueError` if the recipe has fewer steps than are done, or others in a stage that is done."""
