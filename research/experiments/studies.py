@@ -8,7 +8,7 @@ from hash3d.cache import PAPER, PRESETS, RELEASED, CacheConfig, DeepCacheConfig,
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.view_order import ViewOrderConfig
-from hash3d.systems.view_orders import VIEW_ORDER
+from hash3d.systems.stages import VIEW_ORDER
 
 from .study import Study, Variant
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from hash3d.cli import COMMANDS, main
 from hash3d.cli.generate import build_recipe, new_name, parse
-from hash3d.systems.view_orders import VIEW_ORDER
+from hash3d.systems.stages import VIEW_ORDER
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def test_annealed_timesteps_stay_in_the_range_of_their_step_and_fill_it():
     assert kstest(shares[3::4], "uniform").pvalue > 1e-3
 
 
-@pytest.mark.parametrize("stage", [sds_gs.supplement(), zero123_gs.released()], ids=["sds_gs", "zero123_gs"])
+@pytest.mark.parametrize("stage", [sds_gs.supplement(), zero123_gs.SCALES["released"]()], ids=["sds_gs", "zero123_gs"])
 def test_the_views_of_a_batch_hit_together_but_for_chance_finds(stage):
     """Through the default cache at full scale. A batch that returns to its cells hits as a whole, unless a view's first
     visit had found an entry of an earlier stay, which has then grown too old (at most 1 return in 20)."""

@@ -35,13 +35,16 @@ def check_numbers(config: Any) -> None:
 
 
 def _values(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """All numbers and texts, each with the nearest field's name."""
+    """All numbers and texts, each with the nearest field's name; other packages' fields have their class before it."""
     if isinstance(value, Schedule):
         yield from ((name, knot) for _, knot in value.knots)
         yield from (("step of a schedule", step) for step, _ in value.knots)
     elif dataclasses.is_dataclass(value):
+        ours = type(value).__module__.startswith("hash3d.")
         for field in dataclasses.fields(value):
-            yield from _values(getattr(value, field.name), field.name)
+            yield from _values(
+                getattr(value, field.name), field.name if ours else f"{type(value).__name__}.{field.name}"
+            )
     elif isinstance(value, Mapping):
         for key, each in value.items():
             yield from _values(each, str(key))

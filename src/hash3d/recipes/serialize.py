@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .upgrade import upgrade, upgrade_type
-
 OURS = re.compile(r"hash3d(\.[a-z][a-z0-9_]*)*")
 """Modules that reading may import: the public ones of this package."""
 
@@ -31,9 +29,13 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(value: Any) -> Any:
-    """The inverse of `to_plain`, which also reads the files of earlier versions. Raises `ValueError` for others."""
+    """The inverse of `to_plain`. Raises `ValueError` for what is damaged, or was written by an earlier version."""
+    if isinstance(value, dict) and value.get("type") == "Recipe":  # Types had no module then.
+        raise ValueError(
+            "Expected a recipe of this version of hash3d, but an earlier one, 0.1, wrote it. Run again, or use 0.1."
+        )
     try:
-        return _read(upgrade(value))
+        return _read(value)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"The recipe is damaged, or was written by another version of hash3d: {error}.") from error
 
@@ -48,7 +50,7 @@ def _read(value: Any) -> Any:
         return Path(fields["path"])
     if name == "Mapping":
         return dict(fields["items"])
-    kind = find_type(upgrade_type(name)) if isinstance(name, str) else None
+    kind = find_type(name) if isinstance(name, str) else None
     if kind is None:
         raise ValueError(f"Expected a part of a recipe, but got the type {name!r}.")
     return kind(**fields)

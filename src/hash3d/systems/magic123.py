@@ -3,7 +3,7 @@
 Full scale: threestudio 28d9d80 with the released Hash3D's magic123-{coarse,refine}-sd-hash3d.yaml (cc48922). The
 supplement weighs Zero123's guidance with 0.1; the released code counts its loss twice, which makes 2.0: presets
 `supplement` and `released`. Both models' timesteps of a step are the same share of their ranges, so that one
-view order serves both caches. docs/systems.md lists what is not as there. Mini scale: the embedded priors on a CPU.
+view order serves both caches. docs/systems.md lists what is not as there.
 """
 
 from dataclasses import replace
@@ -23,13 +23,8 @@ from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.schedules import constant
 
 from . import zero123_nerf
-from .mini_field import mini_field
-from .stages import Choices, Scales, recipe_at, replace_by_mesh
-from .view_orders import TWO_PRIOR_VIEW_ORDER
-
-NAME = "magic123"
-MINI_STEPS = 310
-"""250 for the field, 60 for the mesh."""
+from .mini import mini_field
+from .stages import TWO_PRIOR_VIEW_ORDER, Choices, Scales, recipe_at, replace_by_mesh
 
 
 def supplement(weight: float = 0.1) -> tuple[Stage, Stage]:
@@ -65,8 +60,8 @@ def supplement(weight: float = 0.1) -> tuple[Stage, Stage]:
     return field, replace_by_mesh(field, field.steps, 512, DmtetMeshConfig(radius=1.0), losses)
 
 
-def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
-    """The embedded priors on a CPU; every schedule stretches with `steps`."""
+def mini(steps: int = 310) -> tuple[Stage, Stage]:
+    """The embedded priors on a CPU."""
     first, second = split_steps(steps, 250, 60)
     field = zero123_nerf.mini(first)
     by_text = StableDiffusionGuidanceConfig(guidance_scale=10.0, min_timestep=constant(0.2), max_timestep=constant(0.6))
@@ -96,12 +91,12 @@ def recipe(
     pose: Pose = "auto",
     **choices: Unpack[Choices],
 ) -> Recipe:
-    """The recipe for a picture and its text; `steps` is of both stages, and full-scale schedules keep theirs."""
+    """The recipe for an image and its text; `steps` is of both stages, and full-scale schedules keep theirs."""
     return recipe_at(
         choices,
         SCALES,
         priors={"text": text_prior},
-        system=NAME,
+        system="magic123",
         image=image,
         prompt=prompt,
         negative_prompt=negative_prompt,

@@ -2,17 +2,15 @@
 
 Full scale: threestudio 28d9d80 with the released Hash3D's magic3d-{coarse,refine}-sd-hash3d.yaml (cc48922); its second
 stage has 5,000 steps, the supplement's 10,000: presets `released` and `supplement`. docs/systems.md lists what is not
-as there. Mini scale: the embedded prior on a CPU, tuned on its own.
+as there.
 """
 
 from dataclasses import replace
 from functools import partial
-from typing import Unpack
 
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.meshing.isosurface import IsosurfaceConfig
 from hash3d.recipes.loss_weights import LossWeights
-from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.stage import Stage, split_steps
 from hash3d.rendering.raster import RasterRendererConfig
 from hash3d.rendering.shading import ShadingConfig
@@ -22,24 +20,18 @@ from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.schedules import constant
 
 from . import dreamfusion
-from .stages import TEXT_ELEVATION, Choices, Scales, recipe_at
-from .view_orders import TEXT_VIEW_ORDER, VIEW_ORDER
-
-NAME = "magic3d"
-MINI_STEPS = 400
-"""300 for the field, 100 for the mesh."""
+from .stages import BY_TEXT, TEXT_VIEW_ORDER, VIEW_ORDER, Scales, text_recipe
 
 
 def supplement(mesh_steps: int = 10_000) -> tuple[Stage, Stage]:
     """Full scale."""
-    by_text = StableDiffusionGuidanceConfig(guidance_scale=100.0, scale_from="conditional", shared_timestep=False)
     coarse = dreamfusion.supplement()
     field = replace(
         coarse,
         representation=HashGridNerfConfig(),
         surface=IsosurfaceConfig(level="auto"),
         shading=ShadingConfig(soft=True, light="magic3d"),
-        guidances={"text": replace(by_text, weighting="uniform")},
+        guidances={"text": replace(BY_TEXT, weighting="uniform")},
     )
     mesh = Stage(
         steps=mesh_steps,
@@ -50,14 +42,14 @@ def supplement(mesh_steps: int = 10_000) -> tuple[Stage, Stage]:
         renderer=RasterRendererConfig(),
         shading=ShadingConfig(albedo_until=0, soft=True, light="magic3d"),
         background=EnvironmentConfig(lr=0.01),
-        guidances={"text": replace(by_text, max_timestep=constant(0.5))},
+        guidances={"text": replace(BY_TEXT, max_timestep=constant(0.5))},
         losses=LossWeights(guidances={"text": constant(1.0)}, normal_consistency=constant(10_000.0)),
     )
     return field, mesh
 
 
-def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
-    """The embedded prior on a CPU; every schedule stretches with `steps`."""
+def mini(steps: int = 400) -> tuple[Stage, Stage]:
+    """The embedded prior on a CPU."""
     field_steps, mesh_steps = split_steps(steps, 300, 100)
     field = dreamfusion.mini(field_steps)
     mesh = Stage(
@@ -74,10 +66,4 @@ def mini(steps: int = MINI_STEPS) -> tuple[Stage, Stage]:
 
 
 SCALES: Scales = {"mini": mini, "supplement": supplement, "released": partial(supplement, mesh_steps=5000)}
-
-
-def recipe(*, prompt: str, negative_prompt: str = "", **choices: Unpack[Choices]) -> Recipe:
-    """The recipe for a text; `steps` is of both stages, and full-scale schedules keep theirs."""
-    return recipe_at(
-        choices, SCALES, system=NAME, prompt=prompt, negative_prompt=negative_prompt, reference_elevation=TEXT_ELEVATION
-    )
+recipe = text_recipe("magic3d", SCALES)

@@ -4,14 +4,13 @@ Full scale: threestudio's Gaussian extension (8c2ab7b, configs/gaussian_splattin
 Hash3D's gaussian_splatting_shading_hash3d.yaml (cc48922). There the points fill a ball; the supplement lets them start
 from Shap-E: pass its folder as `start`. It also says that all else is DreamFusion's, which 5,000 steps of four views of
 512 pixels are not: both presets follow the code. docs/systems.md lists what is not as there.
-Mini scale: the embedded prior at 128x128 on a CPU, tuned on its own.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
 from hash3d.cameras import CameraSamplerConfig
-from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.recipes.loss_weights import LossWeights
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.stage import Stage
@@ -22,12 +21,8 @@ from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import constant, ramp
 
-from .stages import TEXT_ELEVATION, Choices, Scales, is_mini, recipe_at
-from .starts import MINI_SIZE, read_start
-from .view_orders import TEXT_VIEW_ORDER, VIEW_ORDER
-
-NAME = "sds_gs"
-MINI_STEPS = 400
+from .mini import MINI_SIZE, mini_by_text, mini_cameras, mini_splat_stage
+from .stages import BY_TEXT, TEXT_VIEW_ORDER, VIEW_ORDER, Choices, Scales, is_mini, read_start, recipe_at
 
 
 def supplement() -> Stage:
@@ -46,14 +41,7 @@ def supplement() -> Stage:
             every=300, start=500, grad_threshold=0.01, split_scale=0.02, prune_opacity=0.005, prune_scale=None
         ),
         renderer=SplatRendererConfig(),
-        guidances={
-            "text": StableDiffusionGuidanceConfig(
-                guidance_scale=100.0,
-                scale_from="conditional",
-                max_timestep=ramp((2000, 0.98), (2001, 0.5)),
-                shared_timestep=False,
-            )
-        },
+        guidances={"text": replace(BY_TEXT, max_timestep=ramp((2000, 0.98), (2001, 0.5)))},
         shading=ShadingConfig(albedo_until=2000, textureless_share=0.0, soft=True),
         background=EnvironmentConfig(solid_share=0.8),
         losses=LossWeights(
@@ -68,21 +56,14 @@ def supplement() -> Stage:
     )
 
 
-def mini(steps: int = MINI_STEPS) -> Stage:
-    """The embedded prior on a CPU; every schedule stretches with `steps`."""
-    return Stage(
-        steps=steps,
-        cameras=CameraSamplerConfig(elevation=(-10.0, 75.0), radius=1.5, fov_y=49.1),
+def mini(steps: int = 400) -> Stage:
+    """The embedded prior on a CPU."""
+    return mini_splat_stage(
+        steps,
+        num_points=4000,
+        cameras=mini_cameras(highest=75.0),
         view_order=TEXT_VIEW_ORDER,
-        size=constant(128),
-        representation=GaussiansConfig(
-            num_points=4000, radius=0.4, means_lr=(5e-3, 2e-4), sh0_lr=(0.03, 0.003), lr_steps=steps
-        ),
-        densify=None,
-        renderer=SplatRendererConfig(),
-        guidances={
-            "text": StableDiffusionGuidanceConfig(guidance_scale=10.0, max_timestep=ramp((0, 0.98), (steps, 0.5)))
-        },
+        guidances={"text": mini_by_text(steps)},
         losses=LossWeights(guidances={"text": constant(0.1)}, opaque=constant(1.0), scale=constant(1.0)),
     )
 
@@ -92,12 +73,5 @@ SCALES: Scales = {"mini": mini, "supplement": supplement}
 
 def recipe(*, prompt: str, negative_prompt: str = "", start: Path | None = None, **choices: Unpack[Choices]) -> Recipe:
     """The recipe for a text. Full-scale schedules do not stretch with `steps`."""
-    return recipe_at(
-        choices,
-        SCALES,
-        system=NAME,
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        reference_elevation=TEXT_ELEVATION,
-        start=read_start(start, prompt, None, size=MINI_SIZE if is_mini(choices) else 1.0),
-    )
+    shape = read_start(start, prompt, None, size=MINI_SIZE if is_mini(choices) else 1.0)
+    return recipe_at(choices, SCALES, system="sds_gs", prompt=prompt, negative_prompt=negative_prompt, start=shape)

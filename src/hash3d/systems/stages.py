@@ -1,31 +1,47 @@
-"""What recipe files do with their stages: pick them by scale, set their number of steps, make the recipe."""
+"""What recipe files share: the order of views, stages by scale and number of steps, and the recipe made of them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NotRequired, TypedDict
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict, Unpack
 
 from hash3d.cache import CacheConfig
 from hash3d.diffusion.loading import EMBEDDED
+from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
+from hash3d.pictures import Framing
 from hash3d.recipes.loss_weights import LossWeights
-from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.recipe import Pose, Recipe
 from hash3d.recipes.stage import Stage, expect_steps, scale_steps
+from hash3d.recipes.view_order import ViewOrderConfig
 from hash3d.rendering.raster import RasterRendererConfig
 from hash3d.representations.dmtet import DmtetMeshConfig
+from hash3d.representations.point_start import GrowthConfig, PointStartConfig
+from hash3d.representations.shap_e import ShapEConfig
 from hash3d.schedules import constant
 
-NO_PRIORS: Mapping[str, str] = {}
-Stages = Stage | tuple[Stage, ...]
+VIEW_ORDER = ViewOrderConfig(visits_per_cell=4, active_cells=8)
+"""Three of four passes are reused, for a third of the guidance's cost. More visits save little more, and what a run
+learns goes with its number of full passes (docs/experiments/frontier.md and variety.md)."""
+TEXT_VIEW_ORDER = replace(VIEW_ORDER, visits_per_cell=2)
+"""For the text systems at mini scale: a text fixes no view, so a part grows only from full passes that see it. With 2
+visits half of the passes are full, and 2 of 28 objects were lost; with 4 visits 1 of 6 (docs/benchmarks/quality.md)."""
+TWO_PRIOR_VIEW_ORDER = replace(VIEW_ORDER, visits_per_cell=2)
+"""For Magic-123 at mini scale, where two models reuse at once: in the field's stage reuse with 4 visits costs 0.24 dB,
+with 2 visits 0.16 (docs/benchmarks/quality.md)."""
 FULL_SCALE_VISITS = 2
 """At most so many visits of a cell at full scale: more are proven at mini scale only."""
 TEXT_ELEVATION = 15.0
 """Degrees from which the result of a text is shown (threestudio's evaluation)."""
+BY_TEXT = StableDiffusionGuidanceConfig(guidance_scale=100.0, scale_from="conditional", shared_timestep=False)
+"""Full scale of most text systems: threestudio 28d9d80 and the released Hash3D (cc48922)."""
+Stages = Stage | tuple[Stage, ...]
 
 
 class Scales(TypedDict):
     """What makes the stages at each scale."""
 
     mini: Callable[..., Stages]
-    """For an embedded prior on a CPU; called with `steps` where it is given."""
+    """For an embedded prior on a CPU; called with `steps` where it is given, with which every schedule stretches."""
     supplement: Callable[[], Stages]
     """Full size, as the paper's supplement has it."""
     released: NotRequired[Callable[[], Stages]]
@@ -47,14 +63,14 @@ class Choices(TypedDict):
     """Makes all random numbers."""
 
 
-def recipe_at(choices: Choices, scales: Scales, *, priors: Mapping[str, str] = NO_PRIORS, **fields: Any) -> Recipe:
+def recipe_at(choices: Choices, scales: Scales, *, priors: Mapping[str, str] | None = None, **fields: Any) -> Recipe:
     """The recipe of some choices; `TypeError` if one of them or of the fields is unknown.
 
     Args:
         choices: what the user said.
         scales: the system's stages.
         priors: the diffusion models of further guidances, by the guidances' names.
-        fields: the other fields of the `Recipe`.
+        fields: the other fields of the `Recipe`; without an image `reference_elevation` is `TEXT_ELEVATION`.
     """
     steps = choices.get("steps")
     expect_steps(steps)
@@ -69,8 +85,54 @@ def recipe_at(choices: Choices, scales: Scales, *, priors: Mapping[str, str] = N
     others: dict[str, Any] = {
         name: choice for name, choice in choices.items() if name not in ("prior", "scale", "steps")
     }
+    if "image" not in fields:
+        others["reference_elevation"] = TEXT_ELEVATION
     main = next(iter(stages[0].guidances))
-    return Recipe.of(stages, priors={main: choices["prior"], **priors}, **others, **fields)
+    return Recipe.of(stages, priors={main: choices["prior"], **(priors or {})}, **(others | fields))
+
+
+def image_recipe(system: str, scales: Scales) -> Callable[..., Recipe]:
+    """Make the function `recipe` of a system that starts from an image."""
+
+    def recipe(
+        *,
+        image: Path,
+        elevation: float = 5.0,
+        framing: Framing = "auto",
+        pose: Pose = "auto",
+        **choices: Unpack[Choices],
+    ) -> Recipe:
+        """The recipe for an image; `steps` is of all stages, and full-scale schedules do not stretch with it."""
+        return recipe_at(
+            choices, scales, system=system, image=image, framing=framing, pose=pose, reference_elevation=elevation
+        )
+
+    return recipe
+
+
+def text_recipe(system: str, scales: Scales) -> Callable[..., Recipe]:
+    """Make the function `recipe` of a system that starts from a text."""
+
+    def recipe(*, prompt: str, negative_prompt: str = "", **choices: Unpack[Choices]) -> Recipe:
+        """The recipe for a text; `steps` is of all stages, and full-scale schedules do not stretch with it."""
+        return recipe_at(choices, scales, system=system, prompt=prompt, negative_prompt=negative_prompt)
+
+    return recipe
+
+
+def read_start(
+    path: Path | None, prompt: str, growth: GrowthConfig | None, *, size: float
+) -> PointStartConfig | ShapEConfig | None:
+    """The shape that Gaussians start from: a Shap-E folder asked for the prompt, or a file of points or of a mesh.
+
+    `size` is in scene units: half a side of the cube that holds Shap-E's shapes, or how far a file's points reach from
+    the origin. None stays None.
+    """
+    if path is None:
+        return None
+    if path.is_dir():
+        return ShapEConfig(folder=path, prompt=prompt, scale=size, growth=growth)
+    return PointStartConfig(file=path, radius=size, growth=growth)
 
 
 def replace_by_mesh(field: Stage, steps: int, size: int, mesh: DmtetMeshConfig, losses: LossWeights) -> Stage:

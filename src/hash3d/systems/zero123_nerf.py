@@ -2,29 +2,20 @@
 
 Full scale: the released Hash3D (cc48922, configs/stable-zero123_hash3d.yaml), on threestudio 28d9d80; the supplement
 gives guidance scale 3, Adam at 0.01, 1,000 steps and batch 1, as there: the presets `supplement` and `released` are the
-same. docs/systems.md lists what is not as there. Mini scale: the embedded prior on a CPU, tuned on its own.
+same. docs/systems.md lists what is not as there.
 """
-
-from pathlib import Path
-from typing import Unpack
 
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
-from hash3d.pictures import Framing
 from hash3d.recipes.loss_weights import LossWeights
-from hash3d.recipes.recipe import Pose, Recipe
 from hash3d.recipes.stage import Stage
 from hash3d.rendering.volume import VolumeRendererConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
 
-from .mini_field import MINI_SURFACE, mini_field
-from .stages import Choices, Scales, recipe_at
-from .view_orders import VIEW_ORDER
-
-NAME = "zero123_nerf"
-MINI_STEPS = 300
+from .mini import MINI_BY_IMAGE, mini_field_stage
+from .stages import VIEW_ORDER, Scales, image_recipe
 
 
 def supplement() -> Stage:
@@ -53,21 +44,13 @@ def supplement() -> Stage:
     )
 
 
-def mini(steps: int = MINI_STEPS) -> Stage:
-    """The embedded prior on a CPU; every schedule stretches with `steps`."""
-    return Stage(
-        steps=steps,
-        cameras=CameraSamplerConfig(elevation=(-10.0, 60.0), radius=1.5, fov_y=49.1),
+def mini(steps: int = 300) -> Stage:
+    """The embedded prior on a CPU."""
+    return mini_field_stage(
+        steps,
         view_order=VIEW_ORDER,
-        size=ramp((0, 64), (max(1, steps // 2), 96)),
         reference_size=constant(96),
-        representation=mini_field(steps),
-        surface=MINI_SURFACE,
-        renderer=VolumeRendererConfig(samples_per_ray=96),
-        occupancy=OccupancyGridConfig(),
-        guidances={
-            "image": Zero123GuidanceConfig(guidance_scale=2.0, min_timestep=constant(0.6), max_timestep=constant(0.98))
-        },
+        guidances={"image": MINI_BY_IMAGE},
         losses=LossWeights(
             guidances={"image": constant(0.1)},
             color=constant(1000.0),
@@ -78,12 +61,4 @@ def mini(steps: int = MINI_STEPS) -> Stage:
 
 
 SCALES: Scales = {"mini": mini, "supplement": supplement}
-
-
-def recipe(
-    *, image: Path, elevation: float = 5.0, framing: Framing = "auto", pose: Pose = "auto", **choices: Unpack[Choices]
-) -> Recipe:
-    """The recipe for a picture. Full-scale schedules do not stretch with `steps`."""
-    return recipe_at(
-        choices, SCALES, system=NAME, image=image, framing=framing, pose=pose, reference_elevation=elevation
-    )
+recipe = image_recipe("zero123_nerf", SCALES)

@@ -244,7 +244,7 @@ class Trainer:
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name].cpu())
         self.view_order.load_state_dict(state["view_order"])
-        self.watch.counts = dict(state.get("not_finite", {}))
+        self.watch.counts = dict(state["not_finite"])
         for name, guidance in self.guidances.items():
             guidance.passes = state["passes"][name]
         if self.cache:

@@ -9,7 +9,7 @@ from hash3d.diffusion.loading import embedded_folder
 from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.recipes.serialize import from_plain, to_plain
 from hash3d.recipes.view_order import ViewOrderConfig
-from hash3d.systems.view_orders import VIEW_ORDER
+from hash3d.systems.stages import VIEW_ORDER
 from hash3d.unet.partial_unet import PartialUNet
 from research.experiments.studies import DWELLS, MINI_CUTS, STUDIES
 from research.experiments.study import Variant
