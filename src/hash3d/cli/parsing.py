@@ -20,8 +20,9 @@ def parse_options(kind: type[T], name: str, arguments: list[str], **settings: An
         if not stopped.code:
             raise
     text = re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue())
-    lines = [line.strip("│╭╮╰╯ ") for line in text.splitlines()]
-    lines = [line for line in lines if not line.startswith("─ ")]
-    rule = next((number for number, line in enumerate(lines) if line.startswith("───")), len(lines))
-    sentence = " ".join(line for line in lines[:rule] if line) or "The options cannot be parsed."
-    raise ValueError(f"{sentence} hash3d {name} --help tells the options.")
+    lines = [line.strip("│| ") for line in text.partition("Argument helptext")[0].splitlines()]
+    rules = [number for number, line in enumerate(lines) if re.search(r"[─-]{4}\W*$", line)]
+    kept = [line for number, line in enumerate(lines) if number > rules[0] and number not in rules] if rules else lines
+    kept = [line for line in kept if line and not line.startswith("For full helptext")]
+    sentence = " ".join(kept).rstrip(".") or "The options cannot be parsed"
+    raise ValueError(f"{sentence}. hash3d {name} --help tells the options.")
