@@ -179,14 +179,14 @@ def test_the_generator_alone_decides():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 0}, "at least 1, but got 0"),
-        ({"elevation": (10.0, -10.0)}, r"elevation range in rising order, but got \(10\.0, -10\.0\)"),
-        ({"azimuth": (10.0, -10.0)}, "azimuth range in rising order"),
-        ({"radius_range": (2.0, 1.5)}, r"radius range in rising order, but got \(2\.0, 1\.5\)"),
-        ({"fov_y_range": (70.0, 40.0)}, "field of view range in rising order"),
-        ({"radius_range": (0.0, 1.5)}, r"radii above 0, but got 0\.0"),
-        ({"radius": -1.0, "radius_range": (1.0, 2.0)}, r"radii above 0, but got -1\.0"),
-        ({"fov_y_range": (90.0, 180.0)}, r"between 0 and 180 degrees, but got 180\.0"),
+        ({"batch_size": 0}, "batch_size at least 1, but got 0"),
+        ({"elevation": (10.0, -10.0)}, r"elevation in rising order, but got \(10\.0, -10\.0\)"),
+        ({"azimuth": (10.0, -10.0)}, "azimuth in rising order"),
+        ({"radius_range": (2.0, 1.5)}, r"radius_range in rising order, but got \(2\.0, 1\.5\)"),
+        ({"fov_y_range": (70.0, 40.0)}, "fov_y_range in rising order"),
+        ({"radius_range": (0.0, 1.5)}, r"radius_range above 0, but got \(0\.0, 1\.5\)"),
+        ({"radius": -1.0, "radius_range": (1.0, 2.0)}, r"radius above 0, but got -1\.0"),
+        ({"fov_y_range": (90.0, 180.0)}, r"fov_y_range above 0 and below 180, but got \(90\.0, 180\.0\)"),
     ],
 )
 def test_refusals(settings, message):

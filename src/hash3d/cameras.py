@@ -9,13 +9,14 @@ Angles are degrees in every public place, radians inside one function. Cameras l
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .ranges import expect_range
 from .transfer import to_device
 
 Interval = tuple[float, float]
@@ -23,9 +24,8 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Cameras:
-    """A batch of B orbit cameras that share one image size.
+    """A batch of B orbit cameras of one image size: degrees and scene units, on the CPU.
 
-    `elevation`, `azimuth`, `fov_y` (vertical field of view) are in degrees, `radius` in scene units; all on the CPU.
     Matrices are computed from them once, and must not be written to.
     """
 
@@ -58,14 +58,8 @@ class Cameras:
 
     def __getitem__(self, index: int | slice) -> "Cameras":
         chosen = slice(index, index + 1) if isinstance(index, int) else index
-        return Cameras(
-            elevation=self.elevation[chosen],
-            azimuth=self.azimuth[chosen],
-            radius=self.radius[chosen],
-            fov_y=self.fov_y[chosen],
-            width=self.width,
-            height=self.height,
-        )
+        names = ("elevation", "azimuth", "radius", "fov_y")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
     @cached_property
     def eyes(self) -> Float[Tensor, "B 3"]:
@@ -78,10 +72,7 @@ class Cameras:
 
     @cached_property
     def c2w(self) -> Float[Tensor, "B 4 4"]:
-        """Camera to world. The columns are the axes right, down, forward and the eye.
-
-        The axes come from the angles, not from a cross product with "up", so that straight up and down are defined too.
-        """
+        """Camera to world: right, down, forward and the eye, from the angles: straight up and down are defined too."""
         elevation, azimuth = torch.deg2rad(self.elevation), torch.deg2rad(self.azimuth)
         zero = torch.zeros_like(azimuth)
         right = torch.stack([azimuth.cos(), zero, -azimuth.sin()], dim=-1)
@@ -132,8 +123,8 @@ class Cameras:
     def project(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "B N 2"], Float[Tensor, "B N"]]:
         """Project world points to pixels (column, row) and depths along z in scene units, on the points' device.
 
-        The ray of pixel (column, row) meets the points that project to (column + 0.5, row + 0.5). A point
-        that is not in front of a camera has a depth of 0 or less, and pixel coordinates without meaning.
+        Pixel (column, row) has its centre at (column + 0.5, row + 0.5). Where the depth is 0 or less, the pixels have
+        no meaning.
         """
         viewmats, intrinsics = to_device(self.viewmats, points), to_device(self.K, points)
         local = points @ viewmats[:, :3, :3].mT + viewmats[:, None, :3, 3]
@@ -164,20 +155,13 @@ class CameraSamplerConfig:
     """Views a step. The azimuth range is split into this many equal strata, one view each."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"Expected a camera batch size of at least 1, but got {self.batch_size}.")
-        radii = self.radius_range or (self.radius, self.radius)
-        fovs = self.fov_y_range or (self.fov_y, self.fov_y)
-        ranges = {"elevation": self.elevation, "azimuth": self.azimuth, "radius": radii, "field of view": fovs}
-        for name, (low, high) in ranges.items():
+        expect_range(self, "batch_size", at_least=1)
+        expect_range(self, "radius radius_range", above=0)
+        expect_range(self, "fov_y fov_y_range", above=0, below=180)
+        for name in ("elevation", "azimuth", "radius_range", "fov_y_range"):
+            low, high = getattr(self, name) or (0.0, 0.0)
             if low > high:
-                raise ValueError(f"Expected the {name} range in rising order, but got ({low}, {high}).")
-        for radius in (self.radius, *radii):
-            if radius <= 0.0:
-                raise ValueError(f"Expected radii above 0, but got {radius}.")
-        for fov_y in (self.fov_y, *fovs):
-            if not 0.0 < fov_y < 180.0:
-                raise ValueError(f"Expected fields of view between 0 and 180 degrees, but got {fov_y}.")
+                raise ValueError(f"Expected {name} in rising order, but got ({low}, {high}).")
 
     def sample(self, size: int, generator: torch.Generator) -> Cameras:
         """Sample one batch of square cameras of `size` pixels; every number comes from `generator` (on the CPU)."""

@@ -18,10 +18,7 @@ def has_triton() -> bool:
 
 
 def uses_triton(backend: FieldBackend, like: Tensor) -> bool:
-    """Whether Triton's kernels, which compute in float32 on CUDA alone, work on tensors such as `like`.
-
-    auto: wherever they can and Triton is installed. Raises `ValueError` if an explicit choice cannot run.
-    """
+    """Whether Triton's kernels (float32 on CUDA) work on such tensors; `ValueError` if an explicit choice cannot."""
     able = like.is_cuda and like.dtype == torch.float32
     if backend == "triton" and not able:
         raise ValueError(
@@ -32,10 +29,7 @@ def uses_triton(backend: FieldBackend, like: Tensor) -> bool:
 
 
 def require_last_derivative(what: str) -> None:
-    """Raise if autograd records the backward pass that calls this (create_graph), which is not differentiable itself.
-
-    `torch.autograd.function.once_differentiable` would leave saved tensors out of the graph in silence.
-    """
+    """Raise in the backward pass of a backward pass (create_graph); `once_differentiable` would be wrong in silence."""
     if torch.is_grad_enabled():
         raise RuntimeError(
             f"Expected no further derivative of {what}: Triton's kernels have none. Choose the field's and the "

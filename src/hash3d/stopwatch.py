@@ -9,11 +9,7 @@ import torch
 
 
 class Stopwatch:
-    """Accumulates seconds by part.
-
-    On a GPU CUDA events time the parts, so that measuring never waits for the device; events that it has passed are
-    counted when the next part begins.
-    """
+    """Accumulates seconds by part, on a GPU by CUDA events: measuring never waits for the device."""
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self._on_gpu = torch.device(device).type == "cuda"

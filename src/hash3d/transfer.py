@@ -7,8 +7,7 @@ from torch import Tensor
 def to_device(tensor: Tensor, like: Tensor | torch.device) -> Tensor:
     """Copy `tensor` to the device of `like`, and to its dtype if that is a tensor; the host never waits for a GPU.
 
-    Pageable host memory goes through pinned memory, which PyTorch keeps until the copy has arrived: an ordinary copy
-    would wait for all work queued on the GPU. A tensor that requires a gradient takes the ordinary copy.
+    Host memory is pinned first, as a pageable copy waits for all queued work; a tensor with a gradient takes that copy.
     """
     device, dtype = (like.device, like.dtype) if isinstance(like, Tensor) else (like, tensor.dtype)
     if device.type != "cuda" or tensor.device.type != "cpu" or tensor.requires_grad:

@@ -119,9 +119,9 @@ def test_dreamfusion_lights_are_the_eyes_direction_plus_a_unit_normal():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"shaded_share": 1.1}, "shaded_share and textureless_share in [0, 1], but got 1.1 and 0.5"),
-        ({"textureless_share": -0.1}, "in [0, 1], but got 0.75 and -0.1"),
-        ({"ambient": -1.0}, "ambient and diffuse of at least 0, but got -1.0 and 0.9"),
+        ({"shaded_share": 1.1}, "shaded_share at least 0 and at most 1, but got 1.1"),
+        ({"textureless_share": -0.1}, "textureless_share at least 0 and at most 1, but got -0.1"),
+        ({"ambient": -1.0}, "ambient at least 0, but got -1.0"),
         ({"light_distance": (2.0, 1.0)}, "a rising light_distance range above 0, but got (2.0, 1.0)"),
     ],
 )

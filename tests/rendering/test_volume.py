@@ -217,9 +217,9 @@ def test_a_background_of_another_shape_is_refused():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"samples_per_ray": 0}, "at least 1 sample a ray, but got 0"),
-        ({"min_alpha": 1.0}, "in [0, 1), but got 1.0 and 0.0001"),
-        ({"min_transmittance": -0.1}, "in [0, 1), but got 0.01 and -0.1"),
+        ({"samples_per_ray": 0}, "samples_per_ray at least 1, but got 0"),
+        ({"min_alpha": 1.0}, "min_alpha at least 0 and below 1, but got 1.0"),
+        ({"min_transmittance": -0.1}, "min_transmittance at least 0 and below 1, but got -0.1"),
     ],
 )
 def test_impossible_constants_are_refused(wrong, message):

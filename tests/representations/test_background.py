@@ -172,14 +172,10 @@ def test_the_same_seed_gives_the_same_environment():
 @pytest.mark.parametrize(
     ("config", "options", "message"),
     [
-        (SolidBackgroundConfig, {"other_share": 1.5}, "Expected other_share between 0 and 1, but got 1.5."),
-        (EnvironmentConfig, {"solid_share": -0.1}, "Expected solid_share between 0 and 1, but got -0.1."),
-        (EnvironmentConfig, {"lr": 0.0}, "Expected a learning rate above 0, but got 0.0."),
-        (
-            EnvironmentConfig,
-            {"hidden_layers": 0},
-            "Expected hidden_layers and hidden_width of at least 1, but got 0 and 16.",
-        ),
+        (SolidBackgroundConfig, {"other_share": 1.5}, "Expected other_share at least 0 and at most 1, but got 1.5."),
+        (EnvironmentConfig, {"solid_share": -0.1}, "Expected solid_share at least 0 and at most 1, but got -0.1."),
+        (EnvironmentConfig, {"lr": 0.0}, "Expected lr above 0, but got 0.0."),
+        (EnvironmentConfig, {"hidden_layers": 0}, "Expected hidden_layers at least 1, but got 0."),
     ],
 )
 def test_impossible_backgrounds_are_refused(config, options, message):

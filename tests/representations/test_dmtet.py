@@ -141,9 +141,9 @@ def test_a_field_of_one_sign_is_told(value):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"resolution": 1}, "at least 2 cells a side, but got 1"),
-        ({"start_radius": 1.0}, "inside the box of radius 1.0, but got start_radius 1.0"),
-        ({"max_offset": 1.5}, "max_offset between 0 and 1 cell, but got 1.5"),
+        ({"resolution": 1}, "resolution at least 2, but got 1"),
+        ({"start_radius": 1.0}, "start_radius above 0 and below 1.0, but got 1.0"),
+        ({"max_offset": 1.5}, "max_offset at least 0 and at most 1, but got 1.5"),
     ],
 )
 def test_impossible_configurations_are_refused(wrong, message):

@@ -168,11 +168,11 @@ def test_frequencies_are_sines_and_cosines_of_the_octaves():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"levels": 0}, "of at least 1, but got HashGridConfig(levels=0"),
-        ({"update_steps": 0}, "update_steps=0"),
-        ({"finest_resolution": 8}, "finest_resolution >= base_resolution (16), but got 8"),
-        ({"start_level": 17}, "1 <= start_level <= levels (16), but got 17"),
-        ({"start_level": 0}, "1 <= start_level <= levels (16), but got 0"),
+        ({"levels": 0}, "levels at least 1, but got 0"),
+        ({"update_steps": 0}, "update_steps at least 1, but got 0"),
+        ({"finest_resolution": 8}, "finest_resolution at least 16, but got 8"),
+        ({"start_level": 17}, "start_level at least 1 and at most 16, but got 17"),
+        ({"start_level": 0}, "start_level at least 1 and at most 16, but got 0"),
     ],
 )
 def test_impossible_grids_are_refused(wrong, message):
@@ -181,5 +181,5 @@ def test_impossible_grids_are_refused(wrong, message):
 
 
 def test_a_frequency_is_needed():
-    with pytest.raises(ValueError, match="Expected at least 1 frequency"):
+    with pytest.raises(ValueError, match="Expected num_frequencies at least 1, but got 0"):
         FrequencyConfig(num_frequencies=0)

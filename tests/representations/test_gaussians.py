@@ -102,12 +102,12 @@ def test_a_checkpoint_of_another_count_loads_and_its_optimizer_goes_on():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"num_points": 0}, "1 <= num_points <= max_points (500000), but got 0"),
-        ({"opacity": 1.0}, "an initial opacity between 0 and 1, but got 1.0"),
-        ({"radius": 0.0}, "lr_steps above 0, but got 0.0,"),
-        ({"means_lr": (0.0, 1.0)}, "but got 0.5, (0.0, 1.0)"),
-        ({"sh0_lr": (1.0, 0.0)}, "(1.0, 0.0) and 1000"),
-        ({"lr_steps": 0}, "(0.01, 0.01) and 0."),
+        ({"num_points": 0}, "num_points at least 1 and at most 500000, but got 0"),
+        ({"opacity": 1.0}, "opacity above 0 and below 1, but got 1.0"),
+        ({"radius": 0.0}, "radius above 0, but got 0.0"),
+        ({"means_lr": (0.0, 1.0)}, "means_lr above 0, but got (0.0, 1.0)"),
+        ({"sh0_lr": (1.0, 0.0)}, "sh0_lr above 0, but got (1.0, 0.0)"),
+        ({"lr_steps": 0}, "lr_steps at least 1, but got 0"),
     ],
 )
 def test_impossible_configurations_are_refused(wrong, message):

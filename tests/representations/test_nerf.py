@@ -241,13 +241,13 @@ def test_a_checkpoint_of_a_growing_field_shows_the_same_scene():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"radius": 0.0}, "above 0, but got {'radius': 0.0"),
-        ({"blob_std": 0.0}, "'blob_std': 0.0"),
-        ({"density_lr": 0.0}, "'density_lr': 0.0"),
-        ({"lr_decay": 0.0}, "'lr_decay': 0.0"),
-        ({"hidden_layers": 0}, "at least 1, but got {'hidden_layers': 0"),
-        ({"channels": 0}, "'channels': 0}"),
-        ({"warmup_steps": 10_000}, "0 <= warmup_steps < lr_steps (10000), but got 10000"),
+        ({"radius": 0.0}, "radius above 0, but got 0.0"),
+        ({"blob_std": 0.0}, "blob_std above 0, but got 0.0"),
+        ({"density_lr": 0.0}, "density_lr above 0, but got 0.0"),
+        ({"lr_decay": 0.0}, "lr_decay above 0, but got 0.0"),
+        ({"hidden_layers": 0}, "hidden_layers at least 1, but got 0"),
+        ({"channels": 0}, "channels at least 1, but got 0"),
+        ({"warmup_steps": 10_000}, "warmup_steps at least 0 and below 10000, but got 10000"),
     ],
 )
 def test_impossible_configurations_are_refused(wrong, message):

@@ -9,14 +9,10 @@ from .splat import SplatJob
 
 
 def render_gsplat(job: SplatJob) -> Render:
-    """Render by gsplat's classic mode, as `render_torch` up to rounding.
+    """Render by gsplat's classic mode, as `render_torch` up to rounding; the host waits once, for the tiles' number.
 
-    The host waits for the device once, inside `isect_tiles`: it reads how many tiles the Gaussians meet, to allocate
-    their sorted list. Around its four ops `rasterization` adds some 30 us of the host's time (measured with empty ops,
-    on a CPU).
-
-    gsplat projects inside, so the probe's values must be zero; a hook on the centres hands over its gradient, which is
-    there after `backward()` but not through `torch.autograd.grad`.
+    gsplat projects inside, so the probe's values must be zero; a hook hands over its gradient after `backward()`, not
+    through `torch.autograd.grad`.
     """
     try:
         from gsplat import rasterization

@@ -22,16 +22,11 @@ FAST_SUMS = FAST | {"reassoc"}
 
 
 def kernel(*, parallel: bool = False, fastmath: set[str] | None = None) -> Callable[[Function], Function]:
-    """Compile a function at its first call and keep the machine code on disk.
-
-    Wrappers that check types in tests are taken off first. Division by zero gives infinity, as in numpy: raising would
-    keep loops from becoming vector instructions.
-    """
+    """Compile a function, without tests' wrappers, at its first call; kept on disk. x / 0 is infinite, for speed."""
 
     def compiled(function: Function) -> Function:
-        plain = inspect.unwrap(function)
         jit = numba.njit(parallel=parallel, fastmath=fastmath or False, error_model="numpy", cache=True)
-        result: Function = jit(plain)
+        result: Function = jit(inspect.unwrap(function))
         return result
 
     return compiled
@@ -48,10 +43,7 @@ def kernel_overload(target: Callable[..., Any], fastmath: set[str]) -> Callable[
 
 
 def use_torch_threads() -> None:
-    """Run kernels on as many threads as torch does.
-
-    When numba starts its threads it changes OpenMP's number of threads, which is torch's too: it is put back.
-    """
+    """Run kernels on as many threads as torch; starting numba's changes OpenMP's number, torch's: it is put back."""
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     if torch.get_num_threads() != threads:

@@ -59,21 +59,13 @@ def _jacobian(x: float, y: float, z: float, focal: Any, limits: Array) -> Any:
 
 @kernel(parallel=True)
 def project_gaussians(
-    means: Array,
-    quats: Array,
-    scales: Array,
-    opacities: Array,
-    colors: Array,
-    probe: Array,
-    camera: tuple[Array, Array, Array],
-    size: tuple[int, int],
-    constants: tuple[float, float, float],
-) -> tuple[Array, Array]:
+    means: Array, quats: Array, scales: Array, opacities: Array, colors: Array, probe: Array,
+    camera: tuple[Array, Array, Array], size: tuple[int, int], constants: tuple[float, float, float],
+) -> tuple[Array, Array]:  # fmt: skip
     """Splats "N 10" (see `_numba_blend`) and their boxes "N 4" in pixels, empty for what is not visible.
 
-    `camera` is viewmat "4 4", intrinsics "3 3" and the limits of the Jacobian's rays; `constants` are the near plane,
-    eps2d and the least alpha. The box holds exactly the pixels where alpha can reach the least alpha (Radl et al.
-    2024, "StopThePop").
+    `camera`: viewmat "4 4", intrinsics "3 3", limits of the Jacobian's rays; `constants`: near plane, eps2d and least
+    alpha. A box holds exactly the pixels where alpha can reach the least alpha (Radl et al. 2024, "StopThePop").
     """
     view, intrinsic, limits = camera
     near, eps2d, min_alpha = constants
@@ -114,15 +106,9 @@ def project_gaussians(
 
 @kernel(parallel=True)
 def project_backward(
-    means: Array,
-    quats: Array,
-    scales: Array,
-    splats: Array,
-    boxes: Array,
-    camera: tuple[Array, Array, Array],
-    grad_splats: Array,
-    grads: tuple[Array, Array, Array],
-) -> None:
+    means: Array, quats: Array, scales: Array, splats: Array, boxes: Array, camera: tuple[Array, Array, Array],
+    grad_splats: Array, grads: tuple[Array, Array, Array],
+) -> None:  # fmt: skip
     """Add to `grads` (of means, quats, scales) what `grad_splats` "N 10" gives them."""
     view, intrinsic, limits = camera
     focal = (intrinsic[0, 0], intrinsic[1, 1])
@@ -161,16 +147,9 @@ def _covariance_gradient(splat: Array, grad: Array) -> Any:
 
 @kernel()
 def _axes_backward(
-    axes: Array,
-    scale: Array,
-    view: Array,
-    jacobian: Any,
-    in_camera: Array,
-    footprint: Array,
-    grad_cov: Any,
-    grad_axes: Array,
-    grad_scale: Array,
-) -> Any:
+    axes: Array, scale: Array, view: Array, jacobian: Any, in_camera: Array, footprint: Array, grad_cov: Any,
+    grad_axes: Array, grad_scale: Array,
+) -> Any:  # fmt: skip
     """Fill the rotation's gradient, add the scales', return the Jacobian's (xx, xz, yy, yz)."""
     j_xx, j_xz, j_yy, j_yz = jacobian
     g_xx, g_xz, g_yy, g_yz = 0.0, 0.0, 0.0, 0.0

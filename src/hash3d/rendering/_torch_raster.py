@@ -1,7 +1,6 @@
 """Find the face that each pixel sees, in plain PyTorch: the reference implementation, and the backend on a CPU.
 
-Each face is tried at the pixels of its bounding box, all faces at once, so the work grows with the area that the faces
-cover and not with faces times pixels. Both sides of a face are visible.
+Each face is tried at the pixels of its bounding box, all faces at once. Both sides of a face are visible.
 """
 
 from typing import NamedTuple
@@ -15,10 +14,9 @@ BLOCK_ELEMENTS = 4_000_000
 
 
 class Projected(NamedTuple):
-    """A mesh in one view.
+    """A mesh in one view: pixels (column, row) and depths along z of its vertices, faces, and their rows in the mesh.
 
-    `screen` are pixels (column, row), `depths` are distances along the camera's z axis. `faces` are those with no
-    corner nearer than the near plane, and `rows` their places among all faces of the mesh.
+    Faces with a corner nearer than the near plane are left out.
     """
 
     screen: Float[Tensor, "V 2"]
@@ -32,8 +30,7 @@ def barycentric(
 ) -> tuple[Float[Tensor, "*N 3"], Float[Tensor, "*N"]]:
     """Return the barycentric coordinates on a face of the points that pixels see, and their depths.
 
-    In the image the coordinates are the areas e_i of the triangles between the pixel and two corners (Pineda 1988).
-    In space they are e_i / z_i over their sum, and 1 / z is linear in the image (Heckbert and Moreton 1991).
+    The areas e_i in the image (Pineda 1988) become e_i / z_i over their sum in space (Heckbert and Moreton 1991).
     """
     relative = corners - pixels[..., None, :]
     weights = edge_functions(relative)
@@ -46,8 +43,7 @@ def barycentric(
 def visible_faces(projected: Projected, size: tuple[int, int]) -> Int[Tensor, "H W"]:
     """Return the row of `projected.faces` nearest at each pixel centre, -1 for none; equal depths: the lowest row.
 
-    A pixel centre on an edge belongs to the faces on both sides: nothing falls between faces that share vertices, since
-    an edge function of two such faces differs in its sign alone.
+    A pixel centre on an edge belongs to the faces on both sides, whose edge functions differ in the sign alone.
     """
     width, height = size
     device = projected.depths.device
@@ -102,10 +98,7 @@ def _covered(
 
 
 def edge_functions(corners: Float[Tensor, "*N 3 2"]) -> Float[Tensor, "*N 3"]:
-    """Return twice the signed areas between the origin and two corners, in the order of the corner left out.
-
-    Two products and a difference: swapping the corners of an edge then changes the sign and no bit else.
-    """
+    """Return twice the signed areas between the origin and two corners; swapping those changes the sign alone."""
     x, y = corners.unbind(-1)
     next_x, next_y, last_x, last_y = x.roll(-1, -1), y.roll(-1, -1), x.roll(1, -1), y.roll(1, -1)
     return next_x * last_y - last_x * next_y

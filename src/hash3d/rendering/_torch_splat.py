@@ -1,11 +1,10 @@
 """The reference implementation of Gaussian splatting in plain, differentiable PyTorch, and the fallback.
 
-Projection: Zwicker et al. (2001), "EWA Splatting", in the "classic" mode of gsplat 1.5.3. Compositing: Kerbl et al.
-(2023), front to back. Every Gaussian is evaluated at every pixel, so it is slow and simple; pixels go in blocks to
-bound memory.
+Projection: Zwicker et al. (2001), "EWA Splatting", as gsplat 1.5.3 "classic". Compositing: Kerbl et al. (2023). Every
+Gaussian is evaluated at every pixel.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,13 +24,8 @@ BLOCK_ELEMENTS = 4_000_000
 """Gaussians times pixels evaluated at once."""
 
 
-@dataclass(frozen=True)
-class Projection:
-    """M visible Gaussians of one view, nearest first.
-
-    `indices` are rows of the scene; `means2d` are pixels (column, row); `conics` are the entries (xx, xy, yy) of the
-    inverse covariance in 1/pixel^2; `depths` are distances along the camera's z axis.
-    """
+class Projection(NamedTuple):
+    """M visible Gaussians of one view, nearest first: rows, pixels, inverse covariance in 1/pixel^2, depths along z."""
 
     indices: Int[Tensor, " M"]
     means2d: Float[Tensor, "M 2"]
@@ -40,16 +34,24 @@ class Projection:
 
 
 def render_torch(job: SplatJob) -> Render:
-    """Render view by view."""
-    splats, size, config, views = job.splats, job.size, job.config, []
+    """Render view by view, pixels in blocks to bound memory, each recomputed in the backward pass."""
+    splats, (width, height), config, views = job.splats, job.size, job.config, []
+    columns, rows = (torch.arange(count).to(splats.means) + 0.5 for count in job.size)
+    pixels = torch.cartesian_prod(rows, columns).flip(-1)
     for viewmat, intrinsic, back, probe in zip(*job[1:5], strict=True):
-        projection = project(splats, viewmat, intrinsic, size, config)
+        projection = project(splats, viewmat, intrinsic, job.size, config)
         means2d = projection.means2d + probe[projection.indices]
         values = torch.cat([splats.colors[projection.indices], projection.depths[:, None]], dim=-1)
-        opacities = splats.opacities[projection.indices]
-        views.append(_composite_blocks(means2d, projection.conics, opacities, values, back, size, config))
-    image = torch.stack(views)
-    return Render(color=image[..., :3], depth=image[..., 3:4], alpha=image[..., 4:])
+        gaussians = (means2d, projection.conics, splats.opacities[projection.indices], values)
+        arguments = (*gaussians, back, config.min_alpha, config.min_transmittance)
+        blocks = pixels.split(max(1, BLOCK_ELEMENTS // max(1, len(means2d))))
+        if len(blocks) == 1:
+            image = composite(pixels, *arguments)
+        else:
+            image = torch.cat([checkpoint(composite, block, *arguments, use_reentrant=False) for block in blocks])
+        views.append(image.reshape(height, width, 5))
+    images = torch.stack(views)
+    return Render(color=images[..., :3], depth=images[..., 3:4], alpha=images[..., 4:])
 
 
 def rotation_matrices(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
@@ -83,7 +85,7 @@ def project(
     determinant = xx * yy - xy * xy
     conics = torch.stack([yy, -xy, xx], dim=-1) / determinant[:, None]
     means2d = means[:, :2] / means[:, 2:] * intrinsic.diagonal()[:2] + intrinsic[:2, 2]
-    return Projection(indices=indices, means2d=means2d, conics=conics, depths=means[:, 2])
+    return Projection(indices, means2d, conics, means[:, 2])
 
 
 def _jacobian(
@@ -91,8 +93,8 @@ def _jacobian(
 ) -> Float[Tensor, "M 2 3"]:
     """Return the derivative of the pixel with respect to the camera-frame point (Zwicker et al. 2001, eq. 29).
 
-    Rays beyond the image by more than `JACOBIAN_MARGIN` half fields of view are clamped there, as gsplat does: the
-    approximation is wrong far off the axis and would smear such Gaussians over the image.
+    Rays beyond the image by `JACOBIAN_MARGIN` half fields of view are clamped, as in gsplat: far off the axis it would
+    smear them.
     """
     x, y, z = means.unbind(-1)
     limits = jacobian_limits(intrinsic, size)
@@ -116,31 +118,6 @@ def jacobian_limits(intrinsic: Float[Tensor, "3 3"], size: tuple[int, int]) -> l
     return limits
 
 
-def _composite_blocks(
-    means2d: Float[Tensor, "M 2"],
-    conics: Float[Tensor, "M 3"],
-    opacities: Float[Tensor, " M"],
-    values: Float[Tensor, "M 4"],
-    background: Float[Tensor, " 3"],
-    size: tuple[int, int],
-    config: SplatRendererConfig,
-) -> Float[Tensor, "H W 5"]:
-    """Composite all pixels in blocks, each recomputed in the backward pass."""
-    width, height = size
-    rows, columns = torch.meshgrid(
-        torch.arange(height, dtype=means2d.dtype, device=means2d.device) + 0.5,
-        torch.arange(width, dtype=means2d.dtype, device=means2d.device) + 0.5,
-        indexing="ij",
-    )
-    pixels = torch.stack([columns, rows], dim=-1).reshape(-1, 2)
-    arguments = (means2d, conics, opacities, values, background, config.min_alpha, config.min_transmittance)
-    blocks = pixels.split(max(1, BLOCK_ELEMENTS // max(1, len(means2d))))
-    if len(blocks) == 1:
-        return composite(pixels, *arguments).reshape(height, width, 5)
-    parts = [checkpoint(composite, block, *arguments, use_reentrant=False) for block in blocks]
-    return torch.cat(parts).reshape(height, width, 5)
-
-
 def composite(
     pixels: Float[Tensor, "P 2"],
     means2d: Float[Tensor, "M 2"],
@@ -153,8 +130,8 @@ def composite(
 ) -> Float[Tensor, "P 5"]:
     """Composite Gaussians, sorted front to back, at `pixels`: colour on the background, weighted depth, and alpha.
 
-    alpha_i = min(0.999, opacity_i exp(-0.5 d^T Q_i d)), nothing below `min_alpha`; a pixel ends before the Gaussian
-    that would bring its transmittance to `min_transmittance` or below (Kerbl et al. 2023, with gsplat's constants).
+    alpha_i = min(0.999, opacity_i exp(-0.5 d^T Q_i d)), 0 below `min_alpha`; a pixel ends before the Gaussian that
+    would bring its transmittance to `min_transmittance` or below (Kerbl et al. 2023).
     """
     dx, dy = (pixels[:, None] - means2d[None]).unbind(-1)
     power = 0.5 * (conics[:, 0] * dx * dx + conics[:, 2] * dy * dy) + conics[:, 1] * dx * dy

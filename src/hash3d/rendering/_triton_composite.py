@@ -1,8 +1,7 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 """Compositing along rays as Triton kernels: one program a ray, over its steps in blocks with running sums.
 
-Sums before or behind a step leave the step itself out by reading its neighbour, not by subtracting it: nothing is lost
-behind a step that is very thick.
+Sums before or behind a step leave it out by reading its neighbour, not by subtraction: thick steps lose nothing.
 """
 
 from typing import Any
@@ -129,15 +128,9 @@ def is_visible_triton(
     """Compute `is_visible` of the rays whose steps have these `bounds`."""
     found = torch.empty(len(density), dtype=torch.bool, device=density.device)
     _visible_kernel[(len(bounds) - 1,)](
-        density.contiguous(),
-        lengths,
-        bounds,
-        min_alpha,
-        found.view(torch.uint8),
-        min_transmittance,
-        BLOCK=BLOCK,
-        num_warps=1,
-    )
+        density.contiguous(), lengths, bounds, min_alpha, found.view(torch.uint8), min_transmittance,
+        BLOCK=BLOCK, num_warps=1,
+    )  # fmt: skip
     return found
 
 

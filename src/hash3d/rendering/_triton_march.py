@@ -1,8 +1,7 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 """`march` as one Triton kernel that runs twice: it counts the steps of each ray, then writes them.
 
-It computes in float32 without fused multiply-adds, operation by operation as PyTorch does on CUDA: both runs, and the
-reference implementation, agree on every step to the last bit.
+In float32 without fused multiply-adds, as PyTorch on CUDA: both runs and the reference agree to the last bit.
 """
 
 import torch

@@ -1,10 +1,8 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 """Find the face that each pixel sees by one Triton kernel on CUDA: a program goes through the bounding box of one face.
 
-A pixel keeps the least of the 64-bit numbers that its faces offer, the bits of the depth (positive, so that they order
-as the depths do) before the face's row: the nearest face, and of equally near ones the lowest row, in any order of
-programs. In float32 without fused multiply-adds: an edge function of two faces differs in its sign alone, as in
-`_torch_raster`. The host never waits.
+A pixel keeps the least 64-bit number of its faces, the depth's bits before the face's row: the nearest face, the lowest
+row of equal ones. In float32 without fused multiply-adds, as `_torch_raster`. The host never waits.
 """
 
 import torch

@@ -1,13 +1,10 @@
 """Antialias silhouettes, which gives an image a gradient with respect to its outlines.
 
-The blending is that of Laine et al. (2020), "Modular Primitives for High-Performance Differentiable Rendering",
-section 3.6: where a silhouette edge passes between the centres of two neighbouring pixels, the pixel that the edge
-reaches into takes a weight of the other's value, linear in the place of the crossing. Two things differ. The crossings
-are found from the silhouette edges, not from the faces that the two pixels see, so none is lost when faces are smaller
-than pixels. And horizontal pairs come before vertical ones, so each result is a mean of values of the image.
-
-An edge that is steeper than 45 degrees acts on horizontal pairs, any other on vertical pairs. The sum of a mask over a
-row is then exactly the length of the row's centre line inside the outline.
+The blending of Laine et al. (2020), "Modular Primitives for High-Performance Differentiable Rendering", section 3.6:
+where a silhouette edge passes between two pixel centres, the pixel that it reaches into takes a weight of the other,
+linear in the crossing. But crossings come from the silhouette edges, so none is lost on faces smaller than pixels, and
+horizontal pairs come before vertical ones, so results are means of the image. Edges steeper than 45 degrees act on
+horizontal pairs, others on vertical ones: a mask sums to the length of a row inside the outline.
 """
 
 import torch
@@ -24,8 +21,7 @@ def antialias(
 ) -> Float[Tensor, "H W C"]:
     """Blend the silhouettes of `image`, differentiable in `image` and in `projected.screen`.
 
-    `nearest` are the depths at the pixel centres, infinite where nothing is seen; `edges` are those of
-    the whole mesh.
+    `nearest` are depths at the pixel centres, infinite where nothing is seen; `edges` are those of the whole mesh.
     """
     visible, sides = silhouettes(projected, edges)
     ends = edges.vertices[visible]
@@ -39,10 +35,7 @@ def antialias(
 
 
 def silhouettes(projected: Projected, edges: Edges) -> tuple[Bool[Tensor, " E"], Bool[Tensor, " E"]]:
-    """Find the edges with all their faces on one side in the image, and whether that is the right-hand side.
-
-    Right-hand as seen when one goes from the edge's first vertex to its second, rows counted downwards.
-    """
+    """Find the edges with all their faces on one side, and whether that is the right, from first to second vertex."""
     faces = projected.faces
     a, b, c = projected.screen.detach()[faces].unbind(1)
     (x1, y1), (x2, y2) = (b - a).unbind(-1), (c - a).unbind(-1)
@@ -88,10 +81,7 @@ def _blend_rows(
 def _crossings(
     screen: Float[Tensor, "S 2 2"], depths: Float[Tensor, "S 2"], height: int
 ) -> tuple[Int[Tensor, " M"], Int[Tensor, " M"], Float[Tensor, " M"], Float[Tensor, " M"]]:
-    """Find the rows whose centre line each edge crosses, the column of the crossing in pixels, and its depth.
-
-    A row belongs to an edge from its upper end to just before its lower end, so edges in a chain weight none.
-    """
+    """Find the rows whose centre line an edge crosses (with its upper end, not its lower), the columns, the depths."""
     ends = screen[..., 1].detach()
     first = (ends.amin(dim=1) - 0.5).ceil().clamp(0, height).long()
     last = (ends.amax(dim=1) - 0.5).ceil().clamp(0, height).long()

@@ -73,11 +73,10 @@ def colors_from_views(
     depth_tolerance: float = 0.02,
     unseen: float = 0.5,
 ) -> PointColors:
-    """Colour points of `mesh` from `images` taken by `cameras`, by a mean over the views that see the point.
+    """Colour points of `mesh` from `images` taken by `cameras`: a mean over views, weighted by cosine; or `unseen`.
 
-    A view counts if its ray meets the surface with a cosine above `min_cosine` (0.5 in DreamGaussian 69a3c70, which
-    keeps the first view rather than a mean), weighted by the cosine, and the point is no farther than
-    `depth_tolerance` (scene units) behind what the view sees of the mesh. Points that no view sees are grey, `unseen`.
+    A view counts if it meets the surface at a cosine above `min_cosine` (0.5 in DreamGaussian 69a3c70, which takes the
+    first view) and sees nothing more than `depth_tolerance` (scene units) before the point.
     """
     config = RasterRendererConfig(antialias=False)
     blank = Mesh(vertices=mesh.vertices.detach(), faces=mesh.faces, colors=torch.zeros_like(mesh.vertices))

@@ -8,10 +8,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Render:
-    """Images of B views.
+    """Images of B views: colour on the background, opacity in [0, 1], and depth.
 
-    `color` is composited on the background, in [0, 1] for colours in [0, 1]; `alpha` is opacity in [0, 1]; `depth` is
-    the alpha-weighted sum of the distances along the camera's z axis, in scene units.
+    `depth` is the alpha-weighted sum of distances along the camera's z axis, in scene units.
     """
 
     color: Float[Tensor, "B H W 3"]

@@ -12,10 +12,7 @@ from .march import Steps
 def transmittance_and_alphas(
     density: Float[Tensor, " N"], steps: Steps, num_rays: int
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-    """Return the transmittance before each sample, and its alpha.
-
-    alpha_i = 1 - exp(-density_i length_i), T_i = exp(-sum_{j < i} density_j length_j) (Mildenhall et al. 2020, eq. 3).
-    """
+    """Return T_i = exp(-sum_{j < i} density_j length_j) and alpha_i = 1 - exp(-density_i length_i) of each sample."""
     thickness = density * steps.lengths
     counts = torch.bincount(steps.rays, minlength=num_rays)
     width = int(counts.max()) + 1
@@ -53,9 +50,9 @@ def composite(
     *,
     backend: FieldBackend = "auto",
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, "R P"]]:
-    """Return the samples' weights T_i alpha_i, which sum to a ray's alpha, and the rays' weighted sums of `values`.
+    """Return samples' weights T_i alpha_i, which sum to a ray's alpha, and rays' weighted sums of `values`.
 
-    Differentiable in `density` and `values`; in PyTorch any number of times, by the kernels once.
+    Differentiable in `density` and `values`: in PyTorch any number of times, by the kernels once.
     """
     if uses_triton(backend, density) and uses_triton(backend, steps.lengths):
         from ._triton_composite import composite_triton

@@ -1,9 +1,7 @@
 """Shade splats with normals from differences of the depth map, for scenes without normals of their own.
 
-The Gaussian Splatting extension of threestudio does so (gsstudio/renderer/rasterizer/
-diff_gaussian_rasterizer_shading.py). There positions come from the alpha-weighted sum of the depths, which pulls faint
-pixels towards the eye, and every pixel counts as a neighbour; here depths are divided by alpha, and differences are
-taken between pixels that show something.
+As threestudio's Gaussian extension (gsstudio/renderer/rasterizer/diff_gaussian_rasterizer_shading.py), but depths are
+divided by alpha, and differences are between pixels that show something.
 """
 
 import dataclasses
@@ -35,9 +33,8 @@ def depth_normals(
 ) -> Float[Tensor, "B H W 3"]:
     """Return unit normals in world axes, towards the camera, of what the pixels show.
 
-    They are cross products of central differences of `surface_points`; a pixel replaces a neighbour whose alpha is 0
-    or that is outside of the image. Zero where alpha is 0, and where a row or a column has no neighbour.
-    Differentiable where alpha is above `min_alpha`; threestudio's smoothness losses have 0.99.
+    Cross products of central differences of `surface_points`; a pixel stands in for a neighbour that shows nothing.
+    Zero where alpha is 0 or a row or column has no neighbour. Differentiable where alpha is above `min_alpha`.
     """
     points, shown = surface_points(depth, alpha, cameras), alpha > 0
     right, down = _differences(points, shown, dim=2), _differences(points, shown, dim=1)
@@ -49,15 +46,11 @@ def depth_normals(
 
 
 def shade_render(
-    render: Render,
-    cameras: Cameras,
-    background: Float[Tensor, "B 3"] | Float[Tensor, "B H W 3"],
-    shading: Shading,
+    render: Render, cameras: Cameras, background: Float[Tensor, "B 3"] | Float[Tensor, "B H W 3"], shading: Shading
 ) -> Render:
     """Shade `render`, made over black, and composite it on `background`: one colour or image a view.
 
-    Over black a pixel is its albedo times its alpha. Differentiable in the colours, the alpha, the depth and the
-    background.
+    Differentiable in the colours (over black albedo times alpha), the alpha, the depth and the background.
     """
     points = surface_points(render.depth, render.alpha, cameras).flatten(0, 2)
     normals = depth_normals(render.depth, render.alpha, cameras).flatten(0, 2) if shading.needs_normals else None

@@ -66,8 +66,7 @@ def march(
 ) -> Steps:
     """Return the steps of the rays inside the cube [-radius, radius]^3, without those that `occupancy` culls.
 
-    The last step of a ray ends at the cube's face. Where a ray meets the cube: the slabs of Kay and Kajiya (1986), "Ray
-    Tracing Complex Scenes".
+    The last step of a ray ends at the cube's face. Slabs: Kay and Kajiya (1986), "Ray Tracing Complex Scenes".
     """
     if uses_triton(backend, rays.origins):
         from ._triton_march import march_triton

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hash3d.cameras import Cameras
 from hash3d.kernels import FieldBackend, uses_triton
+from hash3d.ranges import expect_range
 from hash3d.representations.mesh import Mesh, Surface, SurfacePoints
 
 from ._torch_raster import Projected, barycentric, edge_functions, visible_faces
@@ -33,8 +34,7 @@ class RasterRendererConfig:
     """What finds the visible faces. auto: Triton's kernel on CUDA if Triton is installed, else torch."""
 
     def __post_init__(self) -> None:
-        if self.near <= 0.0:
-            raise ValueError(f"Expected a near plane in front of the camera, but got {self.near}. Give near above 0.")
+        expect_range(self, "near", above=0)
 
     def build(self) -> "RasterRenderer":
         """Return `render_surface` with these constants."""
@@ -61,10 +61,9 @@ def render_surface(
 ) -> Render:
     """Render `surface` from `cameras` over one colour or image a view, on the surface's device and in its dtype.
 
-    A pixel has the colour, perspective-correct, of the nearest face at its centre; both sides of a face are seen.
-    `shading` puts light on the colours, which are then albedo, with smooth normals. Differentiable in the vertices,
-    through the interpolation and through the silhouettes (`hash3d.rendering.antialias`), in all that the colours depend
-    on, and in `background`.
+    A pixel has the colour of the nearest face at its centre, seen from either side. `shading` puts light on the
+    colours, which are then albedo, with smooth normals. Differentiable in the vertices, by interpolation and
+    silhouettes (`hash3d.rendering.antialias`), in what the colours depend on, and in `background`.
     """
     config = config or RasterRendererConfig()
     shape = (len(cameras), cameras.height, cameras.width, 3)

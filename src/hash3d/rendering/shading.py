@@ -1,7 +1,7 @@
 """Shade a scene: albedo, a Lambertian point light, or the light alone (textureless).
 
-Poole et al. (2023), "DreamFusion", section 3.1 and appendix; numbers and distributions of threestudio 28d9d80
-(models/materials/diffuse_with_point_light_material.py, data/uncond.py).
+Poole et al. (2023), "DreamFusion", section 3.1; threestudio 28d9d80
+(models/materials/diffuse_with_point_light_material.py).
 """
 
 import math
@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hash3d.cameras import Cameras
+from hash3d.ranges import expect_range
 from hash3d.transfer import to_device
 
 Kind = Literal["albedo", "textureless", "lambertian"]
@@ -42,13 +43,8 @@ class ShadingConfig:
     """Range of the distance of the light from the origin, in scene units."""
 
     def __post_init__(self) -> None:
-        if not (0.0 <= self.shaded_share <= 1.0 and 0.0 <= self.textureless_share <= 1.0):
-            raise ValueError(
-                f"Expected shaded_share and textureless_share in [0, 1], but got {self.shaded_share} and "
-                f"{self.textureless_share}."
-            )
-        if min(self.ambient, self.diffuse) < 0.0:
-            raise ValueError(f"Expected ambient and diffuse of at least 0, but got {self.ambient} and {self.diffuse}.")
+        expect_range(self, "shaded_share textureless_share", at_least=0, at_most=1)
+        expect_range(self, "ambient diffuse", at_least=0)
         if not 0.0 < self.light_distance[0] <= self.light_distance[1]:
             raise ValueError(f"Expected a rising light_distance range above 0, but got {self.light_distance}.")
 
@@ -97,10 +93,9 @@ class Shading:
         normals: Float[Tensor, "N 3"] | None,
         views: Int[Tensor, " N"],
     ) -> Float[Tensor, "N 3"]:
-        """Shade surface points with unit `normals`, each lit by its view's light.
+        """Shade surface points with unit `normals`, each lit by its view's light; textureless: white albedo.
 
-        Lambert's law: albedo (ambient + diffuse max(0, n . l)), with l the unit vector to the light; white albedo when
-        textureless.
+        Lambert's law: albedo (ambient + diffuse max(0, n . l)), with l the unit vector to the light.
         """
         if self.kind == "albedo":
             return albedo

@@ -63,8 +63,8 @@ def render_gaussians(
 ) -> Render:
     """Render `scene` from `cameras` over one background colour a view, on the scene's device and in its dtype.
 
-    Differentiable in all five tensors of the scene and in `background`. Densification needs the gradient of the
-    projected centres: pass `screen_probe(scene, cameras)`, and after `backward()` its `grad` holds it, in 1/pixels.
+    Differentiable in the scene and in `background`. With `screen_probe(scene, cameras)` as probe, its `grad` is that of
+    the projected centres after `backward()`, in 1/pixels.
     """
     config = config or SplatRendererConfig()
     tensors = scene if isinstance(scene, GaussianTensors) else scene.gaussians()

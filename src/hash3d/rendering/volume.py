@@ -1,13 +1,13 @@
 """Volume rendering of a field of density and colour.
 
-A ray is cut into steps of one length inside the cube, and each step is as dense as one point of it (Max 1995,
-"Optical Models for Direct Volume Rendering"; Mildenhall et al. 2020, eq. 3). Samples are culled three
-times before the field is queried with gradients: by the cube, by occupancy, and by alpha and transmittance, for which a
-pass computes densities alone. `march.py` and `composite.py` hold the two halves, with Triton's kernels beside them.
+A ray is cut into equal steps inside the cube, each as dense as one point of it (Max 1995, "Optical Models for Direct
+Volume Rendering"; Mildenhall et al. 2020, eq. 3). Samples are culled three times before the field is queried with
+gradients: by the cube, by occupancy, and by alpha and transmittance.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hash3d.cameras import Cameras
 from hash3d.kernels import FieldBackend, uses_triton
+from hash3d.ranges import expect_range
 from hash3d.representations.field import Field
 from hash3d.representations.occupancy import OccupancyGrid
 from hash3d.transfer import to_device
@@ -33,10 +34,9 @@ TRITON_BLOCK_STEPS = 2**24
 
 @dataclass(frozen=True, kw_only=True)
 class RaySamples:
-    """The N samples that made the images, for losses of samples.
+    """The N samples that made the images, for losses: camera, world position, unit direction from the eye of each.
 
-    `views` are the indices of the cameras; `points` world positions; `directions` unit vectors from the eye; `weights`
-    are T_i alpha_i, which sum to a pixel's alpha; `normals` unit vectors, or None if not asked for.
+    `weights` are T_i alpha_i, which sum to a pixel's alpha; `normals` unit vectors, or None if not asked for.
     """
 
     views: Int[Tensor, " N"]
@@ -48,10 +48,9 @@ class RaySamples:
 
 @dataclass(frozen=True, kw_only=True)
 class VolumeRender(Render):
-    """Images of B views of a field.
+    """Images of B views of a field, `color` in its channels.
 
-    `color` has the field's channels; `normal` is the unit vector along the weighted sum of the normals, in world axes,
-    zero where there is nothing, or None if not asked for.
+    `normal` is the unit weighted sum of normals in world axes, zero where there is nothing, None if not asked for.
     """
 
     color: Float[Tensor, "B H W C"]
@@ -74,13 +73,8 @@ class VolumeRendererConfig:
     """auto: Triton's kernels on CUDA if Triton is installed, else torch, the reference implementation."""
 
     def __post_init__(self) -> None:
-        if self.samples_per_ray < 1:
-            raise ValueError(f"Expected at least 1 sample a ray, but got {self.samples_per_ray}.")
-        if not (0.0 <= self.min_alpha < 1.0 and 0.0 <= self.min_transmittance < 1.0):
-            raise ValueError(
-                f"Expected min_alpha and min_transmittance in [0, 1), but got {self.min_alpha} and "
-                f"{self.min_transmittance}."
-            )
+        expect_range(self, "samples_per_ray", at_least=1)
+        expect_range(self, "min_alpha min_transmittance", at_least=0, below=1)
 
     def step_length(self, radius: float) -> float:
         """Return the distance in scene units between two samples in a cube of half side `radius`."""
@@ -108,17 +102,11 @@ class VolumeRenderer:
         normals: bool = False,
         shading: Shading | None = None,
     ) -> VolumeRender:
-        """Render `field` over one background a view or a pixel, on the background's device and in its dtype.
+        """Render `field` over one colour or image a view, on the background's device and in its dtype.
 
-        Args:
-            field: what is rendered; differentiable in its parameters and in `background`.
-            cameras: B views.
-            background: one colour a view, or an image a view, in the field's channels.
-            occupancy: cells to skip; None skips none.
-            generator: on the CPU. With it the samples of a ray are shifted together by a uniform share of a step, as
-                training needs; without, a sample is the middle of its step.
-            normals: whether to return normals.
-            shading: light on the colours, which are then albedo; None shows them as they are.
+        Differentiable in the field's parameters and in `background`. `occupancy` has the cells to skip. With a
+        `generator` (on the CPU) the samples of a ray are shifted together by a uniform share of a step, as training
+        needs; without, a sample is the middle of its step. `shading` puts light on the colours, which are then albedo.
         """
         size = (len(cameras), cameras.height, cameras.width)
         if background.shape not in ((size[0], field.channels), (*size, field.channels)):
@@ -159,12 +147,9 @@ class VolumeRenderer:
             columns.append(found.normal)
         values = torch.cat(columns, dim=-1)
         weights, pixels = composite(found.density, values, steps, len(rays), backend=self.config.backend)
+        directions = rays.directions[steps.rays]
         return pixels, RaySamples(
-            views=views,
-            points=steps.points,
-            directions=rays.directions[steps.rays],
-            weights=weights,
-            normals=found.normal,
+            views=views, points=steps.points, directions=directions, weights=weights, normals=found.normal
         )
 
     @torch.no_grad()
@@ -183,11 +168,7 @@ class VolumeRenderer:
 
 
 def _concatenate(parts: list[RaySamples]) -> RaySamples:
-    normals = [part.normals for part in parts if part.normals is not None]
-    return RaySamples(
-        views=torch.cat([part.views for part in parts]),
-        points=torch.cat([part.points for part in parts]),
-        directions=torch.cat([part.directions for part in parts]),
-        weights=torch.cat([part.weights for part in parts]),
-        normals=torch.cat(normals) if normals else None,
-    )
+    columns: dict[str, Any] = {name: [vars(part)[name] for part in parts] for name in vars(parts[0])}
+    for name, column in columns.items():
+        columns[name] = None if column[0] is None else torch.cat(column)
+    return RaySamples(**columns)

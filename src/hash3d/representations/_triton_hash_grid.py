@@ -1,15 +1,10 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
-"""The hash grid as Triton kernels, twice differentiable: the only file here that imports triton, on CUDA.
+"""The hash grid as Triton kernels on CUDA, twice differentiable, in float32.
 
-Trilinear interpolation is a sum over a cell's corners, f = sum_c w_c(point) T_c, linear in the table T. Everything that
-backward passes need is one of three sums, so three kernels do it all, in float32:
-
-- gather: sum_c w_c T_c (the features), or with the weights' derivatives along a vector v, sum_c (v . dw_c/dpoint) T_c;
-- scatter, its transpose: T_c += w_c g, or T_c += (v . dw_c/dpoint) g;
-- gradient: sum_c (g . T_c) dw_c/dpoint, or its own derivative along v, sum_c (g . T_c) (d2w_c/dpoint2) v.
-
-A program of gather or scatter has one plane (a level's feature), and neighbours in a plane follow each other, so that a
-level stays in the cache while it is read.
+Trilinear interpolation is a sum over a cell's corners, f = sum_c w_c(point) T_c, linear in the table T. All passes are
+one of three sums, each also along a vector v, with v . dw_c/dpoint for w_c: gather sum_c w_c T_c; scatter, its
+transpose, T_c += w_c g; and gradient sum_c (g . T_c) dw_c/dpoint. Gather and scatter have a program a plane (a level's
+feature) and block, plane by plane, so that a level stays in the cache.
 """
 
 from typing import Any
@@ -155,19 +150,13 @@ def _gradient_kernel(
 
 
 def encode(points: Tensor, table: Tensor, levels: Tensor, num_planes: int) -> Tensor:
-    """Compute `HashGrid.forward`, "N num_planes", of `points` "N 3" in [0, 1]^3; levels not in `levels` are zero.
-
-    `table` is "features entries", and `levels` the first rows of `HashGrid.levels`. Twice differentiable.
-    """
+    """Compute `HashGrid.forward`, "N num_planes", of `points` "N 3" in [0, 1]^3; levels not in `levels` are zero."""
     result: Tensor = _Encode.apply(points, table, levels, num_planes)
     return result
 
 
 def encode_backward(points: Tensor, table: Tensor, levels: Tensor, cotangents: Tensor) -> Tensor:
-    """Return the gradient "N 3" in the points, given that in the features, `cotangents` "N F".
-
-    Once differentiable.
-    """
+    """Return the gradient "N 3" in the points from `cotangents` "N F" in the features; once differentiable."""
     result: Tensor = _Gradient.apply(points, table, levels, cotangents)
     return result
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hash3d.cameras import Cameras
+from hash3d.ranges import expect_range
 
 from .nerf import build_network
 from .optimizer import ParameterGroup
@@ -27,7 +28,7 @@ class SolidBackgroundConfig:
     """Share of the steps that have the other one (0.5 in DreamGaussian 69a3c70, configs/image_sai.yaml)."""
 
     def __post_init__(self) -> None:
-        _expect_share("other_share", self.other_share)
+        expect_range(self, "other_share", at_least=0, at_most=1)
 
     def build(self, colors: Float[Tensor, "2 C"], generator: torch.Generator) -> "SolidBackground":
         """Build the background, `colors` being white and black; it has no parameters to initialise."""
@@ -38,8 +39,8 @@ class SolidBackgroundConfig:
 class EnvironmentConfig:
     """A learned environment at infinity; the defaults are threestudio's neural environment map.
 
-    28d9d80, models/background/neural_environment_map_background.py: spherical harmonics of "degree 3", which in
-    tiny-cuda-nn are the 3 bands 0, 1 and 2, 9 numbers, then a network without bias.
+    28d9d80, models/background/neural_environment_map_background.py: bands 0, 1 and 2 of spherical harmonics, then a
+    network.
     """
 
     hidden_layers: int = 2
@@ -55,14 +56,9 @@ class EnvironmentConfig:
     Gaussian Splatting extension of threestudio, configs/gaussian_splatting_shading.yaml)."""
 
     def __post_init__(self) -> None:
-        if min(self.hidden_layers, self.hidden_width) < 1:
-            raise ValueError(
-                f"Expected hidden_layers and hidden_width of at least 1, but got {self.hidden_layers} and "
-                f"{self.hidden_width}."
-            )
-        if self.lr <= 0.0:
-            raise ValueError(f"Expected a learning rate above 0, but got {self.lr}.")
-        _expect_share("solid_share", self.solid_share)
+        expect_range(self, "hidden_layers hidden_width", at_least=1)
+        expect_range(self, "lr", above=0)
+        expect_range(self, "solid_share", at_least=0, at_most=1)
 
     def build(self, colors: Float[Tensor, "2 C"], generator: torch.Generator) -> "Environment":
         """Build a new environment, `colors` being white and black; every number comes from `generator` (on the CPU)."""
@@ -80,13 +76,7 @@ class SolidBackground(nn.Module):
         self.register_buffer("colors", colors if config.color == "white" else colors.flip(0), persistent=False)
 
     def forward(self, cameras: Cameras, generator: torch.Generator | None = None) -> Float[Tensor, "B C"]:
-        """Return one colour for each view, the same for all.
-
-        Args:
-            cameras: B views.
-            generator: on the CPU, for a training step, which takes one number from it, or none if `other_share` is 0;
-                None for an evaluation.
-        """
+        """Return one colour a view, the same for all; a training step (with `generator`) may have the other one."""
         share = self.config.other_share
         other = generator is not None and share > 0.0 and bool(torch.rand((), generator=generator) < share)
         return self.colors[int(other)].repeat(len(cameras), 1)
@@ -112,10 +102,8 @@ class Environment(nn.Module):
     ) -> Float[Tensor, "B C"] | Float[Tensor, "B H W C"]:
         """Return one colour a pixel, or one a view on the steps that have a solid one.
 
-        Args:
-            cameras: B views.
-            generator: on the CPU, for a training step, which takes two numbers from it, or none if `solid_share` is 0;
-                None for an evaluation, which never has a solid colour.
+        `generator` (on the CPU) is for a training step: two numbers from it if `solid_share` is above 0. None
+        evaluates.
         """
         weight = next(self.network.parameters())
         if generator is not None and self.config.solid_share > 0.0:
@@ -132,10 +120,7 @@ class Environment(nn.Module):
 
 
 def spherical_harmonics(directions: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 9"]:
-    """Evaluate the real spherical harmonics of the bands 0, 1 and 2 at unit vectors, orthonormal on the sphere.
-
-    Sloan (2008), "Stupid Spherical Harmonics (SH) Tricks", appendix A2, all with a plus sign.
-    """
+    """Evaluate the 9 real spherical harmonics of bands 0, 1 and 2 at unit vectors, all with plus (Sloan 2008, A2)."""
     x, y, z = directions.unbind(-1)
     bands = [
         math.sqrt(1.0 / 4.0) * torch.ones_like(x),
@@ -145,8 +130,3 @@ def spherical_harmonics(directions: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 
         math.sqrt(15.0 / 16.0) * (x * x - y * y),
     ]
     return torch.stack(bands, dim=-1) / math.sqrt(math.pi)
-
-
-def _expect_share(name: str, share: float) -> None:
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"Expected {name} between 0 and 1, but got {share}.")

@@ -1,8 +1,4 @@
-"""Clone, split and prune Gaussians, the optimizer's state included.
-
-Kerbl et al. (2023), section 5 "Optimization with adaptive density control". Every edit goes through `replace_rows`:
-rows that stay keep their Adam moments, rows that are new start with zero moments.
-"""
+"""Clone, split and prune Gaussians, the optimizer's state included (Kerbl et al. 2023, section 5)."""
 
 import math
 import warnings
@@ -13,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from hash3d.ranges import expect_range
 from hash3d.transfer import to_device
 
 from .gaussians import PARAMETER_NAMES, Gaussians
@@ -20,10 +17,7 @@ from .gaussians import PARAMETER_NAMES, Gaussians
 
 @dataclass(frozen=True, kw_only=True)
 class DensifyConfig:
-    """When Gaussians are added and removed, and which; the defaults are DreamGaussian's (69a3c70).
-
-    Numbers: configs/image_sai.yaml and gs_renderer.py there.
-    """
+    """When Gaussians are added and removed, and which; the defaults are DreamGaussian's (69a3c70, image_sai.yaml)."""
 
     every: int = 100
     """Steps between two rounds."""
@@ -45,10 +39,8 @@ class DensifyConfig:
     """Most Gaussians; None takes the Gaussians' own limit. Those with the largest gradients are added first."""
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ValueError(f"Expected rounds of densification at least 1 step apart, but got every={self.every}.")
-        if not 0.0 <= self.prune_opacity < 1.0:
-            raise ValueError(f"Expected prune_opacity in [0, 1), but got {self.prune_opacity}.")
+        expect_range(self, "every", at_least=1)
+        expect_range(self, "prune_opacity", at_least=0, below=1)
 
     def is_due(self, step: int) -> bool:
         """Whether a round happens after `step`."""
@@ -90,10 +82,7 @@ class Densifier:
         return self.densify(gaussians, optimizer) if self.config.is_due(step) else None
 
     def densify(self, gaussians: Gaussians, optimizer: torch.optim.Optimizer) -> tuple[int, int, int]:
-        """Clone small and split large Gaussians with large gradients, then prune; gradients start again from 0.
-
-        Returns how many were cloned, split and pruned. Warns if it prunes all Gaussians.
-        """
+        """Clone small and split large Gaussians with large gradients, then prune; return how many of each."""
         config, before = self.config, len(gaussians)
         limit = gaussians.config.max_points if config.max_points is None else config.max_points
         wanted = select_largest(self.mean_gradients(), config.grad_threshold, max(limit - before, 0))
@@ -183,8 +172,7 @@ def replace_rows(
 ) -> None:
     """Keep the rows `kept` of every parameter and append `added`; Adam's moments follow, zero for added rows.
 
-    The parameters become new objects without a gradient, in the optimizer too: autograd remembers a parameter's shape
-    for as long as a graph made with it is alive.
+    The parameters become new objects: autograd remembers a parameter's shape while a graph made with it is alive.
     """
     for name in PARAMETER_NAMES:
         old = getattr(gaussians, name)

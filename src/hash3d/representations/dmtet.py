@@ -1,8 +1,4 @@
-"""A mesh of variable topology: signed values and small offsets on a grid of tetrahedra.
-
-Shen et al. (2021), "Deep Marching Tetrahedra"; as the second stage of Magic3D (Lin et al. 2023) and Magic123 (Qian et
-al. 2023).
-"""
+"""A mesh of variable topology: signed values and small offsets on a grid of tetrahedra (Shen et al. 2021, "DMTet")."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from hash3d.ranges import expect_range
 
 from .mesh import Mesh, SurfacePoints, grown_box
 from .optimizer import ParameterGroup, Trainable
@@ -48,21 +46,15 @@ class DmtetMeshConfig:
     """Adam's epsilon."""
 
     def __post_init__(self) -> None:
-        if self.resolution < 2:
-            raise ValueError(f"Expected at least 2 cells a side, but got {self.resolution}. Give a higher resolution.")
-        if not 0.0 < self.start_radius < self.radius:
-            raise ValueError(
-                f"Expected a start inside the box of radius {self.radius}, but got start_radius {self.start_radius}. "
-                f"Give 0 < start_radius < radius."
-            )
-        if not 0.0 <= self.max_offset <= 1.0:
-            raise ValueError(f"Expected max_offset between 0 and 1 cell, but got {self.max_offset}. Give 0.5.")
+        expect_range(self, "resolution", at_least=2)
+        expect_range(self, "start_radius", above=0, below=self.radius)
+        expect_range(self, "max_offset", at_least=0, at_most=1)
 
     def build(self, sdf: PointFunction | None = None, color_field: nn.Module | None = None) -> "DmtetMesh":
         """Build the surface where `sdf` changes sign from negative (inside) to positive; a sphere if it is None.
 
-        Colours are those of `color_field` (positions "N 3" to RGB "N 3", trained with the mesh), else grey ones at the
-        vertices. `ValueError` if the field has one sign in the whole box. Fields get positions on the CPU.
+        `color_field` maps "N 3" to RGB and is trained too; else vertices are grey. `ValueError` if the field has one
+        sign.
         """
         box = torch.tensor([[-self.radius] * 3, [self.radius] * 3])
         field = sdf or (lambda points: points.norm(dim=-1) - self.start_radius)
@@ -73,8 +65,8 @@ class DmtetMeshConfig:
     ) -> "DmtetMesh":
         """Build the surface where `density` falls to `threshold`; None takes the mean of the densities above 1e-5.
 
-        The box is tightened: it is that of the surface on the whole grid, grown (`grown_box`).
-        The values are `threshold - density`, cut to [-1, 1] (threestudio 28d9d80, geometry/tetrahedra_sdf_grid.py).
+        The box becomes that of the surface on the whole grid, grown; values are `threshold - density`, cut to [-1, 1]
+        (threestudio 28d9d80, geometry/tetrahedra_sdf_grid.py).
         """
         whole = torch.tensor([[-self.radius] * 3, [self.radius] * 3])
         found = evaluate(density, grid_points(self.resolution, whole))
@@ -86,11 +78,10 @@ class DmtetMeshConfig:
 
 
 class DmtetMesh(Trainable):
-    """A trainable surface.
+    """A trainable surface in `box`, the least and greatest corner in scene units, of V = (resolution + 1)^3 vertices.
 
-    The parameters are `values` "V" (negative inside), `offsets` "V 3" (before the hyperbolic tangent) and either
-    `color_logits` "V 3" (before the sigmoid) or those of `color_field`; V = (resolution + 1)^3. `box` "2 3" holds the
-    least and greatest corner in scene units.
+    Parameters: `values` "V" (negative inside), `offsets` "V 3" (before tanh), and `color_logits` "V 3" (before the
+    sigmoid) or those of `color_field`.
     """
 
     box: Tensor
@@ -99,11 +90,7 @@ class DmtetMesh(Trainable):
     border: Tensor
 
     def __init__(
-        self,
-        config: DmtetMeshConfig,
-        box: Float[Tensor, "2 3"],
-        values: Float[Tensor, " V"],
-        color_field: nn.Module | None,
+        self, config: DmtetMeshConfig, box: Float[Tensor, "2 3"], values: Float[Tensor, " V"], field: nn.Module | None
     ) -> None:
         super().__init__()
         vertices = grid_vertices(config.resolution)
@@ -120,8 +107,8 @@ class DmtetMesh(Trainable):
         self.register_buffer("border", border, persistent=False)
         self.values = nn.Parameter(values.clone())
         self.offsets = nn.Parameter(torch.zeros_like(vertices))
-        self.color_field = color_field
-        self.color_logits = nn.Parameter(torch.zeros_like(vertices)) if color_field is None else None
+        self.color_field = field
+        self.color_logits = nn.Parameter(torch.zeros_like(vertices)) if field is None else None
 
     def mesh(self) -> Mesh:
         """Extract the surface as a closed mesh, coloured unless there is a colour field; empty if nothing is inside."""

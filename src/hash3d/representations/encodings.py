@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hash3d.kernels import FieldBackend, uses_triton
+from hash3d.ranges import expect_range
 
 HASH_PRIMES = (1, 2_654_435_761, 805_459_861)
 """Multipliers of the spatial hash, one an axis (Mueller et al. 2022, section 3)."""
@@ -20,10 +21,7 @@ Backward = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class HashGridConfig:
-    """A multiresolution hash grid; the defaults are threestudio's (16 levels that grow 1.447 times, 16 to 4096).
-
-    Mueller et al. (2022), "Instant Neural Graphics Primitives with a Multiresolution Hash Encoding".
-    """
+    """A multiresolution hash grid (Mueller et al. 2022, "Instant Neural Graphics Primitives"); as threestudio's."""
 
     levels: int = 16
     """Number of grids."""
@@ -46,18 +44,9 @@ class HashGridConfig:
     """auto: Triton's kernels on CUDA if Triton is installed, else torch, the reference implementation."""
 
     def __post_init__(self) -> None:
-        if min(self.levels, self.features, self.log2_entries, self.base_resolution, self.update_steps) < 1:
-            raise ValueError(
-                f"Expected levels, features, log2_entries, base_resolution and update_steps of at least 1, "
-                f"but got {self}."
-            )
-        if self.finest_resolution < self.base_resolution:
-            raise ValueError(
-                f"Expected finest_resolution >= base_resolution ({self.base_resolution}), but got "
-                f"{self.finest_resolution}."
-            )
-        if self.start_level is not None and not 1 <= self.start_level <= self.levels:
-            raise ValueError(f"Expected 1 <= start_level <= levels ({self.levels}), but got {self.start_level}.")
+        expect_range(self, "levels features log2_entries base_resolution update_steps", at_least=1)
+        expect_range(self, "finest_resolution", at_least=self.base_resolution)
+        expect_range(self, "start_level", at_least=1, at_most=self.levels)
 
     @property
     def resolutions(self) -> list[int]:
@@ -77,12 +66,11 @@ class HashGridConfig:
 
 
 class HashGrid(nn.Module):
-    """Trilinear interpolation in `levels` grids whose corners are entries of a table.
+    """Trilinear interpolation in grids whose corners share the entries of a table by hash where they do not all fit.
 
-    A grid with at most 2^log2_entries corners has one entry a corner; in a larger one corners share entries by their
-    hash. `table` is "features entries", all levels after each other: one plane a feature, because PyTorch gathers
-    single numbers many times faster than short rows. `levels` tells Triton's kernels of each level: the resolution, the
-    first entry, whether all corners fit, the last entry less the first, and the factors of y and z.
+    `table` is "features entries", all levels after each other: PyTorch gathers single numbers many times faster than
+    short rows. `levels` has a row a level: resolution, first entry, whether all corners fit, last entry less the first,
+    factors of y and z.
     """
 
     levels: Tensor
@@ -102,25 +90,19 @@ class HashGrid(nn.Module):
         self.active_levels = self.config.active_levels(step)
 
     def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
-        """Features of points in [0, 1]^3, coarse levels first; points outside take the value at the nearest face.
-
-        Twice differentiable in the table and, inside a cell, in the points.
-        """
+        """Features of points in [0, 1]^3 (clamped), coarse levels first; twice differentiable in table and points."""
         if uses_triton(self.config.backend, self.table):
             from ._triton_hash_grid import encode
 
-            return encode(points, self.table, self._active(), self.num_features)
+            return encode(points, self.table, self.levels[: self.active_levels], self.num_features)
         return self._features([cell.features() for cell in self._cells(points.T.clamp(0.0, 1.0))])
 
     def forward_and_backward(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N F"], Backward]:
-        """Return the features, and the backward pass from a gradient in them, "N F", to that in the points.
-
-        The latter is differentiable in the former, in the table and, inside a cell, in the points.
-        """
+        """Return the features, and the differentiable backward pass from gradients in them to those in the points."""
         if uses_triton(self.config.backend, self.table):
             from ._triton_hash_grid import encode_backward
 
-            active = self._active()
+            active = self.levels[: self.active_levels]
             return self(points), lambda cotangents: encode_backward(points, self.table, active, cotangents)
         axes = points.T.clamp(0.0, 1.0)
         found = self._cells(axes)
@@ -141,9 +123,6 @@ class HashGrid(nn.Module):
         tables = self.table.split(self.sizes, dim=1)[: self.active_levels]
         levels = zip(tables, self.config.resolutions, strict=False)
         return [find_cells(table, axes, resolution) for table, resolution in levels]
-
-    def _active(self) -> Int[Tensor, "L 6"]:
-        return self.levels[: self.active_levels]
 
     def _describe_levels(self) -> list[list[int]]:
         rows, first = [], 0
@@ -224,8 +203,7 @@ class FrequencyConfig:
     """Frequencies pi, 2 pi, 4 pi, ... of coordinates in [-1, 1]. NeRF has 10, Stable-DreamFusion 6."""
 
     def __post_init__(self) -> None:
-        if self.num_frequencies < 1:
-            raise ValueError(f"Expected at least 1 frequency, but got {self.num_frequencies}.")
+        expect_range(self, "num_frequencies", at_least=1)
 
     def build(self, generator: torch.Generator) -> "Frequency":
         """Build the encoding; it has no parameters, so nothing is initialised."""

@@ -9,10 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class FieldSamples:
-    """A field at N points: `density` in 1 / scene unit, `color` in C channels, `normal` unit vectors out of the scene.
-
-    `normal` is None unless it was asked for.
-    """
+    """A field at N points: density in 1 / scene unit, colour, and unit normals out of the scene if asked for."""
 
     density: Float[Tensor, " N"]
     color: Float[Tensor, "N C"]

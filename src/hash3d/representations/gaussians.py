@@ -1,8 +1,4 @@
-"""3D Gaussians: their parameters, initialisation and learning rates.
-
-Kerbl et al. (2023), "3D Gaussian Splatting for Real-Time Radiance Field Rendering", with spherical harmonics of
-degree 0.
-"""
+"""3D Gaussians with one colour each: their parameters, initialisation and learning rates (Kerbl et al. 2023)."""
 
 import math
 from dataclasses import dataclass
@@ -11,6 +7,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from hash3d.ranges import expect_range
 
 from .optimizer import ParameterGroup, Resizable, Trainable
 
@@ -22,11 +20,9 @@ PARAMETER_NAMES = ("means", "sh0", "opacity_logits", "log_scales", "quats")
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianTensors:
-    """N Gaussians ready to render, the same for every renderer.
+    """N Gaussians ready to render: centres and standard deviations in scene units, quaternions, peak opacities, RGB.
 
-    `means` are world positions in scene units; `quats` are rotations (w, x, y, z) of any length but zero; `scales` are
-    standard deviations along the rotated axes in scene units; `opacities` are peak opacities in [0, 1]; `colors` are
-    RGB.
+    `quats` are rotations (w, x, y, z) of any length but zero, of the axes that `scales` belong to.
     """
 
     means: Float[Tensor, "N 3"]
@@ -50,10 +46,7 @@ class Splats(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class GaussiansConfig:
-    """Initialisation and learning rates of Gaussians; the defaults are threestudio's Gaussian Zero-123.
-
-    Numbers: Gaussian Splatting extension of threestudio, configs/gaussian_splatting_zero123.yaml.
-    """
+    """Initialisation and learning rates; the defaults are threestudio's (gaussian_splatting_zero123.yaml)."""
 
     num_points: int = 4096
     """Gaussians at the start."""
@@ -65,8 +58,7 @@ class GaussiansConfig:
     """Learning rate of the positions, first and last, in scene units a step; log-linear between
     (DreamGaussian 69a3c70 uses 10 times as much)."""
     sh0_lr: tuple[float, float] = (0.01, 0.01)
-    """Learning rate of the colour coefficients, first and last. One that falls averages out the noise of reused
-    features."""
+    """Learning rate of the colour coefficients, first and last: a fall averages out reused features' noise."""
     lr_steps: int = 1000
     """Step at which the positions and colours reach their last learning rate."""
     opacity_lr: float = 0.05
@@ -81,15 +73,10 @@ class GaussiansConfig:
     """Densification stops adding at this many Gaussians."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.num_points <= self.max_points:
-            raise ValueError(f"Expected 1 <= num_points <= max_points ({self.max_points}), but got {self.num_points}.")
-        if not 0.0 < self.opacity < 1.0:
-            raise ValueError(f"Expected an initial opacity between 0 and 1, but got {self.opacity}.")
-        if self.radius <= 0.0 or min(*self.means_lr, *self.sh0_lr) <= 0.0 or self.lr_steps < 1:
-            raise ValueError(
-                f"Expected radius, means_lr, sh0_lr and lr_steps above 0, but got {self.radius}, {self.means_lr}, "
-                f"{self.sh0_lr} and {self.lr_steps}."
-            )
+        expect_range(self, "num_points", at_least=1, at_most=self.max_points)
+        expect_range(self, "opacity", above=0, below=1)
+        expect_range(self, "radius means_lr sh0_lr", above=0)
+        expect_range(self, "lr_steps", at_least=1)
 
     def build(self, generator: torch.Generator) -> "Gaussians":
         """Build near-grey Gaussians, uniform in the ball; every number comes from `generator` (on the CPU)."""
@@ -99,18 +86,11 @@ class GaussiansConfig:
 
 
 class Gaussians(Resizable, Trainable):
-    """Trainable Gaussians.
+    """Trainable Gaussians; a checkpoint brings its own N, which `hash3d.representations.densify` changes.
 
     The parameters are raw: `means` "N 3", `sh0` "N 3" (colour coefficients), `opacity_logits` "N" (before the sigmoid),
-    `log_scales` "N 3" (before exp), `quats` "N 4" (not normalised). N changes as Gaussians are added and removed
-    (`hash3d.representations.densify`), and a checkpoint brings its own N.
+    `log_scales` "N 3" (before exp), `quats` "N 4" (not normalised).
     """
-
-    means: nn.Parameter
-    sh0: nn.Parameter
-    opacity_logits: nn.Parameter
-    log_scales: nn.Parameter
-    quats: nn.Parameter
 
     def __init__(self, config: GaussiansConfig, points: Float[Tensor, "N 3"], colors: Float[Tensor, "N 3"]) -> None:
         """Gaussians at `points` (scene units) with `colors` (RGB); the scales follow the distances between points."""
@@ -139,12 +119,9 @@ class Gaussians(Resizable, Trainable):
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return one group a parameter, under the parameter's name, with its learning rate at step 0."""
-        rates = {
-            **self.learning_rates(0),
-            "opacity_logits": self.config.opacity_lr,
-            "log_scales": self.config.scale_lr,
-            "quats": self.config.quat_lr,
-        }
+        config = self.config
+        fixed = {"opacity_logits": config.opacity_lr, "log_scales": config.scale_lr, "quats": config.quat_lr}
+        rates = self.learning_rates(0) | fixed
         return [{"name": name, "params": [getattr(self, name)], "lr": rates[name]} for name in PARAMETER_NAMES]
 
     def learning_rates(self, step: int) -> dict[str, float]:
@@ -164,10 +141,7 @@ def sample_ball(count: int, radius: float, generator: torch.Generator) -> Float[
 
 
 def neighbour_distances(points: Float[Tensor, "N 3"], num_neighbours: int = 3) -> Float[Tensor, " N"]:
-    """Return the root mean squared distance to the nearest neighbours (simple-knn of Kerbl et al. 2023).
-
-    At least sqrt(1e-7), as the original clamps the squared distance to 1e-7. A lone point gets 0.01.
-    """
+    """Return the root mean squared distance to the nearest neighbours, at least sqrt(1e-7) (simple-knn); alone 0.01."""
     count = min(num_neighbours, points.shape[0] - 1)
     if count < 1:
         return points.new_full((points.shape[0],), 0.01)

@@ -12,10 +12,9 @@ from torch.nn import functional
 
 @dataclass(frozen=True, kw_only=True)
 class Mesh:
-    """V vertices and F triangles, counter-clockwise seen from outside; differentiable in vertices and colours.
+    """V vertices in scene units and F triangles, counter-clockwise seen from outside, with RGB a vertex if it has any.
 
-    `vertices` are world positions in scene units; `faces` are rows of vertices; `colors` are RGB a vertex, linear in
-    between. Faces that touch share vertices: an edge with a face on one side only is a rim.
+    Faces that touch share vertices: an edge with a face on one side only is a rim.
     """
 
     vertices: Float[Tensor, "V 3"]
@@ -72,11 +71,7 @@ class Mesh:
 
 @dataclass(frozen=True, kw_only=True)
 class Edges:
-    """E edges of a mesh.
-
-    `vertices` are the two ends of each, the lower number first; `of_face` are the three edges of each face, opposite to
-    its first, second and third vertex.
-    """
+    """E edges of a mesh, the lower vertex first, and the three edges of each face, opposite to its vertices."""
 
     vertices: Int[Tensor, "E 2"]
     of_face: Int[Tensor, "F 3"]
@@ -84,10 +79,9 @@ class Edges:
 
 @dataclass(frozen=True, kw_only=True)
 class SurfacePoints:
-    """N points on a mesh, each seen by a pixel.
+    """N points on a mesh, barycentric `weights` in `faces`, each seen by a pixel of camera `views`.
 
-    `weights` are the barycentric coordinates in `faces`; `views` tells which camera sees the point; `face_pixels` is
-    the area in pixels that the point's face covers there.
+    `face_pixels` is the area in pixels that the point's face covers there.
     """
 
     mesh: Mesh
@@ -129,10 +123,7 @@ class Surface(Protocol):
 
 
 def grown_box(mesh: Mesh, whole: Float[Tensor, "2 3"]) -> Float[Tensor, "2 3"]:
-    """Return the corners of a mesh's bounding box, grown by a tenth of its size on each side within `whole`.
-
-    A field is evaluated there a second time, finer (threestudio 28d9d80, models/geometry/base.py).
-    """
+    """Return a mesh's bounding box, grown by a tenth on each side within `whole` (threestudio, geometry/base.py)."""
     vertices = mesh.vertices.detach()
     low, high = vertices.amin(dim=0).to(whole), vertices.amax(dim=0).to(whole)
     margin = 0.1 * (high - low)
@@ -140,10 +131,7 @@ def grown_box(mesh: Mesh, whole: Float[Tensor, "2 3"]) -> Float[Tensor, "2 3"]:
 
 
 def normal_consistency(mesh: Mesh) -> Float[Tensor, ""]:
-    """Return the mean over the edges of 1 - cos of the angle between the normals of their two vertices; 0 for a plane.
-
-    As threestudio 28d9d80 has it (weight 1,000 in Magic123, 10,000 in Magic3D); a mesh without edges gives 0.
-    """
+    """Return the mean over the edges of 1 - cos of the angle between their vertices' normals (threestudio 28d9d80)."""
     first, second = mesh.vertex_normals[mesh.edges.vertices].unbind(1)
     return (1.0 - (first * second).sum(dim=-1)).sum() / max(len(first), 1)
 

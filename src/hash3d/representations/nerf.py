@@ -1,7 +1,6 @@
-"""Radiance fields: density and colour anywhere in a cube, from an encoding and two small networks.
+"""Radiance fields: density and colour anywhere in a cube, from an encoding and two small networks without bias.
 
-The layout is threestudio's (28d9d80, models/geometry/implicit_volume.py): density and colour networks of their own on
-one encoding, linear layers without bias, ReLU between. Colour does not depend on the direction of view.
+The layout is threestudio's (28d9d80, models/geometry/implicit_volume.py); no colour depends on the direction of view.
 """
 
 import itertools
@@ -14,19 +13,19 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hash3d.ranges import expect_range
+
 from .encodings import FrequencyConfig, HashGridConfig
 from .field import FieldSamples
 from .optimizer import ParameterGroup, Trainable
 from .relu_network import value_and_gradient
-
-LEARNING_RATES = ("encoding_lr", "density_lr", "color_lr")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NerfConfig:
     """What every field has; `HashGridNerfConfig`, `VanillaNerfConfig` and `LatentNerfConfig` are the ones to build."""
 
-    encoding: HashGridConfig | FrequencyConfig
+    encoding: HashGridConfig | FrequencyConfig = field(default_factory=HashGridConfig)
     """The encoding of a position, which is the networks' input."""
     radius: float = 1.0
     """Half the side in scene units of the cube that holds the scene."""
@@ -63,14 +62,9 @@ class NerfConfig:
     """Adam's epsilon (1e-8 in Zero-123 NeRF and Magic123)."""
 
     def __post_init__(self) -> None:
-        positive = {name: getattr(self, name) for name in ("radius", "blob_std", "lr_decay", *LEARNING_RATES)}
-        if min(positive.values()) <= 0.0:
-            raise ValueError(f"Expected all of these above 0, but got {positive}.")
-        counts = {name: getattr(self, name) for name in ("hidden_layers", "hidden_width", "channels")}
-        if min(counts.values()) < 1:
-            raise ValueError(f"Expected all of these of at least 1, but got {counts}.")
-        if not 0 <= self.warmup_steps < self.lr_steps:
-            raise ValueError(f"Expected 0 <= warmup_steps < lr_steps ({self.lr_steps}), but got {self.warmup_steps}.")
+        expect_range(self, "radius blob_std lr_decay encoding_lr density_lr color_lr", above=0)
+        expect_range(self, "hidden_layers hidden_width channels", at_least=1)
+        expect_range(self, "warmup_steps", at_least=0, below=self.lr_steps)
 
     def build(self, generator: torch.Generator) -> "Nerf":
         """Build a new field; every number comes from `generator` (on the CPU)."""
@@ -81,16 +75,12 @@ class NerfConfig:
 class HashGridNerfConfig(NerfConfig):
     """A field on a hash grid, as in DreamFusion, Magic3D, Zero-123 and Magic123 of threestudio."""
 
-    encoding: HashGridConfig | FrequencyConfig = field(default_factory=HashGridConfig)
     radius: float = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class VanillaNerfConfig(NerfConfig):
-    """A field on sines and cosines with deep networks (Mildenhall et al. 2020), smooth and slow.
-
-    Stable-DreamFusion (0198976, nerf/network.py) has 6 frequencies, 4 linear layers and a width of 96.
-    """
+    """A field on sines and cosines with deep networks, smooth and slow (Stable-DreamFusion 0198976, nerf/network)."""
 
     encoding: HashGridConfig | FrequencyConfig = field(default_factory=FrequencyConfig)
     hidden_layers: int = 3
@@ -102,13 +92,8 @@ class VanillaNerfConfig(NerfConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LatentNerfConfig(NerfConfig):
-    """A field of Stable Diffusion's latents: 4 channels, no activation (Metzer et al. 2023, "Latent-NeRF").
+    """A field of Stable Diffusion's latents (Metzer et al. 2023; threestudio 28d9d80, configs/latentnerf.yaml)."""
 
-    Numbers: threestudio 28d9d80, configs/latentnerf.yaml. The supplement of Hash3D says "vanilla NeRF": that is
-    `encoding=FrequencyConfig()`.
-    """
-
-    encoding: HashGridConfig | FrequencyConfig = field(default_factory=HashGridConfig)
     channels: int = 4
     color_activation: Literal["sigmoid", "none"] = "none"
     density_activation: Literal["softplus", "trunc_exp"] = "trunc_exp"
@@ -144,10 +129,7 @@ class Nerf(Trainable):
         return self._color(self._encode(points))
 
     def query(self, points: Float[Tensor, "N 3"], *, normals: bool = False) -> FieldSamples:
-        """Return density, colour and, if asked, normals at world positions.
-
-        Normals are differentiable in the parameters when gradients are on: losses of normals train the density.
-        """
+        """Return density, colour and, if asked, normals, through which losses train the density."""
         if normals:
             features, density, gradient = self._density_and_gradient(points)
             normal = -F.normalize(gradient, dim=-1)
@@ -184,11 +166,7 @@ class Nerf(Trainable):
     def _density_and_gradient(
         self, points: Float[Tensor, "N 3"]
     ) -> tuple[Float[Tensor, "N F"], Float[Tensor, " N"], Float[Tensor, "N 3"]]:
-        """Return features, densities and the densities' gradients in the points, by the chain rule.
-
-        A loss of the gradients trains the parameters; autograd records derivatives of the points only if they require
-        a gradient.
-        """
+        """Return features, densities and the densities' gradients in the points, all differentiable in parameters."""
         training, moving = torch.is_grad_enabled(), points.requires_grad
         with torch.enable_grad():
             positions = points if moving else points.detach().requires_grad_()
@@ -221,14 +199,11 @@ class Nerf(Trainable):
             config.lr_steps - config.warmup_steps
         )
         factor = rise * math.exp(share * math.log(config.lr_decay))
-        return {name.removesuffix("_lr"): factor * getattr(config, name) for name in LEARNING_RATES}
+        return {name: factor * getattr(config, f"{name}_lr") for name in ("encoding", "density", "color")}
 
 
 def build_network(widths: list[int], generator: torch.Generator) -> nn.Sequential:
-    """Build linear layers without bias between `widths`, ReLU between them.
-
-    Weights are uniform in +-1 / sqrt(inputs), PyTorch's own initialisation, but from `generator`.
-    """
+    """Build linear layers without bias between `widths`, ReLU between them, uniform in +-1 / sqrt(inputs)."""
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
         layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=False)

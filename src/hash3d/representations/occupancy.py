@@ -1,7 +1,4 @@
-"""Occupancy of a field's cube: rays skip empty cells.
-
-Mueller et al. (2022), appendix C, with the numbers of nerfacc 0.5.2 (estimators/occ_grid.py) as threestudio uses it.
-"""
+"""Occupancy of a field's cube: rays skip empty cells (Mueller et al. 2022, appendix C; numbers of nerfacc 0.5.2)."""
 
 from dataclasses import dataclass
 
@@ -9,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from hash3d.ranges import expect_range
 from hash3d.transfer import to_device
 
 from .field import Field
@@ -31,16 +29,9 @@ class OccupancyGridConfig:
     the occupied ones."""
 
     def __post_init__(self) -> None:
-        if min(self.resolution, self.update_every) < 1:
-            raise ValueError(
-                f"Expected resolution and update_every of at least 1, but got {self.resolution} and "
-                f"{self.update_every}."
-            )
-        if self.threshold < 0.0 or not 0.0 <= self.decay < 1.0:
-            raise ValueError(
-                f"Expected threshold >= 0 and 0 <= decay < 1, but got threshold {self.threshold} and decay "
-                f"{self.decay}."
-            )
+        expect_range(self, "resolution update_every", at_least=1)
+        expect_range(self, "threshold", at_least=0)
+        expect_range(self, "decay", at_least=0, below=1)
 
     def build(self, radius: float) -> "OccupancyGrid":
         """Build a grid over [-radius, radius]^3 (scene units), wholly occupied until its first update."""
@@ -74,10 +65,7 @@ class OccupancyGrid(nn.Module):
         return self.alphas.mean().clamp(max=self.config.threshold)
 
     def after_step(self, step: int, field: Field, step_length: float, generator: torch.Generator) -> bool:
-        """Update if `step` (counted from 0) is a multiple of `update_every`; return whether it did.
-
-        `step_length` is the distance in scene units between two samples of a ray.
-        """
+        """Update if `step` (from 0) is due, and return whether; `step_length` is that of a ray's samples."""
         due = step % self.config.update_every == 0
         if due:
             self.update(field, step_length, generator, every_cell=step < self.config.warmup_steps)
@@ -85,11 +73,9 @@ class OccupancyGrid(nn.Module):
 
     @torch.no_grad()
     def update(self, field: Field, step_length: float, generator: torch.Generator, *, every_cell: bool = True) -> None:
-        """Evaluate one random point of every cell, or of the cells of a later update; see the configuration.
-
-        All random numbers come from `generator` (on the CPU), as many on a GPU as on a CPU.
-        """
-        cells = self._all_cells() if every_cell else self._sample_cells(generator)
+        """Evaluate a random point of every cell, or of a later update's cells; numbers come from `generator` (CPU)."""
+        every = torch.arange(len(self.alphas), device=self.alphas.device)
+        cells = every if every_cell else self._sample_cells(generator)
         jitter = to_device(torch.rand(len(cells), 3, generator=generator), self.alphas)
         resolution = self.config.resolution
         corners = torch.stack([cells // resolution**2, cells // resolution % resolution, cells % resolution], dim=-1)
@@ -102,9 +88,6 @@ class OccupancyGrid(nn.Module):
         sampled[cells] = True
         self.alphas = torch.where(sampled, torch.maximum(self.config.decay * self.alphas, found), self.alphas)
         self.occupied = self.alphas > self.min_alpha
-
-    def _all_cells(self) -> Int[Tensor, " K"]:
-        return torch.arange(len(self.alphas), device=self.alphas.device)
 
     def _sample_cells(self, generator: torch.Generator) -> Int[Tensor, " K"]:
         """Sample a quarter of the cells from all, then as many from the occupied ones."""

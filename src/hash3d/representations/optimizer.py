@@ -16,10 +16,10 @@ class ParameterGroup(TypedDict):
 
 
 class Trainable(nn.Module):
-    """A module that says how it is optimised."""
+    """A module that says how it is optimised; `adam_eps` and `adam_betas` are Adam's constants."""
 
     adam_eps: float = 1e-8
-    """Adam's epsilon."""
+    adam_betas: tuple[float, float] = (0.9, 0.999)
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return the parameters in named groups, with their learning rates at step 0."""
@@ -31,7 +31,7 @@ class Trainable(nn.Module):
 
     def build_optimizer(self) -> torch.optim.Adam:
         """Build Adam over `parameter_groups()`."""
-        return build_adam(self.parameter_groups(), eps=self.adam_eps)
+        return build_adam(self.parameter_groups(), eps=self.adam_eps, betas=self.adam_betas)
 
     def update_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Set `learning_rates` in the groups with their names; the others stay."""
@@ -51,10 +51,12 @@ class Resizable(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def build_adam(groups: Sequence[ParameterGroup], *, eps: float = 1e-8) -> torch.optim.Adam:
+def build_adam(
+    groups: Sequence[ParameterGroup], *, eps: float = 1e-8, betas: tuple[float, float] = (0.9, 0.999)
+) -> torch.optim.Adam:
     """Build Adam over the groups. Parameters on a GPU get one fused kernel a group."""
     fused = all(parameter.is_cuda for group in groups for parameter in group["params"]) or None
-    return torch.optim.Adam([dict(group) for group in groups], eps=eps, fused=fused)
+    return torch.optim.Adam([dict(group) for group in groups], eps=eps, betas=betas, fused=fused)
 
 
 def load_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:

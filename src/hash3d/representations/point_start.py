@@ -1,8 +1,7 @@
 """Start Gaussians from the points of a file, with GaussianDreamer's growth of points.
 
-`Gaussians(config, start.points, start.colors)` builds the Gaussians. Points are in the world of `hash3d.cameras`
-(right-handed, +y up, front +z, as in glTF), colours are sRGB. Positions stay in float64 until they are centred, so a
-file in map coordinates keeps its shape.
+Points are in the world of `hash3d.cameras` (+y up, front +z), colours sRGB. Positions stay in float64 until they are
+centred: a file in map coordinates keeps its shape.
 """
 
 import warnings
@@ -14,6 +13,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from hash3d.ranges import expect_range
 
 from .gaussians import SH_DEGREE_0
 
@@ -39,11 +40,7 @@ class PointStart:
         return len(self.points)
 
     def fit(self, radius: float) -> "PointStart":
-        """Centre the points' bounding box, scale the farthest point to `radius`, and round to float32.
-
-        Raises:
-            ValueError: all points are the same.
-        """
+        """Centre the bounding box and scale the farthest point to `radius`, in float32; `ValueError` for one place."""
         points = self.points.double()
         centred = points - (0.5 * points.amin(dim=0) + 0.5 * points.amax(dim=0))
         extent = centred.abs().max()
@@ -66,10 +63,7 @@ class PointStart:
 
 @dataclass(frozen=True, kw_only=True)
 class GrowthConfig:
-    """Noisy point growing and colour perturbation (Yi et al. 2023, "GaussianDreamer").
-
-    The numbers are those of its code, 06f24c0, systems/GaussianDreamer.py `add_points`.
-    """
+    """Noisy point growing (Yi et al. 2023, "GaussianDreamer"; numbers of its code, 06f24c0, `add_points`)."""
 
     num_candidates: int = 1_000_000
     """Points drawn uniformly in the bounding box of the start's points."""
@@ -80,10 +74,7 @@ class GrowthConfig:
 
 
 def grow_points(start: PointStart, config: GrowthConfig, generator: torch.Generator) -> PointStart:
-    """Add points around those of `start`, which come last; every number comes from `generator` (on the CPU).
-
-    Colours are cut at 1, where GaussianDreamer lets them pass.
-    """
+    """Add points around those of `start`, which come last, by numbers of `generator` (CPU); colours end at 1."""
     from scipy.spatial import cKDTree
 
     low, high = start.points.amin(dim=0), start.points.amax(dim=0)
@@ -114,8 +105,7 @@ class PointStartConfig:
     """Whether points grow around those of the file; its distance is a share of `radius`."""
 
     def __post_init__(self) -> None:
-        if self.radius <= 0.0 or self.num_points < 1:
-            raise ValueError(f"Expected radius and num_points above 0, but got {self.radius} and {self.num_points}.")
+        expect_range(self, "radius num_points", above=0)
 
     def build(self, generator: torch.Generator) -> PointStart:
         """Read the file and fit its points; every number comes from `generator` (on the CPU)."""
@@ -132,8 +122,7 @@ class PointStartConfig:
 def read_point_cloud(file: Path, up: Up = "y") -> PointStart:
     """Read the vertices of a PLY file, in float64, and their colours: RGB, those of Gaussians (f_dc), or else grey.
 
-    Raises:
-        ValueError: the file does not read, or holds no points, or some that are not finite.
+    `ValueError`: the file does not read, or holds no points, or some that are not finite.
     """
     geometry = _read(file)
     clouds = list(geometry.geometry.values())
@@ -144,12 +133,9 @@ def read_point_cloud(file: Path, up: Up = "y") -> PointStart:
 
 
 def sample_mesh(file: Path, num_points: int, generator: torch.Generator, up: Up = "y") -> PointStart:
-    """Draw points uniformly on the surface of a mesh file, in float64.
+    """Draw points uniformly on a mesh file, in float64, coloured by texture, vertices or faces, or else grey.
 
-    They have the colours of its texture, vertices or faces, or else grey.
-
-    Raises:
-        ValueError: the file does not read, or its mesh has no faces, no area, or vertices that are not finite.
+    `ValueError`: the file does not read, or its mesh has no faces, no area, or vertices that are not finite.
     """
     from trimesh.sample import sample_surface
 
@@ -244,10 +230,7 @@ def _keep_colors(geometry: Any) -> None:
 
 
 def _surface_colors(visual: Any, corners: Any, weights: Any, faces: Any, linear: bool) -> Any:
-    """Return the RGB "N 3" at points of faces; `corners` "N 3" are the faces' vertices and `weights` barycentric.
-
-    `linear`: colours of vertices and of a material without texture are linear, as glTF has them.
-    """
+    """Return the RGB "N 3" at points of faces; `linear`: colours but a texture's are linear, as glTF has them."""
     if visual.kind == "texture" and visual.uv is not None and _texture(visual.material) is not None:
         from trimesh.visual.color import uv_to_interpolated_color
 

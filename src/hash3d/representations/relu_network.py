@@ -1,9 +1,8 @@
 """A ReLU network without bias together with its gradient, for losses of that gradient.
 
-Between its kinks such a network is linear, y = w M_k W_k ... M_1 W_1 x, with masks M of zeros and ones,
-and so is its gradient g = W_1' M_1 ... W_k' M_k w'. A loss that depends on both asks for the derivatives of
-dy y + dg . g = w M_k W_k ... M_1 W_1 (dy x + dg): those of one network on one other input, where autograd would
-go through all layers twice and keep every activation of both passes.
+Between its kinks it is linear, y = w M_k W_k ... M_1 W_1 x, with masks M, and its gradient is g = W_1' M_1 ... W_k' M_k
+w'. The derivatives of dy y + dg . g = w M_k W_k ... M_1 W_1 (dy x + dg) are those of one network on one other input,
+where autograd would go through all layers twice.
 """
 
 from collections.abc import Sequence
@@ -17,10 +16,9 @@ from torch import Tensor, nn
 def value_and_gradient(
     layers: nn.Sequential, inputs: Float[Tensor, "N F"]
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N F"]]:
-    """Return the single output of linear layers without bias, ReLU between them, and its gradient in the inputs.
+    """Return the single output of two or more linear layers, ReLU between them, and its gradient in the inputs.
 
-    There are two or more layers. Both results are differentiable in the inputs and in the weights; the gradient, being
-    constant between kinks, in the weights alone.
+    Both are differentiable in the weights, the output in the inputs too.
     """
     weights = [layer.weight for layer in layers if isinstance(layer, nn.Linear)]
     result: tuple[Tensor, Tensor] = _ValueAndGradient.apply(inputs, *weights)  # type: ignore[no-untyped-call]

@@ -1,7 +1,6 @@
 """Start points from Shap-E (Jun and Nichol 2023), a diffusion model of shapes, given a text.
 
-The folder is that of diffusers' `ShapEPipeline`. Only safetensors are read. GaussianDreamer uses the same model with
-fine-tuned weights; its numbers are those of its code, 06f24c0, systems/GaussianDreamer.py.
+The folder is that of diffusers' `ShapEPipeline`. GaussianDreamer (06f24c0) has the same model with fine-tuned weights.
 """
 
 from dataclasses import dataclass, field
@@ -36,25 +35,15 @@ class ShapEConfig:
         """Generate the shape; every number comes from `generator` (on the CPU)."""
         pipeline = load_shap_e(self.folder).to(device)
         pipeline.set_progress_bar_config(disable=True)
-        mesh = pipeline(
-            self.prompt,
-            guidance_scale=self.guidance_scale,
-            num_inference_steps=self.num_steps,
-            generator=generator,
-            output_type="mesh",
-        ).images[0]
-        start = from_shap_e(mesh)
+        options = {"guidance_scale": self.guidance_scale, "num_inference_steps": self.num_steps}
+        start = from_shap_e(pipeline(self.prompt, generator=generator, output_type="mesh", **options).images[0])
         if self.growth is not None:
             start = grow_points(start, self.growth, generator)
         return start.scale(self.scale)
 
 
 def load_shap_e(folder: Path) -> Any:
-    """Load the pipeline in a local folder, in float32. Its parts have the classes of Shap-E, whatever the index says.
-
-    Raises:
-        ValueError: the folder is not one of Shap-E, or does not load, in one sentence.
-    """
+    """Load a local folder in float32, by Shap-E's classes whatever its index says; `ValueError` if it does not."""
     from diffusers import HeunDiscreteScheduler, PriorTransformer, ShapEPipeline
     from diffusers.pipelines.shap_e import ShapERenderer
     from transformers import CLIPTextModelWithProjection, CLIPTokenizer
@@ -89,8 +78,7 @@ def _load_part(kind: Any, path: Path) -> Any:
 def from_shap_e(mesh: Any) -> PointStart:
     """Return the vertices of what the pipeline returns as a mesh (`MeshDecoderOutput`), in its own units.
 
-    Shap-E has z up; its cameras begin at -y, where its objects' fronts are (diffusers 0.42.1, shap_e/camera.py). Its
-    decoder makes its colours linear; they are encoded as sRGB again; GaussianDreamer takes them as they are, darker.
+    Shap-E has z up and fronts at -y (diffusers 0.42.1, shap_e/camera.py); its linear colours become sRGB.
     """
     linear = torch.stack([mesh.vertex_channels[name] for name in "RGB"], dim=-1).detach().cpu()
     colors = torch.from_numpy(linear_to_srgb(linear.numpy())).float()

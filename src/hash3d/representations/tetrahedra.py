@@ -1,8 +1,4 @@
-"""Tetrahedra that fill a box, and marching tetrahedra.
-
-Shen et al. (2021), "Deep Marching Tetrahedra": the surface is differentiable in the values and in the positions of the
-vertices.
-"""
+"""Tetrahedra that fill a box, and marching tetrahedra, differentiable in values and positions (Shen et al. 2021)."""
 
 import itertools
 from functools import cache
@@ -28,9 +24,8 @@ def grid_vertices(resolution: int) -> Float[Tensor, "V 3"]:
 def grid_tetrahedra(resolution: int) -> Int[Tensor, "T 4"]:
     """Return six tetrahedra a cell as rows of `grid_vertices`, positively oriented: (b - a) x (c - a) . (d - a) > 0.
 
-    A path along the cell's sides from its first to its last corner takes the three axes in one of six orders, and its
-    four corners are a tetrahedron (Freudenthal 1942; Kuhn 1960). Every cell is cut alike, so that the cuts of two
-    neighbours agree on their common face.
+    Each has the corners of a path along the axes, in one of six orders, from the cell's first to its last (Freudenthal
+    1942; Kuhn 1960): the cuts of two neighbours agree on their common face.
     """
     strides = torch.tensor([(resolution + 1) ** 2, resolution + 1, 1])
     first = (torch.cartesian_prod(*[torch.arange(resolution)] * 3) * strides).sum(dim=-1)
@@ -50,9 +45,8 @@ def marching_tetrahedra(
 ) -> Mesh:
     """Extract the surface between vertices with values below 0 (inside) and the others.
 
-    A surface vertex lies where the value, linear along its edge, is 0: (p_a s_b - p_b s_a) / (s_b - s_a) (Shen et al.
-    2021, section 3.1); colours are linear alike. Faces are counter-clockwise seen from outside for positively oriented
-    tetrahedra. The surface is closed if no face at the border of the grid has both signs.
+    A vertex lies where the value, linear along its edge, is 0 (Shen et al. 2021, section 3.1). Faces are
+    counter-clockwise from outside, and closed if no face at the grid's border has both signs.
     """
     inside = values < 0
     number = (inside[tetrahedra] * torch.tensor([1, 2, 4, 8], device=values.device)).sum(dim=-1)
@@ -77,8 +71,7 @@ def marching_tetrahedra(
 def _triangles() -> Int[Tensor, "16 2 3"]:
     """Return the edges of a tetrahedron that carry the corners of the surface's triangles; -1 for no triangle.
 
-    The row is the sum of 2^corner over the corners inside. One corner on its side is cut off by a triangle, two by a
-    quadrangle. Triangles face from the corners inside to those outside.
+    The row is the sum of 2^corner over the corners inside. Triangles face from the corners inside to those outside.
     """
     corners = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     table = torch.full((16, 2, 3), -1)

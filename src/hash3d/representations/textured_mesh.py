@@ -1,7 +1,6 @@
 """A mesh of fixed topology with a texture: the second stage of DreamGaussian (Tang et al. 2024).
 
-A texture is an image "T T 3", its first row on top; texture coordinates (u, v) run from its lower left corner (0, 0) to
-its upper right corner (1, 1), so texel (column, row) has its centre at u = (column + 0.5) / T, v = 1 - (row + 0.5) / T.
+A texture is an image "T T 3"; texel (column, row) has its centre at u = (column + 0.5) / T, v = 1 - (row + 0.5) / T.
 """
 
 from dataclasses import dataclass
@@ -56,11 +55,10 @@ class TexturedMeshConfig:
 
 
 class TexturedMesh(Resizable, Trainable):
-    """A trainable texture on a mesh.
+    """A trainable texture on a mesh; a checkpoint brings its own mesh and texture size.
 
-    The parameters are `texture_logits` "T T 3" (before the sigmoid) and, if the geometry learns, `offsets` "V 3" (scene
-    units). `uv` "K 2" are texture coordinates and `uv_faces` "F 3" rows of them: vertices are shared across the seams
-    of the texture, so a seam is no silhouette. A checkpoint brings its own mesh and texture size.
+    Parameters: `texture_logits` "T T 3" (before the sigmoid) and, if the geometry learns, `offsets` "V 3" (scene
+    units). `uv_faces` "F 3" are rows of `uv` "K 2": vertices are shared across seams, so a seam is no silhouette.
     """
 
     vertices: Tensor
@@ -72,7 +70,7 @@ class TexturedMesh(Resizable, Trainable):
         self, config: TexturedMeshConfig, mesh: Mesh, uv: Float[Tensor, "K 2"], uv_faces: Int[Tensor, "F 3"]
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.adam_betas = config, config.adam_betas
         buffers = {"vertices": mesh.vertices, "faces": mesh.faces, "uv": uv, "uv_faces": uv_faces}
         for name, values in buffers.items():
             self.register_buffer(name, values.detach().clone())
@@ -121,8 +119,7 @@ def sample_texture(
 ) -> Float[Tensor, "N C"]:
     """Sample `texture` at `uv`, linear between the centres of texels and between mip levels (Williams 1983).
 
-    Level l is the texture halved l times by means of 2 x 2 texels; levels are cut to [0, 4]. The point of level 0 is
-    the plain bilinear value. Beyond the outermost centres the value is that of the border's texels.
+    Level l is the texture halved l times by means; levels are cut to [0, 4].
     """
     values = texture.new_zeros(len(uv), texture.shape[-1])
     image = texture.permute(2, 0, 1)[None]
