@@ -29,11 +29,9 @@ import torch
 from hash3d.cache import Hash3DConfig
 from hash3d.diffusion.loading import embedded_folder
 from hash3d.evaluation.compare import compare
-from hash3d.evaluation.objects import find_objects
-from hash3d.evaluation.provenance import Machine, all_of, describe_machine, mean_and_error, write_measured
+from hash3d.evaluation.provenance import write_measured
 from hash3d.evaluation.reference_frame import find_reference_frame
 from hash3d.evaluation.truth import load_truth
-from hash3d.evaluation.worker import pick_device
 from hash3d.export.turntable import orbit, render_each, save_image
 from hash3d.markdown import markdown_table
 from hash3d.pictures import load_picture
@@ -47,6 +45,9 @@ from hash3d.training.run import describe_passes, frame_reference
 from hash3d.training.trainer import Trainer
 from prior_training.matcher_network import Matcher
 from prior_training.text_scores import score_views
+from research.experiments.objects import find_objects
+from research.experiments.provenance import Machine, all_of, describe_machine, mean_and_error
+from research.experiments.worker import pick_device
 
 DESCRIPTIONS = {
     "blue_cup": "a blue cup", "conditioner": "a blue bottle", "glue_1": "a white bottle", "orange_cup": "an orange cup",

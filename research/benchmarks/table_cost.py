@@ -21,7 +21,7 @@ import torch
 
 from hash3d.cache import GridConfig, Hash3DConfig, Key
 from hash3d.cache.blend import blend_entries
-from hash3d.cli.bench import commit
+from hash3d.evaluation.provenance import commit
 from hash3d.markdown import markdown_table
 
 ENTRIES = (10, 100, 1_000, 10_000)

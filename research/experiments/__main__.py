@@ -11,14 +11,15 @@ from typing import Literal
 import tyro
 from rich.console import Console
 
-from hash3d.evaluation.objects import find_objects
-from hash3d.evaluation.provenance import Machine, describe_machine, require_device
-from hash3d.evaluation.runner import Rows, run_missing
+from hash3d.evaluation.provenance import require_device
 
 from .command import leave
 from .job import StudyJob, find_jobs
+from .objects import find_objects
 from .page import write_page
 from .passes import keep_timing
+from .provenance import Machine, describe_machine
+from .runner import Rows, run_missing
 from .studies import STUDIES
 
 

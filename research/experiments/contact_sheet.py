@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
-from hash3d.evaluation.objects import InputObject
-from hash3d.evaluation.provenance import Machine
 from hash3d.evaluation.truth import load_truth
-from hash3d.evaluation.worker import SHOWN_AZIMUTHS, VIEW_SIZE
 from hash3d.export.turntable import to_bytes
 from hash3d.pictures import frame_picture, load_picture
 
 from .job import StudyJob
+from .objects import InputObject
+from .provenance import Machine
+from .worker import SHOWN_AZIMUTHS, VIEW_SIZE
 
 MAX_OBJECTS = 6
 HEADING = 16

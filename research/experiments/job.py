@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hash3d.evaluation.objects import InputObject, Job
 from hash3d.evaluation.truth import load_truth
 from hash3d.recipes.recipe import Recipe
 
+from .objects import InputObject, Job
 from .studies import STUDIES
 from .study import Study
 

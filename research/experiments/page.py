@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hash3d.evaluation.provenance import Machine, all_of, provenance, write_measured
-from hash3d.evaluation.runner import Rows
-from hash3d.evaluation.worker import SHOWN_AZIMUTHS
+from hash3d.evaluation.provenance import write_measured
 from hash3d.files import replacing
 
 from .contact_sheet import render_contact_sheet
 from .job import StudyJob
 from .plot import plot_points, points_of
+from .provenance import Machine, all_of, provenance
+from .runner import Rows
 from .study import Study
 from .table import LEGEND, Costs, table
+from .worker import SHOWN_AZIMUTHS
 
 
 def write_page(

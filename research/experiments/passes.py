@@ -1,7 +1,6 @@
 """What a full and a shallow pass of a prior's U-Net cost."""
 
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,13 @@ from typing import Any
 import torch
 
 from hash3d.diffusion.zero123 import Zero123Prior
-from hash3d.evaluation.provenance import Machine
-from hash3d.evaluation.runner import Rows
 from hash3d.training.guide import load_zero123
 from hash3d.unet import remove_hash3d
 from hash3d.unet.partial_unet import PartialUNet
+from research.timing import seconds_of
+
+from .provenance import Machine
+from .runner import Rows
 
 REPEATS = 20
 
@@ -46,16 +47,4 @@ def time_passes(prior: Zero123Prior, repeats: int = REPEATS) -> dict[str, Any]:
 
 def _milliseconds(call: Callable[[], object], device: torch.device, repeats: int) -> float:
     """Median time of a call, after two that are not counted."""
-    times = []
-    for _ in range(repeats + 2):
-        _wait(device)
-        started = time.perf_counter()
-        call()
-        _wait(device)
-        times.append(time.perf_counter() - started)
-    return 1000.0 * statistics.median(times[2:])
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return 1000.0 * statistics.median(seconds_of(call, device, repeats, warm_up=2))

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hash3d.evaluation.provenance import Row
-
+from .provenance import Row
 from .table import METRICS, Costs, known_metrics, paired_difference, pairs_of, relative_cost, reuse_share
 
 PLOTTED = ("psnr", "iou")

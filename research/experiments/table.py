@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hash3d.cache.grid import FIELDS
-from hash3d.evaluation.provenance import Row
 from hash3d.markdown import markdown_table
+
+from .provenance import Row
 
 Pairs = list[tuple[Row, Row]]
 """Rows of a variant, each beside the first variant's of the same object and seed."""

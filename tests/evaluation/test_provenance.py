@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from hash3d.evaluation.provenance import BEGIN, END, mean_and_error, with_measured
+from hash3d.evaluation.provenance import BEGIN, END, with_measured
+from research.experiments.provenance import mean_and_error
 
 
 def test_the_standard_error_of_a_mean():

@@ -1,6 +1,5 @@
 """What is compared: the same run with and without reuse, eager and on the fast path."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hash3d.cache import CacheConfig, DeepCacheConfig
@@ -12,7 +11,7 @@ from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import NerfConfig
 from hash3d.schedules import Schedule, constant
 from hash3d.systems.released import released_cache
-from hash3d.training.trainer import GENERATORS, STAGE_SEEDS
+from hash3d.training.trainer import GENERATORS
 
 from .reuse_share import ViewSequence, nearest_probability, reuse_share
 
@@ -22,7 +21,7 @@ MOST_INTERVAL = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One of the runs."""
+    """A configuration that is measured."""
 
     name: str
     cache: CacheConfig | None
@@ -32,11 +31,11 @@ class Case:
     package: bool = False
     """Whether the package DeepCache does what `cache` says, if it can."""
     filled: bool = False
-    """Whether the cache is brought to the middle of a long run (`share.fill`)."""
+    """Whether the cache is brought to the middle of a long run (`reuse_share.fill`)."""
 
 
-def plan(recipe: Recipe, draws: ViewSequence, engine: Engine) -> tuple[Case, ...]:
-    """The five cases, those with a cache at nearly the same share of reused passes.
+def plan(recipe: Recipe, draws: ViewSequence) -> tuple[Case, ...]:
+    """Return the five cases, those with a cache at nearly the same share of reused passes.
 
     `recipe.cache` is ours, unless the stage has one of its own. DeepCache gets the interval, and the released preset
     the probability, that come nearest to its share; all have the recipe's order of cameras.
@@ -50,33 +49,27 @@ def plan(recipe: Recipe, draws: ViewSequence, engine: Engine) -> tuple[Case, ...
     released = replace(released_cache(recipe.system), reuse_probability=probability)
     return (
         Case(name=OFF_EAGER, cache=None, engine="eager", unreused=OFF_EAGER),
-        Case(name=OFF_FAST, cache=None, engine=engine, unreused=OFF_FAST),
+        Case(name=OFF_FAST, cache=None, engine="auto", unreused=OFF_FAST),
         Case(name=DEEPCACHE, cache=deepcache, engine="eager", unreused=OFF_EAGER, package=True),
         Case(name=RELEASED_EAGER, cache=released, engine="eager", unreused=OFF_EAGER, filled=True),
-        Case(name=OURS, cache=ours, engine=engine, unreused=OFF_FAST),
+        Case(name=OURS, cache=ours, engine="auto", unreused=OFF_FAST),
     )
 
 
-def sample_views(recipe: Recipe, number: int, *, num_timesteps: int, steps: range) -> ViewSequence:
-    """The cameras and timesteps that a trainer of a stage draws, of which `steps` count."""
-    seed = len(GENERATORS) * recipe.seed + STAGE_SEEDS * number
-    return ViewSequence(stage=recipe.stages[number], seed=seed, num_timesteps=num_timesteps, steps=steps)
-
-
-def each_stage(recipe: Recipe, change: Callable[[Stage], Stage]) -> Recipe:
-    """The recipe with all its stages changed."""
-    refinement = None if recipe.refinement is None else change(recipe.refinement)
-    return replace(recipe, stage=change(recipe.stage), refinement=refinement)
+def sample_views(recipe: Recipe, *, num_timesteps: int, steps: range) -> ViewSequence:
+    """Return the cameras and timesteps that a trainer samples, of which `steps` count."""
+    seed = len(GENERATORS) * recipe.seed
+    return ViewSequence(stage=recipe.stage, seed=seed, num_timesteps=num_timesteps, steps=steps)
 
 
 def recipe_of(case: Case, recipe: Recipe) -> Recipe:
-    """The recipe with a case's cache in every stage; an eager case has all of it in plain PyTorch."""
-    change = plain if case.engine == "eager" else lambda stage: stage
-    return replace(each_stage(recipe, lambda stage: replace(change(stage), cache=None)), cache=case.cache)
+    """Return the recipe with a case's cache; an eager case has all of it in plain PyTorch."""
+    stage = plain(recipe.stage) if case.engine == "eager" else recipe.stage
+    return replace(recipe, stage=replace(stage, cache=None), cache=case.cache)
 
 
 def plain(stage: Stage) -> Stage:
-    """The stage with the PyTorch definitions of fields, rays and triangles in place of their kernels."""
+    """Return the stage with the reference implementations of fields, rays and triangles in place of their kernels."""
     representation, renderer = stage.representation, stage.renderer
     if isinstance(representation, NerfConfig) and isinstance(representation.encoding, HashGridConfig):
         encoding = replace(representation.encoding, backend="torch")
@@ -85,25 +78,14 @@ def plain(stage: Stage) -> Stage:
 
 
 def in_torch(renderer: Config) -> Config:
-    """A renderer's definition; splats keep their library, whose definition is for tests alone."""
+    """Return a renderer's reference implementation; splats keep their library, since theirs is for tests alone."""
     return renderer if isinstance(renderer, SplatRendererConfig) else replace(renderer, backend="torch")
 
 
 def steady(stage: Stage) -> Stage:
-    """The stage with pictures of its schedules' last, largest size throughout, so that its steps are alike.
-
-    What a short or a missing first stage has made has a surface at the level "auto" alone.
-    """
+    """Return the stage with images of its schedules' last, largest size throughout, so that its steps are alike."""
 
     def last(sizes: Schedule) -> Schedule:
         return constant(sizes.knots[-1][1])
 
-    surface = None if stage.surface is None else replace(stage.surface, level="auto")
-    return replace(stage, size=last(stage.size), reference_size=last(stage.reference_size), surface=surface)
-
-
-def with_size(stage: Stage, batch_size: int | None, visits: int | None) -> Stage:
-    """The stage with another number of views a step, and of visits of a cell; None keeps its own."""
-    cameras = stage.cameras if batch_size is None else replace(stage.cameras, batch_size=batch_size)
-    order = stage.view_order if visits is None else replace(stage.view_order, visits_per_cell=visits)
-    return replace(stage, cameras=cameras, view_order=order)
+    return replace(stage, size=last(stage.size), reference_size=last(stage.reference_size))

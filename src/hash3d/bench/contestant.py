@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
-
 from hash3d.cache import DeepCacheConfig
 from hash3d.cache.table import HashTable
 from hash3d.diffusion.latent_prior import LatentPrior
@@ -30,9 +28,33 @@ class Step:
     """From its start to the next one's: on a GPU of the device, which may still work on the step before meanwhile."""
     parts: dict[str, float]
     """Milliseconds by part of the trainer's stopwatch."""
-    full: int
-    """U-Net passes, counted per view."""
-    shallow: int
+    passes: tuple[tuple[int, int], ...]
+    """Full and shallow passes of each U-Net, counted per view."""
+
+    @property
+    def full(self) -> int:
+        """Full passes of all U-Nets."""
+        return sum(full for full, _ in self.passes)
+
+    @property
+    def shallow(self) -> int:
+        """Shallow passes of all U-Nets."""
+        return sum(shallow for _, shallow in self.passes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """All that was measured of one case."""
+
+    case: Case
+    note: str
+    steps: tuple[Step, ...]
+    blocks: tuple[int, ...]
+    """Lengths of the blocks of steps."""
+    peak_bytes: int | None
+    """The most memory of a GPU that the case would take alone; None on a CPU."""
+    draws: int
+    """A checksum of the random numbers of cameras and noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +64,6 @@ class Models:
     priors: Mapping[str, LatentPrior]
     """By the names of their guidances. Their weights are shared; their own modules stay without hooks."""
     picture: FramedPicture | None
-    previous: nn.Module | None
-    """What the stage before has made."""
 
     @property
     def all(self) -> list[LatentPrior]:
@@ -61,61 +81,51 @@ class Contestant:
     Args:
         case: what to run.
         recipe: of all cases.
-        number: which stage.
         models: what all cases run on.
         inputs: of each U-Net, to try the package DeepCache on.
     """
 
-    def __init__(
-        self, case: Case, recipe: Recipe, number: int, models: Models, inputs: Sequence[dict[str, Any]] = ()
-    ) -> None:
+    def __init__(self, case: Case, recipe: Recipe, models: Models, inputs: Sequence[dict[str, Any]] = ()) -> None:
         self.case, self.device = case, models.all[0].device
-        self.note, self.steps, self.blocks = "", list[Step](), list[int]()
-        self.draws = 0
-        """A checksum of all random numbers of cameras and noise."""
+        self._note, self._steps, self._blocks, self._draws = "", list[Step](), list[int](), 0
         self._memory, self._times = MemoryAccount(self.device), StepTimes(self.device)
         self._memory.begin()
         own, self.packages = models.copies(), list[DeepCachePackage]()
         if case.package:
             try:
                 self.packages = install(case, own, inputs)
-                self.note = "the package DeepCache 0.1.1"
+                self._note = "the package DeepCache 0.1.1"
             except (ImportError, AttributeError, TypeError, KeyError, ValueError) as error:
-                own, self.note = models.copies(), f"our own DeepCache on the eager engine, because {error}"
+                own, self._note = models.copies(), f"our own DeepCache on the eager engine, because {error}"
         self.priors, self._shared = own, models.all
-        cache = None if self.packages else case.cache
         self.trainer = Trainer(
-            recipe_of(replace(case, cache=cache), recipe),
+            recipe_of(replace(case, cache=None) if self.packages else case, recipe),
             dict(zip(models.priors, own, strict=True)),
             models.picture,
-            number=number,
-            previous=models.previous,
             stopwatch=self._times,
             engine=case.engine,
         )
         self._memory.end()
 
     def run(self, steps: int, *, measured: bool) -> None:
-        """A block of steps, from an idle device to an idle device."""
+        """Run a block of steps, from an idle device to an idle device."""
         self._memory.begin()
-        counts = [self.passes()]
+        counts = [self._count_passes()]
         for _ in range(steps):
             self._times.mark_step()
             self.trainer.step()
-            counts.append(self.passes())
+            counts.append(self._count_passes())
         self._times.mark_step()
         times = self._times.take()
         self._memory.end()
         for name in ("cameras", "noise"):
-            self.draws = zlib.crc32(self.trainer.generators[name].get_state().numpy().tobytes(), self.draws)
+            self._draws = zlib.crc32(self.trainer.generators[name].get_state().numpy().tobytes(), self._draws)
         if not measured:
             return
-        self.blocks.append(steps)
+        self._blocks.append(steps)
         for (ms, parts), before, after in zip(times, counts, counts[1:], strict=False):
-            full, shallow = (
-                sum(now[kind] - then[kind] for then, now in zip(before, after, strict=True)) for kind in (0, 1)
-            )
-            self.steps.append(Step(ms=ms, parts=parts, full=full, shallow=shallow))
+            passes = tuple((now[0] - then[0], now[1] - then[1]) for then, now in zip(before, after, strict=True))
+            self._steps.append(Step(ms=ms, parts=parts, passes=passes))
 
     def fill(self, draws: ViewSequence) -> None:
         """Fill the caches with what the first step has left, if the case wants that."""
@@ -127,26 +137,29 @@ class Contestant:
                 fill(cache, draws, entry.latents.clone()[None], entry.values.clone()[:, None], identity)
         self._memory.end()
 
-    def passes(self) -> list[tuple[int, int]]:
+    def result(self) -> Measured:
+        """Return what was measured so far."""
+        pairs = zip(self.priors, self._shared, strict=True)
+        shared = sum(num_bytes(mine) - num_bytes(mine, besides=theirs) for mine, theirs in pairs)
+        return Measured(
+            case=self.case,
+            note=self._note,
+            steps=tuple(self._steps),
+            blocks=tuple(self._blocks),
+            peak_bytes=self._memory.peak(shared),
+            draws=self._draws,
+        )
+
+    def _count_passes(self) -> list[tuple[int, int]]:
         """Full and shallow passes of each U-Net so far, counted per view."""
         views = self.trainer.stage.cameras.batch_size
         if self.packages:
             return [(views * (each.calls - each.shallow_calls), views * each.shallow_calls) for each in self.packages]
         return [guidance.count_passes() for guidance in self.trainer.guidances.values()]
 
-    @property
-    def peak_bytes(self) -> int | None:
-        """The most memory of a GPU that the case would take alone; None on a CPU."""
-        pairs = zip(self.priors, self._shared, strict=True)
-        return self._memory.peak(sum(num_bytes(mine) - num_bytes(mine, besides=shared) for mine, shared in pairs))
-
-    def close(self) -> None:
-        """Take the caches off."""
-        self.trainer.close()
-
 
 def install(case: Case, priors: Sequence[LatentPrior], inputs: Sequence[dict[str, Any]]) -> list[DeepCachePackage]:
-    """The package on each U-Net. Raises what it raises, and `ValueError` if its passes are wrong."""
+    """Put the package on each U-Net. Raises what it raises, and `ValueError` if its passes are wrong."""
     config, packages = case.cache, []
     assert isinstance(config, DeepCacheConfig)
     for prior, given in zip(priors, inputs, strict=True):

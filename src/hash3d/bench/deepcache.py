@@ -1,10 +1,12 @@
 """The package DeepCache (Ma et al. 2024, https://pypi.org/project/DeepCache/) on a U-Net that no scheduler drives."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 INSTALL = "pip install 'hash3d[bench]'"
 TOLERANCE = 1e-3
@@ -56,17 +58,32 @@ class DeepCachePackage:
         self._helper.cached_output.clear()
 
 
+@contextmanager
+def record_inputs(unet: nn.Module) -> Iterator[dict[str, Any]]:
+    """Yield a dictionary that gets the arguments of each call of a U-Net in this block; the last ones stay."""
+    seen = dict[str, Any]()
+
+    def note(_: nn.Module, __: tuple[Any, ...], given: dict[str, Any]) -> None:
+        seen.update({name: value for name, value in given.items() if name != "return_dict"})
+
+    handle = unet.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
 @torch.no_grad()
 def works(package: DeepCachePackage, unet: Any, inputs: dict[str, Any]) -> bool:
     """Whether a shallow pass after a full one of the same input gives the same; the count starts anew afterwards."""
     if package.interval == 1:
         return True
-    full, shallow = (sample_of(unet(**inputs)).float() for _ in range(2))
+    full, shallow = (_sample(unet(**inputs)) for _ in range(2))
     package.restart()
     return bool((full - shallow).norm() <= TOLERANCE * full.norm())
 
 
-def sample_of(output: Any) -> Tensor:
-    """The prediction of a U-Net's output, a tuple or diffusers' own."""
+def _sample(output: Any) -> Tensor:
+    """The prediction of a U-Net's output, a tuple or diffusers' own, in float32."""
     sample: Tensor = output[0]
-    return sample
+    return sample.float()

@@ -1,7 +1,6 @@
 """Which share of its passes a cache reuses: found on the host alone, since keys decide it and not features."""
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,9 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig, Key
-from hash3d.cache.stores.last_feature import LastFeature
 from hash3d.cameras import Cameras
-from hash3d.guidance.denoise import DenoiseGuidanceConfig, shared_timestep
 from hash3d.recipes.stage import Stage
 
 BISECTIONS = 12
@@ -36,15 +33,15 @@ class ViewSequence:
     """Those that count; the ones before are run too."""
 
     @cached_property
-    def keys(self) -> list[list[list[Key]]]:
-        """The keys by step, U-Net call and view."""
+    def keys(self) -> list[list[Key]]:
+        """The keys by step and view."""
         order = self.stage.view_order.build(self.stage.cameras)
         guidance, generator = self.stage.guidance, torch.Generator().manual_seed(self.seed)
         drawn = []
         for step in range(self.steps.stop):
             low, high = guidance.timestep_range(step, self.num_timesteps)
             cameras, timesteps = order.next(1, low, high, generator, shared_timestep=guidance.shared_timestep)
-            drawn.append([keys_of(cameras, now) for now in self._calls(timesteps)])
+            drawn.append(keys_of(cameras, timesteps))
         return drawn
 
     @cached_property
@@ -55,20 +52,6 @@ class ViewSequence:
         low, high = self.stage.guidance.timestep_range(self.steps.start, self.num_timesteps)
         cameras = sampler.sample(1, generator)
         return keys_of(cameras, torch.randint(low, high + 1, (FILLING,), generator=generator))
-
-    @property
-    def starts_anew(self) -> bool:
-        """Whether a picture is denoised in a step: DeepCache takes nothing over from the one before."""
-        return isinstance(self.stage.guidance, DenoiseGuidanceConfig)
-
-    def _calls(self, timesteps: Int[Tensor, " B"]) -> Iterator[Int[Tensor, " B"]]:
-        """The timesteps of each U-Net call of a step."""
-        guidance = self.stage.guidance
-        if not isinstance(guidance, DenoiseGuidanceConfig):
-            yield timesteps
-            return
-        for timestep in range(shared_timestep(timesteps), -1, -guidance.stride(self.num_timesteps)):
-            yield torch.full_like(timesteps, timestep)
 
 
 def keys_of(cameras: Cameras, timesteps: Int[Tensor, " B"]) -> list[Key]:
@@ -91,15 +74,12 @@ def reuse_share(config: CacheConfig, draws: ViewSequence) -> float:
 def share_of(cache: FeatureCache, draws: ViewSequence) -> float:
     """Return the share of shallow passes of a cache as it is; numbers stand for latents and features."""
     full = shallow = 0
-    for step, calls in enumerate(draws.keys):
+    for step, keys in enumerate(draws.keys):
         if step == draws.steps.start:
             full, shallow = cache.statistics.full, cache.statistics.shallow
-        if draws.starts_anew and isinstance(cache.store, LastFeature):
-            cache.reset()
-        for keys in calls:
-            missed = [query for query in cache.lookup(keys) if not query.reuses]
-            if missed:
-                cache.insert(missed, torch.zeros(len(keys), 1, 1, 1), torch.zeros(1, len(missed), 1))
+        missed = [query for query in cache.lookup(keys) if not query.reuses]
+        if missed:
+            cache.insert(missed, torch.zeros(len(keys), 1, 1, 1), torch.zeros(1, len(missed), 1))
     counts = cache.statistics.full - full, cache.statistics.shallow - shallow
     return counts[1] / max(sum(counts), 1)
 

@@ -1,9 +1,11 @@
 """`hash3d doctor`."""
 
 import platform
+import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import torch
@@ -12,15 +14,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from hash3d.cache import Hash3DConfig
-from hash3d.cameras import Cameras
 from hash3d.diffusion.loading import EMBEDDED, embedded_folder
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.diffusion.zero123 import Zero123Prior
-from hash3d.rendering.splat import pick_backend, render_gaussians
-from hash3d.representations.gaussians import GaussiansConfig
+from hash3d.rendering.splat import pick_backend
 from hash3d.unet.partial_unet import PartialUNet
 
 from .parsing import parse_options
+
+PACKAGES = ("hash3d", "torch", "diffusers", "transformers", "numba", "av")
+EXTRAS = {"gsplat": ("cuda", "fast splats on a GPU"), "rembg": ("rembg", "any background")}
+"""What the extra that brings a package adds."""
 
 
 @dataclass(frozen=True)
@@ -31,49 +35,24 @@ class Doctor:
 def main(arguments: list[str]) -> int:
     """Print the findings. Returns the exit code; a prior that does not load is an error of its own."""
     parse_options(Doctor, "doctor", arguments)
+    on_gpu = torch.cuda.is_available()
+    rows = {
+        "python": platform.python_version(),
+        "cpu threads": str(torch.get_num_threads()),
+        "gpu": torch.cuda.get_device_name() if on_gpu else "none; everything runs on the CPU",
+        "splatting backend": pick_backend("auto", torch.device("cuda" if on_gpu else "cpu")),
+        **{name: version(name) for name in PACKAGES},
+    }
+    for name, (extra, gain) in EXTRAS.items():
+        rows[name] = version(name) if find_spec(name) else f"not installed: pip install 'hash3d[{extra}]' for {gain}"
+    for name in EMBEDDED:
+        loading, full, shallow = prior_speeds(name)
+        rows[name] = f"loads in {loading:.1f} s; guidance pair {full:.0f} ms full, {shallow:.0f} ms with reuse"
     table = Table("part", "state", box=None)
-    for name, state in [*machine(), *packages(), *speeds()]:
+    for name, state in rows.items():
         table.add_row(name, escape(state))
     Console(highlight=False).print(table)
     return 0
-
-
-def machine() -> list[tuple[str, str]]:
-    """Processor and accelerator."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; everything runs on the CPU"
-    return [
-        ("python", platform.python_version()),
-        ("cpu threads", str(torch.get_num_threads())),
-        ("gpu", gpu),
-        ("splatting backend", pick_backend("auto", torch.device("cuda" if torch.cuda.is_available() else "cpu"))),
-    ]
-
-
-def packages() -> list[tuple[str, str]]:
-    """Versions, and what each missing extra would add."""
-    rows = []
-    for name in ("hash3d", "torch", "diffusers", "transformers", "numba", "av"):
-        try:
-            rows.append((name, version(name)))
-        except PackageNotFoundError:
-            rows.append((name, "missing: pip install hash3d"))
-    for module, extra, gain in (("gsplat", "cuda", "fast splats on a GPU"), ("rembg", "rembg", "any background")):
-        state = version(module) if find_spec(module) else f"not installed: pip install 'hash3d[{extra}]' for {gain}"
-        rows.append((module, state))
-    return rows
-
-
-def speeds() -> list[tuple[str, str]]:
-    """Milliseconds of the parts of a step with the embedded priors on the CPU."""
-    rows = []
-    for name in EMBEDDED:
-        loading, full, shallow = prior_speeds(name)
-        rows.append((name, f"loads in {loading:.1f} s; guidance pair {full:.0f} ms full, {shallow:.0f} ms with reuse"))
-    scene = GaussiansConfig(num_points=5000).build(torch.Generator().manual_seed(0))
-    camera = Cameras.orbit(elevation=0.0, azimuth=0.0, radius=1.5, fov_y=49.1, size=128)
-    with torch.no_grad():
-        render = milliseconds(lambda: render_gaussians(scene, camera, torch.ones(1, 3)))
-    return [*rows, ("5,000 Gaussians at 128x128", f"{render:.0f} ms")]
 
 
 @torch.no_grad()
@@ -93,23 +72,20 @@ def prior_speeds(name: str, repeats: int = 5) -> tuple[float, float, float]:
     partial = PartialUNet(prior.unet, Hash3DConfig.cut)
     _, feature = partial.full_pass(**inputs)
     full = milliseconds(lambda: prior.unet(**inputs), repeats)
-    shallow = milliseconds(lambda: partial.shallow_pass(feature, **inputs), repeats)
-    return loading, full, shallow
+    return loading, full, milliseconds(lambda: partial.shallow_pass(feature, **inputs), repeats)
 
 
 def load_embedded(name: str) -> Zero123Prior | StableDiffusionPrior:
-    """An embedded prior of either kind."""
+    """Load an embedded prior of either kind."""
     kind = StableDiffusionPrior if name == "mini-sd" else Zero123Prior
     return kind.load(embedded_folder(name))
 
 
-def milliseconds(function: object, repeats: int = 5) -> float:
+def milliseconds(function: Callable[[], object], repeats: int) -> float:
     """Median time of a call, after one that is not counted."""
-    assert callable(function)
-    function()
     times = []
-    for _ in range(repeats):
+    for _ in range(1 + repeats):
         started = time.perf_counter()
         function()
         times.append(time.perf_counter() - started)
-    return 1000.0 * sorted(times)[len(times) // 2]
+    return 1000.0 * statistics.median(times[1:])

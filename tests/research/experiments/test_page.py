@@ -3,9 +3,9 @@
 import pytest
 
 from hash3d.evaluation.provenance import with_measured
-from hash3d.evaluation.runner import Rows
 from research.experiments.contact_sheet import render_contact_sheet
 from research.experiments.page import write_page
+from research.experiments.runner import Rows
 
 
 @pytest.fixture

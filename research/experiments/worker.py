@@ -13,6 +13,9 @@ from PIL import Image
 
 from hash3d.cameras import Cameras, CameraSamplerConfig
 from hash3d.diffusion.zero123 import Zero123Prior
+from hash3d.evaluation.compare import compare
+from hash3d.evaluation.reference_frame import find_reference_frame
+from hash3d.evaluation.truth import load_truth
 from hash3d.export.turntable import render_each, tile, to_bytes
 from hash3d.files import write_bytes
 from hash3d.pictures import load_picture
@@ -24,11 +27,8 @@ from hash3d.training.trainer import Trainer
 from hash3d.unet import remove_hash3d
 from hash3d.unet.partial_unet import PartialUNet
 
-from .compare import compare
 from .objects import Job, key_of
 from .provenance import Machine, Row
-from .reference_frame import find_reference_frame
-from .truth import load_truth
 
 SHOWN_AZIMUTHS = (45.0, 90.0, 180.0, 270.0)
 VIEW_SIZE = 128
