@@ -11,11 +11,9 @@ takes longer.
 
 import statistics
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,13 +21,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from hash3d.bench.cases import OFF_EAGER, Case
 from hash3d.bench.contestant import Contestant, Measured, Models
 from hash3d.bench.deepcache import record_inputs
-from hash3d.bench.measure import Plan, measure
-from hash3d.bench.summary import CaseSummary, summarize
-from hash3d.cli.bench import build_recipe, check, load_models, parse
-from hash3d.cli.host import limit_threads
+from hash3d.bench.summary import summarize
+from hash3d.cli.bench import parse, run
 from hash3d.markdown import markdown_table
 from hash3d.recipes.recipe import Recipe
 from hash3d.unet.partial_unet import PartialUNet
@@ -69,16 +64,18 @@ def measure_rates(device: torch.device, *, side: int | None = None, count: int |
 
 
 @torch.no_grad()
-def pass_work(unet: Any, inputs: dict[str, Any], cut: int) -> tuple[Work, Work]:
-    """Return the work of a full pass, and of a shallow one from `cut`, for the views of `inputs`."""
+def measure_passes(unet: Any, inputs: dict[str, Any], cut: int, device: torch.device) -> tuple[Work, Work, float]:
+    """Return the work of a full pass, of a shallow one from `cut`, and their eager times' ratio, for all views."""
     partial = PartialUNet(unet, cut)
     _, feature = partial.full_pass(**inputs)
+    calls = (lambda: partial.full_pass(**inputs), lambda: partial.shallow_pass(feature, **inputs))
     given = sum(value.nbytes for value in inputs.values() if isinstance(value, Tensor)) + inputs["sample"].nbytes
-    full = count_work(unet, lambda: partial.full_pass(**inputs))
-    shallow = count_work(unet, lambda: partial.shallow_pass(feature, **inputs))
+    full, shallow = (count_work(unet, call) for call in calls)
+    slow, fast = (statistics.median(seconds_of(call, device, REPEATS, warm_up=2)) for call in calls)
     return (
         Work(operations=full.operations, bytes=full.bytes + given),
         Work(operations=shallow.operations, bytes=shallow.bytes + given + feature.nbytes),
+        fast / slow,
     )
 
 
@@ -99,16 +96,6 @@ def count_work(module: nn.Module, function: Callable[[], object]) -> Work:
     return Work(operations=float(counter.get_total_flops()), bytes=sum(ran.values()))
 
 
-@torch.no_grad()
-def shallow_cost(unet: Any, inputs: dict[str, Any], cut: int, device: torch.device) -> float:
-    """Return the median time of an eager shallow pass over that of a full one."""
-    partial = PartialUNet(unet, cut)
-    _, feature = partial.full_pass(**inputs)
-    full = seconds_of(lambda: partial.full_pass(**inputs), device, REPEATS, warm_up=2)
-    shallow = seconds_of(lambda: partial.shallow_pass(feature, **inputs), device, REPEATS, warm_up=2)
-    return statistics.median(shallow) / statistics.median(full)
-
-
 def amdahl_limit(reused: float, unet_share: float, cost: float) -> float:
     """Return the most that reuse can speed up a run: 1 / (1 - p u (1 - q))."""
     return 1.0 / (1.0 - reused * unet_share * (1.0 - cost))
@@ -126,20 +113,22 @@ def count_step(case: Measured, work: Sequence[tuple[Work, Work]], rates: Work) -
     return total, sum(n * each.seconds(rates) for n, each in done)
 
 
-def rows_of(recipe: Recipe, models: Models, results: Sequence[Measured], rates: Work) -> list[list[str]]:
+def make_rows(recipe: Recipe, models: Models, results: Sequence[Measured], rates: Work) -> list[list[str]]:
     """Return a row of the table for each case."""
-    summaries: list[CaseSummary] = summarize(results)
+    summaries = summarize(results)
     unet_share = summaries[0].parts["U-Net"] / summaries[0].ms.mean
-    off = Contestant(Case(name=OFF_EAGER, cache=None, engine="eager", unreused=OFF_EAGER), recipe, models)
+    off = Contestant(results[0].case, recipe, models)
     with ExitStack() as stack:
         seen = [stack.enter_context(record_inputs(prior.unet)) for prior in off.priors]
         off.run(1, measured=False)
     off.trainer.close()
-    unets, rows = [prior.unet for prior in models.all], []
+    rows = []
     for case, row in zip(results, summaries, strict=True):
         cut = -1 if case.case.cache is None else case.case.cache.cut
-        total, seconds = count_step(case, [pass_work(*each, cut) for each in zip(unets, seen, strict=True)], rates)
-        cost = statistics.fmean(shallow_cost(*each, cut, off.device) for each in zip(unets, seen, strict=True))
+        pairs = zip(models.all, seen, strict=True)
+        passes = [measure_passes(prior.unet, inputs, cut, off.device) for prior, inputs in pairs]
+        total, seconds = count_step(case, [each[:2] for each in passes], rates)
+        cost = statistics.fmean(each[2] for each in passes)
         numbers = (row.reused, unet_share, cost, amdahl_limit(row.reused, unet_share, cost), row.over_off.mean)
         work = (f"{total.operations / TERA:.4f}", f"{total.bytes / GIGA:.3f}", f"{1000.0 * seconds:.2f}")
         rows.append([row.name, *(f"{number:.3f}" for number in numbers), *work])
@@ -148,15 +137,9 @@ def rows_of(recipe: Recipe, models: Models, results: Sequence[Measured], rates: 
 
 def main(arguments: list[str]) -> None:
     """Measure, and print the table."""
-    options = parse(arguments)
-    check(options)
-    limit_threads(options.place.type)
-    rates = measure_rates(options.place)
-    with tempfile.TemporaryDirectory() as temporary:
-        recipe = build_recipe(options, Path(temporary))
-        models = load_models(recipe, options.place)
-        results = measure(recipe, models, Plan(steps=options.steps, warm_up=options.warm_up))
-        print(*markdown_table(HEADS, rows_of(recipe, models, results, rates)), sep="\n")
+    recipe, models, results = run(parse(arguments), say=lambda line: print(line, file=sys.stderr))
+    rates = measure_rates(models.all[0].device)
+    print(*markdown_table(HEADS, make_rows(recipe, models, results, rates)), sep="\n")
     print(f"\nMeasured rates: {rates.operations / TERA:.2f} TFLOP/s, {rates.bytes / GIGA:.0f} GB/s.")
 
 

@@ -1,19 +1,9 @@
-"""Means with their errors, and what is written between a page's marks."""
-
-import math
+"""What is written between a page's marks."""
 
 import pytest
 import torch
 
-from hash3d.evaluation.provenance import BEGIN, END, with_measured
-from research.experiments.provenance import mean_and_error
-
-
-def test_the_standard_error_of_a_mean():
-    """Of 1, 2, 3, 4: mean 2.5, sample variance 5 / 3, and sqrt(5 / 3 / 4)."""
-    mean, error = mean_and_error(torch.tensor([1.0, 2.0, 3.0, 4.0]).double())
-    assert (float(mean), float(error)) == (2.5, pytest.approx(math.sqrt(5 / 12)))
-    assert math.isnan(float(mean_and_error(torch.tensor([1.0]))[1]))
+from hash3d.evaluation.provenance import BEGIN, END, require_device, with_measured, write_measured
 
 
 def test_only_what_lies_between_the_marks_is_replaced():
@@ -21,3 +11,16 @@ def test_only_what_lies_between_the_marks_is_replaced():
     assert with_measured(page, r"new \1") == f"# Title\n\n{BEGIN}\nnew \\1\n{END}\n\nMine.\n"
     with pytest.raises(ValueError, match=r"Expected one .* in the page"):
         with_measured("# Title\n", "new")
+
+
+def test_a_new_page_begins_with_title_and_question(tmp_path):
+    for lines in (["old"], ["new", "lines"]):
+        write_measured(tmp_path / "page", "Title", "Why?", lines)
+    assert (tmp_path / "page.md").read_text() == f"# Title\n\nWhy?\n\n{BEGIN}\nnew\nlines\n{END}\n"
+
+
+def test_cuda_is_refused_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    require_device("cpu")
+    with pytest.raises(ValueError, match="Expected a CUDA device for --device cuda, but torch sees none"):
+        require_device("cuda")

@@ -1,13 +1,11 @@
-"""The measurement as JSON, as a table, and as a page."""
+"""The measurement as a table and as a page."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from hash3d.markdown import markdown_table
 
-from .contestant import Measured
 from .summary import PARTS, CaseSummary, Spread
 
 GIBIBYTE = 2**30
@@ -51,21 +49,6 @@ def cells(row: CaseSummary) -> list[str]:
 def with_quartiles(values: Spread, middle: float, digits: int) -> str:
     """Format a number and the quartiles around it."""
     return f"{middle:.{digits}f} ({values.first_quartile:.{digits}f}-{values.third_quartile:.{digits}f})"
-
-
-def as_json(account: dict[str, Any], results: Sequence[Measured], rows: Sequence[CaseSummary]) -> dict[str, Any]:
-    """Return everything: where and how, each row with its steps."""
-    cases = [
-        {
-            **asdict(row),
-            "cache": None if each.case.cache is None else asdict(each.case.cache),
-            "draws": each.draws,
-            "blocks": each.blocks,
-            "each_step": [asdict(step) for step in each.steps],
-        }
-        for row, each in zip(rows, results, strict=True)
-    ]
-    return {**account, "cases": cases}
 
 
 def page_lines(account: dict[str, Any], rows: Sequence[CaseSummary]) -> list[str]:

@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import inspect
-import json
 import os
 import shlex
 import stat
@@ -20,13 +19,12 @@ from rich.table import Table
 from hash3d.bench.cases import steady
 from hash3d.bench.contestant import Measured, Models
 from hash3d.bench.inputs import make_ball, make_disc
-from hash3d.bench.measure import Plan, measure
-from hash3d.bench.page import HEADS, as_json, cells, page_lines
+from hash3d.bench.measure import Plan, Say, measure
+from hash3d.bench.page import HEADS, cells, page_lines
 from hash3d.bench.summary import summarize
 from hash3d.cache import Hash3DConfig
 from hash3d.diffusion.random_weights import LAYOUTS, write_random_prior
-from hash3d.evaluation.provenance import commit, name_hardware, require_device, with_measured, write_measured
-from hash3d.files import write_text
+from hash3d.evaluation.provenance import commit, name_hardware, with_measured, write_measured
 from hash3d.pictures import load_picture
 from hash3d.recipes.limits import check_numbers
 from hash3d.recipes.recipe import Recipe
@@ -36,7 +34,7 @@ from hash3d.training.run import frame_reference, versions
 
 from .full_scale import choose_cache, runs_mini
 from .generate import find_system
-from .host import limit_threads
+from .host import choose_device, limit_threads
 from .parsing import parse_options
 
 RANDOM = "random"
@@ -74,38 +72,49 @@ class Bench:
     """Steps before, which are not measured: kernels are built, and cells are first visited."""
     commit: str | None = None
     """Commit for the page; by default what git says."""
-    json: Path | None = None
-    """A file for all numbers."""
     out: Path | None = None
     """A page PAGE.md for the table; text around it stays."""
-
-    @property
-    def place(self) -> torch.device:
-        """The device."""
-        return torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def main(arguments: list[str]) -> int:
     """Measure, print, write. Returns the exit code."""
     options = parse(arguments)
+    console = Console(stderr=True, highlight=False)
+    recipe, models, results = run(options, say=lambda line: console.print(line, markup=False))
+    rows = summarize(results)
+    table = Table(*HEADS, box=None)
+    for column in table.columns:
+        column.no_wrap = True
+    for row in rows:
+        table.add_row(*cells(row))
+    console = Console(highlight=False, width=WIDTH)
+    console.print(table)
+    for row in rows:
+        if row.note:
+            console.print(f"{row.name}: {row.note}.", markup=False)
+    if options.out:
+        lines = page_lines(describe_run(options, arguments, recipe, models.all[0].device), rows)
+        write_measured(options.out.with_suffix(""), f"hash3d bench {options.system}", QUESTION, lines)
+    return 0
+
+
+def run(options: Bench, say: Say) -> tuple[Recipe, Models, list[Measured]]:
+    """Build what the options describe, and measure it. Raises `ValueError` with one sentence for a mistake."""
     check_numbers(options)
     check(options)
-    limit_threads(options.place.type)
-    console = Console(stderr=True, highlight=False)
+    device = choose_device(options.device)
+    limit_threads(device.type)
     with tempfile.TemporaryDirectory() as temporary:
-        recipe = build_recipe(options, Path(temporary))
-        models = load_models(recipe, options.place)
-        wanted = Plan(steps=options.steps, warm_up=options.warm_up)
-        results = measure(recipe, models, wanted, say=lambda line: console.print(line, markup=False))
-    show(options, arguments, results, recipe)
-    return 0
+        recipe = build_recipe(options, Path(temporary), device)
+        models = load_models(recipe, device)
+        return recipe, models, measure(recipe, models, Plan(steps=options.steps, warm_up=options.warm_up), say)
 
 
 def parse(arguments: list[str]) -> Bench:
     """Parse the options; at full scale the cache has other defaults, so that they are parsed with those again."""
 
     def read(default: Bench) -> Bench:
-        return parse_options(Bench, "bench", arguments, default=default, config=(tyro.conf.FlagCreatePairsOff,))
+        return parse_options(Bench, "bench", arguments, default=default)
 
     options = read(Bench())
     if runs_mini(options.prior, options.scale):
@@ -120,17 +129,17 @@ def check(options: Bench) -> None:
     for name, value, least in (("--steps", options.steps, 2), ("--warm-up", options.warm_up, 1)):
         if value < least:
             raise ValueError(f"Expected {name} to be at least {least}, but got {value}.")
-    require_device(options.place.type)
-    if options.out is not None and options.out.suffix != ".md":
+    if options.out is None:
+        return
+    if options.out.suffix != ".md":
         raise ValueError(f"Expected --out to be a page that ends in .md, but got {options.out}.")
-    if options.out is not None and options.out.exists():
+    if not options.out.absolute().parent.is_dir():
+        raise ValueError(f"Expected {options.out} to lie in an existing folder. Make it first.")
+    if options.out.exists():
         with_measured(options.out.read_text(), "")
-    for path in (options.out, options.json):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise ValueError(f"Expected {path} to lie in an existing folder. Make {path.absolute().parent} first.")
 
 
-def build_recipe(options: Bench, folder: Path) -> Recipe:
+def build_recipe(options: Bench, folder: Path, device: torch.device) -> Recipe:
     """Build the system's recipe on inputs of our own where none are given; `folder` is for those that are written."""
     system = find_system(options.system)
     if options.image is not None and "image" not in system.inputs:
@@ -146,16 +155,14 @@ def build_recipe(options: Bench, folder: Path) -> Recipe:
     names = [options.prior or system.embedded]
     if two:
         names.append(options.text_prior or (RANDOM if options.prior == RANDOM else "mini-sd"))
-    folders = [
-        random_prior(system, place, options.place.type) if name == RANDOM else name for place, name in enumerate(names)
-    ]
+    folders = [random_prior(system, place, device) if name == RANDOM else name for place, name in enumerate(names)]
     if two:
         given["text_prior"] = folders[1]
     recipe = system.recipe(prior=folders[0], cache=options.cache, scale=options.scale, seed=0, **given)
     return dataclasses.replace(recipe, stage=steady(recipe.stage)) if options.sizes == "last" else recipe
 
 
-def random_prior(system: SystemInfo, place: int, device: str) -> str:
+def random_prior(system: SystemInfo, place: int, device: torch.device) -> str:
     """Return the folder of a full-size prior with random weights; one that is there from before is taken."""
     name = LAYOUTS[system.inputs][place]
     folder = Path(tempfile.gettempdir()) / f"hash3d-random-priors-{os.getuid()}" / name
@@ -163,7 +170,7 @@ def random_prior(system: SystemInfo, place: int, device: str) -> str:
     state = folder.parent.lstat()
     if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o077:
         raise ValueError(f"Expected {folder.parent} to be a folder of yours alone, but it is not. Remove it.")
-    write_random_prior(name, folder, device=device)
+    write_random_prior(name, folder, device=device.type)
     return str(folder)
 
 
@@ -175,39 +182,15 @@ def load_models(recipe: Recipe, device: torch.device) -> Models:
     return Models(priors=priors, picture=picture)
 
 
-def show(options: Bench, arguments: list[str], results: list[Measured], recipe: Recipe) -> None:
-    """Print the table, and write the files that are wanted."""
-    rows = summarize(results)
-    table = Table(*HEADS, box=None)
-    for column in table.columns:
-        column.no_wrap = True
-    for row in rows:
-        table.add_row(*cells(row))
-    console = Console(highlight=False, width=WIDTH)
-    console.print(table)
-    for row in rows:
-        if row.note:
-            console.print(f"{row.name}: {row.note}.", markup=False)
-    account = describe_run(options, arguments, recipe)
-    if options.json:
-        write_text(options.json, json.dumps(as_json(account, results, rows), indent=1) + "\n")
-    if options.out:
-        write_measured(
-            options.out.with_suffix(""), f"hash3d bench {options.system}", QUESTION, page_lines(account, rows)
-        )
-
-
-def describe_run(options: Bench, arguments: list[str], recipe: Recipe) -> dict[str, Any]:
+def describe_run(options: Bench, arguments: list[str], recipe: Recipe, device: torch.device) -> dict[str, Any]:
     """Say where, when and how it was measured."""
     stage = recipe.stage
     sizes = ", ".join(sorted({f"{value:.0f}" for _, value in stage.size.knots}))
     return {
-        "system": recipe.system,
         "command": shlex.join(["hash3d", "bench", *arguments]),
         "about": f"Stage 1 of {recipe.system}, batches of {stage.cameras.batch_size} at {sizes} pixels, "
         f"{torch.get_num_threads()} CPU threads.",
-        "device": options.place.type,
-        "hardware": name_hardware(options.place.type),
+        "hardware": name_hardware(device.type),
         "commit": options.commit or commit(),
         "date": str(datetime.date.today()),
         "versions": versions(),

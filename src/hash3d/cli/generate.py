@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import tyro
 
 from hash3d.cache import PRESETS, CacheConfig, GridConfig, Hash3DConfig
@@ -24,7 +23,7 @@ from hash3d.training.run import Run
 from hash3d.training.run_folder import RunFolder
 
 from .full_scale import choose_cache, expect_full_size, explain_choices, runs_mini
-from .host import limit_threads
+from .host import choose_device, limit_threads
 from .parsing import parse_options
 from .progress import ProgressLine, report
 from .resume import names_of, new_folder, resume_recipe
@@ -110,14 +109,12 @@ def main(arguments: list[str]) -> int:
         recipe = resume_recipe(options.out, options.system, names, build, steps=options.steps, every=every)
     else:
         recipe = build(options.steps)
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("Expected a CUDA device for --device cuda, but torch sees none. Pass --device cpu.")
-    records(options.engine, torch.device(device))  # A mistake is told before anything is written.
-    limit_threads(device)
+    device = choose_device(options.device)
+    records(options.engine, device)  # A mistake is told before anything is written.
+    limit_threads(device.type)
     path = options.out or new_folder(new_name(options))
     try:
-        summary = run_recipe(options, recipe, path, device)
+        summary = run_recipe(options, recipe, path, device.type)
     except WriteError as error:
         if RunFolder(path).holds_run:
             error.args = (f"{error} Then go on with --resume --out {path}",)
@@ -164,8 +161,7 @@ def parse(arguments: list[str]) -> Generate:
         raise ValueError(f"Expected --preset to be one of {', '.join(PRESETS)}, but got {preset!r}.")
 
     def read(cache: CacheConfig) -> Generate:
-        default, config = Generate(cache=cache), (tyro.conf.FlagCreatePairsOff,)
-        return parse_options(Generate, "generate", arguments, default=default, config=config)
+        return parse_options(Generate, "generate", arguments, default=Generate(cache=cache))
 
     options = read(PRESETS[preset])
     cache = choose_cache(options.system, preset, mini=runs_mini(options.prior, options.scale))

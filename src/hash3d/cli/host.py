@@ -1,9 +1,18 @@
-"""What a command leaves of the host to others."""
+"""The device that a command runs on, and what it leaves of the host to others."""
 
 import torch
 
+from hash3d.evaluation.provenance import require_device
+
 BESIDE_GPU = 1
 """CPU threads of a command whose work a GPU does."""
+
+
+def choose_device(name: str | None) -> torch.device:
+    """Return the device of a name, by default a GPU if there is one; raise `ValueError` if it is not there."""
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    require_device(name)
+    return torch.device(name)
 
 
 def limit_threads(device: str) -> None:

@@ -3,19 +3,20 @@
 import io
 import re
 from contextlib import redirect_stderr
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import tyro
 
 T = TypeVar("T")
 
 
-def parse_options(kind: type[T], name: str, arguments: list[str], **settings: Any) -> T:
+def parse_options(kind: type[T], name: str, arguments: list[str], default: T | None = None) -> T:
     """Parse the options of `hash3d NAME` with tyro. Raises `ValueError` with what tyro says of a mistake."""
     said = io.StringIO()
     try:
         with redirect_stderr(said):
-            return tyro.cli(kind, prog=f"hash3d {name}", args=arguments, **settings)
+            config, settings = (tyro.conf.FlagCreatePairsOff,), {} if default is None else {"default": default}
+            return tyro.cli(kind, prog=f"hash3d {name}", args=arguments, config=config, **settings)
     except SystemExit as stopped:
         if not stopped.code:
             raise

@@ -1,0 +1,39 @@
+"""The five cases, and the recipes that they run."""
+
+from dataclasses import replace
+
+import pytest
+
+from hash3d.bench.cases import OFF_EAGER, Case, plan, recipe_of, sample_views, steady
+from hash3d.bench.reuse_share import reuse_share
+from hash3d.cache import RELEASED, DeepCacheConfig
+from hash3d.schedules import Schedule
+
+
+def test_the_cases_differ_in_cache_and_engine_alone(tiny_recipe):
+    draws = sample_views(tiny_recipe, num_timesteps=1000, steps=range(4, 12))
+    off, fast, deepcache, released, ours = plan(tiny_recipe, draws)
+    assert [each.engine for each in (off, deepcache, released)] == ["eager"] * 3
+    assert fast.engine == ours.engine == "auto"
+    assert (off.cache, fast.cache, ours.cache) == (None, None, tiny_recipe.cache)
+    share = reuse_share(ours.cache, draws)
+    assert deepcache.cache == DeepCacheConfig(interval=round(1 / (1 - share)), cut=ours.cache.cut)
+    assert released.cache == replace(RELEASED, reuse_probability=released.cache.reuse_probability)
+
+
+@pytest.mark.parametrize("engine", ["eager", "auto"])
+def test_an_eager_case_takes_the_reference_implementations(tiny, engine):
+    recipe = tiny("dreamfusion")
+    case = Case(name=OFF_EAGER, cache=RELEASED, engine=engine, unreused=OFF_EAGER)
+    stage = recipe_of(case, recipe).stage
+    plain = stage.representation.encoding.backend, stage.renderer.backend
+    usual = recipe.stage.representation.encoding.backend, recipe.stage.renderer.backend
+    assert plain == (("torch", "torch") if engine == "eager" else usual)
+    assert (recipe_of(case, recipe).cache, stage.cache) == (RELEASED, None)
+
+
+def test_steady_images_have_the_last_size(tiny_recipe):
+    sizes = Schedule(knots=((0.0, 32.0), (0.5, 64.0)))
+    stage = steady(replace(tiny_recipe.stage, size=sizes, reference_size=sizes))
+    assert {stage.size(progress) for progress in (0.0, 0.4, 1.0)} == {64.0}
+    assert stage.reference_size == stage.size
