@@ -3,7 +3,7 @@
 import io
 import re
 from contextlib import redirect_stderr
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 def parse_options(kind: type[T], name: str, arguments: list[str], default: T | None = None) -> T:
     """Parse the options of `hash3d NAME` with tyro. Raises `ValueError` with what tyro says of a mistake."""
-    said = io.StringIO()
+    said, config = io.StringIO(), (tyro.conf.FlagCreatePairsOff,)
+    settings: dict[str, Any] = {} if default is None else {"default": default}
     try:
         with redirect_stderr(said):
-            config, settings = (tyro.conf.FlagCreatePairsOff,), {} if default is None else {"default": default}
             return tyro.cli(kind, prog=f"hash3d {name}", args=arguments, config=config, **settings)
     except SystemExit as stopped:
         if not stopped.code:
