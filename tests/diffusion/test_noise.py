@@ -97,7 +97,7 @@ def test_a_malformed_scheduler_is_refused_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"prediction_type": "sample"}, "epsilon or v_prediction, but the scheduler says 'sample'"),
+        ({"prediction_type": "sample"}, "epsilon or v_prediction, but got 'sample'"),
         ({"beta_schedule": "cosine"}, "scaled_linear or linear, but got 'cosine'"),
     ],
 )

@@ -69,8 +69,7 @@ class LatentPrior(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The parts' number type."""
-        dtype: torch.dtype = self.unet.conv_in.weight.dtype
-        return dtype
+        return self.unet.conv_in.weight.dtype
 
     def encode(
         self,

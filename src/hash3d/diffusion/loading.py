@@ -41,9 +41,7 @@ def resolve_folder(name: str, parts: Iterable[str], dtype: torch.dtype = torch.f
     """Return the local folder of a prior: an existing path wins, then an embedded prior's name, then the hub.
 
     From the hub only the subfolders `parts` are fetched, in the variant that `dtype` needs (see `choose_weights`).
-
-    Raises:
-        FileNotFoundError: nothing is found, in one sentence.
+    Raises `FileNotFoundError` if nothing is found.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -55,10 +53,8 @@ def resolve_folder(name: str, parts: Iterable[str], dtype: torch.dtype = torch.f
             raise FileNotFoundError(f"Expected {embedded_folder(name)} to hold the prior {name!r}, but it is missing.")
         return embedded_folder(name)
     if not is_hub_name(name):
-        raise FileNotFoundError(
-            f"Expected the prior to be an existing folder, one of {', '.join(EMBEDDED)}, or a hub name (owner/model), "
-            f"but there is no folder {name!r}."
-        )
+        known = f"an existing folder, one of {', '.join(EMBEDDED)}, or a hub name (owner/model)"
+        raise FileNotFoundError(f"Expected the prior to be {known}, but there is no folder {name!r}.")
     return _download(name, tuple(parts), dtype)
 
 
@@ -77,10 +73,9 @@ def _download(name: str, parts: tuple[str, ...], dtype: torch.dtype) -> Path:
             weights = [f"{part}/{file}" for part in parts for file in choose_weights(names[part], dtype)]
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns + weights))
     except Exception as error:
-        raise FileNotFoundError(
-            f"Could not fetch the prior {name!r} from the hub ({type(error).__name__}). "
-            f"Pass --prior the path of a local folder, or one of {', '.join(EMBEDDED)}."
-        ) from error
+        remedy = f"Pass --prior the path of a local folder, or one of {', '.join(EMBEDDED)}."
+        problem = f"Could not fetch the prior {name!r} from the hub ({type(error).__name__})."
+        raise FileNotFoundError(f"{problem} {remedy}") from error
 
 
 def choose_weights(names: Iterable[str], dtype: torch.dtype) -> list[str]:
@@ -105,10 +100,8 @@ def load_part(model_class: Any, folder: Path, part: str, dtype: torch.dtype) -> 
     """Load one part of a diffusers folder, for instance `unet`, in eval mode with frozen parameters.
 
     The model is built on the meta device, then takes the tensors of the files that `choose_weights` names. A `.bin`
-    file is read by `torch.load(weights_only=True)`, which unpickles tensors and refuses all else.
-
-    Raises:
-        ValueError: the part is missing or does not fit its configuration, in one sentence that names it.
+    file is read by `torch.load(weights_only=True)`, which unpickles tensors and refuses all else. Raises `ValueError`
+    if the part is missing or does not fit its configuration, in one sentence that names it.
     """
     path = folder / part
     if not (path / "config.json").is_file():
@@ -174,10 +167,8 @@ def _assign(model: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype) ->
             raise ValueError(f"{lost} of its {len(expected)} tensors are missing, for instance {name}.")
         value = tensors[name]
         if value.shape != slot.shape or value.is_floating_point() != slot.is_floating_point():
-            raise ValueError(
-                f"{name} does not fit its configuration: expected shape {list(slot.shape)}, "
-                f"but got {value.dtype} {list(value.shape)}."
-            )
+            got = f"{value.dtype} {list(value.shape)}"
+            raise ValueError(f"{name} does not fit its configuration: expected {list(slot.shape)}, but got {got}.")
         found[name] = value.to(dtype) if value.is_floating_point() else value
         if not all_finite(found[name]):
             raise ValueError(f"{name} holds numbers that are not finite in {dtype}. Fetch the model anew.")

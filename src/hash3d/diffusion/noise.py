@@ -29,20 +29,15 @@ class NoiseSchedule:
         prediction_type: str = "epsilon",
     ) -> None:
         if prediction_type not in ("epsilon", "v_prediction"):
-            raise ValueError(
-                f"Expected the prediction type epsilon or v_prediction, but the scheduler says {prediction_type!r}."
-            )
+            raise ValueError(f"Expected the prediction type epsilon or v_prediction, but got {prediction_type!r}.")
         if not (1 <= num_timesteps <= 100_000 and 0.0 < beta_start <= beta_end < 1.0):
-            raise ValueError(
-                f"Expected 1 to 100,000 timesteps and betas that rise inside (0, 1), but got {num_timesteps} and "
-                f"{beta_start} to {beta_end}."
-            )
-        if beta_schedule == "scaled_linear":
-            betas = torch.linspace(beta_start**0.5, beta_end**0.5, num_timesteps, dtype=torch.float64) ** 2
-        elif beta_schedule == "linear":
-            betas = torch.linspace(beta_start, beta_end, num_timesteps, dtype=torch.float64)
-        else:
+            got = f"{num_timesteps} and {beta_start} to {beta_end}"
+            raise ValueError(f"Expected 1 to 100,000 timesteps and betas that rise inside (0, 1), but got {got}.")
+        if beta_schedule not in ("scaled_linear", "linear"):
             raise ValueError(f"Expected the beta schedule scaled_linear or linear, but got {beta_schedule!r}.")
+        power = 2 if beta_schedule == "scaled_linear" else 1
+        first, last = beta_start ** (1 / power), beta_end ** (1 / power)
+        betas = torch.linspace(first, last, num_timesteps, dtype=torch.float64) ** power
         self.num_timesteps, self.prediction_type = num_timesteps, prediction_type
         self.config = {
             "num_train_timesteps": num_timesteps,
@@ -103,11 +98,10 @@ class NoiseSchedule:
         sds: 1 - abar_t (Poole et al. 2022); sqrt: 1 - sqrt(abar_t) (the released Hash3D's zero123_unified_guidance);
         uniform: 1; fantasia3d: sqrt(abar_t) (1 - abar_t) (threestudio 28d9d80).
         """
-        alphas_cumprod = self.alphas_cumprod[timesteps.cpu()]
-        if weighting == "sds":
-            return 1.0 - alphas_cumprod
-        if weighting == "sqrt":
-            return 1.0 - alphas_cumprod.sqrt()
-        if weighting == "fantasia3d":
-            return alphas_cumprod.sqrt() * (1.0 - alphas_cumprod)
-        return torch.ones_like(alphas_cumprod)
+        alphas = self.alphas_cumprod[timesteps.cpu()]
+        return {
+            "sds": 1.0 - alphas,
+            "sqrt": 1.0 - alphas.sqrt(),
+            "uniform": torch.ones_like(alphas),
+            "fantasia3d": alphas.sqrt() * (1.0 - alphas),
+        }[weighting]

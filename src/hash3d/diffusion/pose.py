@@ -15,9 +15,8 @@ from hash3d.strangers import read_configuration
 from .loading import is_hub_name
 
 PoseVariant = Literal["xl", "stable"]
-NUM_POSE_FEATURES = 14
-PROJECTION = "clip_camera_projection"
-"""The part of a Zero123 folder whose configuration may state the convention, as `pose_variant`."""
+NUM_POSE_FEATURES, PROJECTION = 14, "clip_camera_projection"
+"""The second is the part of a Zero123 folder whose configuration may state the convention, as `pose_variant`."""
 
 
 def decide_pose_variant(

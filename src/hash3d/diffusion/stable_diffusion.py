@@ -21,7 +21,7 @@ Tokens = Float[Tensor, "B T D"]
 
 
 class StableDiffusionPrior(LatentPrior):
-    """The parts of a Stable Diffusion folder. Images are [B, 3, S, S] in [-1, 1], latents [B, 4, h, w]."""
+    """The parts of a Stable Diffusion folder."""
 
     parts = LatentPrior.parts | {
         "text_encoder": ["transformers", "CLIPTextModel"],
@@ -62,10 +62,8 @@ class StableDiffusionPrior(LatentPrior):
         rows = self.tokenizer(prompts, padding="max_length", max_length=longest, verbose=False)["input_ids"]
         for prompt, row in zip(prompts, rows, strict=True):
             if len(row) > longest:
-                raise ValueError(
-                    f"Expected a prompt of at most {longest} tokens with start and end, but {prompt[:40]!r}... has "
-                    f"{len(row)}. Make it shorter."
-                )
+                got = f"{prompt[:40]!r}... has {len(row)}. Make it shorter."
+                raise ValueError(f"Expected a prompt of at most {longest} tokens with start and end, but {got}")
         return torch.tensor(rows)
 
     def embed_tokens(self, tokens: Int[Tensor, "B T"]) -> Tokens:

@@ -65,10 +65,7 @@ class ImageCondition:
 
 
 class Zero123Prior(LatentPrior):
-    """The parts of a Zero123 folder. Images are [B, 3, S, S] in [-1, 1], latents [B, 4, h, w].
-
-    `pose_variant` is the convention of its pose numbers, `pose_reason` how it is known.
-    """
+    """The parts of a Zero123 folder. `pose_variant` is the convention of its poses, `pose_reason` how it is known."""
 
     parts = LatentPrior.parts | {
         "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
@@ -140,16 +137,15 @@ class Zero123Prior(LatentPrior):
         `keep` is 0 for a view whose condition is dropped (zero tokens, zero image latents, zero class labels), else 1.
         """
         tokens = self.camera_projection(condition.embeddings, to_device(pose, condition.embeddings))
-        labels, image_latents = to_device(pose_features(pose.float()), noisy), condition.latents
+        given = {"encoder_hidden_states": tokens, "latents": condition.latents}
+        if self.unet.config.class_embed_type == "projection":
+            given["class_labels"] = to_device(pose_features(pose.float()), noisy)
         if keep is not None:
-            mask = to_device(keep, noisy)[:, None]
-            labels, tokens, image_latents = labels * mask, tokens * mask[:, None], image_latents * mask[:, None, None]
-        inputs = {
-            "sample": torch.cat([noisy, image_latents.to(noisy)], dim=1),
-            "timestep": to_device(timesteps, noisy.device),
-            "encoder_hidden_states": tokens.to(noisy),
-        }
-        return inputs | ({"class_labels": labels} if self.unet.config.class_embed_type == "projection" else {})
+            mask = to_device(keep, noisy)
+            given = {name: value * mask.view(-1, *[1] * (value.ndim - 1)) for name, value in given.items()}
+        sample = torch.cat([noisy, given.pop("latents").to(noisy)], dim=1)
+        given = {name: value.to(noisy) for name, value in given.items()}
+        return {"sample": sample, "timestep": to_device(timesteps, noisy.device), **given}
 
     def guided_inputs(
         self, noisy: Latents, timesteps: Timesteps, condition: ImageCondition, pose: Float[Tensor, "B 4"]
@@ -177,16 +173,15 @@ class Zero123Prior(LatentPrior):
         from transformers import CLIPVisionModelWithProjection
 
         camera_projection = load_part(CLIPCameraProjection, folder, PROJECTION, dtype)
-        variant, reason = decide_pose_variant(
-            folder, option=pose_variant, stated=camera_projection.config.pose_variant, name=name
-        )
-        pixels = read_configuration(folder / "feature_extractor" / "preprocessor_config.json")
+        stated = camera_projection.config.pose_variant
+        variant, reason = decide_pose_variant(folder, option=pose_variant, stated=stated, name=name)
+        mean, std = _read_pixel_statistics(folder / "feature_extractor" / "preprocessor_config.json")
         prior = cls(
             **cls._load_common(folder, dtype),
             image_encoder=load_part(CLIPVisionModelWithProjection, folder, "image_encoder", dtype),
             camera_projection=camera_projection,
-            pixel_mean=_three_numbers(pixels, "image_mean", folder),
-            pixel_std=_three_numbers(pixels, "image_std", folder),
+            pixel_mean=mean,
+            pixel_std=std,
             pose_variant=variant,
             pose_reason=reason,
         )
@@ -197,23 +192,23 @@ class Zero123Prior(LatentPrior):
         self.image_encoder.save_pretrained(folder / "image_encoder")
         self.camera_projection.register_to_config(pose_variant=self.pose_variant)
         self.camera_projection.save_pretrained(folder / PROJECTION)
-        size = self.image_encoder.config.image_size
-        pixels = {
-            "image_processor_type": "CLIPImageProcessor",
-            "size": {"height": size, "width": size},
-            "image_mean": list(self.pixel_mean),
-            "image_std": list(self.pixel_std),
-        }
-        write_json(folder / "feature_extractor" / "preprocessor_config.json", pixels)
+        size = dict.fromkeys(("height", "width"), self.image_encoder.config.image_size)
+        pixels = {"image_mean": list(self.pixel_mean), "image_std": list(self.pixel_std), "size": size}
+        config = {"image_processor_type": "CLIPImageProcessor", **pixels}
+        write_json(folder / "feature_extractor" / "preprocessor_config.json", config)
         super().save(folder)
 
 
-def _three_numbers(config: dict[str, Any], name: str, folder: Path) -> tuple[float, float, float]:
-    """Return a feature extractor's pixel mean or standard deviation."""
-    values = config.get(name)
-    if not (isinstance(values, list) and len(values) == 3 and all(isinstance(value, float | int) for value in values)):
-        raise ValueError(f"Expected three numbers {name} in {folder}/feature_extractor/preprocessor_config.json.")
-    if name == "image_std" and min(values) <= 0:
-        raise ValueError(f"Expected image_std above 0 in {folder}/feature_extractor, but got {values}.")
-    red, green, blue = values
-    return float(red), float(green), float(blue)
+def _read_pixel_statistics(path: Path) -> tuple[Any, Any]:
+    """Return the mean and the standard deviation of RGB that a feature extractor's configuration states."""
+    config = read_configuration(path)
+    found: list[Any] = [config.get(name) for name in ("image_mean", "image_std")]
+    for values in found:
+        if not (
+            isinstance(values, list) and len(values) == 3 and all(isinstance(each, float | int) for each in values)
+        ):
+            raise ValueError(f"Expected three numbers for image_mean and image_std in {path}, but got {found}.")
+    mean, std = (tuple(map(float, values)) for values in found)
+    if min(std) <= 0:
+        raise ValueError(f"Expected image_std above 0 in {path}, but got {std}.")
+    return mean, std

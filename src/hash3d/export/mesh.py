@@ -41,11 +41,7 @@ class BakedMesh:
 
 
 def write_glb(path: Path, mesh: Mesh | BakedMesh) -> Path:
-    """Write binary glTF 2.0 to `path`, whole or not at all, and return `path`.
-
-    Raises:
-        ValueError: `path` does not end in .glb.
-    """
+    """Write binary glTF 2.0, whole or not at all. Returns `path`; raises `ValueError` if it does not end in .glb."""
     path = check_suffix(path, ".glb")
     write_bytes(path, _to_trimesh(mesh, linear_colors=True).export(file_type="glb", include_normals=True))
     return path
@@ -54,12 +50,9 @@ def write_glb(path: Path, mesh: Mesh | BakedMesh) -> Path:
 def write_obj(path: Path, mesh: Mesh | BakedMesh) -> Path:
     """Write a Wavefront OBJ to `path` and return `path`; a texture goes to an MTL and a PNG of the same name beside it.
 
-    Each file is written whole or not at all, the OBJ last, so it never names a file that is not there. The names of the
-    MTL and the PNG have underscores for spaces, which end a name for many readers. Vertex colours follow the
-    positions, as most programs read them.
-
-    Raises:
-        ValueError: `path` does not end in .obj.
+    Each file is written whole or not at all, the OBJ last. The names of the MTL and the PNG have underscores for
+    spaces, which end a name for many readers. Vertex colours follow the positions, as most programs read them. Raises
+    `ValueError` if `path` does not end in .obj.
     """
     from trimesh.exchange.obj import export_obj
     from trimesh.visual.material import SimpleMaterial

@@ -51,11 +51,7 @@ def render_each(render: RenderViews, cameras: Cameras) -> list[Float[Tensor, "H 
 
 
 def write_video(frames: list[Float[Tensor, "H W 3"]], path: Path) -> None:
-    """Write an MP4 (H.264, yuv420p: plays everywhere) of frames with even sides, whole or not at all.
-
-    Raises:
-        ValueError: `path` does not end in .mp4.
-    """
+    """Write an MP4 (H.264, yuv420p) of frames with even sides. Raises `ValueError` if `path` does not end in .mp4."""
     import av
 
     height, width = frames[0].shape[:2]

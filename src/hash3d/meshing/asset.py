@@ -38,10 +38,8 @@ def bake_asset(
 ) -> BakedMesh:
     """Extract, unwrap and texture the mesh of a scene on any device; the result is on the CPU.
 
-    A `TexturedMesh` keeps its texture.
-
     Args:
-        scene: gives the shape, and the colours unless `paint` does.
+        scene: gives the shape, and the colours unless `paint` does. A `TexturedMesh` keeps its texture.
         surface: which surface of a field or of Gaussians; None takes `FIELD_SURFACE` or `GAUSSIANS_SURFACE`. If the
             density never reaches the level, the level is "auto", with a warning.
         texture_size: texels a side, a multiple of 16.
@@ -69,9 +67,8 @@ def _mesh_and_colors(scene: Asset, surface: IsosurfaceConfig | None, paint: Pain
         mesh = remove_cavities(extract_mesh_or_auto(gaussians.density, gaussians.box, surface or GAUSSIANS_SURFACE))
         return mesh, paint(mesh) if paint else lambda points: gaussians.color(points.positions)
     if scene.channels != 3 and paint is None:
-        raise ValueError(
-            f"Expected a field of RGB colours, but it has {scene.channels} channels. Give bake_asset a painter."
-        )
+        got = f"{scene.channels} channels. Give bake_asset a painter."
+        raise ValueError(f"Expected a field of RGB colours, but it has {got}")
     device = next(scene.parameters()).device if isinstance(scene, nn.Module) else torch.device("cpu")
     box = scene.radius * torch.tensor([[-1.0] * 3, [1.0] * 3], device=device)
     mesh = remove_cavities(extract_mesh_or_auto(scene.density, box, surface or FIELD_SURFACE))

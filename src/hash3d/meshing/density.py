@@ -19,8 +19,7 @@ MIN_OPACITY = 0.005
 NEGLIGIBLE = 1e-3
 """A Gaussian may be left out where it adds less than this to the density."""
 FARTHEST = 60.0
-"""Squared Mahalanobis distances are cut here, where exp(-d^2 / 2) is 1e-13: exp is ten times slower where it
-underflows."""
+"""Squared Mahalanobis distances are clamped here, as exp is ten times slower where it underflows."""
 NOTHING = 1e-9
 """Where the density is this or less, all Gaussians are too far to give a colour."""
 POINTS_AT_ONCE = 512
@@ -28,10 +27,7 @@ POINTS_AT_ONCE = 512
 
 
 class GaussianField:
-    """Density and colour of N Gaussians, on their device, without gradients.
-
-    Fastest if POINTS_AT_ONCE consecutive points lie together, as they share one list of near Gaussians.
-    """
+    """Density and colour of N Gaussians, without gradients. Fastest if POINTS_AT_ONCE points in a row lie together."""
 
     def __init__(self, gaussians: GaussianTensors) -> None:
         """Raises `ValueError` if no Gaussian is opaque enough to count."""

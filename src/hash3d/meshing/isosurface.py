@@ -22,8 +22,7 @@ Density = Callable[[Float[Tensor, "N 3"]], Float[Tensor, " N"]]
 """Density at positions in scene units, at least 0; larger is inside."""
 
 BLOCK = 8
-"""A density is asked about the grid in cubes of this many samples a side, one cube after the other, so that a field of
-many small parts can leave out what is far from each cube."""
+"""The grid is sampled cube after cube of this many samples a side, so that a density can skip what is far from each."""
 POINTS_AT_ONCE = 32_768
 """Most positions in one call of a density."""
 
@@ -51,16 +50,14 @@ def extract_mesh(density: Density, box: Float[Tensor, "2 3"], config: Isosurface
     """Extract the closed surface of `density` inside `box`, given by its lower and upper corner.
 
     `density` gets positions on the device and in the dtype of `box`. A second pass samples the bounding box of the
-    first pass's mesh. A surface that leaves the box is closed at most one sample beyond it.
-
-    Raises:
-        ValueError: the density is not finite, or nowhere above the level.
+    first pass's mesh. A surface that leaves the box is closed at most one sample beyond it. Raises `ValueError` if the
+    density is not finite, or nowhere above the level.
     """
     box = box.detach()
     if not bool((box[0] < box[1]).all()):
         raise ValueError(f"Expected a box's lower and upper corner, but got {box.tolist()}.")
     origin, spacing, values = _sample(density, box, config.resolution)
-    level = config.level if config.level != "auto" else _choose_level(values)
+    level = config.level if config.level != "auto" else _average_density(values)
     coarse = remove_small_components(_run_marching_cubes(origin, spacing, values, level), config.min_component)
     refined = _run_marching_cubes(*_sample(density, grown_box(coarse, box), config.resolution), level)
     return remove_small_components(refined, config.min_component)
@@ -78,7 +75,7 @@ def extract_mesh_or_auto(density: Density, box: Float[Tensor, "2 3"], config: Is
         return mesh
 
 
-def _choose_level(values: Float[np.ndarray, "X Y Z"]) -> float:
+def _average_density(values: Float[np.ndarray, "X Y Z"]) -> float:
     """Return threestudio's level "auto", the mean of the densities that are not empty."""
     occupied = values[values > EMPTY_DENSITY]
     if not occupied.size:
@@ -115,10 +112,8 @@ def _run_marching_cubes(
     from skimage.measure import marching_cubes
 
     if not values.max() > level:
-        raise ValueError(
-            f"Expected a density above {level:.4g} somewhere in the box, but the largest is {values.max():.4g}. "
-            f"Lower the level, or train longer."
-        )
+        got = f"the largest is {values.max():.4g}. Lower the level, or train longer."
+        raise ValueError(f"Expected a density above {level:.4g} somewhere in the box, but {got}")
     # What scikit-image 0.26 calls ascent turns the faces towards the lower values.
     vertices, faces, _, _ = marching_cubes(
         np.pad(values, 1), level, gradient_direction="ascent", allow_degenerate=False

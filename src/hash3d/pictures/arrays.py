@@ -1,13 +1,11 @@
-"""What reading, background removal and framing share: masks, and resampling of premultiplied colours.
-
-Premultiplied, what is hidden under transparent pixels never bleeds into an edge.
-"""
+"""Masks, and resampling of premultiplied colours, where what transparent pixels hide never bleeds into an edge."""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy import ndimage
 
 Pixels = npt.NDArray[np.float32]
 """[H, W, 4] in [0, 1]."""
@@ -23,21 +21,14 @@ class PictureError(ValueError):
 
 
 def remove_specks(mask: Mask) -> Mask:
-    """Keep the components of a mask that are not dirt beside its largest."""
-    from scipy import ndimage
-
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    if count == 0:
-        return mask
-    areas = np.bincount(labels.ravel())
-    areas[0] = 0
-    return (areas >= SPECK * areas.max())[labels] & mask
+    """Keep the 8-connected components of a mask that are not dirt beside its largest."""
+    labels, _ = ndimage.label(mask, structure=np.ones((3, 3)))
+    areas = np.bincount(labels[mask], minlength=1)
+    return mask & (areas >= SPECK * areas.max())[labels]
 
 
-def touching(mask: Mask, seeds: Mask) -> Mask:
+def keep_touching(mask: Mask, seeds: Mask) -> Mask:
     """Keep the 4-connected components of a mask that hold a seed."""
-    from scipy import ndimage
-
     labels, _ = ndimage.label(mask)
     return mask & np.isin(labels, np.unique(labels[mask & seeds]))
 

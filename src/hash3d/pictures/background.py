@@ -4,19 +4,20 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
+from scipy import ndimage
 
-from .arrays import SPECK, Mask, PictureError, Pixels, remove_specks, touching
+from .arrays import SPECK, Mask, PictureError, Pixels, keep_touching, remove_specks
 
-PLAIN_TOLERANCE = 0.08
-PLAIN_SHARE = 0.9
+Doubles = npt.NDArray[np.float64]
+PLAIN_TOLERANCE, PLAIN_SHARE = 0.08, 0.9
 """A background is plain if this share of the border's pixels differs from a smooth surface by at most the tolerance in
 each channel. The border is 2 % of the shorter side wide."""
 SMOOTH_RANGE = 0.35
 """Most by which a plain background may fall off, as to the corners of a studio photo."""
 LEAST_TOLERANCE = 0.03
-"""What counts as background is at most twice as far from the surface as that share, plus this: a background without
-noise gives nothing of a similar object away."""
+"""Background is at most twice as far from the surface as that share, plus this."""
 FAINT = 0.006
 """A blurred difference from the surface that is seen, if it is also four times the border's noise."""
 HALO = 10
@@ -36,15 +37,11 @@ EDGE = 2
 def remove_background(rgba: Pixels, path: Path) -> Pixels:
     """Make the background of an opaque image transparent; pixels that are transparent already belong to it."""
     removed = _remove_plain_background(rgba, path)
-    if removed is None:
-        removed = _remove_background_by_rembg(rgba, path)
-    return removed
+    return _remove_background_by_rembg(rgba, path) if removed is None else removed
 
 
 def _remove_plain_background(rgba: Pixels, path: Path) -> Pixels | None:
     """Make transparent what looks like the border and is connected to it; None if that makes no sense."""
-    from scipy import ndimage
-
     color, solid = rgba[..., :3], rgba[..., 3] > 0.5
     width = max(1, round(0.02 * min(solid.shape)))
     border = solid & (ndimage.distance_transform_edt(np.pad(solid, 1))[1:-1, 1:-1] <= width)
@@ -54,23 +51,21 @@ def _remove_plain_background(rgba: Pixels, path: Path) -> Pixels | None:
     if spread > PLAIN_TOLERANCE or np.ptp(surface[border], axis=0).max() > SMOOTH_RANGE:
         return None
     similar = solid & (distance <= min(PLAIN_TOLERANCE, LEAST_TOLERANCE + 2.0 * spread))
-    mask = remove_specks(solid & ~touching(similar, border))
+    mask = remove_specks(solid & ~keep_touching(similar, border))
     faint, outlined = _find_faint_parts(color - surface, mask, border)
     shadow = _find_shadow(color, surface, mask)
     rest = remove_specks(mask & ~shadow)
-    doubtful = (faint | shadow).sum() > 0.1 * mask.sum()
+    is_doubtful = (faint | shadow).sum() > 0.1 * mask.sum()
     if rest.any() and np.median(np.ptp(color[rest], axis=-1)) > COLORFUL:
         mask = rest
-    if doubtful:
+    if is_doubtful:
         mask = mask | outlined
         warnings.warn(
             f"A part of {path} is a shadow or hardly differs from the background: it was told from the object as far "
             f"as possible. Check input.png in the run folder, or pass an image with an alpha channel.",
             stacklevel=4,
         )
-    if not LEAST_OBJECT < mask.mean() < MOST_OBJECT:
-        return None
-    return _unmix(color, mask, surface)
+    return _unmix(color, mask, surface) if LEAST_OBJECT < mask.mean() < MOST_OBJECT else None
 
 
 def _fit_background(color: Pixels, border: Mask) -> Pixels:
@@ -80,53 +75,47 @@ def _fit_background(color: Pixels, border: Mask) -> Pixels:
     """
     step = max(1, max(border.shape) // 160)
     rows, columns = (np.linspace(-1.0, 1.0, length) for length in border.shape)
-    colors, ring = color[::step, ::step].reshape(-1, 3).astype(np.float64), border[::step, ::step].ravel()
+    colors, ring = color[::step, ::step].astype(np.float64), border[::step, ::step]
     if not ring.any():
-        return (np.zeros_like(color) + np.median(color[border], axis=0)).astype(np.float32)
-    surface, weights = np.median(colors[ring], axis=0) + np.zeros_like(colors), ring.astype(np.float64)
+        return np.broadcast_to(np.median(color[border], axis=0), color.shape).astype(np.float32)
+    weights = ring.astype(np.float64)
     for degree in (2, 2, 2, 4, 4, 4, 4):
-        powers = [(down, right) for down in range(degree + 1) for right in range(degree + 1 - down)]
-        small = np.stack([np.outer(rows[::step] ** down, columns[::step] ** right) for down, right in powers], -1)
-        terms, root = small.reshape(len(colors), -1), np.sqrt(weights)[:, None]
-        fit = np.linalg.lstsq(root * terms, root * colors, rcond=1e-6)[0]
+        terms, root = _make_terms(rows[::step], columns[::step], degree), np.sqrt(weights)[..., None]
+        fit = np.linalg.lstsq((root * terms).reshape(ring.size, -1), (root * colors).reshape(-1, 3), rcond=1e-6)[0]
         surface = terms @ fit
         distance = np.abs(colors - surface).max(axis=-1)
         scale = max(float(np.median(distance[ring])), 1.0 / 255.0)
-        near = touching((distance < PLAIN_TOLERANCE).reshape(small.shape[:2]), border[::step, ::step]).ravel()
-        weights = np.where(near | ring, 1.0 / (1.0 + (distance / scale) ** 2) ** 2, 0.0)
-    low, high = surface[near | ring].min(axis=0), surface[near | ring].max(axis=0)
-    whole = sum(
-        np.outer(rows**down, columns**right)[..., None] * row for (down, right), row in zip(powers, fit, strict=True)
-    )
-    return np.clip(whole, low, high).astype(np.float32)
+        fitted = ring | keep_touching(distance < PLAIN_TOLERANCE, ring)
+        weights = np.where(fitted, 1.0 / (1.0 + (distance / scale) ** 2) ** 2, 0.0)
+    low, high = surface[fitted].min(axis=0), surface[fitted].max(axis=0)
+    return np.clip(_make_terms(rows, columns, degree) @ fit, low, high).astype(np.float32)
+
+
+def _make_terms(rows: Doubles, columns: Doubles, degree: int) -> Doubles:
+    """Return the monomials [H, W, T] of two coordinates up to a total degree."""
+    powers = [(down, right) for down in range(degree + 1) for right in range(degree + 1 - down)]
+    return np.stack([np.outer(rows**down, columns**right) for down, right in powers], axis=-1)
 
 
 def _find_faint_parts(difference: Pixels, mask: Mask, border: Mask) -> tuple[Mask, Mask]:
-    """Find what hardly differs from the background, and those parts of it that are an object's by their sharp outlines.
-
-    What lies near the mask alone is JPEG's.
-    """
-    from scipy import ndimage
-
+    """Find what hardly differs from the background, not only near the mask, and its parts with a sharp outline."""
     smooth, slope = _smooth_and_slope(difference)
-    noise = float(np.quantile(np.abs(smooth[border]).max(axis=-1), PLAIN_SHARE))
-    seen = np.abs(smooth).max(axis=-1) > max(FAINT, 4.0 * noise)
+    visible = np.abs(smooth).max(axis=-1)
+    seen = visible > max(FAINT, 4.0 * float(np.quantile(visible[border], PLAIN_SHARE)))
     far = ndimage.distance_transform_edt(~mask) > HALO if mask.any() else np.ones_like(mask)
     core = ndimage.binary_opening(seen & far, iterations=3)
-    parts = touching(seen & ~mask & ndimage.binary_dilation(core, iterations=HALO + 3), core)
+    parts = keep_touching(seen & ~mask & ndimage.binary_dilation(core, iterations=HALO + 3), core)
     outlined = _keep_outlined(parts, far, difference, slope)
     return parts, ndimage.binary_fill_holes(outlined | mask) & ~mask if outlined.any() else outlined
 
 
 def _find_shadow(color: Pixels, surface: Pixels, mask: Mask) -> Mask:
     """Find the parts of a mask that are a darker background, reached from outside without crossing an outline."""
-    from scipy import ndimage
-
-    ratio = (color * surface).sum(-1) / np.maximum((surface**2).sum(-1), 1e-6)
+    ratio = _project(color, surface)
     tinted = np.abs(color - ratio[..., None] * surface).max(axis=-1) > 0.5 * LEAST_TOLERANCE
     _, slope = _smooth_and_slope(color)
     gradual = (ratio > 0.5) & (ratio < 1.0) & ~tinted & (slope < STEEP)
-    shadow = mask & touching(ndimage.binary_opening(~mask | gradual, iterations=2) | ~mask, ~mask)
+    shadow = mask & keep_touching(ndimage.binary_opening(~mask | gradual, iterations=2) | ~mask, ~mask)
     if shadow.sum() < 0.02 * mask.sum():
         return np.zeros_like(mask)
     away = ndimage.distance_transform_edt(~(mask & ~shadow)) > HALO
@@ -135,14 +124,10 @@ def _find_shadow(color: Pixels, surface: Pixels, mask: Mask) -> Mask:
 
 def _keep_outlined(parts: Mask, rims: Mask, difference: Pixels, slope: Pixels) -> Mask:
     """Keep the components whose rim is as steep as a step of their contrast; shadows and gradients fade."""
-    from scipy import ndimage
-
-    labels, count = ndimage.label(parts)
+    labels, _ = ndimage.label(parts)
     kept = np.zeros_like(parts)
-    for number, area in enumerate(np.bincount(labels.ravel(), minlength=count + 1)[1:], start=1):
+    for number in np.flatnonzero(np.bincount(labels[parts]) >= max(SPECK * parts.sum(), 1)):
         piece = labels == number
-        if area < SPECK * parts.sum():
-            continue
         rim = ndimage.binary_dilation(piece, iterations=2) & ~ndimage.binary_erosion(piece, iterations=2) & rims
         contrast = float(np.median(np.abs(difference[piece]).max(axis=-1)))
         if rim.any() and np.median(slope[rim]) > OUTLINE * contrast:
@@ -152,10 +137,13 @@ def _keep_outlined(parts: Mask, rims: Mask, difference: Pixels, slope: Pixels) -
 
 def _smooth_and_slope(values: Pixels) -> tuple[Pixels, Pixels]:
     """Return values blurred by 1.5 pixels, and the steepest channel's slope a pixel."""
-    from scipy import ndimage
-
     smooth = ndimage.gaussian_filter(values, (1.5, 1.5, 0.0))
     return smooth, np.hypot(*np.gradient(smooth, axis=(0, 1))).max(axis=-1)
+
+
+def _project(values: Pixels, axis: Pixels) -> Pixels:
+    """Return the multiple [H, W] of `axis` that is nearest to `values`, both [H, W, 3]."""
+    return (values * axis).sum(-1) / np.maximum((axis**2).sum(-1), 1e-6)
 
 
 def _unmix(color: Pixels, mask: Mask, background: Pixels) -> Pixels:
@@ -163,8 +151,6 @@ def _unmix(color: Pixels, mask: Mask, background: Pixels) -> Pixels:
 
     The background B is known, so a is the projection of C - B on F - B, and the pixel's own colour is F.
     """
-    from scipy import ndimage
-
     depth = ndimage.distance_transform_edt(np.pad(mask, 1, constant_values=True))[1:-1, 1:-1]
     inner = mask & (depth > EDGE)
     alpha, own = mask.astype(np.float32), color
@@ -172,9 +158,8 @@ def _unmix(color: Pixels, mask: Mask, background: Pixels) -> Pixels:
         away, (rows, columns) = ndimage.distance_transform_edt(~inner, return_indices=True)
         edge = mask & ~inner & (away <= EDGE + 2)
         nearest = color[rows, columns]
-        span = nearest - background
-        share = ((color - background) * span).sum(-1) / np.maximum((span**2).sum(-1), 1e-6)
-        alpha = np.where(edge, share.clip(0.0, 1.0), alpha).astype(np.float32)
+        share = _project(color - background, nearest - background).clip(0.0, 1.0)
+        alpha = np.where(edge, share, alpha).astype(np.float32)
         own = np.where(edge[..., None], nearest, color)
     return np.concatenate([own, alpha[..., None]], axis=-1)
 
@@ -184,14 +169,12 @@ def _remove_background_by_rembg(rgba: Pixels, path: Path) -> Pixels:
     try:
         from rembg import remove
     except (ImportError, SystemExit) as error:  # Without its runtime rembg leaves the program.
-        raise PictureError(
-            f"Expected a picture with an alpha channel or a plain background, but {path} has neither. "
-            f"Cut the object out, or install the background remover: pip install hash3d[rembg]."
-        ) from error
+        remedy = "Cut the object out, or install the background remover: pip install hash3d[rembg]."
+        expected = "Expected a picture with an alpha channel or a plain background"
+        raise PictureError(f"{expected}, but {path} has neither. {remedy}") from error
     try:
         image = remove(Image.fromarray((rgba[..., :3] * 255.0).round().astype(np.uint8)))
     except Exception as error:
-        raise PictureError(
-            f"Expected rembg to remove the background of {path}, but it failed ({error}). Cut the object out yourself."
-        ) from error
+        problem = f"it failed ({error}). Cut the object out yourself."
+        raise PictureError(f"Expected rembg to remove the background of {path}, but {problem}") from error
     return np.asarray(image.convert("RGBA"), dtype=np.float32) / 255.0

@@ -13,17 +13,14 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from .arrays import Mask, PictureError, Pixels, premultiply, remove_specks, resize
+from .arrays import PictureError, Pixels, premultiply, remove_specks, resize
 
 Framing = Literal["auto", "keep", "recentre"]
 
-OUTER_RADIUS = 0.70
-"""Where `recentre` puts the outermost pixel of the object, as a share of half the image."""
+OUTER_RADIUS, KEPT_RADII, KEPT_OFFSET = 0.70, (0.40, 0.80), 0.12
+"""Shares of half the image."""
 VISIBLE = 0.1
-"""Alpha from which on a pixel counts for the framing: glass and hair do, the haze that matting leaves does not."""
-KEPT_RADII = (0.40, 0.80)
-KEPT_OFFSET = 0.12
-"""An image whose object lies within these shares of half the image is framed already."""
+"""A pixel of a larger alpha counts for the framing: glass and hair do, the haze that matting leaves does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,47 +37,33 @@ class FramedPicture:
 def frame_picture(picture: Float[Tensor, "H W 4"], size: int, framing: Framing = "auto") -> FramedPicture:
     """Place an image in a square of `size` pixels on white.
 
-    `keep` changes nothing but the size (and pads an oblong picture); `recentre` puts the middle of the object's
-    bounding box into the middle, and its outermost pixel at 0.70 of half the image; `auto` keeps a square picture
-    whose object is near the middle (0.12) and reaches out to 0.40 to 0.80, else recentres.
+    `keep` changes the size alone (and pads an oblong image); `recentre` puts the middle of the object's bounding box
+    into the middle, and its outermost pixel at OUTER_RADIUS; `auto` keeps a square image whose object is near the
+    middle (KEPT_OFFSET) and reaches out to KEPT_RADII, else recentres.
     """
     rgba = picture.numpy()
     height, width = rgba.shape[:2]
     if not (rgba[..., 3] > 0.5).any():
         raise PictureError("Expected an object in the picture, but no pixel is more than half opaque.")
-    mask = remove_specks(rgba[..., 3] > VISIBLE)
-    centre, side = (width / 2, height / 2), float(max(width, height))
-    if framing == "recentre" or (framing == "auto" and not _is_framed(mask)):
-        centre = _box_centre(mask)
-        side = 2.0 * max(_outer_radius(mask, centre), 1.0) / OUTER_RADIUS
-    corner = centre[0] - side / 2, centre[1] - side / 2
-    framed = torch.from_numpy(_cut_out(premultiply(rgba), corner, side, size))
+    # The centres (column, row) of the object's pixels; the pixel (0, 0) reaches from 0 to 1.
+    points = np.argwhere(remove_specks(rgba[..., 3] > VISIBLE))[:, ::-1] + 0.5
+    middle, side = np.array([width, height]) / 2, float(max(width, height))
+    box_middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    offset, reach = np.hypot(*(box_middle - middle)) / middle[0], _find_reach(points, middle) / middle[0]
+    is_framed = width == height and offset <= KEPT_OFFSET and KEPT_RADII[0] <= reach <= KEPT_RADII[1]
+    if framing == "recentre" or (framing == "auto" and not is_framed):
+        middle, side = box_middle, 2.0 * max(_find_reach(points, box_middle), 1.0) / OUTER_RADIUS
+    left, top = (middle - side / 2).tolist()
+    framed = torch.from_numpy(_cut_out(premultiply(rgba), (left, top), side, size))
     color, alpha = framed[..., :3], framed[..., 3:]
     scale = size / side
-    shift = (0.0 - scale * corner[0], 0.0 - scale * corner[1])
+    shift = (0.0 - scale * left, 0.0 - scale * top)
     return FramedPicture(color_on_white=color + (1.0 - alpha), alpha=alpha, scale=scale, shift=shift)
 
 
-def _box_centre(mask: Mask) -> tuple[float, float]:
-    """Return (column, row) of the middle of the bounding box; the pixel (0, 0) reaches from 0 to 1."""
-    rows, columns = np.nonzero(mask)
-    return float(columns.min() + columns.max() + 1) / 2, float(rows.min() + rows.max() + 1) / 2
-
-
-def _outer_radius(mask: Mask, centre: tuple[float, float]) -> float:
-    """Return the pixels from `centre` to the centre of the farthest pixel of the mask."""
-    rows, columns = np.nonzero(mask)
-    return float(np.hypot(columns + 0.5 - centre[0], rows + 0.5 - centre[1]).max())
-
-
-def _is_framed(mask: Mask) -> bool:
-    """Whether an image is square and its object lies in the prior's framing."""
-    height, width = mask.shape
-    half = width / 2
-    middle = _box_centre(mask)
-    offset = np.hypot(middle[0] - half, middle[1] - half) / half
-    reach = _outer_radius(mask, (half, half)) / half
-    return bool(height == width and offset <= KEPT_OFFSET and KEPT_RADII[0] <= reach <= KEPT_RADII[1])
+def _find_reach(points: Float[np.ndarray, "N 2"], middle: Float[np.ndarray, " 2"]) -> float:
+    """Return the distance in pixels from `middle` to the farthest point."""
+    return float(np.hypot(*(points - middle).T).max())
 
 
 def _cut_out(pixels: Pixels, corner: tuple[float, float], side: float, size: int) -> Pixels:

@@ -1,8 +1,8 @@
 """Read an image file. Its size is checked before anything is decoded, and what is decoded takes less than 1 GiB."""
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image, ImageCms, ImageFile
+from scipy import ndimage
 from torch import Tensor
 
 from .arrays import PictureError, Pixels, premultiply, resize, unpremultiply
 from .background import remove_background
 
-MAX_PIXELS = 120_000_000
-MAX_SIDE = 1024
-MIN_SIDE = 16
-MAX_ASPECT = 100
+MAX_PIXELS, MAX_SIDE, MIN_SIDE, MAX_ASPECT = 120_000_000, 1024, 16, 100
 CUT_OUT = 0.05
 """An alpha channel cuts an object out if it hides this share of the image: rounded corners or a stray pixel do not."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "TGA")
@@ -29,45 +27,41 @@ _TO_RGBA = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMY
 
 
 def load_picture(path: Path) -> Float[Tensor, "H W 4"]:
-    """Load straight-alpha RGBA in [0, 1], at most 1024 pixels a side (larger images are reduced by area).
+    """Load straight-alpha RGBA in [0, 1], at most MAX_SIDE pixels a side (larger images are reduced by area).
 
     An opaque image loses its background: a plain one by colour, any other by the optional package rembg. An alpha
-    channel that hides less than 5 % of it counts as none, with a warning.
-
-    Raises:
-        PictureError: the file is missing, no picture, damaged, too small, too large or empty, or its background is not
-            plain and rembg is not installed.
+    channel that hides less than 5 % of it counts as none, with a warning. Raises `PictureError` if the file is missing,
+    no picture, damaged, too small, too large or empty, or its background is not plain and rembg is not installed.
     """
     rgba = read_rgba(path)
-    if not _is_cut_out(rgba):
+    if _is_cut_out(rgba):
+        rgba = _straighten(rgba, path)
+    else:
         if (hidden := float((rgba[..., 3] < 0.5).mean())) > 0.0:
             warnings.warn(f"The alpha channel of {path} hides only {hidden:.1%} of it: it was ignored.", stacklevel=2)
         rgba = remove_background(rgba, path)
         if not _is_cut_out(rgba):
-            raise PictureError(
-                f"Expected an object in front of a background, but the object fills the picture {path}. Leave a margin."
-            )
-    else:
-        rgba = _straighten(rgba, path)
+            problem = f"the object fills the picture {path}. Leave a margin."
+            raise PictureError(f"Expected an object in front of a background, but {problem}")
     if not (rgba[..., 3] > 0.5).any():
-        raise PictureError(
-            f"Expected an object in the picture {path}, but no pixel of it is more than half opaque. "
-            f"Check the picture's alpha channel."
-        )
+        problem = "no pixel of it is more than half opaque. Check the picture's alpha channel."
+        raise PictureError(f"Expected an object in the picture {path}, but {problem}")
     return torch.from_numpy(np.ascontiguousarray(rgba))
 
 
 def read_rgba(path: Path, max_side: float = MAX_SIDE) -> Pixels:
     """Read the first frame of a file: sRGB, straight alpha, upright, at most `max_side` pixels a side.
 
-    Raises:
-        PictureError: the file is missing, no picture, damaged, too small or too large, or has 16 bits a colour.
+    Raises `PictureError` if the file is missing, no picture, damaged, too small or too large, or has 16 bits a colour.
     """
     if path.is_dir():
         raise PictureError(f"Expected a picture, but {path} is a folder. Pass the path of a picture in it.")
     if not path.exists():
         raise PictureError(f"Expected a picture, but there is no file {path}. Check the path.")
-    with _pillow_limit_lifted(), ExitStack() as stack:
+    with ExitStack() as stack:
+        # Pillow's own limit is lifted: ours is checked before anything is decoded.
+        stack.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+        Image.MAX_IMAGE_PIXELS = None
         try:  # A file, not its name: Pillow 13 maps a raw TIFF by name, and turns it wrongly.
             image = stack.enter_context(Image.open(stack.enter_context(path.open("rb")), formats=FORMATS))
         except Exception as error:  # Pillow's decoders raise whatever their format makes them stumble on.
@@ -75,11 +69,10 @@ def read_rgba(path: Path, max_side: float = MAX_SIDE) -> Pixels:
             raise PictureError(f"Expected a picture ({known}), but {path} is none that can be read.") from error
         _check_header(image, path)
         try:
-            return _upright(_reduced(image, max_side), image.getexif().get(0x0112, 1))
+            return _turn_upright(_decode(image, max_side), image.getexif().get(0x0112, 1))
         except Exception as error:
-            raise PictureError(
-                f"Expected a whole picture, but {path} is damaged or cut off ({error}). Get it anew."
-            ) from error
+            problem = f"{path} is damaged or cut off ({error}). Get it anew."
+            raise PictureError(f"Expected a whole picture, but {problem}") from error
 
 
 def _is_cut_out(rgba: Pixels) -> bool:
@@ -91,8 +84,6 @@ def _straighten(rgba: Pixels, path: Path) -> Pixels:
 
     Then no colour exceeds its alpha, and divided, the colours are nearer to those of the opaque pixels beside them.
     """
-    from scipy import ndimage
-
     alpha = rgba[..., 3]
     soft, opaque = (alpha > 0.1) & (alpha < 0.9), alpha > 0.98
     if soft.sum() < 20 or not opaque.any() or (rgba[soft, :3] > rgba[soft, 3:] + 2.0 / 255.0).any():
@@ -106,53 +97,33 @@ def _straighten(rgba: Pixels, path: Path) -> Pixels:
     return divided
 
 
-@contextmanager
-def _pillow_limit_lifted() -> Iterator[None]:
-    """Pillow warns from 89 megapixels on; our own limit is checked before anything is decoded."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
-
-
 def _check_header(image: ImageFile.ImageFile, path: Path) -> None:
     """Refuse what the header tells before decoding."""
     width, height = image.size
+    short, long, size = min(width, height), max(width, height), f"{path} has {width}x{height}"
+    raw_modes = "".join(str(tile[3]) for tile in image.tile)  # Pillow tells the bits in these alone ("RGB;16B").
+    is_deep = image.mode in ("RGB", "RGBA", "CMYK") and (";16" in raw_modes or "65535" in raw_modes)
     if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
-        raise PictureError(f"Expected 8 or 16 bits a pixel, but {path} has 32. Save it with 8 or 16 bits.")
-    if image.mode in ("RGB", "RGBA", "CMYK") and _is_deep(image):
-        raise PictureError(
-            f"Expected 8 bits a colour channel, but {path} has 16, of which 8 would be lost. Save it with 8 bits."
-        )
-    if min(width, height) < MIN_SIDE:
-        raise PictureError(
-            f"Expected a picture of at least {MIN_SIDE} pixels a side, but {path} has {width}x{height}. "
-            f"Pass a larger one."
-        )
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise PictureError(
-            f"Expected sides that differ at most {MAX_ASPECT}-fold, but {path} has {width}x{height} pixels. Crop it."
-        )
-    if width * height > MAX_PIXELS:
-        raise PictureError(
-            f"Expected a picture of at most {MAX_PIXELS // 1_000_000} megapixels, but {path} has {width}x{height}. "
-            f"Reduce it to {MAX_SIDE} pixels a side; more is not used."
-        )
+        problem = f"8 or 16 bits a pixel, but {path} has 32. Save it with 8 or 16 bits."
+    elif is_deep:
+        problem = f"8 bits a colour channel, but {path} has 16, of which 8 would be lost. Save it with 8 bits."
+    elif short < MIN_SIDE:
+        problem = f"a picture of at least {MIN_SIDE} pixels a side, but {size}. Pass a larger one."
+    elif long > MAX_ASPECT * short:
+        problem = f"sides that differ at most {MAX_ASPECT}-fold, but {size} pixels. Crop it."
+    elif width * height > MAX_PIXELS:
+        limit = f"a picture of at most {MAX_PIXELS // 1_000_000} megapixels"
+        problem = f"{limit}, but {size}. Reduce it to {MAX_SIDE} pixels a side; more is not used."
+    else:
+        return
+    raise PictureError(f"Expected {problem}")
 
 
-def _is_deep(image: ImageFile.ImageFile) -> bool:
-    """Whether the file holds more than 8 bits a channel. Pillow tells it in the raw modes alone ("RGB;16B")."""
-    raw_modes = [str(tile[3]) for tile in image.tile]
-    return any(";16" in raw_mode or "65535" in raw_mode for raw_mode in raw_modes)
-
-
-def _reduced(image: Image.Image, max_side: float) -> Pixels:
+def _decode(image: Image.Image, max_side: float) -> Pixels:
     """Decode the pixels and reduce them by area in strips, so that floats of a large image are never held."""
-    image.draft(None, _reduced_size(image, max_side))
+    image.draft(None, _choose_size(image, max_side))
     image.load()  # Before the size is asked for: Pillow turns a TIFF upright here.
-    width, height = _reduced_size(image, max_side)
+    width, height = _choose_size(image, max_side)
     to_srgb = _find_conversion(image)
     if (width, height) == image.size:
         return _as_floats(image, to_srgb)
@@ -168,13 +139,13 @@ def _reduced(image: Image.Image, max_side: float) -> Pixels:
     return unpremultiply(np.concatenate(strips))
 
 
-def _reduced_size(image: Image.Image, max_side: float) -> tuple[int, int]:
+def _choose_size(image: Image.Image, max_side: float) -> tuple[int, int]:
     share = min(1.0, max_side / max(image.size))
     width, height = (max(1, round(share * length)) for length in image.size)
     return width, height
 
 
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
+def _turn_upright(pixels: Pixels, orientation: int) -> Pixels:
     """Undo the camera's rotation (EXIF tag 0x0112: 5 to 8 are transposed, the rest turned or mirrored)."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
@@ -197,9 +168,7 @@ def _find_conversion(image: Image.Image) -> Callable[[Image.Image], Any] | None:
             renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
         )  # fmt: skip
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
-        warnings.warn(
-            f"The image's colour profile cannot be used ({error}): its colours are read as sRGB.", stacklevel=2
-        )
+        warnings.warn(f"The image's colour profile cannot be used ({error}): it is read as sRGB.", stacklevel=2)
         return None
     return lambda strip: ImageCms.applyTransform(strip if strip.mode == mode else strip.convert(mode), transform)
 
