@@ -42,7 +42,7 @@ def test_the_table_and_the_page_have_a_row_for_each_case(bench, prior_folder, tm
         (("sds_gs", "--text-prior", "mini-sd"), "Expected no --text-prior"),
         (("zero123_gs", "--image", "no.png"), "no.png"),
         (("zero123_gs", "--steps", "0"), "Expected steps between 1 and .*, but got 0"),
-        (("zero123_gs", "--warm-up", "0"), "Expected warm_up between 1 and .*, but got 0"),
+        (("zero123_gs", "--warm-up", "0"), "Expected --warm-up of at least 1 step, but got 0"),
         (("zero123_gs", "--out", "page.txt"), "ends in .md"),
         (("zero123_gs", "--out", "/nowhere/x.md"), "Expected /nowhere/x.md to lie in an existing folder"),
         (("zero123_gs", "--prior", "no_such_folder"), "no folder 'no_such_folder'"),

@@ -126,6 +126,8 @@ def parse(arguments: list[str]) -> Bench:
 def check(options: Bench) -> None:
     """Raise `ValueError` for a mistake that would show only after the measurement, or not at all."""
     check_numbers(options)
+    if options.warm_up < 1:
+        raise ValueError(f"Expected --warm-up of at least 1 step, but got {options.warm_up}.")
     if options.out is None:
         return
     if options.out.suffix != ".md":
