@@ -10,10 +10,15 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 OURS = re.compile(r"hash3d(\.[a-z][a-z0-9_]*)*")
 """Modules that reading may import: the public ones of this package."""
+
+
+LARGEST = 1e30
+"""Of a number in a recipe."""
 
 
 def to_plain(value: Any) -> Any:
@@ -36,7 +41,7 @@ def from_plain(value: Any) -> Any:
         )
     try:
         return _read(value)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
         raise ValueError(f"The recipe is damaged, or was written by another version of hash3d: {error}.") from error
 
 
@@ -52,8 +57,38 @@ def _read(value: Any) -> Any:
         return dict(fields["items"])
     kind = find_type(name) if isinstance(name, str) else None
     if kind is None:
-        raise ValueError(f"Expected a part of a recipe, but got the type {name!r}.")
+        raise ValueError(f"Expected a part of a recipe, but got the type {str(name)[:60]!r}.")
+    try:
+        hints = get_type_hints(kind)
+    except NameError:  # A dataclass of somebody else's, whose annotations mean nothing outside of its module.
+        hints = {}
+    for each, part in fields.items():
+        if not fits(part, hints.get(each, Any)):
+            raise ValueError(f"Expected {each} of {kind.__name__} to be {hints[each]}, but got {str(part)[:60]!r}.")
     return kind(**fields)
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value read from JSON is of an annotated type; numbers are finite, and a protocol is any dataclass."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(fits(value, each) for each in inner)
+    if origin is Literal:
+        return any(type(value) is type(each) and value == each for each in inner)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = inner[:1] * len(value) if inner[-1] is ... else inner
+        return len(value) == len(kinds) and all(map(fits, value, kinds))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return isinstance(value, Mapping) and all(fits(each, inner[-1]) for each in value.values())
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and -LARGEST < value < LARGEST
+    if hint is int:
+        return type(value) is int and -LARGEST < value < LARGEST
+    if getattr(hint, "_is_protocol", False):
+        return dataclasses.is_dataclass(value)
+    return isinstance(value, hint) if isinstance(hint, type) else True
 
 
 def find_type(name: str) -> type | None:

@@ -169,12 +169,12 @@ class RunFolder:
             state = load_tensors(self.checkpoint, device, sealed=True)
         except ValueError as error:
             raise ValueError(f"{error} Delete it to start the run again.") from error
-        if state.get("owner") != owner:
+        if state.get("owner") != owner or not isinstance(state.get("metrics_bytes"), int):
             raise ValueError(
                 f"Expected the checkpoint of this run, but {self.checkpoint} belongs to another recipe or input image. "
                 "Put the right one back, or delete it to start the run again."
             )
-        self._cut_metrics(int(state["metrics_bytes"]))
+        self._cut_metrics(state["metrics_bytes"])
         return state
 
     def _remove_temporary(self) -> None:
@@ -218,6 +218,8 @@ class RunFolder:
         summary = read_json(path)
         if not isinstance(summary.get("stages"), list) or len(summary["stages"]) not in (1, 2):
             raise ValueError(f"Expected one or two stages in {path}, but got {str(summary.get('stages'))[:40]}.")
+        if not isinstance(notes := summary.get("notes", []), list) or not all(isinstance(each, str) for each in notes):
+            raise ValueError(f"Expected notes of text in {path}, but got {str(notes)[:40]}.")
         return summary
 
 
