@@ -79,7 +79,7 @@ def resume_mutated(folder, name, seed, tried):
 
 @pytest.mark.parametrize("name", ["recipe.json", "summary.json"])
 def test_a_mutated_file_is_read_or_told(folder, name):
-    resume_mutated(folder, name, seed=1, tried=200)
+    resume_mutated(folder, name, seed=1, tried=50)
 
 
 @pytest.mark.nightly
