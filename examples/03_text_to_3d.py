@@ -49,7 +49,7 @@ def main(
         num_points=points, radius=0.4, means_lr=(5e-3, 2e-4), sh0_lr=(0.03, 0.003), lr_steps=steps
     ).build(generator)
     optimizer = gaussians.build_optimizer()
-    sampler = CameraSamplerConfig(elevation=(-10.0, 75.0), radius=1.5, fov_y=49.1).build()
+    sampler = CameraSamplerConfig(elevation=(-10.0, 75.0), radius=1.5, fov_y=49.1)
     views = ViewOrderConfig(visits_per_cell=4, active_cells=8)  # Returns to a few cells, so that features serve again.
     order = views.build(sampler)
     start = time.perf_counter()

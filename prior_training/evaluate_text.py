@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.files import write_text
-from hash3d.guidance.view_prompts import FRONT, VIEWS, ground_prompt, view_prompt
+from hash3d.guidance.view_prompts import FRONT, VIEWS, view_prompt
 
 from .autoencoder import to_images
 from .contact_sheets import captioned_contact_sheet
@@ -28,6 +28,7 @@ from .evaluate_views import asymmetric
 from .matcher_network import Labels, Matcher
 from .matcher_views import body_colors, sample_upright, view_angles
 from .sampling import sample_pictures
+from .text_buffer import background_prompt
 from .text_nearest import TrainingViews, nearest
 from .text_scores import chance, sample_candidates, score_captions
 from .text_tables import markdown
@@ -218,7 +219,7 @@ class Evaluation:
         rounds = [self._grid(views, seed) for seed in (1, 2)]
         self._save("views", torch.cat(rounds, dim=1), [row + row for row in views])
         backgrounds = [
-            [ground_prompt(view_prompt(prompt, FRONT), color) for color in BACKGROUNDS] for prompt in PROMPTS
+            [background_prompt(view_prompt(prompt, FRONT), color) for color in BACKGROUNDS] for prompt in PROMPTS
         ]
         self._save("backgrounds", self._grid(backgrounds, seed=3), backgrounds)
         columns = 8

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hash3d.guidance.view_prompts import BACK, FRONT, OVERHEAD, SIDE, VIEWS, ground_prompt, view_index, view_prompt
+from hash3d.guidance.view_prompts import BACK, FRONT, OVERHEAD, SIDE, VIEWS, view_index, view_prompt
 
 from .backgrounds import WHITE, BackgroundColors, over_background, sample_background_names
 from .tokenizer import FastTokens
@@ -47,7 +47,7 @@ def write_prompt(description: Description, view: int, background: int, rng: rand
     prompt = caption(description, rng)
     if rng.random() < VIEW_WORDS:
         prompt = view_prompt(prompt, view)
-    return prompt if background == WHITE else ground_prompt(prompt, COLORS[background])
+    return prompt if background == WHITE else background_prompt(prompt, COLORS[background])
 
 
 class TextBuffer(ViewStream[TextViews]):
@@ -112,3 +112,9 @@ def view_word_swap(tokenizer: Any) -> Callable[[Tensor], Tensor]:
         return torch.where(before_view, swap.to(tokens.device)[tokens.long()], tokens)
 
     return swapped
+
+
+def background_prompt(prompt: str, color: str) -> str:
+    """The prompt, with the words for a plain background of a colour; a prompt that names none means a white one."""
+    article = "an" if color[0] in "aeiou" else "a"
+    return f"{prompt}, on {article} {color} background"

@@ -34,7 +34,7 @@ from hash3d.rendering.volume import VolumeRender, VolumeRendererConfig
 from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import Nerf, NerfConfig
 from hash3d.scenes.losses import (
-    normal_picture,
+    normal_image,
     normal_smoothness_3d_loss,
     normal_smoothness_loss,
     orientation_loss,
@@ -106,7 +106,7 @@ def field_losses(field: Nerf, image: VolumeRender, weights: dict[str, float], ge
     if "orientation" in weights:
         total = total + weights["orientation"] * orientation_loss(samples, image.alpha)
     if "normal_smoothness" in weights and image.normal is not None:
-        picture = normal_picture(image.normal, image.alpha)
+        picture = normal_image(image.normal, image.alpha)
         total = total + weights["normal_smoothness"] * normal_smoothness_loss(picture)
     if "normal_smoothness_3d" in weights and samples.normals is not None:
         shifts = 0.01 * torch.randn(samples.points.shape, generator=generator).to(samples.points)

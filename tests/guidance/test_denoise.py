@@ -51,7 +51,7 @@ def test_a_smaller_target_is_an_antialiased_reduction(monkeypatch):
     guidance = guidance_of(tiny_zero123())
     columns = torch.tensor([1.0, -1.0, -1.0, -1.0]).repeat(8)
     monkeypatch.setattr(guidance.guidance.prior, "decode", lambda latents: columns.expand(len(latents), 3, 32, 32))
-    target = guidance.denoised(pictures(size=8), CAMERAS, start(guidance))
+    target = guidance.denoise(pictures(size=8), CAMERAS, start(guidance))
     torch.testing.assert_close(target[:, :, 2:-2], torch.full_like(target[:, :, 2:-2], 0.25), atol=0.05, rtol=0)
 
 
@@ -85,7 +85,7 @@ def test_the_picture_is_that_of_a_loop_over_diffusers_scheduler(strength):
     settings = Zero123GuidanceConfig(guidance_scale=5.0, sample_latents=False)
     guidance = guidance_of(prior, guidance=settings, num_steps=10, strength=constant(strength))
     image, timesteps = pictures(), start(guidance, step=0)
-    found = guidance.denoised(image, CAMERAS, timesteps)
+    found = guidance.denoise(image, CAMERAS, timesteps)
     scheduler = ddim(prior)
     scheduler.set_timesteps(10)
     kept = scheduler.timesteps[int(10 * strength) :]
@@ -111,7 +111,7 @@ def test_the_loss_is_the_mean_squared_error_and_its_gradient_ends_at_the_picture
     image = pictures(size=50).requires_grad_()
     output = guidance(image, CAMERAS, start(guidance), step=0)
     output.loss.backward()
-    target = guidance_of(tiny_zero123()).denoised(image, CAMERAS, start(guidance))
+    target = guidance_of(tiny_zero123()).denoise(image, CAMERAS, start(guidance))
     assert target.shape == image.shape
     assert not target.requires_grad
     torch.testing.assert_close(output.loss, (image - target).square().mean())
@@ -150,7 +150,7 @@ def test_deepcache_takes_nothing_over_from_the_last_picture():
         cache = apply_hash3d(prior.unet, DeepCacheConfig(interval=20))
         guidance = guidance_of(prior, cache, num_steps=10, strength=constant(0.5))
         guidance(pictures(seed=first), CAMERAS, start(guidance))
-        found.append(guidance.denoised(pictures(seed=6), CAMERAS, start(guidance)))
+        found.append(guidance.denoise(pictures(seed=6), CAMERAS, start(guidance)))
     assert torch.equal(*found)
 
 
@@ -167,11 +167,11 @@ def test_deepcache_takes_nothing_over_from_the_last_picture():
 def test_a_cache_changes_the_picture_only_by_reuse(config, same):
     settings = {"num_steps": 10, "strength": constant(0.5)}
     plain = guidance_of(tiny_zero123(), **settings)
-    expected = plain.denoised(pictures(), CAMERAS, start(plain))
+    expected = plain.denoise(pictures(), CAMERAS, start(plain))
     prior = tiny_zero123()
     cache = apply_hash3d(prior.unet, config)
     guidance = guidance_of(prior, cache, **settings)
-    found = guidance.denoised(pictures(), CAMERAS, start(guidance))
+    found = guidance.denoise(pictures(), CAMERAS, start(guidance))
     assert torch.equal(found, expected) == same
     assert (cache.statistics.hits == 0) == same
     assert torch.equal(plain.guidance.generator.get_state(), guidance.guidance.generator.get_state())

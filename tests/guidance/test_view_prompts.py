@@ -2,7 +2,7 @@
 
 import torch
 
-from hash3d.guidance.view_prompts import VIEWS, ground_prompt, view_index, view_prompt
+from hash3d.guidance.view_prompts import VIEWS, view_index, view_prompt
 
 
 def named(elevation: float, azimuth: float) -> str:
@@ -24,7 +24,5 @@ def test_the_index_names_the_side_that_is_seen():
     assert set(expected) == set(VIEWS)
 
 
-def test_prompts():
+def test_a_prompt_names_its_view():
     assert view_prompt("a red mug", 2) == "a red mug, back view"
-    assert ground_prompt("a mug, side view", "blue") == "a mug, side view, on a blue background"
-    assert ground_prompt("a mug", "orange") == "a mug, on an orange background"

@@ -27,7 +27,7 @@ def guidance_of(prior, cache=None, seed=0, **settings):
 
 def series(guidance, steps=6, views=1, size=32):
     """Losses and image gradients of a run that optimises one image for all views."""
-    draws = ViewOrderConfig().build(CameraSamplerConfig(batch_size=views).build())
+    draws = ViewOrderConfig().build(CameraSamplerConfig(batch_size=views))
     generator = torch.Generator().manual_seed(1)
     image = torch.full((size, size, 3), 0.5, requires_grad=True)
     optimizer = torch.optim.Adam([image], lr=0.05)
@@ -83,9 +83,9 @@ def test_noise_by_view_is_the_view_s_and_standard_normal():
     guidance = guidance_of(tiny_zero123(), noise_by_view=True)
     shape = (3, 4, 64, 64)
     cameras = Cameras.orbit(elevation=[5.0, 5.0, 5.0], azimuth=[10.0, 10.5, 10.0], radius=1.5, fov_y=49.1, size=32)
-    first, second, third = guidance.draw_noise(shape, cameras, torch.tensor([500, 500, 501]))
+    first, second, third = guidance.sample_noise(shape, cameras, torch.tensor([500, 500, 501]))
     alone = Cameras.orbit(elevation=5.0, azimuth=10.0, radius=1.5, fov_y=49.1, size=32)
-    assert torch.equal(guidance.draw_noise((1, 4, 64, 64), alone, torch.tensor([500]))[0], first)
+    assert torch.equal(guidance.sample_noise((1, 4, 64, 64), alone, torch.tensor([500]))[0], first)
     bound = 4 / first.numel() ** 0.5  # Four standard errors of a mean of products of standard normal numbers.
     for noise in (first, second, third):
         assert abs(noise.mean()) < bound
@@ -100,7 +100,7 @@ def test_the_gradient_reaches_every_picture_of_any_size(size, views):
     guidance = guidance_of(tiny_zero123())
     assert isinstance(guidance, Guidance)
     image = torch.rand(views, size, size, 3, generator=torch.Generator().manual_seed(3)).requires_grad_()
-    cameras = CameraSamplerConfig(batch_size=views).build().sample(size, torch.Generator().manual_seed(4))
+    cameras = CameraSamplerConfig(batch_size=views).sample(size, torch.Generator().manual_seed(4))
     output = guidance(image, cameras, torch.full((views,), 500))
     output.loss.backward()
     assert output.loss.shape == ()

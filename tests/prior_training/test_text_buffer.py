@@ -7,7 +7,7 @@ import torch
 
 from hash3d.guidance.view_prompts import VIEWS
 from prior_training.backgrounds import WHITE, BackgroundColors, over_background, sample_background_names
-from prior_training.text_buffer import TextBuffer, sample_elevation, view_word_swap, write_prompt
+from prior_training.text_buffer import TextBuffer, background_prompt, sample_elevation, view_word_swap, write_prompt
 from prior_training.tokenizer import build_tokenizer
 from prior_training.world.captions import Description
 from prior_training.world.words import COLORS, color_names
@@ -97,3 +97,8 @@ def test_the_pool_pairs_views_with_their_own_prompts(tokenizer, monkeypatch):
         else:
             assert torch.equal(color, torch.ones(3))
     assert any("background" in prompt for prompt in prompts)
+
+
+def test_a_prompt_names_its_background():
+    assert background_prompt("a mug, side view", "blue") == "a mug, side view, on a blue background"
+    assert background_prompt("a mug", "orange") == "a mug, on an orange background"

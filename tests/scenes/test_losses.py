@@ -12,7 +12,7 @@ from hash3d.scenes.losses import (
     mask_entropy_loss,
     mask_loss,
     normal_consistency_loss,
-    normal_picture,
+    normal_image,
     normal_smoothness_3d_loss,
     normal_smoothness_loss,
     opacity_loss,
@@ -78,10 +78,10 @@ def test_normal_smoothness_of_two_halves_is_their_seam():
     normal = torch.stack([up, front]).repeat_interleave(2, dim=0).expand(1, 6, 4, 3)
     seam = 2 / 3 / 3  # a squared step of 2 over 3 channels, on 1 of 3 steps across
     assert normal_smoothness_loss(normal).item() == pytest.approx(seam)
-    whole = normal_picture(normal, torch.ones(1, 6, 4, 1))
+    whole = normal_image(normal, torch.ones(1, 6, 4, 1))
     assert whole[0, 0, 0].tolist() == [0.5, 1.0, 0.5]
     assert normal_smoothness_loss(whole).item() == pytest.approx(seam / 4)
-    assert normal_picture(normal, torch.zeros(1, 6, 4, 1)).abs().max() == 0
+    assert normal_image(normal, torch.zeros(1, 6, 4, 1)).abs().max() == 0
 
 
 def test_normals_beside_each_other_differ_by_their_mean_distance_an_axis():

@@ -1,1 +1,1 @@
-"""Score distillation: from a picture and its cameras to a loss."""
+"""Score distillation: from an image and its cameras to a loss."""

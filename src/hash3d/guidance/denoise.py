@@ -1,6 +1,6 @@
-"""Guidance by a denoised picture: the second stage of DreamGaussian (Tang et al. 2024, https://arxiv.org/abs/2309.16653).
+"""Guidance by a denoised image: the second stage of DreamGaussian (Tang et al. 2024, https://arxiv.org/abs/2309.16653).
 
-The render is encoded, noised, denoised by a few deterministic steps and decoded; then it is to look like that picture.
+The render is encoded, noised, denoised by a few deterministic steps and decoded; then it is to look like that image.
 """
 
 from dataclasses import dataclass, field, replace
@@ -27,18 +27,18 @@ from .zero123 import Zero123GuidanceConfig
 
 @dataclass(frozen=True, kw_only=True)
 class DenoiseGuidanceConfig:
-    """How far a picture is noised and in how many steps it comes back. Defaults: DreamGaussian 69a3c70, main2.py."""
+    """How far images are noised and in how many steps denoised. Defaults: DreamGaussian 69a3c70, main2.py."""
 
     guidance: Zero123GuidanceConfig | StableDiffusionGuidanceConfig = field(
         default_factory=lambda: Zero123GuidanceConfig(guidance_scale=5.0)
     )
-    """The guidance that predicts the noise: its scale and how it draws latents and noise. Its weighting, timesteps and
+    """The guidance that predicts the noise: its scale, how it samples latents and noise. Its weighting, timesteps and
     bound on the gradient serve score distillation alone."""
     num_steps: int = 50
-    """Steps of the whole way from pure noise to a picture, of which `strength` leaves the last few."""
+    """Steps of the whole way from pure noise to an image, of which `strength` leaves the last few."""
     strength: Schedule = field(default_factory=lambda: ramp((0, 0.8), (50, 0.95)))
     """Share of the `num_steps` that is left out, over the steps of the run: the larger, the less noise, and the closer
-    the picture stays to the render. Of 50 steps 0.8 leaves 10, and 0.95 leaves 3."""
+    the image stays to the render. Of 50 steps 0.8 leaves 10, and 0.95 leaves 3."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -85,9 +85,9 @@ class DenoiseGuidanceConfig:
 
 
 class DenoiseGuidance:
-    """Draws the render towards what a diffusion model makes of it.
+    """Pulls the render towards what a diffusion model makes of it.
 
-    With `DeepCacheConfig` on the U-Net each picture starts with a full pass: no feature goes from one picture to the
+    With `DeepCacheConfig` on the U-Net each image starts with a full pass: no feature goes from one image to the
     next. With `Hash3DConfig` features do, within a cell of views and timesteps.
 
     Args:
@@ -107,11 +107,11 @@ class DenoiseGuidance:
         *,
         step: int | None = None,
     ) -> GuidanceOutput:
-        """The mean squared error between B pictures in [0, 1] and the same noised to `timesteps` and denoised.
+        """The mean squared error between B images in [0, 1] and the same noised to `timesteps` and denoised.
 
         The timesteps, all the same, are those of `config.timestep_range`; `step` has no further use.
         """
-        target = self.denoised(image, cameras, timesteps)
+        target = self.denoise(image, cameras, timesteps)
         loss = (image.float() - target).square().mean()
         start = shared_timestep(timesteps)
         passes = len(image) * len(self.path(start))
@@ -122,17 +122,17 @@ class DenoiseGuidance:
         return range(start, -1, -self.stride)
 
     @torch.no_grad()
-    def denoised(
+    def denoise(
         self, image: Float[Tensor, "B H W 3"], cameras: Cameras, timesteps: Int[Tensor, " B"]
     ) -> Float[Tensor, "B H W 3"]:
-        """What the diffusion model makes of pictures, at their size, in [0, 1].
+        """What the diffusion model makes of images, at their size, in [0, 1].
 
         Raises `ValueError` unless the views have one timestep.
         """
         guidance, schedule = self.guidance, self.guidance.prior.schedule
         with guidance.stopwatch.part("encode"):
             latents = guidance.encode(image).float()
-        noise = to_device(guidance.draw_noise(tuple(latents.shape), cameras, timesteps), latents)
+        noise = to_device(guidance.sample_noise(tuple(latents.shape), cameras, timesteps), latents)
         noisy = schedule.add_noise(latents, noise, timesteps)
         if guidance.cache is not None and isinstance(guidance.cache.store, LastFeature):
             guidance.cache.reset()

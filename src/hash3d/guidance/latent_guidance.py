@@ -1,4 +1,4 @@
-"""Score distillation with a latent diffusion model: what guidance by a picture and guidance by a text share."""
+"""Score distillation with a latent diffusion model: what guidance by an image and guidance by a text share."""
 
 import zlib
 from abc import ABC, abstractmethod
@@ -43,9 +43,9 @@ class LatentGuidanceConfig:
     shared_timestep: bool = True
     """One timestep for all views of a step (threestudio), or one for each."""
     encoding: Encoding = "auto"
-    """How pictures become latents, and the gradient comes back: see `hash3d.fast.autoencoder`."""
+    """How images become latents, and the gradient comes back: see `hash3d.fast.autoencoder`."""
     sample_latents: bool = True
-    """Draw the latents from the encoder's posterior, or take its mode; a tiny autoencoder has none."""
+    """Sample the latents from the encoder's posterior, or take its mode; a tiny autoencoder has none."""
     noise_by_view: bool = False
     """The same view and timestep get the same noise. Tells what the variety of noise is worth."""
     max_gradient: Schedule | None = None
@@ -94,12 +94,12 @@ def load_latent_prior(kind: type[PriorT], source: str, device: torch.device, **o
 
 
 class LatentGuidance(ABC, Generic[PriorT]):
-    """Says how a picture from a new camera should change.
+    """Says how an image from a new camera should change.
 
     Args:
         config: scale, weighting, timesteps.
         prior: the diffusion model.
-        generator: draws the noise, on the CPU.
+        generator: samples the noise, on the CPU.
         cache: of the prior's U-Net, or None.
         stopwatch: counts the seconds of "encode" and "unet".
     """
@@ -137,14 +137,14 @@ class LatentGuidance(ABC, Generic[PriorT]):
         *,
         step: int | None = None,
     ) -> GuidanceOutput:
-        """The SDS loss of B pictures in [0, 1]; its gradient flows through the encoder, not the U-Net.
+        """The SDS loss of B images in [0, 1]; its gradient flows through the encoder, not the U-Net.
 
         `step` is the run's; it may be left out without `max_gradient`.
         """
         max_gradient = self.config.gradient_bound(step)
         with self.stopwatch.part("encode"):
             latents = self.encode(image)
-        noise = to_device(self.draw_noise(tuple(latents.shape), cameras, timesteps), latents)
+        noise = to_device(self.sample_noise(tuple(latents.shape), cameras, timesteps), latents)
         with torch.no_grad(), self.stopwatch.part("unet"):
             noisy = self.prior.schedule.add_noise(latents.detach(), noise, timesteps)
             noise_pred = self.predict_noise(noisy, timesteps, cameras)
@@ -154,7 +154,7 @@ class LatentGuidance(ABC, Generic[PriorT]):
         metrics = {"timestep": float(timesteps.float().mean())}
         return GuidanceOutput(loss=loss, passes=len(noise), metrics=metrics, predicted=gradient)
 
-    def draw_noise(
+    def sample_noise(
         self, shape: tuple[int, ...], cameras: Cameras, timesteps: Int[Tensor, " B"]
     ) -> Float[Tensor, "B 4 h w"]:
         """Standard normal noise on the CPU."""
@@ -166,7 +166,7 @@ class LatentGuidance(ABC, Generic[PriorT]):
         return noise
 
     def encode(self, image: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B 4 h w"]:
-        """Latents of pictures of any size."""
+        """Latents of images of any size."""
         size = self.prior.image_size
         pixels = image.permute(0, 3, 1, 2)
         if pixels.shape[-1] != size or pixels.shape[-2] != size:

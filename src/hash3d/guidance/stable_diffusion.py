@@ -38,7 +38,7 @@ class StableDiffusionGuidanceConfig(LatentGuidanceConfig):
     perp_neg: PerpNegConfig | None = None
     """Push views away from the words of others, against several faces. Four U-Net passes a view in place of two."""
     rendered: Rendered = "pictures"
-    """What the guidance is given: pictures, or latents [B, h, w, 4] (Latent-NeRF), which need no encoder."""
+    """What the guidance is given: images ("pictures"), or latents [B, h, w, 4] (Latent-NeRF), which need no encoder."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,13 +77,13 @@ class StableDiffusionGuidanceConfig(LatentGuidanceConfig):
 
 
 class StableDiffusionGuidance(LatentGuidance[StableDiffusionPrior]):
-    """Says how a picture from a new camera should change to look like a prompt.
+    """Says how an image from a new camera should change to look like a prompt.
 
     Args:
         prior: the diffusion model.
         prompt: of the object; the front is at azimuth 0.
         negative_prompt: in place of the empty prompt in the unconditional branch.
-        generator: draws the noise, on the CPU.
+        generator: samples the noise, on the CPU.
         cache: of the prior's U-Net, or None. It starts anew when the prompts change.
 
     Raises:
@@ -118,7 +118,7 @@ class StableDiffusionGuidance(LatentGuidance[StableDiffusionPrior]):
         return self.prompts, self.negative_prompt
 
     def encode(self, image: Float[Tensor, "B H W C"]) -> Float[Tensor, "B 4 h w"]:
-        """Latents of pictures of any size, or rendered latents brought to the U-Net's size."""
+        """Latents of images of any size, or rendered latents brought to the U-Net's size."""
         if self.config.rendered == "pictures":
             return super().encode(image)
         return resize_latents(image, self.prior.unet.config.sample_size).to(self.prior.dtype)

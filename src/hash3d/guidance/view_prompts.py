@@ -1,4 +1,4 @@
-"""Words of a prompt that say from where an object is seen, and on what ground."""
+"""Words of a prompt that say from where an object is seen."""
 
 import torch
 from jaxtyping import Float, Int
@@ -34,9 +34,3 @@ def view_index(elevation: Float[Tensor, " B"], azimuth: Float[Tensor, " B"]) -> 
 def view_prompt(prompt: str, view: int) -> str:
     """The prompt, with the words for VIEWS[view]."""
     return f"{prompt}, {VIEWS[view]}"
-
-
-def ground_prompt(prompt: str, color: str) -> str:
-    """The prompt, with the words for a plain ground of a colour; a prompt that names none means a white one."""
-    article = "an" if color[0] in "aeiou" else "a"
-    return f"{prompt}, on {article} {color} background"

@@ -50,14 +50,14 @@ class Zero123GuidanceConfig(LatentGuidanceConfig):
 
 
 class Zero123Guidance(LatentGuidance[Zero123Prior]):
-    """Says how a picture from a new camera should change, given the reference image.
+    """Says how an image from a new camera should change, given the reference image.
 
     Args:
         prior: the diffusion model.
         reference: the reference image on white, [3, S, S] in [-1, 1] with S the prior's size.
         reference_elevation: degrees; azimuths of the cameras count from the reference view.
         reference_radius: distance of the reference camera in scene units.
-        generator: draws the noise, on the CPU.
+        generator: samples the noise, on the CPU.
         cache: of the prior's U-Net, or None.
     """
 

@@ -102,10 +102,13 @@ class ViewOrder:
 
     def _timesteps_inside(self, cell: Cell, low: int, high: int) -> tuple[int, int]:
         """The first and last timestep of [low, high] inside a cell; the first is larger if there are none."""
-        config = self._grid.config
-        index = cell[config.order.index("timestep")]
-        first, beyond = math.ceil(index * config.timestep), math.ceil((index + 1) * config.timestep)
+        first, beyond = map(math.ceil, self._bounds(cell, "timestep"))
         return max(low, first), min(high, beyond - 1)
+
+    def _bounds(self, cell: Cell, name: str) -> Interval:
+        """Where a cell begins and ends in one of the grid's dimensions."""
+        size, index = getattr(self._grid.config, name), cell[self._grid.config.order.index(name)]
+        return index * size, (index + 1) * size
 
     def _cameras_inside(
         self, cells: list[Cell], size: int, timesteps: list[int], generator: torch.Generator
@@ -126,16 +129,13 @@ class ViewOrder:
 
     def _part_inside(self, cell: Cell, name: str, reach: Interval) -> Interval:
         """The elevations or radii of a range that lie in a cell."""
-        config, (low, high) = self._grid.config, reach
-        size, index = getattr(config, name), cell[config.order.index(name)]
-        return max(low, index * size), min(high, (index + 1) * size)
+        first, last = self._bounds(cell, name)
+        return max(reach[0], first), min(reach[1], last)
 
     def _azimuths_inside(self, cell: Cell, view: int) -> list[Interval]:
         """The azimuths of a view's stratum that lie in a cell: two intervals where the cell lies across +-180."""
-        config, (low, high) = self._grid.config, self.sampler.stratum(view)
-        index = cell[config.order.index("azimuth")]
-        first, last = index * config.azimuth, (index + 1) * config.azimuth
-        if not config.periodic:
+        (low, high), (first, last) = self.sampler.stratum(view), self._bounds(cell, "azimuth")
+        if not self._grid.config.periodic:
             return [(max(low, first), min(high, last))]
         last = min(last, 360.0)
         turns = range(math.floor(low / 360.0), math.floor(high / 360.0) + 1)

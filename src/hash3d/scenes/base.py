@@ -28,6 +28,8 @@ from hash3d.representations.optimizer import load_state
 from .losses import opaque_entropy_loss, opaque_loss, sparsity_loss, total_variation_loss
 from .show import Show
 
+Behind = Float[Tensor, "B C"] | Float[Tensor, "B H W C"]
+"""The background of each view: one colour, or an image."""
 Losses = dict[str, Callable[[], Float[Tensor, ""]]]
 """Losses by name, each computed when it is called."""
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -158,15 +160,8 @@ class Scene(ABC, Generic[ModelT]):
         model.update_learning_rate(self.optimizer, step)
 
     @abstractmethod
-    def render(
-        self,
-        cameras: Cameras,
-        background: Float[Tensor, "B C"] | Float[Tensor, "B H W C"],
-        *,
-        step: int,
-        shading: Shading | None = None,
-    ) -> Render:
-        """Pictures of the scene, with gradients."""
+    def render(self, cameras: Cameras, background: Behind, *, step: int, shading: Shading | None = None) -> Render:
+        """Render the scene, with gradients."""
 
     def draw_random(self, cameras: Cameras, step: int) -> Render:
         """Sample the background and the light of a step, and render its random views."""
@@ -175,7 +170,7 @@ class Scene(ABC, Generic[ModelT]):
         return self.render(cameras, background, step=step, shading=shading)
 
     def render_reference(self, camera: Cameras, step: int) -> Render:
-        """The view of the reference picture, on white, in its own colours."""
+        """The view of the reference image, on white, in its own colours."""
         return self.render(camera, self.white, step=step)
 
     def losses(self, step: int, random_view: Render, reference_view: Render | None) -> dict[str, Float[Tensor, ""]]:
@@ -200,6 +195,14 @@ class Scene(ABC, Generic[ModelT]):
 
     def after_step(self, step: int) -> None:
         """Change the scene's make-up after `step` steps."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what was computed from the model's values, which have changed."""
+
+    def helpers(self) -> dict[str, Any]:
+        """What has a state besides model, background and optimizer, by name; None where a stage has none."""
+        return {}
 
     def sizes(self) -> dict[str, float | Float[Tensor, ""]]:
         """How large the scene is: host numbers, and scalars where only the device knows."""
@@ -215,14 +218,19 @@ class Scene(ABC, Generic[ModelT]):
             "model": self.model.state_dict(),
             "background": self.background.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            **{name: None if each is None else each.state_dict() for name, each in self.helpers().items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on as if the run had not stopped."""
+        """Continue as if the run had not stopped."""
         self.model.load_state_dict(state["model"])
         self.background.load_state_dict(state["background"])
         self.optimizer = self._build_optimizer()
         load_state(self.optimizer, state["optimizer"])
+        for name, helper in self.helpers().items():
+            if helper is not None:
+                helper.load_state_dict(state[name])
+        self.forget()
 
 
 def find_kind(config: Config) -> type[Scene[Any]]:

@@ -18,8 +18,8 @@ from hash3d.representations.nerf import Nerf, NerfConfig
 from hash3d.representations.occupancy import OccupancyGrid
 from hash3d.transfer import to_device
 
-from .base import Losses, Scene, SceneTools, expect_config, total
-from .losses import normal_picture, normal_smoothness_3d_loss, normal_smoothness_loss, orientation_loss
+from .base import Behind, Losses, Scene, SceneTools, expect_config, total
+from .losses import normal_image, normal_smoothness_3d_loss, normal_smoothness_loss, orientation_loss
 from .show import Show, expect_prior, is_latent
 
 NEAR_POINTS = 0.01
@@ -65,14 +65,9 @@ class FieldScene(Scene[Nerf], represents=NerfConfig):
             self.occupancy.after_step(step, self.model, length, self.generator)
 
     def render(
-        self,
-        cameras: Cameras,
-        background: Float[Tensor, "B C"] | Float[Tensor, "B H W C"],
-        *,
-        step: int,
-        shading: Shading | None = None,
+        self, cameras: Cameras, background: Behind, *, step: int, shading: Shading | None = None
     ) -> VolumeRender:
-        """Pictures of the scene, with gradients, and with normals when a loss wants them."""
+        """Render the scene, with gradients, and with normals when a loss wants them."""
         return self.renderer(
             self.model, cameras, background,
             occupancy=self.occupancy, generator=self.generator, shading=shading,
@@ -85,7 +80,7 @@ class FieldScene(Scene[Nerf], represents=NerfConfig):
         return {
             "orientation": lambda: total(orientation_loss(view.samples, view.alpha) for view in fields),
             "normal_smoothness": lambda: total(
-                normal_smoothness_loss(normal_picture(view.normal, view.alpha))
+                normal_smoothness_loss(normal_image(view.normal, view.alpha))
                 for view in fields
                 if view.normal is not None
             ),
@@ -96,23 +91,17 @@ class FieldScene(Scene[Nerf], represents=NerfConfig):
         """How much the normals change from the samples to points close by."""
         if samples.normals is None or len(samples.points) == 0:
             return torch.zeros((), device=self.device)
-        draws = torch.randn(samples.points.shape, generator=self.generator)
-        shifts = NEAR_POINTS * to_device(draws, samples.points)
+        normal = torch.randn(samples.points.shape, generator=self.generator)
+        shifts = NEAR_POINTS * to_device(normal, samples.points)
         return normal_smoothness_3d_loss(samples.normals, self.model.normals(samples.points + shifts))
 
     def sizes(self) -> dict[str, float | Float[Tensor, ""]]:
         """The share of the cells that hold something."""
         return {} if self.occupancy is None else {"occupied": self.occupancy.occupied.float().mean()}
 
-    def state_dict(self) -> dict[str, Any]:
-        """With the occupied cells."""
-        return {**super().state_dict(), "occupancy": self.occupancy.state_dict() if self.occupancy else None}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on as if the run had not stopped."""
-        super().load_state_dict(state)
-        if self.occupancy is not None:
-            self.occupancy.load_state_dict(state["occupancy"])
+    def helpers(self) -> dict[str, Any]:
+        """The occupied cells."""
+        return {"occupancy": self.occupancy}
 
 
 def decode(

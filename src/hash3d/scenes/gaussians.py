@@ -23,7 +23,7 @@ from hash3d.representations.mesh import sample_surface
 from hash3d.representations.nerf import Nerf
 from hash3d.representations.point_start import PointStart, grow_points
 
-from .base import Losses, Scene, SceneTools, expect_config, no_way
+from .base import Behind, Losses, Scene, SceneTools, expect_config, no_way
 from .convert import density_at
 from .losses import opacity_loss, position_loss, scale_loss, scale_sum_loss, total_variation_loss
 
@@ -83,7 +83,7 @@ class GaussianScene(Scene[Gaussians], represents=GaussiansConfig):
 
     @property
     def splats(self) -> GaussianTensors:
-        """The Gaussians as they are: those of the step's random views, where these have been drawn."""
+        """The Gaussians as they are: those of the step's random views, where these are rendered."""
         return self.model.gaussians() if self._splats is None else self._splats
 
     def draw_random(self, cameras: Cameras, step: int) -> Render:
@@ -92,15 +92,8 @@ class GaussianScene(Scene[Gaussians], represents=GaussiansConfig):
         self._random_cameras, self._probe = cameras, screen_probe(self._splats, cameras)
         return super().draw_random(cameras, step)
 
-    def render(
-        self,
-        cameras: Cameras,
-        background: Float[Tensor, "B C"] | Float[Tensor, "B H W C"],
-        *,
-        step: int,
-        shading: Shading | None = None,
-    ) -> Render:
-        """Pictures of the scene, with gradients."""
+    def render(self, cameras: Cameras, background: Behind, *, step: int, shading: Shading | None = None) -> Render:
+        """Render the scene, with gradients."""
         probe = self._probe if cameras is self._random_cameras else None
         if background.ndim == 2 and shading is None:
             return self.renderer(self.splats, cameras, background, probe)
@@ -111,7 +104,7 @@ class GaussianScene(Scene[Gaussians], represents=GaussiansConfig):
         return replace(render, color=render.color + (1.0 - render.alpha) * background)
 
     def losses_of(self, views: list[Render]) -> Losses:
-        """Those of the Gaussians' sizes and places, and of the shape that the random view shows."""
+        """Those of the Gaussians' sizes and positions, and of the shape that the random view shows."""
         return {
             "scale": lambda: scale_loss(self.splats.scales, self.stage.losses.scale_limit),
             "scale_sum": lambda: scale_sum_loss(self.splats.scales),
@@ -135,24 +128,21 @@ class GaussianScene(Scene[Gaussians], represents=GaussiansConfig):
 
     def after_step(self, step: int) -> None:
         """Add and remove Gaussians."""
-        self._splats = None
+        self.forget()
         if self.densifier:
             self.densifier.after_step(step, self.model, self.optimizer)
+
+    def forget(self) -> None:
+        """Drop the Gaussians that a step shares."""
+        self._splats = None
 
     def sizes(self) -> dict[str, float | Float[Tensor, ""]]:
         """How many."""
         return {"gaussians": float(len(self.model))}
 
-    def state_dict(self) -> dict[str, Any]:
-        """With the densification's."""
-        return {**super().state_dict(), "densifier": self.densifier.state_dict() if self.densifier else None}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on as if the run had not stopped."""
-        super().load_state_dict(state)
-        self._splats = None
-        if self.densifier:
-            self.densifier.load_state_dict(state["densifier"])
+    def helpers(self) -> dict[str, Any]:
+        """The densification."""
+        return {"densifier": self.densifier}
 
 
 @torch.no_grad()

@@ -49,7 +49,7 @@ def sparsity_loss(alpha: Float[Tensor, "B H W 1"]) -> Float[Tensor, ""]:
     return (alpha.square() + 0.01).sqrt().mean()
 
 
-def normal_picture(normal: Float[Tensor, "B H W 3"], alpha: Float[Tensor, "B H W 1"]) -> Float[Tensor, "B H W 3"]:
+def normal_image(normal: Float[Tensor, "B H W 3"], alpha: Float[Tensor, "B H W 1"]) -> Float[Tensor, "B H W 3"]:
     """Unit normals as colours, alpha (normal + 1) / 2 on black.
 
     threestudio's `comp_normal` (28d9d80, models/renderers/nerf_volume_renderer.py).
@@ -60,7 +60,7 @@ def normal_picture(normal: Float[Tensor, "B H W 3"], alpha: Float[Tensor, "B H W
 def normal_smoothness_loss(normal: Float[Tensor, "B H W 3"]) -> Float[Tensor, ""]:
     """Mean squared difference of neighbours in a column plus that of neighbours in a row.
 
-    threestudio 28d9d80, systems/zero123.py; its weights are for a `normal_picture`.
+    threestudio 28d9d80, systems/zero123.py; its weights are for a `normal_image`.
     """
     return _mean_squared_steps(normal)
 
@@ -68,7 +68,7 @@ def normal_smoothness_loss(normal: Float[Tensor, "B H W 3"]) -> Float[Tensor, ""
 def normal_smoothness_3d_loss(normals: Float[Tensor, "N 3"], beside: Float[Tensor, "N 3"]) -> Float[Tensor, ""]:
     """Mean absolute difference between a field's normals at N points and at points beside them; 0 for no points.
 
-    threestudio 28d9d80, systems/zero123.py; there a point beside is one moved by a normal draw of 0.01 an axis.
+    threestudio 28d9d80, systems/zero123.py; there a point beside is one moved by a normal sample of 0.01 an axis.
     """
     return (normals - beside).abs().sum() / max(normals.numel(), 1)
 

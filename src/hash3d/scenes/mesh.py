@@ -22,13 +22,13 @@ from hash3d.representations.mesh import Mesh, Surface, SurfacePoints
 from hash3d.representations.nerf import Nerf, NerfConfig
 from hash3d.representations.textured_mesh import TexturedMesh, TexturedMeshConfig
 
-from .base import Losses, ModelT, Scene, SceneTools, expect_config, no_way
+from .base import Behind, Losses, ModelT, Scene, SceneTools, expect_config, no_way
 from .convert import density_at, textured_mesh
 from .losses import normal_consistency_loss
 
 
 @dataclass(frozen=True)
-class Drawn:
+class FixedSurface:
     """A surface whose geometry is made once for all that a step does with it."""
 
     model: Surface
@@ -51,7 +51,7 @@ class MeshScene(Scene[ModelT]):
     def __init__(self, stage: Stage, model: ModelT, **tools: Unpack[SceneTools]) -> None:
         super().__init__(stage, model, **tools)
         self.renderer: RasterRenderer = expect_config(stage.renderer, RasterRendererConfig, stage).build()
-        self._drawn: Drawn | None = None
+        self._surface: FixedSurface | None = None
 
     @classmethod
     def start(cls, recipe: Recipe, generator: torch.Generator) -> ModelT:
@@ -60,41 +60,29 @@ class MeshScene(Scene[ModelT]):
         raise ValueError(f"Expected a first stage of Gaussians or a field, but got a {name}.")
 
     @property
-    def drawn(self) -> Drawn:
+    def surface(self) -> FixedSurface:
         """The present surface, with gradients."""
-        if self._drawn is None:
+        if self._surface is None:
             with torch.enable_grad():
                 surface: Any = self.model
-                self._drawn = Drawn(surface, surface.mesh())
-        return self._drawn
+                self._surface = FixedSurface(surface, surface.mesh())
+        return self._surface
 
-    def after_step(self, step: int) -> None:
-        """The surface has changed."""
-        self._drawn = None
+    def forget(self) -> None:
+        """Drop the surface."""
+        self._surface = None
 
-    def render(
-        self,
-        cameras: Cameras,
-        background: Float[Tensor, "B C"] | Float[Tensor, "B H W C"],
-        *,
-        step: int,
-        shading: Shading | None = None,
-    ) -> Render:
-        """Pictures of the scene, with gradients."""
-        return self.renderer(self.drawn, cameras, background, shading=shading)
+    def render(self, cameras: Cameras, background: Behind, *, step: int, shading: Shading | None = None) -> Render:
+        """Render the scene, with gradients."""
+        return self.renderer(self.surface, cameras, background, shading=shading)
 
     def losses_of(self, views: list[Render]) -> Losses:
         """That of the whole surface's normals."""
-        return {"normal_consistency": lambda: normal_consistency_loss(self.drawn.mesh())}
+        return {"normal_consistency": lambda: normal_consistency_loss(self.surface.mesh())}
 
     def sizes(self) -> dict[str, float | Float[Tensor, ""]]:
         """How many faces; the surface that is counted serves the next step."""
-        return {"faces": float(len(self.drawn.mesh()))}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on as if the run had not stopped."""
-        super().load_state_dict(state)
-        self._drawn = None
+        return {"faces": float(len(self.surface.mesh()))}
 
 
 class DmtetScene(MeshScene[DmtetMesh], represents=DmtetMeshConfig):

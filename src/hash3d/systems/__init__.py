@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hash3d.recipes.recipe import Recipe
 
-EXAMPLES = {"image": Path("picture.png"), "prompt": "a thing"}
+EXAMPLES = {"image": Path("picture.png"), "prompt": "an object"}
 """What a system may start from, for a look at its recipe."""
 
 
@@ -65,4 +65,4 @@ SYSTEMS = (
     SystemInfo(name="magic3d", embedded="mini-sd", prior=_TEXT, representation="hash-grid NeRF, DMTet mesh"),
     SystemInfo(name="gaussiandreamer", embedded="mini-sd", prior=_TEXT, representation="Gaussians on a rough shape"),
 )
-"""The nine systems of the paper, those from a picture first."""
+"""The nine systems of the paper, those from an image first."""
