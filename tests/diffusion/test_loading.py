@@ -314,3 +314,11 @@ def test_a_snapshot_in_the_cache_is_taken_offline(offline):
 def test_a_hub_name_offline(offline):
     with pytest.raises(FileNotFoundError, match=r"Could not fetch the prior 'owner/model' from the hub .* --prior"):
         resolve_folder("owner/model", ())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("variant", ["fp16", "bf16"])
+def test_either_half_precision_takes_either_half_variant(variant, dtype):
+    names = ["model.safetensors", f"model.{variant}.safetensors"]
+    assert choose_weights(names, dtype) == [names[1]]
+    assert choose_weights(names, torch.float32) == [names[0]]

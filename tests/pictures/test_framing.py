@@ -117,3 +117,12 @@ def test_haze_does_not_count_and_glass_does():
 def test_an_empty_picture_is_refused():
     with pytest.raises(PictureError, match="no pixel is more than half opaque"):
         frame_picture(torch.zeros(32, 32, 4), 32)
+
+
+@pytest.mark.parametrize(("alpha", "reach"), [(0.12, 28.0), (0.08, 8.0)])
+def test_glass_counts_for_the_framing_and_haze_does_not(alpha, reach):
+    """An opaque square of 16 pixels in one of 56 that is hardly visible."""
+    rgba = torch.zeros(64, 64, 4)
+    rgba[4:60, 4:60, 3], rgba[24:40, 24:40, 3] = alpha, 1.0
+    corner = (reach - 0.5) * 2**0.5
+    assert frame_picture(rgba, 64, "recentre").scale == pytest.approx(64 * 0.7 / (2 * corner))
