@@ -1,6 +1,5 @@
 """The adaptive grid on worlds where the best cell is known."""
 
-import dataclasses
 import random
 
 import pytest
@@ -126,16 +125,26 @@ def test_entries_come_in_the_order_of_insertion_whichever_tables_hold_them():
 
 
 def test_a_restored_table_takes_nothing_that_it_had_forgotten():
-    """The fine table lost the first entry to its budget, and has room for it again; the coarse one kept it."""
-    table, copy = (of_grids([GridConfig(azimuth=10.0), GridConfig(azimuth=90.0)], 1, max_bytes=60) for _ in range(2))
-    for step, (azimuth, numbers) in enumerate(((95, 4), (5, 9), (15, 4), (5, 4))):
-        new = entry(step, place=key(azimuth=azimuth))
-        latents = torch.zeros(1, 1, numbers - 3)
-        insert(table, dataclasses.replace(new, latents=latents))
+    """The first table lost the first entry to the second, which is gone too: it has room again, and stays empty."""
+    grids = [GridConfig(azimuth=10.0, timestep=1000.0), GridConfig(azimuth=360.0, timestep=10.0)]
+    table, copy = (of_grids(grids, queue_length=1) for _ in range(2))
+    first, second = (entry(step, place=key(azimuth=5, timestep=500 * step)) for step in range(2))
+    insert(table, first)
+    insert(table, second)
+    table.remove(second)
     copy.load_state_dict(table.state_dict())
     for each in (table, copy):
-        assert [[item.step for item in part.entries()] for part in each.tables] == [[2, 3], [0, 3]]
-        assert [item.step for item in each.entries()] == [0, 2, 3]
+        assert [[item.step for item in part.entries()] for part in each.tables] == [[], [0]]
+        assert (len(each), each.num_bytes) == (1, 20)
+
+
+def test_the_budget_counts_an_entry_of_several_tables_once():
+    """The oldest leaves all of them."""
+    table = of_grids([GridConfig(azimuth=10.0), GridConfig(azimuth=60.0)], queue_length=3, max_bytes=3 * 20)
+    for step in range(5):
+        insert(table, entry(step, place=key(azimuth=15 * step)))
+    assert [item.step for item in table.entries()] == [2, 3, 4]
+    assert [[item.step for item in part.entries()] for part in table.tables] == [[2, 3, 4]] * 2
 
 
 def test_a_lookup_reads_no_similarity_unless_several_tables_hold_something(monkeypatch):
