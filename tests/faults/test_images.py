@@ -66,5 +66,8 @@ def test_images(tmp_path):
 
 @pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore")
-def test_many_images(tmp_path):
-    try_many(range(2000), tmp_path / "image")
+def test_many_images(tmp_path, record_property):
+    """odd and damaged images."""
+    for seed in range(2000):
+        record_property("tried", seed + 1)
+        try_many([seed], tmp_path / "image")

@@ -59,6 +59,7 @@ def test_a_bad_number_is_told_and_spoils_no_checkpoint(trial, monkeypatch, tiny,
 @pytest.mark.parametrize("at", [0, 2, STEPS - 1])
 @pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: "-".join(map(str, trial)))
 def test_every_bad_number_is_told(trial, at, monkeypatch, tiny, tmp_path):
+    """NaN or infinity at each place of the nine systems."""
     try_one(monkeypatch, tiny, tmp_path / "run", *trial, at=at)
 
 
