@@ -5,12 +5,12 @@ import sys
 
 import pytest
 import torch
-from hash3d.systems.view_orders import VIEW_ORDER
 
 from hash3d.bench.contestant import Models
 from hash3d.bench.measure import Plan, measure
 from hash3d.cache import Hash3DConfig
 from hash3d.pictures import load_picture
+from hash3d.systems.stages import VIEW_ORDER
 from hash3d.training.guide import load_priors
 from hash3d.training.run import frame_reference
 from tests.tiny_models import tiny_stable_diffusion

@@ -9,7 +9,16 @@ import pytest
 from hash3d.cache import PRESETS, RELEASED, Hash3DConfig
 from hash3d.cli import bench as bench_command
 from hash3d.cli import main
-from hash3d.cli.full_scale import FULL_SCALE_CUT, TOGETHER, WHY, choose_cache, expect_full_size, explain_choices
+from hash3d.cli.full_scale import (
+    FULL_SCALE_CUT,
+    STABLE_DIFFUSION_21,
+    STABLE_ZERO123,
+    TOGETHER,
+    WHY,
+    choose_cache,
+    expect_full_size,
+    explain_choices,
+)
 from hash3d.cli.generate import build_recipe, parse
 from hash3d.systems import SYSTEMS
 
@@ -32,7 +41,10 @@ def complete(system):
 @pytest.mark.parametrize("system", BY_NAME)
 @pytest.mark.parametrize("scale", FULL)
 def test_full_scale_needs_a_prior_by_name(system, scale):
-    with pytest.raises(ValueError, match=f"Expected --prior at full scale, .*{BY_NAME[system].embedded}"):
+    suggested = STABLE_ZERO123 if "image" in BY_NAME[system].inputs else STABLE_DIFFUSION_21
+    with pytest.raises(
+        ValueError, match=f"Expected --prior at full scale, .*{BY_NAME[system].embedded}.* --prior {suggested}"
+    ):
         build_recipe(parse(words(system, "--scale", scale, *complete(system)[2:])))
     recipe = build_recipe(parse(words(system, "--scale", scale, *complete(system))))
     assert next(iter(recipe.priors.values())) == "some/prior"

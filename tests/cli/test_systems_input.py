@@ -10,7 +10,6 @@ import torch
 import trimesh
 from PIL import Image
 
-from hash3d.cli import main
 from hash3d.scenes.build import build_model, save_model
 from hash3d.systems import SYSTEMS
 from hash3d.training.run_folder import RunFolder
@@ -18,19 +17,6 @@ from hash3d.training.run_folder import RunFolder
 PROMPT = ("--prompt", "a red mug")
 FROM_TEXT = [system.name for system in SYSTEMS if system.inputs == ("prompt",)]
 FROM_PICTURE = [system.name for system in SYSTEMS if system.inputs == ("image",)]
-
-
-@pytest.fixture
-def hash3d(capsys):
-    """Run a command; returns exit code, stdout, stderr."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as exit_:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return exit_.value.code, out, err
-
-    return run
 
 
 @pytest.fixture

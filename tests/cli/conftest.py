@@ -1,0 +1,52 @@
+"""Run commands in this process, and expect their mistakes."""
+
+import re
+
+import pytest
+
+from hash3d.cli import main
+
+
+@pytest.fixture
+def hash3d(capsys):
+    """Run a command; returns exit code, stdout, stderr."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as exit_:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return exit_.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def generate(hash3d, prior_folder, picture_file, tmp_path):
+    """A short run with the tiny prior; keyword `image` or `prior` None leaves the option away."""
+
+    def run(*extra, image=picture_file, prior=prior_folder, out=tmp_path / "run"):
+        given = {"--image": image, "--prior": prior, "--out": out}
+        options = [part for name, value in given.items() if value is not None for part in (name, value)]
+        return hash3d("generate", "zero123_gs", *options, "--scale", "mini", "--steps", 2, *extra)
+
+    return run
+
+
+@pytest.fixture
+def generate_of_text(hash3d, text_prior_folder, tmp_path):
+    """The same of a text."""
+
+    def run(*extra, prompt="a red mug", out=tmp_path / "run"):
+        options = ["--prior", text_prior_folder, "--out", out, "--scale", "mini", "--steps", 2]
+        return hash3d("generate", "sds_gs", "--prompt", prompt, *options, *extra)
+
+    return run
+
+
+def assert_refused(result, pattern):
+    """Exit code 2, one sentence, no traceback."""
+    code, _, err = result
+    assert code == 2
+    assert re.search(pattern, err), err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
