@@ -92,7 +92,7 @@ def test_a_model_that_is_missing_or_broken_is_told(tiny, name, tmp_path):
     with pytest.raises(ValueError, match=f"^Expected a finished run in .*, but it has no {file}\\."):
         load_model(recipe, tmp_path, torch.device("cpu"))
     (tmp_path / file).write_bytes(b"nothing of the kind")
-    with pytest.raises(ValueError, match=f"^Expected [^,]*{file}.*\\.$"):
+    with pytest.raises(ValueError, match=f"^Expected .*{file}.*\\.$"):
         load_model(recipe, tmp_path, torch.device("cpu"))
 
 
