@@ -55,7 +55,7 @@ class UNetEngine(PartialUNet):
         watch: ModelWatch | None = None,
     ) -> None:
         super().__init__(unet, cut, forward)
-        self.watch = watch or ModelWatch(unet)
+        self.watch, self._looks = watch or ModelWatch(unet), watch is None
         self._recorded: dict[Any, RecordedCall | None] = {}
         self._pool: Any = None
 
@@ -128,7 +128,9 @@ class UNetEngine(PartialUNet):
 
     def _model_state(self) -> tuple[Any, ...]:
         """What a graph depends on besides the arguments: layers, adapters that are on, and where weights lie."""
-        return self.watch.weights[0], self.watch.settings, self.watch.addresses
+        if self._looks:
+            self.watch.look()
+        return self.watch.epoch, self.watch.settings, self.watch.addresses
 
 
 def _by_name(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
