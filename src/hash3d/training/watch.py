@@ -76,11 +76,13 @@ def step_if_finite(optimizer: torch.optim.Optimizer, loss: Float[Tensor, ""]) ->
     host waits. A norm that overflows counts, since its square would stay in Adam's moments.
     """
     gradients = [each.grad for group in optimizer.param_groups for each in group["params"] if each.grad is not None]
-    finite_loss = loss.detach().isfinite()
-    finite = finite_loss & torch.nn.utils.get_total_norm(gradients).isfinite().to(loss.device)
+    norms = torch._foreach_norm(gradients) if gradients else ()
+    not_finite = torch.stack([loss.detach(), *(norm.to(loss) for norm in norms)]) * 0.0 != 0.0
+    found = not_finite.any().float()
     if all(group.get("fused") for group in optimizer.param_groups):
-        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+        optimizer.found_inf = found  # type: ignore[attr-defined]
         optimizer.step()
-    elif bool(finite):
+    elif not bool(found):
         optimizer.step()
-    return {"loss": (~finite_loss).float(), "gradients": (finite_loss & ~finite).float()}
+    bad_loss = not_finite[0].float()
+    return {"loss": bad_loss, "gradients": found - bad_loss}
