@@ -127,7 +127,8 @@ class ModelWatch:
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         self.unet: Any = unet
-        self._calls, self._state = 0, None
+        self._calls = 0
+        self._state: tuple[Any, ...] = ()
         self._registrations = count_registrations()
         self._scan()
         self.look()
