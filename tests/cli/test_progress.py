@@ -17,8 +17,11 @@ def test_a_size_is_a_count_or_a_share():
 def test_without_a_terminal_a_line_tells_every_fiftieth_step(tiny_recipe):
     line = ProgressLine(tiny_recipe)
     line.console = Console(file=io.StringIO(), width=200, highlight=False)
-    trainer = object.__new__(Trainer)
-    trainer.cache = SimpleNamespace(guard=SimpleNamespace(reusing=False))
+
+    class Reusing(Trainer):
+        cache = SimpleNamespace(guard=SimpleNamespace(reusing=False))
+
+    trainer = object.__new__(Reusing)
     metrics = {"loss": 0.5, "gaussians": 40.0, "reuse_share": 0.25, "reuse_error": 0.5}
     for step in range(PLAIN_EVERY + 1):
         line(trainer, {**metrics, "step": step})
