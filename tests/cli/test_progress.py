@@ -24,7 +24,7 @@ def test_without_a_terminal_a_line_tells_every_fiftieth_step(tiny_recipe):
     trainer = object.__new__(Reusing)
     metrics = {"loss": 0.5, "gaussians": 40.0, "reuse_share": 0.25, "reuse_error": 0.5}
     for step in range(PLAIN_EVERY + 1):
-        line(trainer, {**metrics, "step": step})
+        line(trainer, {**metrics, "step": float(step)})
     said = line.console.file.getvalue().splitlines()
     assert said == [f"step 50/{tiny_recipe.steps}: loss 0.500, 40 gaussians, reuse 25% (error 0.50, off)"]
 
