@@ -2,6 +2,7 @@
 
 import ast
 import re
+import textwrap
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -145,7 +146,7 @@ def test_every_make_target_exists(page):
 def imports(text):
     """Pairs (module, name) that the Python blocks of a page import from us."""
     for block in re.findall(r"^```python\n(.*?)^```$", text, re.S | re.M):
-        for node in ast.walk(ast.parse(block)):
+        for node in ast.walk(ast.parse(textwrap.dedent(block))):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in OURS:
                 yield from ((node.module, alias.name) for alias in node.names)
 

@@ -102,6 +102,31 @@ class View:
             timesteps = _spread("timestep", given[:: len(given) // count] if interleaved else given[:count], count)
         return [Key(**place, timestep=time) for place, time in zip(self.places, timesteps, strict=True)]
 
+    def check_batch(self, sample: Tensor, channels: int) -> None:
+        """Take the number of branches from a batch, and raise `ValueError` if its rows do not fit the view.
+
+        On the host the order of the rows is checked: the branches of a view have the same noisy latents.
+        """
+        count = len(self.places)
+        if sample.shape[0] % count:
+            raise ValueError(
+                f"Expected the U-Net's batch to be a multiple of the {count} views of cache.view, one part for each "
+                f"guidance branch, but got {sample.shape[0]}."
+            )
+        self.branches = sample.shape[0] // count
+        if sample.device.type == "cpu" and count > 1 and self.branches > 1:
+            noisy = sample[:, :channels]
+            orders = {
+                "grouped": noisy.unflatten(0, (self.branches, count)),
+                "interleaved": noisy.unflatten(0, (count, self.branches)).transpose(0, 1),
+            }
+            right = [order for order, parts in orders.items() if (parts == parts[:1]).all()]
+            if right and self.branch_order not in right:
+                raise ValueError(
+                    f"Expected rows in {self.branch_order} order of branches, but the branches of a view have the same "
+                    f"latents in {right[0]} order. Pass branch_order={right[0]!r} to cache.view."
+                )
+
     def rows(self, view: int) -> range:
         """The rows of one view's branches in the batch."""
         count = len(self.places)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .guard import Guard
     from .memory.slots import SlotPool
 
-
 MANY_STRANGERS = 8
 MOST_ENTRIES = 2**20
 """A configuration that can fill more is without bound: nothing can be said of its memory."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig
 from hash3d.cache.calls import View
 
-from .model import ModelWatch, expect_unet, needs_gradient
+from .model import ModelWatch, needs_gradient
 from .partial_unet import PartialUNet
 
 Engine = Literal["auto", "eager", "graph"]
@@ -68,7 +68,7 @@ def apply_hash3d(
     """
     from .hook import Hash3DForward
 
-    expect_unet(unet)
+    _expect_unet(unet)
     cache = config if isinstance(config, FeatureCache) else (config or Hash3DConfig()).build()
     Hash3DForward(unet, cache.cut, engine, cache).install()
     return cache
@@ -79,7 +79,7 @@ def accelerate_unet(unet: UNet2DConditionModel, *, engine: Engine = "auto") -> N
 
     Raises `TypeError` if it is none, and `ValueError` if it has a cache or an engine already.
     """
-    expect_unet(unet)
+    _expect_unet(unet)
     Forward(unet, -1, engine).install()
 
 
@@ -88,6 +88,13 @@ def remove_hash3d(unet: UNet2DConditionModel) -> None:
     found = _FORWARDS.pop(unet, None)
     if found is not None and (forward := found()) is not None:
         forward.remove()
+
+
+def _expect_unet(what: Any) -> None:
+    if not isinstance(what, UNet2DConditionModel):
+        from .find import expect_unet
+
+        expect_unet(what)
 
 
 def check_engine(engine: Engine, device: torch.device | None = None) -> None:

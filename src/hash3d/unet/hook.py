@@ -9,7 +9,7 @@ from hash3d.cache import FeatureCache
 from hash3d.cache.calls import Query, View
 
 from . import Forward
-from .model import check_batch, choose, join, split
+from .model import choose, join, split
 
 
 class Hash3DForward(Forward):
@@ -22,7 +22,7 @@ class Hash3DForward(Forward):
         """The prediction [S * B, C, h, w] for S branches of B views."""
         cache, call, view = self.cache, (args, kwargs), self.cache.current_view
         assert view is not None
-        check_batch(inputs["sample"], view, self.unet.config.out_channels)
+        view.check_batch(inputs["sample"], self.unet.config.out_channels)
         identities = self.identify(inputs, view)
         queries = cache.lookup(view.keys(inputs["timestep"]), identities, together=self.mixes_views)
         latents = split(inputs["sample"], view)[0]

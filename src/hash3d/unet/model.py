@@ -232,27 +232,6 @@ def _processor_state(processor: Any) -> tuple[Any, ...]:
     return kind.__qualname__, settings, None if own else describe(processor)
 
 
-def find_unet(what: Any) -> str:
-    """Where in an object of another class a U-Net is: `.unet`, say; empty if nowhere."""
-    if isinstance(what, nn.Module):
-        inside = [f".{name}" for name, module in what.named_modules() if isinstance(module, UNet2DConditionModel)]
-        return inside[0] if inside else ""
-    for name, value in getattr(what, "__dict__", {}).items():
-        if isinstance(value, UNet2DConditionModel):
-            return f".{name}"
-        if isinstance(value, nn.Module) and (inside_value := find_unet(value)):
-            return f".{name}{inside_value}"
-    return ""
-
-
-def expect_unet(what: Any) -> None:
-    """Raise `TypeError` for what is no `UNet2DConditionModel`, with where one is."""
-    if not isinstance(what, UNet2DConditionModel):
-        where = find_unet(what)
-        advice = f" Pass its {where.lstrip('.')}: there is one." if where else " Other U-Nets do not serve."
-        raise TypeError(f"Expected a diffusers UNet2DConditionModel, but got {type(what).__name__}.{advice}")
-
-
 def needs_gradient(unet: nn.Module, inputs: dict[str, Any]) -> bool:
     """Whether a call is to be differentiated, in an input or in a weight."""
     return torch.is_grad_enabled() and (
@@ -280,32 +259,6 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
         items = [map_tensors(function, item) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return value
-
-
-def check_batch(sample: Tensor, view: View, channels: int) -> None:
-    """Take the number of branches from a batch, and raise `ValueError` if its rows do not fit the view.
-
-    On the host the order of the rows is checked: the branches of a view have the same noisy latents.
-    """
-    count = len(view.places)
-    if sample.shape[0] % count:
-        raise ValueError(
-            f"Expected the U-Net's batch to be a multiple of the {count} views of cache.view, one part for each "
-            f"guidance branch, but got {sample.shape[0]}."
-        )
-    view.branches = sample.shape[0] // count
-    if sample.device.type == "cpu" and count > 1 and view.branches > 1:
-        noisy = sample[:, :channels]
-        orders = {
-            "grouped": noisy.unflatten(0, (view.branches, count)),
-            "interleaved": noisy.unflatten(0, (count, view.branches)).transpose(0, 1),
-        }
-        right = [order for order, parts in orders.items() if (parts == parts[:1]).all()]
-        if right and view.branch_order not in right:
-            raise ValueError(
-                f"Expected rows in {view.branch_order} order of branches, but the branches of a view have the same "
-                f"latents in {right[0]} order. Pass branch_order={right[0]!r} to cache.view."
-            )
 
 
 def choose(call: Any, views: list[int], view: View) -> Any:
