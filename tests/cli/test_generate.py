@@ -11,6 +11,7 @@ from PIL import Image
 
 from hash3d.cli.generate import build_recipe, new_name, parse
 from hash3d.systems.stages import VIEW_ORDER
+from tests.cli.conftest import assert_refused
 
 
 def test_a_stage_with_its_own_cache_keeps_its_own_order_of_views(picture_file):

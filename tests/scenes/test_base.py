@@ -187,7 +187,8 @@ def test_a_scene_has_its_renderer_and_no_other(tiny, name, renderer):
     recipe = tiny(name)
     representation = recipe.stages[-1].representation
     if type(representation) in map(type, RENDERED_BY[renderer]):
-        assert make_scene(recipe, renderer=renderer).renderer.config == renderer
+        built = make_scene(recipe, renderer=renderer).renderer
+        assert (built.config if hasattr(built, "config") else built.keywords["config"]) == renderer
         return
     message = f"Expected a .* for a {type(representation).__name__}, but got a {type(renderer).__name__}."
     with pytest.raises(ValueError, match=f"^{message}$"):

@@ -47,7 +47,7 @@ def test_late_rows_are_all_written_in_order_and_before_each_checkpoint(tiny_reci
     run = Run(tiny_recipe, tmp_path / "late", progress=lambda _, metrics: shown.append(int(metrics["step"])))
     step, save = run.trainer.step, run.folder.save_checkpoint
     monkeypatch.setattr(run.trainer, "step", lambda: LateByThree(dict(step())))
-    monkeypatch.setattr(run.folder, "save_checkpoint", lambda state: (at_checkpoints.append(len(shown)), save(state)))
+    monkeypatch.setattr(run.folder, "save_checkpoint", lambda *state: (at_checkpoints.append(len(shown)), save(*state)))
     run.train()
     prompt = Run(tiny_recipe, tmp_path / "prompt")
     prompt.train()

@@ -51,7 +51,7 @@ def test_outputs_are_written_and_loaded_again(tiny, name, tmp_path):
     names = write_outputs(tmp_path, model, show, recipe, None)
     assert sorted(names) == sorted([*FILES[name], "preview.png", "turntable.mp4"])
     found = {path.name for path in tmp_path.iterdir()}
-    assert found == {*names, "recipe.json", "checkpoint"}
+    assert found == {*names, "recipe.json"}
     assert Image.open(tmp_path / "preview.png").size == (8 * 32, 32)
     loaded, shown = load_asset(tmp_path, CPU)
     assert type(loaded) is type(model)

@@ -145,9 +145,9 @@ class ModelWatch:
         self._versions = [_sum_versions(each) for each in self._slices]
         self._adapters = [m for m in modules[1:] if hasattr(m, "active_adapters") or "scaling" in m.__dict__]
         self._attentions = [module for module in modules if hasattr(module, "processor")]
-        self._processors: list[Any] = []
         known = ("torch.", "diffusers.", "peft.")
         self._foreign = any(not type(module).__module__.startswith(known) for module in modules)
+        self._look_at_processors([module.processor for module in self._attentions])
 
     def _list_parts(self) -> list[Any]:
         return list(chain.from_iterable(map(dict.values, self._parts)))
@@ -165,7 +165,7 @@ class ModelWatch:
             self.writes += 1
             self._versions = [_sum_versions(each) for each in self._slices]
         processors = [module.processor for module in self._attentions]
-        if len(processors) != len(self._processors) or any(map(is_not, processors, self._processors)):
+        if any(map(is_not, processors, self._processors)):
             self._look_at_processors(processors)
         state = (
             self._kinds,
