@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from hash3d.diffusion.loading import write_json
+from hash3d.files import write_json
 
 from .autoencoder import to_images
 from .evaluate_views import asymmetric

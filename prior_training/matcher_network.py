@@ -11,8 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hash3d.diffusion.loading import write_json
-from hash3d.files import replacing
+from hash3d.files import replacing, write_json
 from hash3d.guidance.view_prompts import VIEWS
 from hash3d.strangers import read_configuration
 

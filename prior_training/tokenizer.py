@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from hash3d.diffusion.loading import write_json
 from hash3d.diffusion.stable_diffusion import load_tokenizer
+from hash3d.files import write_json
 from hash3d.guidance.view_prompts import VIEWS
 
 from .world.captions import WORDS

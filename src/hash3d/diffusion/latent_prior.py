@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from hash3d.fast.autoencoder import AutoencoderEngine, Encoding
 from hash3d.fast.engine import Engine
+from hash3d.files import write_json
 from hash3d.transfer import to_device
 
-from .loading import load_part, write_json
+from .loading import load_part
 from .noise import NoiseSchedule
 
 

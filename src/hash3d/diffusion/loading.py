@@ -1,6 +1,5 @@
 """Find a model's folder (local, embedded or on the hub) and load its parts. No code of a model folder is ever run."""
 
-import json
 import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -187,9 +186,3 @@ def _current_name(name: str, expected: Collection[str]) -> str:
             name = name.replace(old, new)
     same = (name, name.removeprefix("text_model."), f"text_model.{name}")
     return next((each for each in same if each in expected), name)
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON object, and make the folder it lies in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -11,10 +11,11 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hash3d.files import write_json
 from hash3d.transfer import to_device
 
 from .latent_prior import LatentPrior
-from .loading import load_part, name_part, write_json
+from .loading import load_part, name_part
 from .noise import Latents, NoiseSchedule, Timesteps
 
 Tokens = Float[Tensor, "B T D"]

@@ -16,11 +16,12 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hash3d.files import write_json
 from hash3d.strangers import read_configuration
 from hash3d.transfer import to_device
 
 from .latent_prior import LatentPrior
-from .loading import load_part, write_json
+from .loading import load_part
 from .noise import Latents, NoiseSchedule, Timesteps
 from .pose import PROJECTION, PoseVariant, decide_pose_variant, pose_features
 
