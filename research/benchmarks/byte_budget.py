@@ -47,13 +47,12 @@ def recipe(image: Path, mebibytes: int | None, steps: int) -> Recipe:
 
 
 def held(cache: FeatureCache) -> int:
-    """Bytes of all entries; it fails if they are not what the cache tracks, or lie elsewhere than in its own blocks."""
+    """Bytes of all entries; it fails if they are not what the cache tracks, or if their memory is more than that."""
     tensors = [tensor for entry in cache.store.entries() for tensor in (entry.latents, entry.feature)]
     found = sum(tensor.nbytes for tensor in tensors)
     assert found == cache.store.num_bytes, f"{found} bytes held, {cache.store.num_bytes} tracked"
     storages = {storage.data_ptr(): storage.nbytes() for storage in (tensor.untyped_storage() for tensor in tensors)}
-    allocated = cache.bytes_allocated
-    assert sum(storages.values()) == allocated <= cache.max_bytes, f"{sum(storages.values())} bytes of {allocated}"
+    assert sum(storages.values()) == found <= cache.max_bytes, f"{sum(storages.values())} bytes for {found}"
     return found
 
 
@@ -108,7 +107,7 @@ def page(options: argparse.Namespace, runs: dict[str, dict[str, float]]) -> str:
         *markdown_table(["cache", *off], rows),
         "",
         "After every step the tensors of all entries were summed up: they are what the cache tracks, to the byte, and",
-        "lie in blocks of its own, which are never more than the budget. The peaks lie "
+        "lie in memory of their own, never more than the budget. The peaks lie "
         f"{apart['peak of the process']} MiB apart. At the end, after",
         "`malloc_trim` has given the heap's free pages back to the system, the two processes lie "
         f"{apart['at the end, trimmed']} MiB apart.",

@@ -134,7 +134,7 @@ def entry_rows(name: str, prior: Prior, options: argparse.Namespace) -> list[Row
 def crowd(cache: FeatureCache, entries: int) -> None:
     """Fill the table to a number of entries, each in a cell that no call visits."""
     entry = cache.store.entries()[0]
-    latents, feature = entry.latents.clone()[None], entry.values.clone()[:, None]
+    latents, feature = entry.latents.clone()[None], entry.feature.clone()[:, None]
     for number in range(entries - len(cache.store.entries())):
         key = Key(elevation=-40.0, azimuth=0.0, radius=2.05 + 0.1 * number, timestep=TIMESTEP)
         cache.insert(cache.locate([key]), latents, feature)

@@ -10,7 +10,6 @@ if there is one: features of Stable Diffusion 2.1 at the last cut, [2, 320, 64, 
 
 import argparse
 import datetime
-import itertools
 import os
 import statistics
 import time
@@ -82,9 +81,9 @@ def measure(action: Callable[[int], object]) -> list[float]:
     return [statistics.median(device[3:]), max(device[3:]), statistics.median(host[3:])]
 
 
-def device_rows(storage: str, views: int) -> list[list[str]]:
+def device_rows(views: int) -> list[list[str]]:
     """Reads of 1 and of 3 entries a view, the same by the definition, and a write, of calls of so many views."""
-    cache = Hash3DConfig(max_age=None, storage=storage, max_bytes=PLACES * QUEUE * 6 * 2**20).build()
+    cache = Hash3DConfig(max_age=None, max_bytes=PLACES * QUEUE * 6 * 2**20).build()
     latents = torch.randn(views, *LATENTS, device="cuda", dtype=torch.float16)
     memory = {"device": "cuda", "dtype": torch.float16, "memory_format": torch.channels_last}
     feature = torch.empty(FEATURE[0] * views, *FEATURE[1:], **memory).normal_().unflatten(0, (FEATURE[0], views))
@@ -95,7 +94,7 @@ def device_rows(storage: str, views: int) -> list[list[str]]:
     rows = []
 
     def add(what: str, action: Callable[[int], object]) -> None:
-        rows.append([storage, str(views), what, *(f"{value:.1f}" for value in measure(action))])
+        rows.append([str(views), what, *(f"{value:.1f}" for value in measure(action))])
 
     def insert(repeat: int) -> None:
         cache.insert(cache.locate(keys[repeat % len(keys)]), latents, feature)
@@ -119,9 +118,8 @@ def device_rows(storage: str, views: int) -> list[list[str]]:
 
 def device_table() -> list[str]:
     """Reads and writes on the GPU."""
-    heads = ["storage", "views", "what", "GPU, median", "GPU, largest", "host, median"]
-    cases = itertools.product(("full", "int8"), (1, 4))
-    return markdown_table(heads, [row for case in cases for row in device_rows(*case)], words=3)
+    heads = ["views", "what", "GPU, median", "GPU, largest", "host, median"]
+    return markdown_table(heads, [row for views in (1, 4) for row in device_rows(views)], words=2)
 
 
 def page(options: argparse.Namespace, on_host: Sequence[str], on_device: Sequence[str]) -> str:

@@ -149,7 +149,7 @@ def test_many_flipped_bits_are_told(folder, recipe, record_property):
 def test_a_checkpoint_without_any_of_its_parts_is_told(folder, recipe):
     path = folder / "checkpoint" / "state.pt"
     state = load_tensors(path, "cpu", sealed=True)
-    for key in [*state, "scene/model", "scene/optimizer", "cache/storage"]:
+    for key in [*state, "scene/model", "scene/optimizer", "cache/step"]:
         outer, _, inner = key.partition("/")
         changed = {name: value for name, value in state.items() if name != outer}
         if inner:

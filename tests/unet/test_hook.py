@@ -163,7 +163,7 @@ def test_stored_features_are_copies():
     assert entry.num_bytes == cache.store.num_bytes == entry.latents.nbytes + entry.feature.nbytes
     assert entry.latents.untyped_storage().data_ptr() != inputs["sample"].untyped_storage().data_ptr()
     blocks = {part.untyped_storage().nbytes() for part in (entry.latents, entry.feature)}
-    assert sum(blocks) == cache.bytes_allocated
+    assert sum(blocks) == cache.store.num_bytes
 
 
 def test_a_checked_view_gets_the_full_prediction_and_its_error_is_kept():

@@ -134,7 +134,7 @@ class Contestant:
             if self.case.filled and cache is not None:
                 assert isinstance(cache.store, HashTable)
                 entry, ((identity, _), _) = next(iter(cache.store.places.items()))
-                fill(cache, draws, entry.latents.clone()[None], entry.values.clone()[:, None], identity)
+                fill(cache, draws, entry.latents.clone()[None], entry.feature.clone()[:, None], identity)
         self._memory.end()
 
     def result(self) -> Measured:

@@ -31,4 +31,4 @@ def blend(weights: Float[Tensor, " N"], features: Sequence[Float[Tensor, "*shape
 def blend_entries(query: Float[Tensor, "C h w"], entries: Sequence[Entry], squared: bool) -> Float[Tensor, "S ..."]:
     """The feature of one view: entries weighted by how near their noisy latents are to the view's."""
     weights = softmax_weights(query, [entry.latents for entry in entries], squared=squared)
-    return blend(weights, [entry.values for entry in entries])
+    return blend(weights, [entry.feature for entry in entries])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import count
 from os import urandom
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from weakref import ref
 
 import torch
@@ -17,9 +17,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .grid import Key
-
-if TYPE_CHECKING:
-    from .memory.quantise import Quantised
 
 Numbers = float | Sequence[float] | Tensor
 BranchOrder = Literal["grouped", "interleaved"]
@@ -36,15 +33,21 @@ class Entry:
 
     key: Key
     latents: Float[Tensor, "C h w"]
-    feature: "Float[Tensor, 'S ...'] | Quantised"
+    feature: Float[Tensor, "S ..."]
     step: int
     """The guidance call at which it was stored. It never falls from one insert to the next."""
     num_bytes: int
 
-    @property
-    def values(self) -> Float[Tensor, "S ..."]:
-        """The feature in its own dtype."""
-        return self.feature if isinstance(self.feature, Tensor) else self.feature.dequantise()
+
+def is_channels_last(feature: Float[Tensor, "S ..."]) -> bool:
+    """Whether the C channels of a pixel lie together in a feature [S, C, h, w], as a channels-last U-Net leaves it."""
+    return feature.ndim == 4 and feature.stride(1) == 1 and feature.shape[1] > 1
+
+
+def copy_feature(feature: Float[Tensor, "S ..."]) -> Float[Tensor, "S ..."]:
+    """A dense copy in the same order of memory, channels last or contiguous."""
+    order = torch.channels_last if is_channels_last(feature) else torch.contiguous_format
+    return feature.clone(memory_format=order)
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 Aggregation = Literal["softmax", "softmax_squared", "nearest_key"]
 Mode = Literal["feature", "noise"]
-Storage = Literal["full", "int8"]
 GIBIBYTE = 2**30
 PRIMES = (73856093, 19349669, 83492791)
 """N1, N2, N3 of the released code (the papers give no values)."""
@@ -138,12 +137,8 @@ class Hash3DConfig:
     """Guidance calls after which an entry is forgotten; None never. The scene changes while it is optimised: in a short
     run, features of the first fog spoil what comes later."""
     max_bytes: int = 2 * GIBIBYTE
-    """Memory that the entries may hold; never exceeded, the oldest leave first. On a GPU it is allocated with the first
-    entry, no more than `max_age` lets come together. A checkpoint is a copy on the host while it is written."""
-    storage: Storage = "full"
-    """Features in their own dtype, or in 8 bits with a scale for each channel: twice as many of half precision in the
-    same memory, each number up to half a step of its channel's 127 off. With the embedded prior (mini-zero123, 24 hits
-    at each of the last three cuts) that moves a prediction by 0.0003 to 0.0006 of its norm; reuse moves it by 0.2."""
+    """Memory that the entries may hold; never exceeded, the oldest leave first. A new entry is copied before they do.
+    A checkpoint is a copy on the host while it is written."""
     guard: GuardConfig = field(default_factory=GuardConfig)
     """Warm-up, spot checks, and a bound on their error."""
     seed: int = 0
@@ -205,7 +200,6 @@ class DeepCacheConfig:
     mode: ClassVar[Mode] = "feature"
     whole_batch: ClassVar[bool] = False
     max_age: ClassVar[int | None] = None
-    storage: ClassVar[Storage] = "full"
     guard: ClassVar[GuardConfig] = GuardConfig()
     seed: ClassVar[int] = 0
 

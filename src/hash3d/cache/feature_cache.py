@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .calls import BranchOrder, Entry, Numbers, Query, View
+from .calls import BranchOrder, Entry, Numbers, Query, View, copy_feature
 from .grid import Key
 from .keeping import Keeping
 
@@ -52,7 +53,7 @@ class FeatureCache(Keeping):
         self.step += 1
         self._drop_spoilt()
         if self.config.max_age is not None:
-            self._free(self.store.expire(self.step - self.config.max_age))
+            self.store.expire(self.step - self.config.max_age)
         queries, together = self.locate(keys, identities), together or self.config.whole_batch
         coins = [self.random.random() for _ in (keys[:1] if together else keys)]
         for query in queries:
@@ -81,10 +82,8 @@ class FeatureCache(Keeping):
         latents, features = latents.detach(), features.detach()
         size = self._prepare(latents[0], features[:, 0], len(latents))
         for query, feature in zip(queries, features.unbind(1), strict=True):
-            entry = Entry(key=query.key, latents=latents[query.row], feature=feature, step=self.step, num_bytes=size)
+            own, copy = latents[query.row].clone(memory_format=torch.contiguous_format), copy_feature(feature)
+            entry = Entry(key=query.key, latents=own, feature=copy, step=self.step, num_bytes=size)
             if self._is_finite(entry):
-                evicted = self.store.insert(entry, query.place)
-                self._free(evicted)
-                if entry not in evicted:
-                    self._keep(entry)
+                self.store.insert(entry, query.place)
         self.statistics.peak_bytes = max(self.statistics.peak_bytes, self.store.num_bytes)

@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,6 @@ from .grid import FIELDS
 if TYPE_CHECKING:
     from .config import CacheConfig
     from .guard import Guard
-    from .memory.slots import SlotPool
 
 MANY_STRANGERS = 8
 MOST_ENTRIES = 2**20
@@ -115,7 +115,6 @@ class Keeping:
         self._layout: tuple[Any, ...] | None = None
         self._size = 0
         self._seen, self._strangers = dict[str, None](), 0
-        self._slots: SlotPool | None = None
 
     def _open(self, view: View) -> AbstractContextManager[None]:
         """Open a view, and look whether its angles are degrees."""
@@ -143,7 +142,7 @@ class Keeping:
     def release(self) -> None:
         """Forget all features, and let their memory go."""
         self.reset()
-        self._slots = self._layout = self._signature = None
+        self._layout = self._signature = None
 
     def identify(self, view: View, conditions: dict[str, Any], settings: str) -> list[str]:
         """The identity of each view's feature: see `View.identities`."""
@@ -161,28 +160,18 @@ class Keeping:
 
     def reset(self) -> None:
         """Forget all features. Statistics go on."""
-        self._free(self.store.entries())
         self.store.clear()
 
     def _prepare(self, latents: Tensor, feature: Tensor, views: int) -> int:
-        """Make room for entries of this layout, in calls of so many views, and forget those of another.
-
-        Returns the bytes of one. On a GPU, or in 8 bits, entries lie in slots that are allocated once; on a CPU each is
-        a copy. Those of a loaded state move in.
-        """
+        """Forget entries of another layout than these; move those of a loaded state here. Returns the bytes of one."""
         layout = (latents.shape, latents.dtype, feature.shape, feature.dtype, latents.device)
         if layout != self._layout:
             held = self.store.entries()
             if held and (self._layout or (held[0].latents.shape, held[0].feature.shape) != (layout[0], layout[2])):
                 self.reset()
-            self._layout, self._slots = layout, None
-            self._size = latents.nbytes + feature.nbytes
-            if latents.is_cuda or self.config.storage == "int8":
-                from .memory.slots import build_slots
-
-                self._slots = build_slots(self.config, latents, feature, views)
-                self._slots.keep(self.store.entries())
-                self._size = self._slots.slot_bytes
+            self._layout, self._size = layout, latents.nbytes + feature.nbytes
+            for entry in self.store.entries():
+                entry.latents, entry.feature = entry.latents.to(latents.device), entry.feature.to(latents.device)
             self._warn_of_little_memory(views)
         return self._size
 
@@ -192,38 +181,29 @@ class Keeping:
         if fitting < wanted <= MOST_ENTRIES:
             tell(
                 f"max_bytes={self.max_bytes} holds {fitting} entries of {self._size} bytes, but this configuration can "
-                f"fill {wanted}: the oldest leave early. Set max_bytes to {wanted * self._size}, or storage='int8'."
+                f"fill {wanted}: the oldest leave early. Set max_bytes to {wanted * self._size}."
             )
-
-    def _keep(self, entry: Entry) -> None:
-        """Give an entry memory of its own."""
-        if self._slots is not None:
-            self._slots.keep([entry])
-        else:
-            entry.latents, entry.feature = entry.latents.clone(), _copy(entry.values)
-        if entry.latents.is_cuda:
-            self._late.send(_sum(entry), entry)
-
-    def _free(self, entries: Sequence[Entry]) -> None:
-        """Take back the memory of entries that the store has dropped."""
-        if self._slots is not None:
-            self._slots.free(entries)
 
     def _is_finite(self, entry: Entry) -> bool:
         """Whether an entry has no NaN and no infinity. On a GPU that is known later: `_drop_spoilt`."""
-        finite = entry.latents.is_cuda or math.isfinite(_sum(entry))
+        total = entry.latents.sum(dtype=torch.float32) + entry.feature.sum(dtype=torch.float32)
+        if total.is_cuda:
+            self._late.send(total, entry)
+            return True
+        finite = bool(total.isfinite())
         if not finite:
             self._count_not_finite()
         return finite
 
     def _drop_spoilt(self) -> None:
         """Forget entries of a GPU of which it has become known that they are not finite; waits for nothing."""
-        if self._slots is None:
+        if "_late" not in vars(self):
             return
         for total, entry in self._late.arrived():
             if not math.isfinite(total):
                 self._count_not_finite()
-                self._free([self.store.remove(each) for each in self.store.entries() if each is entry])
+                if entry in self.store.entries():
+                    self.store.remove(entry)
 
     def _count_not_finite(self) -> None:
         self.statistics.not_finite += 1
@@ -243,27 +223,23 @@ class Keeping:
         """
         first = queries[0].entries[0]
         if first.latents.device != latents.device:  # Of a state that was loaded.
-            self._prepare(latents[0], first.values.to(latents.device), len(latents))
+            self._prepare(latents[0], first.feature.to(latents.device), len(latents))
         squared = self.config.aggregation == "softmax_squared"
-        if self._slots is not None and not squared:
-            features = self._slots.read([latents[query.row] for query in queries], [query.entries for query in queries])
-            if features is not None:
-                return features
+        rows, found = [latents[query.row] for query in queries], [query.entries for query in queries]
+        if latents.is_cuda and not squared and has_triton():
+            from . import _triton_read
+
+            if _triton_read.fits(found):
+                return _triton_read.read(rows, found)
         from .blend import blend_entries
 
         with torch.no_grad():
-            views = [blend_entries(latents[query.row], query.entries, squared) for query in queries]
-            return torch.stack(views, dim=1)
+            return torch.stack([blend_entries(*view, squared) for view in zip(rows, found, strict=True)], dim=1)
 
     def check(self, reused: Float[Tensor, "S M C h w"], full: Float[Tensor, "S M C h w"]) -> None:
         """Compare the predictions of M views that were marked for a spot check."""
         for one, other in zip(reused.unbind(1), full.unbind(1), strict=True):
             self.guard.record(one, other)
-
-    @property
-    def bytes_allocated(self) -> int:
-        """Memory taken for entries, at most `max_bytes`; a resumed run takes it at its first call."""
-        return self.store.num_bytes if self._slots is None else self._slots.num_bytes
 
     def summary(self) -> dict[str, Any]:
         """The run's account, as `summary.json` shows it."""
@@ -280,20 +256,14 @@ class Keeping:
         """Take over a saved state; the next call says which weights, shapes and device it belongs to.
 
         Raises:
-            ValueError: it was saved with another `storage`, or by an earlier version.
+            ValueError: it was saved by another version.
         """
         from .state import load
 
         load(self, state)
 
 
-def _sum(entry: Entry) -> Any:
-    """The sum of an entry's numbers, in float32: not finite if one of them is not."""
-    return entry.latents.sum(dtype=torch.float32) + entry.values.sum(dtype=torch.float32)
-
-
-def _copy(feature: Tensor) -> Tensor:
-    """A dense copy; channels last, as a channels-last U-Net leaves it, if the channels of a pixel lie together."""
-    if feature.ndim == 4 and feature.stride(1) == 1 and feature.shape[1] > 1:
-        return feature.clone(memory_format=torch.channels_last)
-    return feature.clone(memory_format=torch.contiguous_format)
+@cache
+def has_triton() -> bool:
+    """Whether the package is there."""
+    return find_spec("triton") is not None

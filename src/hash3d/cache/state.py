@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from .stores import Store
 
 
-VERSION = 2
+VERSION = 3
 """Of the form of a state."""
+FIELDS_OF_ENTRY = ("latents", "feature", "step", "num_bytes")
 
 
 def save(cache: "Keeping") -> dict[str, Any]:
@@ -23,7 +24,6 @@ def save(cache: "Keeping") -> dict[str, Any]:
     return {
         "version": VERSION,
         "store": _copy(save_store(cache.store)),
-        "storage": cache.config.storage,
         "step": cache.step,
         "random": [version, list(internal), gauss],
         "statistics": asdict(cache.statistics),
@@ -35,11 +35,6 @@ def load(cache: "Keeping", state: dict[str, Any]) -> None:
     """Bring a cache into a saved state."""
     if (version := state.get("version")) != VERSION:
         raise ValueError(f"Expected a cache's state of version {VERSION}, but got version {version}. Start anew.")
-    if state["storage"] != cache.config.storage:
-        raise ValueError(
-            f"Expected a state saved with storage={cache.config.storage}, but got one with {state['storage']}. "
-            f"Set Hash3DConfig(storage={state['storage']!r}), or start anew."
-        )
     cache.release()
     load_store(cache.store, state["store"])
     form, internal, gauss = state["random"]
@@ -69,25 +64,17 @@ def load_store(store: "Store", state: dict[str, Any]) -> None:
 
 def save_entry(entry: Entry) -> dict[str, Any]:
     """Tensors and plain values."""
-    state = {**asdict(entry.key), "latents": entry.latents, "step": entry.step, "num_bytes": entry.num_bytes}
-    if isinstance(entry.feature, Tensor):
-        return {**state, "feature": entry.feature}
-    return {**state, "feature": entry.feature.codes, "scale": entry.feature.scale, "dtype": entry.feature.dtype}
+    return {**asdict(entry.key), **{name: getattr(entry, name) for name in FIELDS_OF_ENTRY}}
 
 
 def load_entry(state: dict[str, Any]) -> Entry:
     """The inverse of `save_entry`."""
-    feature = state["feature"]
-    if "scale" in state:
-        from .memory.quantise import Quantised
-
-        feature = Quantised(codes=feature, scale=state["scale"], dtype=state["dtype"])
     key = Key(**{name: state[name] for name in FIELDS})
-    return Entry(key=key, latents=state["latents"], feature=feature, step=state["step"], num_bytes=state["num_bytes"])
+    return Entry(key=key, **{name: state[name] for name in FIELDS_OF_ENTRY})
 
 
 def _copy(state: Any) -> Any:
-    """A state whose tensors have memory of their own, on the host: an entry's are parts of a whole block of slots."""
+    """A state whose tensors have memory of their own, on the host."""
     if isinstance(state, dict):
         return {name: _copy(value) for name, value in state.items()}
     if isinstance(state, list):

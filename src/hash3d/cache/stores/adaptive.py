@@ -88,7 +88,7 @@ class AdaptiveTable:
         for table, similarities, own in zip(self.tables, self._similarities, place, strict=True):
             if stored := table.candidates(own):
                 running = similarities.setdefault(_cell(own), RunningMean(self.gamma))
-                running.add(mean_cosine(entry.values, [each.values for each in stored]))
+                running.add(mean_cosine(entry.feature, [each.feature for each in stored]))
         if entry.num_bytes > self.max_bytes:
             return [entry]
         evicted = []

@@ -2,7 +2,7 @@
 """The read of `blend.blend_entries` for all views of a call in two Triton kernels; imported lazily, on a GPU.
 
 M views, of at most K entries each. Where everything lies comes as addresses, in one copy from pinned memory that nobody
-waits for. One kernel measures the M K distances, the other weighs, dequantises and blends. For one view of few entries,
+waits for. One kernel measures the M K distances, the other weighs and blends. For one view of few entries,
 the usual call, the addresses are arguments and one kernel does it all, each program measuring for itself: what such a
 call costs is launches. Sums are made in float32.
 """
@@ -14,11 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..calls import Entry
-from .quantise import Quantised
-from .slots import empty, is_channels_last
+from .calls import Entry, is_channels_last
 
-TYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32, torch.int8: tl.int8}
+TYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
 BLOCK = 1024
 """Numbers that a program holds at a time."""
 FEW = 4
@@ -29,74 +27,70 @@ ALIGNMENT = 16
 """Bytes that a thread can load at once, if all addresses are multiples of it."""
 
 
-def fits(entry: Entry) -> bool:
-    """Whether the kernels know the dtypes of such an entry."""
-    return entry.latents.dtype in TYPES and entry.feature.dtype in TYPES
+def fits(entries: Sequence[Sequence[Entry]]) -> bool:
+    """Whether the kernels know the dtype of these entries, and all lie in memory in the same order."""
+    first = entries[0][0]
+    same = {entry.feature.stride() for view in entries for entry in view} == {first.feature.stride()}
+    return same and first.latents.dtype in TYPES and first.feature.dtype in TYPES
 
 
-def fused(latents: Sequence[Tensor], entries: Sequence[Sequence[Entry]]) -> Tensor:
+def read(latents: Sequence[Tensor], entries: Sequence[Sequence[Entry]]) -> Tensor:
     """The features [S, M, ...] of M views from their noisy latents [C, h, w] and the entries found for each.
 
     A view of one entry gets its feature bit for bit. The order in memory is that of the entries' features.
     """
     first, device = entries[0][0], latents[0].device
-    codes, scale = _parts(first)
-    views, most = len(entries), max(map(len, entries))
-    branches, *shape = codes.shape
-    size, numbers, channels_last = codes.numel(), codes[0].numel(), is_channels_last(codes)
+    views, most, size = len(entries), max(map(len, entries)), first.feature.numel()
     queries = [each.to(first.latents.dtype).contiguous() for each in latents]
-    if views == 1 and most <= FEW and scale is None:
-        return _one_view(queries[0], entries[0], channels_last)
+    out = _empty_like(first.feature, views)
+    if views == 1 and most <= FEW:
+        return _read_one_view(queries[0], entries[0], out)
     addresses = _addresses(queries, entries, most)
     aligned = all(address % ALIGNMENT == 0 for address in addresses)
     table = torch.tensor(addresses, pin_memory=device.type == "cuda").to(device, non_blocking=True)
     distances = torch.empty(views, most, device=device)
-    out = empty((branches, views, *shape), first.feature.dtype, device, channels_last=channels_last)
     with torch.cuda.device_of(out):
         if most > 1:
             count, length = views * most, first.latents.numel()
             _distance_kernel[(count,)](table, distances, count, length, TYPES[first.latents.dtype], aligned, BLOCK)
         _blend_kernel[(triton.cdiv(size, BLOCK), views)](
-            table, distances, out, views, most, size, numbers, shape[0],
-            TYPE=TYPES[codes.dtype], INT8=scale is not None, PADDED=triton.next_power_of_2(most),
-            ALIGNED=aligned, CHANNELS_LAST=channels_last, BLOCK=BLOCK,
+            table, distances, out, views, most, size, first.feature[0].numel(),
+            TYPE=TYPES[out.dtype], PADDED=triton.next_power_of_2(most), ALIGNED=aligned, BLOCK=BLOCK,
         )  # fmt: skip
     return out
 
 
-def _one_view(query: Tensor, entries: Sequence[Entry], channels_last: bool) -> Tensor:
+def _empty_like(feature: Tensor, views: int) -> Tensor:
+    """A tensor [S, M, ...] for the features of M views, in a feature's order of memory."""
+    branches, *shape = feature.shape
+    if not is_channels_last(feature):
+        return feature.new_empty(branches, views, *shape)
+    channels, height, width = shape
+    return feature.new_empty(branches, views, height, width, channels).movedim(-1, -3)
+
+
+def _read_one_view(query: Tensor, entries: Sequence[Entry], out: Tensor) -> Tensor:
     """The feature [S, 1, ...] of one view from at most FEW entries."""
-    parts = [_parts(entry)[0] for entry in entries]
-    branches, *shape = parts[0].shape
-    out = empty((branches, 1, *shape), parts[0].dtype, query.device, channels_last=channels_last)
     latents = [entry.latents.data_ptr() for entry in entries]
-    features = [part.data_ptr() for part in parts]
+    features = [entry.feature.data_ptr() for entry in entries]
     aligned = all(address % ALIGNMENT == 0 for address in (query.data_ptr(), *latents, *features))
     unused = FEW - len(entries)
     with torch.cuda.device_of(out):
         _one_view_kernel[(triton.cdiv(out.numel(), CHUNK),)](
             query, *latents, *latents[:1] * unused, *features, *features[:1] * unused, out, out.numel(), query.numel(),
-            NUMBER=len(entries), LATENTS=TYPES[query.dtype], FEATURES=TYPES[parts[0].dtype], ALIGNED=aligned,
+            NUMBER=len(entries), LATENTS=TYPES[query.dtype], FEATURES=TYPES[out.dtype], ALIGNED=aligned,
             BLOCK=BLOCK, CHUNK=CHUNK,
         )  # fmt: skip
     return out
 
 
-def _parts(entry: Entry) -> tuple[Tensor, Tensor | None]:
-    """The numbers of an entry's feature and, if they are in 8 bits, their scale."""
-    feature = entry.feature
-    return (feature.codes, feature.scale) if isinstance(feature, Quantised) else (feature, None)
-
-
 def _addresses(queries: Sequence[Tensor], entries: Sequence[Sequence[Entry]], most: int) -> list[int]:
-    """[4, M, K] numbers, row by row: where query, latents, feature and scale of an entry lie; 0: nowhere."""
-    rows: list[list[int]] = [[], [], [], []]
+    """[3, M, K] numbers, row by row: where query, latents and feature of an entry lie; 0: nowhere."""
+    rows: list[list[int]] = [[], [], []]
     for query, found in zip(queries, entries, strict=True):
         for entry in found:
-            codes, scale = _parts(entry)
-            tensors = (query, entry.latents, codes, scale)
-            for row, tensor in zip(rows, tensors, strict=True):
-                row.append(0 if tensor is None else tensor.data_ptr())
+            for row, tensor in zip(rows, (query, entry.latents, entry.feature), strict=True):
+                row.append(tensor.data_ptr())
         for row in rows:
             row += [0] * (most - len(found))
     return [address for row in rows for address in row]
@@ -174,32 +168,23 @@ def _one_view_kernel(
 
 
 @triton.jit
-def _values(
-    table, entry, count, index, inside, numbers, channels,
-    TYPE: tl.constexpr, INT8: tl.constexpr, ALIGNED: tl.constexpr, CHANNELS_LAST: tl.constexpr,
-):  # fmt: skip
+def _values(table, entry, count, index, inside, TYPE: tl.constexpr, ALIGNED: tl.constexpr):
     """Numbers of an entry's feature, in float32."""
-    codes = tl.load(_pointer(tl.load(table + 2 * count + entry), TYPE, ALIGNED) + index, inside, other=0)
-    values = codes.to(tl.float32)
-    if INT8:
-        channel = index // numbers * channels + index % channels if CHANNELS_LAST else index // (numbers // channels)
-        scale = tl.load(table + 3 * count + entry).to(tl.pointer_type(tl.float32))
-        values *= tl.load(scale + channel, inside, other=0.0)
-    return values
+    feature = _pointer(tl.load(table + 2 * count + entry), TYPE, ALIGNED)
+    return tl.load(feature + index, inside, other=0.0).to(tl.float32)
 
 
 @triton.jit(do_not_specialize=["views", "most"])
 def _blend_kernel(
-    table, distances, out, views, most, size, numbers, channels,
-    TYPE: tl.constexpr, INT8: tl.constexpr, PADDED: tl.constexpr, ALIGNED: tl.constexpr, CHANNELS_LAST: tl.constexpr,
-    BLOCK: tl.constexpr,
+    table, distances, out, views, most, size, numbers,
+    TYPE: tl.constexpr, PADDED: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """BLOCK numbers of one view's feature of `size` numbers, `numbers` a branch."""
     view = tl.program_id(1)
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = index < size
     count, first = views * most, view * most
-    blend = _values(table, first, count, index, inside, numbers, channels, TYPE, INT8, ALIGNED, CHANNELS_LAST)
+    blend = _values(table, first, count, index, inside, TYPE, ALIGNED)
     if PADDED > 1:
         places = tl.arange(0, PADDED)
         distance = tl.load(distances + first + places, places < most, other=float("inf"))
@@ -208,9 +193,7 @@ def _blend_kernel(
         blend *= tl.sum(tl.where(places == 0, weights, 0.0))
         for place in range(1, most):
             if tl.load(table + 2 * count + first + place) != 0:
-                values = _values(
-                    table, first + place, count, index, inside, numbers, channels, TYPE, INT8, ALIGNED, CHANNELS_LAST
-                )
+                values = _values(table, first + place, count, index, inside, TYPE, ALIGNED)
                 blend += tl.sum(tl.where(places == place, weights, 0.0)) * values
     branch = index // numbers
     tl.store(out + (branch * views + view) * numbers + index % numbers, blend.to(out.dtype.element_ty), inside)
