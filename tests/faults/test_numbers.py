@@ -66,7 +66,7 @@ def test_every_bad_number_is_told(trial, at, monkeypatch, tiny, tmp_path):
 def test_a_run_without_guidance_is_stopped_with_advice_and_its_counts(tiny, tmp_path):
     run = Run(tiny("sds_gs", steps=3), tmp_path / "run")
     run.prior.unet.conv_out.register_forward_hook(lambda *call: spoil(call[-1], math.nan))
-    advice = pytest.raises(NotFiniteError, match=r"the guidance had none for 3 steps.* --device cpu")
+    advice = pytest.raises(NotFiniteError, match=r"the guidance had none in 3 of the last 3 steps.* --device cpu")
     with advice, pytest.warns(UserWarning, match="^Step 0: the guidance is not finite; its part is left out"):
         run.execute()
     summary = json.loads((tmp_path / "run/summary.json").read_text())

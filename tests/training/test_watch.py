@@ -52,20 +52,28 @@ def test_only_raised_flags_are_in_a_row_and_counted():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("steps", "patience"), [(100, 5), (3, 3), (1, 1)])
-def test_so_many_in_a_row_stop(steps, patience):
+def test_so_many_of_the_last_steps_stop(steps, patience):
     watch = Watch(steps)
     for step in range(patience - 1):
         watch.check(watch.read(row(step, loss=1.0) if step % 2 else row(step, gradients=1.0)))
-    with pytest.raises(NotFiniteError, match=f"had none for {patience} steps up to step 9. The run has diverged"):
+    with pytest.raises(
+        NotFiniteError, match=f"had none in {patience} of the last {patience} steps, up to step 9. The run has diverged"
+    ):
         watch.check(watch.read(row(9, loss=1.0)))
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_good_step_between_starts_the_count_again():
+@pytest.mark.parametrize(("every", "last"), [(1, 4), (2, 8), (3, None), (10, None)])
+def test_every_second_bad_step_stops_and_every_third_does_not(every, last):
     watch = Watch(100)
-    for step in range(30):
-        watch.check(watch.read(row(step, guidance=float(step % 5 != 4))))
-    assert watch.counts == {"guidance": 24}
+    for step in range(100):
+        numbers = watch.read(row(step, guidance=float(step % every == 0)))
+        if step == last:
+            with pytest.raises(NotFiniteError, match=f"guidance had none in 5 of the last {last + 1} steps, up to"):
+                watch.check(numbers)
+            return
+        watch.check(numbers)
+    assert watch.counts == {"guidance": len(range(0, 100, every))}
 
 
 @pytest.mark.parametrize("name", ["gaussians", "faces"])

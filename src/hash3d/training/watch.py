@@ -1,10 +1,11 @@
-"""The watch for numbers that are not finite: such a step changes nothing, is counted and told; several in a row stop.
+"""The watch for numbers that are not finite: such a step changes nothing, is counted and told; too many stop the run.
 
 A step's flags are made on the device and travel with its metrics, so that no step waits for them. A skipped step leaves
 parameters and moments as they were, as `torch.amp.GradScaler` does.
 """
 
 import warnings
+from collections import Counter, deque
 
 import torch
 from jaxtyping import Float
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from .late_metrics import Metrics
 
-PATIENCE = 5
-"""Steps in a row whose numbers are not finite that stop a run; all of a shorter stage's."""
+WINDOW, PATIENCE = 10, 5
+"""Of the last `WINDOW` steps, `PATIENCE` that are not finite stop a run; in a shorter stage all of its steps do."""
 PREFIX = "not_finite_"
 """What the names of the flags in a step's metrics begin with."""
 DAMAGED_PRIOR = (
@@ -38,7 +39,7 @@ class Watch:
         self.patience = min(PATIENCE, steps)
         self.counts: dict[str, int] = {}
         """Steps by what was not finite: "loss", "gradients" (of a finite loss), "guidance", "text_guidance"."""
-        self._in_a_row: dict[str, int] = {}
+        self._recent: deque[set[str]] = deque(maxlen=WINDOW)
 
     def read(self, metrics: Metrics) -> dict[str, float]:
         """Count a step, whose numbers are waited for. Returns them without the flags that are not raised."""
@@ -49,19 +50,20 @@ class Watch:
                 effect = "its part is left out" if "guidance" in name else "the step is skipped"
                 warnings.warn(f"Step {row['step']:.0f}: the {name} is not finite; {effect}.", stacklevel=2)
             self.counts[name] = self.counts.get(name, 0) + 1
-        kinds = {"step" if name in ("loss", "gradients") else name for name in found}
-        self._in_a_row = {kind: self._in_a_row.get(kind, 0) + 1 for kind in sorted(kinds)}
+        self._recent.append({"step" if name in ("loss", "gradients") else name for name in found})
         return row
 
     def check(self, row: dict[str, float]) -> None:
-        """Raise `NotFiniteError` after too many such steps in a row, or if no Gaussian and no face is left."""
+        """Raise `NotFiniteError` after too many such steps, or if no Gaussian and no face is left."""
         step = f"step {row['step']:.0f}"
-        stuck = [kind for kind, count in self._in_a_row.items() if count >= self.patience]
+        recent = Counter(kind for kinds in self._recent for kind in kinds)
+        stuck = sorted(kind for kind, count in recent.items() if count >= self.patience)
         if stuck:
             what = " and ".join("the loss or its gradient" if kind == "step" else f"the {kind}" for kind in stuck)
             advice = DIVERGED if stuck == ["step"] else DAMAGED_PRIOR
             raise NotFiniteError(
-                f"Expected finite numbers, but {what} had none for {self.patience} steps up to {step}. {advice}. "
+                f"Expected finite numbers, but {what} had none in {self.patience} of the last {len(self._recent)} "
+                f"steps, up to {step}. {advice}. "
                 "The last checkpoint, if there is one, is finite."
             )
         for name in ("gaussians", "faces"):
