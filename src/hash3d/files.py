@@ -8,11 +8,12 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import mkstemp
+from tempfile import TemporaryDirectory, mkstemp
 from typing import Any
 
 import torch
@@ -65,6 +66,33 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink()
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder for other libraries to write to; when the block ends its files replace those of `folder`.
+
+    Each file is whole or absent, and those of the top come last. Raises `WriteError` for an `OSError` of the block, and
+    for the exceptions of their own by which safetensors and tokenizers tell one: they have "(os error 28)" in them.
+    """
+    make_folder(folder)
+    try:
+        with TemporaryDirectory(prefix=".filling.", dir=folder) as name:
+            yield Path(name)
+            for source in sorted(Path(name).rglob("*"), key=lambda path: (-len(path.parts), path)):
+                if source.is_file():
+                    path = folder / source.relative_to(name)
+                    make_folder(path.parent)
+                    with replacing(path) as temporary:
+                        source.replace(temporary)
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(folder, error) from error
+    except Exception as error:
+        if code := re.search(r"\(os error (\d+)\)", str(error)):
+            raise WriteError(folder, OSError(int(code[1]), os.strerror(int(code[1])))) from error
+        raise
 
 
 def _sync(path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import resource
 import shutil
 import time
 
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.diffusion.zero123 import Zero123Prior
+from hash3d.files import WriteError
 from hash3d.representations.shap_e import load_shap_e
 
 NASTY = (
@@ -166,3 +168,23 @@ def test_a_shap_e_folder_runs_none_of_its_code(name, tmp_path):
     with pytest.raises(ValueError, match="Expected a folder of Shap-E"):
         load_shap_e(tmp_path)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(("kind", "fixture"), KINDS.items(), ids=["zero123", "stable_diffusion"])
+def test_a_prior_that_cannot_be_saved_is_told_and_the_old_one_stays(kind, fixture, request, tmp_path):
+    folder = shutil.copytree(request.getfixturevalue(fixture), tmp_path / "prior")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    prior = kind.load(folder)
+    whole = max(map(len, before.values()))
+    for bytes_of_a_file in (0, 100, whole // 2, whole - 1):
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_of_a_file, limits[1]))
+        try:
+            with pytest.raises(WriteError, match=r"^Could not write .*: File too large\. Raise the limit"):
+                prior.save(folder)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    prior.save(folder)
+    use(kind.load(folder))
+    assert {path for path in folder.rglob("*") if path.is_file()} == set(before)

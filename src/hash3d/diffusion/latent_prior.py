@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hash3d.fast.autoencoder import AutoencoderEngine, Encoding
 from hash3d.fast.engine import Engine
-from hash3d.files import write_json
+from hash3d.files import filling, write_json
 from hash3d.transfer import to_device
 
 from .loading import load_part
@@ -101,8 +101,13 @@ class LatentPrior(nn.Module):
         return {"unet": unet, "vae": vae, "schedule": NoiseSchedule.load(folder / "scheduler")}
 
     def save(self, folder: Path) -> None:
-        """Write the diffusers folder, model_index.json last."""
+        """Write the diffusers folder, each file whole or not at all, model_index.json last."""
+        with filling(folder) as temporary:
+            self._save_parts(temporary)
+            write_json(temporary / "model_index.json", dict(sorted({**self.pipeline, **self.parts}.items())))
+
+    def _save_parts(self, folder: Path) -> None:
+        """Write the subfolders that every prior has."""
         self.unet.save_pretrained(folder / "unet")
         self.vae.save_pretrained(folder / "vae")
         self.schedule.save(folder / "scheduler")
-        write_json(folder / "model_index.json", dict(sorted({**self.pipeline, **self.parts}.items())))

@@ -98,8 +98,8 @@ class StableDiffusionPrior(LatentPrior):
         encoder = load_part(CLIPTextModel, folder, "text_encoder", dtype)
         return cls(**common, text_encoder=encoder, tokenizer=load_tokenizer(folder)).to(device).eval()
 
-    def save(self, folder: Path) -> None:
-        """Write the diffusers folder."""
+    def _save_parts(self, folder: Path) -> None:
+        """Write the subfolders."""
         # The published folders' names of the weights, which every version of transformers reads.
         weights = {
             name if name.startswith("text_model.") else f"text_model.{name}": value
@@ -107,7 +107,7 @@ class StableDiffusionPrior(LatentPrior):
         }
         self.text_encoder.save_pretrained(folder / "text_encoder", state_dict=weights)
         save_tokenizer(self.tokenizer, folder / "tokenizer")
-        super().save(folder)
+        super()._save_parts(folder)
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -188,8 +188,8 @@ class Zero123Prior(LatentPrior):
         )
         return prior.to(device).eval()
 
-    def save(self, folder: Path) -> None:
-        """Write the diffusers folder, which states its pose convention."""
+    def _save_parts(self, folder: Path) -> None:
+        """Write the subfolders, which state the pose convention."""
         self.image_encoder.save_pretrained(folder / "image_encoder")
         self.camera_projection.register_to_config(pose_variant=self.pose_variant)
         self.camera_projection.save_pretrained(folder / PROJECTION)
@@ -197,7 +197,7 @@ class Zero123Prior(LatentPrior):
         pixels = {"image_mean": list(self.pixel_mean), "image_std": list(self.pixel_std), "size": size}
         config = {"image_processor_type": "CLIPImageProcessor", **pixels}
         write_json(folder / "feature_extractor" / "preprocessor_config.json", config)
-        super().save(folder)
+        super()._save_parts(folder)
 
 
 def _read_pixel_statistics(path: Path) -> tuple[Any, Any]:
