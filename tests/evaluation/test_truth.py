@@ -1,6 +1,7 @@
 """A small folder of true views, whole and with each of its faults."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -103,7 +104,13 @@ def without(name):
         ({**DESCRIPTION, "views": [{"file": "000.png"}]}, "lacks 'elevation_deg'"),
         ({**DESCRIPTION, "views": [{**VIEWS[0], "file": "none.png"}]}, "no such file"),
         ({**DESCRIPTION, "size": 32}, "32x32 pixels as views.json says, but it has 16x16"),
-        ([1, 2], "none of the kind"),
+        ({**DESCRIPTION, "size": math.inf}, "none of the kind"),
+        ({**DESCRIPTION, "size": 10**9}, "expected size 1 to 8,192"),
+        ({**DESCRIPTION, "distance": math.nan}, "distance above 0"),
+        ({**DESCRIPTION, "fov_y_deg": 180}, "fov_y_deg below 180"),
+        ({**DESCRIPTION, "views": [{**VIEWS[0], "azimuth_deg": math.inf}]}, "expected size"),
+        ({**DESCRIPTION, "views": [{**VIEWS[0], "elevation_deg": 91}]}, "elevation_deg within 90"),
+        ([1, 2], r"a readable JSON object in .*views\.json, but got: it holds a list"),
     ],
 )
 def test_a_malformed_description(description, message, tmp_path):

@@ -1,6 +1,5 @@
 """True views of an object, to compare with: a folder of images and a `views.json` with their cameras."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.cameras import Cameras
+from hash3d.files import read_json
 from hash3d.pictures import read_rgba
 from hash3d.pictures.background import PLAIN_SHARE, PLAIN_TOLERANCE
+
+LARGEST_SIDE = 8192
+"""Pixels a side of the largest true view."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,8 @@ def load_truth(folder: Path) -> Truth:
         )
         reference_elevation = float(described["input"]["elevation_deg"])
         files = [folder / view["file"] for view in views]
-    except (KeyError, TypeError, ValueError) as error:
+        _check_ranges(cameras)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise ValueError(
             f"Expected {folder / 'views.json'} to describe cameras, but {_fault(error)}. "
             f"See the documentation of evaluate for its fields."
@@ -99,16 +103,22 @@ def describe_opaque(has_alpha: Sequence[bool], plain: Sequence[bool]) -> tuple[s
     return tuple(notes)
 
 
-def _read_views(folder: Path) -> Any:
+def _read_views(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise ValueError(f"Expected a folder of true views, but there is no folder {folder}. Check the path.")
     path = folder / "views.json"
     if not path.is_file():
         raise ValueError(f"Expected a folder of true views, but {folder} holds no views.json. Check the path.")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"Expected {path} to be a JSON file, but it does not read as one ({error}).") from error
+    return read_json(path)
+
+
+def _check_ranges(cameras: Cameras) -> None:
+    """Raise `ValueError` for cameras that no lens has."""
+    lenses = (cameras.radius > 0.0) & cameras.radius.isfinite() & (cameras.fov_y > 0.0) & (cameras.fov_y < 180.0)
+    angles = (cameras.elevation.abs() <= 90.0) & cameras.azimuth.isfinite()
+    if not (1 <= cameras.width <= LARGEST_SIDE and bool((lenses & angles).all())):
+        limits = f"size 1 to {LARGEST_SIDE:,}, distance above 0, fov_y_deg below 180, elevation_deg within 90"
+        raise ValueError(f"expected {limits}")
 
 
 def _fault(error: Exception) -> str:
