@@ -133,17 +133,13 @@ def run_recipe(options: Generate, recipe: Recipe, path: Path, device: str) -> di
         run = Run(recipe, path, device=device, resume=options.resume, progress=progress, engine=options.engine)
         for prior in run.priors.values():
             progress.announce(prior)
-        if options.resume:
-            notes = (run.folder.read_summary() or {}).get("notes", [])
-        else:
+        if not options.resume:
             cached = recipe.cache is not None
             mini = runs_mini(options.prior, options.scale)
-            notes = explain_choices(options.scale, options.preset, mini=mini, cached=cached)
-        for note in notes:
+            run.notes = explain_choices(options.scale, options.preset, mini=mini, cached=cached)
+        for note in run.notes:
             progress.console.print(note, markup=False, soft_wrap=True)
-        summary = {**run.execute(), "notes": notes}
-    run.folder.write_summary(summary)
-    return summary
+        return run.execute()
 
 
 def parse(arguments: list[str]) -> Generate:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -78,6 +78,7 @@ class Run:
         self.owner = identify(recipe, b"" if image is None else to_bytes(image).tobytes())
         state = self.folder.load_checkpoint(self.device, self.owner) if self._resuming else None
         self.finished: list[dict[str, Any]] = []
+        self.notes: Sequence[str] = (self.folder.read_summary() or {}).get("notes", []) if self._resuming else []
         try:
             self.trainer = Trainer(
                 recipe, self.priors, self.picture, number=state["stage"] if state else 0, engine=engine,
@@ -225,6 +226,7 @@ class Run:
             "framing": {"scale": self.picture.scale, "shift": list(self.picture.shift)} if self.picture else None,
             "peak_memory_bytes": peak_memory(self.device),
             "outputs": outputs,
+            "notes": list(self.notes),
             "versions": versions(),
         }
 
