@@ -1,4 +1,7 @@
-"""The command line. Exit codes: 0 done; 2 a user's mistake, told in one sentence; 130 interrupted, and resumable."""
+"""The command line.
+
+Exit codes: 0 done; 1 nobody reads the output; 2 a user's mistake, told in one sentence; 130 interrupted, and resumable.
+"""
 
 import os
 import sys
@@ -8,6 +11,8 @@ from importlib import import_module
 from typing import Any
 
 from rich.console import Console
+
+from .streams import silence, usable_streams
 
 COMMANDS = {
     "generate": "turn an image or a text into a 3D asset",
@@ -23,22 +28,31 @@ USAGE = "hash3d COMMAND [OPTIONS]; hash3d COMMAND --help tells a command's optio
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command, and leave with its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    with usable_streams():
+        try:
+            sys.exit(run_command(given))
+        except BrokenPipeError:
+            silence(sys.stdout)
+            sys.exit(1)
+        except (ValueError, OSError, ImportError) as error:
+            if os.environ.get("HASH3D_TRACEBACK"):
+                raise
+            fail(format_error(error))
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+def run_command(given: list[str]) -> int:
+    """Run the command that the arguments name. Returns its exit code."""
     if not given or given[0] in ("-h", "--help", "help"):
         _say_usage()
-        sys.exit(0 if given else 2)
+        return 0 if given else 2
     name, *options = given
     if name not in COMMANDS:
-        fail(f"Expected a command ({', '.join(COMMANDS)}), but got {name!r}. Try: hash3d --help")
+        raise ValueError(f"Expected a command ({', '.join(COMMANDS)}), but got {name!r}. Try: hash3d --help")
     command: Callable[[list[str]], int] = import_module(f"hash3d.cli.{name}").main
     warnings.showwarning = say_warning
-    try:
-        sys.exit(command(options))
-    except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("HASH3D_TRACEBACK"):
-            raise
-        fail(format_error(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    return command(options)
 
 
 def format_error(error: Exception) -> str:

@@ -1,0 +1,41 @@
+"""Streams that cannot be written: a run does not end because nobody reads its progress."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from typing import Any
+
+
+class Unfailing:
+    """A text stream, until it cannot be written: from then on what is written is lost."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write at once."""
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:
+            silence(self._stream)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def silence(stream: Any) -> None:
+    """Let a stream's descriptor lead to /dev/null: what its buffers hold is lost without another error."""
+    with suppress(OSError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+@contextmanager
+def usable_streams() -> Iterator[None]:
+    """Make stderr unfailing, and put /dev/null in the place of a stream that was closed before the start (`>&-`)."""
+    with open(os.devnull, "w") as nowhere:
+        errors: Any = Unfailing(sys.stderr or nowhere)
+        with redirect_stdout(sys.stdout or nowhere), redirect_stderr(errors):
+            yield
