@@ -1,12 +1,10 @@
-"""Bias, GEGLU, layer norm and softmax: reference implementations, and on a GPU the kernels against them."""
-
-import math
+"""Bias and GEGLU: reference implementations, and on a GPU the kernels against them."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from hash3d.fast.elementwise import add_bias, geglu, layer_norm, softmax
+from hash3d.fast.elementwise import add_bias, geglu
 
 
 def images(device="cpu", dtype=torch.float64):
@@ -24,23 +22,6 @@ def test_a_sum_with_a_bias_is_scaled():
 def test_geglu_gates_by_the_second_half_of_a_row():
     rows = torch.tensor([[2.0, 3.0, 0.0, 1e3]], dtype=torch.float64)
     assert torch.allclose(geglu(rows), torch.tensor([[0.0, 3e3]], dtype=torch.float64))
-
-
-def test_softmax_of_a_row():
-    rows = torch.tensor([[0.0, math.log(3.0)], [1e4, 0.0]], dtype=torch.float64)
-    assert torch.allclose(softmax(rows), torch.tensor([[0.25, 0.75], [1.0, 0.0]], dtype=torch.float64))
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("width", [3, 1000, 4096, 20_000])
-def test_softmax_on_a_gpu_equals_the_reference_forward_and_backward(width):
-    torch.manual_seed(0)
-    x = (3.0 * torch.randn(2, 7, width, device="cuda")).half().requires_grad_()
-    dy, leaf = torch.randn_like(x), x.detach().double().requires_grad_()
-    found, expected = softmax(x), leaf.softmax(dim=-1)
-    gradients = torch.autograd.grad(found, x, dy)[0], torch.autograd.grad(expected, leaf, dy.double())[0]
-    for got, wanted in ((found, expected), gradients):
-        assert (got.double() - wanted).norm() <= 2e-3 * wanted.norm()  # Half precision rounds weights and gradient.
 
 
 @pytest.mark.gpu
@@ -61,13 +42,9 @@ def test_add_bias_on_a_gpu_equals_the_reference_forward_and_backward(with_other)
 def test_rows_on_a_gpu_equal_the_reference(dtype):
     torch.manual_seed(0)
     x = torch.randn(3, 50, 2 * 320, device="cuda").to(dtype)
-    weight, bias = (torch.randn(640, device="cuda").to(dtype) for _ in range(2))
     values, gate = x.double().chunk(2, dim=-1)
     # Half precision rounds the gate and the result, each by at most 2^-11.
     tolerance = 1e-6 if dtype == torch.float32 else 1e-3
-    for got, wanted in (
-        (geglu(x), values * F.gelu(gate)),
-        (layer_norm(x, weight, bias, 1e-5), F.layer_norm(x.double(), (640,), weight.double(), bias.double(), 1e-5)),
-    ):
-        assert got.dtype == dtype
-        assert (got.double() - wanted).norm() <= tolerance * wanted.norm()
+    got, wanted = geglu(x), values * F.gelu(gate)
+    assert got.dtype == dtype
+    assert (got.double() - wanted).norm() <= tolerance * wanted.norm()

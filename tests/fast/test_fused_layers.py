@@ -46,7 +46,6 @@ def test_every_residual_block_and_transformer_of_a_unet_is_patched():
     chosen = [type(module).__name__ for module, _, _ in layers.choose_patches(unet)]
     assert chosen.count("ResnetBlock2D") == 22  # Two for each of 11 levels' pairs, as Stable Diffusion has them.
     assert chosen.count("Transformer2DModel") == chosen.count("GEGLU") == 16
-    assert chosen.count("LayerNorm") == 48
 
 
 @pytest.mark.parametrize("wide", [False, True])
@@ -63,21 +62,6 @@ def test_an_encoder_and_its_gradient_are_the_same(wide, monkeypatch):
         (gradient,) = torch.autograd.grad(moments, x, dy)
     assert apart(moments, expected) < ROUNDING
     assert apart(gradient, expected_gradient) < ROUNDING
-
-
-def test_fused_layers_hold_the_statistics_of_a_part_fixed():
-    encoder = tiny_autoencoder().encoder
-    x = torch.rand(2, 3, 20, 20, requires_grad=True)
-    first, dy = encoder.down_blocks[0], None
-    gradients = []
-    for context in (layers.fixed_norms(first), layers.fused_layers(encoder, fixed=first), layers.fused_layers(encoder)):
-        with context:
-            moments = encoder(x)
-            dy = torch.randn_like(moments) if dy is None else dy
-            gradients.append(torch.autograd.grad(moments, x, dy)[0])
-    fixed, fused, exact = gradients
-    assert apart(fused, fixed) < ROUNDING
-    assert apart(fused, exact) > 100 * ROUNDING
 
 
 @pytest.mark.parametrize(

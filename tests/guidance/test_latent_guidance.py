@@ -1,7 +1,5 @@
 """What guidances with a latent diffusion model share: how images reach the encoder, and their settings."""
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -39,12 +37,3 @@ def test_timesteps_are_whole_shares_of_the_model_s_and_stay_below_their_number()
     assert config.timestep_range(0, 1000) == (20, 999)
     assert config.timestep_range(5, 1000) == (20, 505)
     assert config.timestep_range(10, 1000) == (20, 20), "the highest is never below the lowest"
-
-
-def test_the_encoding_is_changed_and_nothing_else():
-    config = Zero123GuidanceConfig()
-    changed = config.with_encoding("exact")
-    assert (type(changed), changed.encoding) == (Zero123GuidanceConfig, "exact")
-    assert dataclasses.replace(changed, encoding=config.encoding) == config
-    latents = StableDiffusionGuidanceConfig(rendered="latents")
-    assert latents.with_encoding("exact") is latents

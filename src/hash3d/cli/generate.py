@@ -12,11 +12,10 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from hash3d.cache import PRESETS, CacheConfig, GridConfig, Hash3DConfig
-from hash3d.fast.autoencoder import CHANGING_NOTHING, Encoding
 from hash3d.fast.engine import Engine, records
 from hash3d.files import WriteError
 from hash3d.recipes.recipe import Pose, Recipe
-from hash3d.recipes.stage import Stage, encode_by
+from hash3d.recipes.stage import Stage
 from hash3d.recipes.view_order import ViewOrderConfig
 from hash3d.systems import SYSTEMS, SystemInfo
 from hash3d.training.run import Run
@@ -76,9 +75,6 @@ class Generate:
     engine: Engine = "auto"
     """How the diffusion models run: as CUDA graphs (graph), or as PyTorch runs them (eager). By default: graph on
     a GPU, else eager."""
-    encoding: Encoding | None = None
-    """The encoder's gradient: the exact one, or with constant group-norm statistics in its first level (fixed_norms,
-    cosine at least 0.99). By default auto: fixed_norms where CUDA graphs run, else exact."""
     no_cache: bool = False
     """Run the whole U-Net at every step."""
     preset: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(PRESETS) + "}")] = "default"
@@ -189,23 +185,13 @@ def build_recipe(options: Generate) -> Recipe:
             stage.view_order, visits_per_cell=usual if options.dwell is None else options.dwell, grid=cells
         )
 
-    stages = [dataclasses.replace(stage, view_order=order(stage)) for stage in apply_encoding(options, recipe.stages)]
+    stages = [dataclasses.replace(stage, view_order=order(stage)) for stage in recipe.stages]
     return dataclasses.replace(
         recipe,
         stage=stages[0],
         refinement=stages[1] if len(stages) > 1 else None,
         checkpoint_every=options.checkpoint_every,
     )
-
-
-def apply_encoding(options: Generate, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """The stages with the wanted encoding; one that changes nothing there is a mistake."""
-    if options.encoding is None:
-        return stages
-    changed = tuple(encode_by(stage, options.encoding) for stage in stages)
-    if changed == stages and options.encoding not in CHANGING_NOTHING:
-        raise ValueError(f"Expected no --encoding: {options.system} renders latents, which need no encoder.")
-    return changed
 
 
 def find_system(name: str) -> SystemInfo:

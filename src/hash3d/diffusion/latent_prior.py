@@ -9,7 +9,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hash3d.fast.autoencoder import AutoencoderEngine, Encoding
+from hash3d.fast.autoencoder import AutoencoderEngine
 from hash3d.fast.engine import Engine
 from hash3d.files import filling, write_json
 from hash3d.transfer import to_device
@@ -73,16 +73,13 @@ class LatentPrior(nn.Module):
         return self.unet.conv_in.weight.dtype
 
     def encode(
-        self,
-        images: Float[Tensor, "B 3 S S"],
-        generator: torch.Generator | None = None,
-        encoding: Encoding = "auto",
+        self, images: Float[Tensor, "B 3 S S"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "B 4 h w"]:
         """Encode images to the posterior's mode, or a sample if a generator is given, times scaling_factor.
 
         The generator lives on the CPU, so that a seed means the same on every device.
         """
-        posterior = DiagonalGaussianDistribution(self._autoencoder.encode(images.to(self.dtype), encoding))
+        posterior = DiagonalGaussianDistribution(self._autoencoder.encode(images.to(self.dtype)))
         latents = posterior.mode()
         if generator is not None:
             noise = torch.randn(latents.shape, generator=generator)

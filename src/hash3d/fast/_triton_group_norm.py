@@ -102,34 +102,18 @@ def group_norm(
 
 
 def group_norm_backward(
-    x: Tensor,
-    dy: Tensor,
-    statistics: Tensor,
-    num_groups: int,
-    weight: Tensor,
-    *,
-    silu: bool,
-    fixed: bool,
-    plus: Tensor | None = None,
+    x: Tensor, dy: Tensor, statistics: Tensor, num_groups: int, weight: Tensor, *, silu: bool
 ) -> Tensor:
-    """Return the gradient in x given that in the result, `dy`; with `fixed` that of a constant mean and std, a dz.
-
-    `plus`, if given, is added: the gradient of a residual block's skip connection.
-    """
+    """Return the gradient in x given that in the result, `dy`."""
     shape = _Shape(x, num_groups)
     sizes, blocks = (shape.rows, shape.channels), {"ROWS": BLOCK_ROWS, "CHANNELS": BLOCK_CHANNELS}
-    room = torch.zeros if fixed else torch.empty
-    coefficients = room(shape.images, 2, shape.channels, dtype=torch.float32, device=x.device)
-    if not fixed:
-        sums = shape.sums(x)
-        grid = (shape.parts, shape.images, shape.channel_blocks)
-        backward_sums[grid](x, dy, statistics, sums, *sizes, shape.rows_each, SILU=silu, **blocks)
-        finish_backward[(num_groups, shape.images)](
-            sums, weight, statistics, coefficients, shape.parts, *sizes, shape.width, **shape.reduction
-        )
+    coefficients = torch.empty(shape.images, 2, shape.channels, dtype=torch.float32, device=x.device)
+    sums = shape.sums(x)
+    grid = (shape.parts, shape.images, shape.channel_blocks)
+    backward_sums[grid](x, dy, statistics, sums, *sizes, shape.rows_each, SILU=silu, **blocks)
+    finish_backward[(num_groups, shape.images)](
+        sums, weight, statistics, coefficients, shape.parts, *sizes, shape.width, **shape.reduction
+    )
     dx = torch.empty_like(x, memory_format=torch.channels_last)
-    apply_backward[shape.pixels](
-        x, dy, x if plus is None else plus, dx, statistics, coefficients, *sizes,
-        SILU=silu, PLUS=plus is not None, **blocks,
-    )  # fmt: skip
+    apply_backward[shape.pixels](x, dy, dx, statistics, coefficients, *sizes, SILU=silu, **blocks)
     return dx

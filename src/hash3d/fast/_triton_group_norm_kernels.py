@@ -193,10 +193,9 @@ def finish_backward(
 
 @triton.jit
 def apply_backward(
-    x, dy, plus, dx, statistics, coefficients, rows, channels,
-    SILU: tl.constexpr, PLUS: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
-):  # fmt: skip
-    """dx = a dz + c + d x, plus another gradient if there is one."""
+    x, dy, dx, statistics, coefficients, rows, channels, SILU: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr
+):
+    """dx = a dz + c + d x."""
     image = tl.program_id(1)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
@@ -211,6 +210,4 @@ def apply_backward(
     if SILU:
         gradient = gradient * _silu_derivative(values * gain[None, :] + shift[None, :])
     result = gradient * gain[None, :] + constant[None, :] + values * factor[None, :]
-    if PLUS:
-        result += tl.load(plus + offsets, mask=inside, other=0.0).to(tl.float32)
     tl.store(dx + offsets, result.to(dx.dtype.element_ty), mask=inside)

@@ -5,8 +5,7 @@ no cache of U-Net features makes it cheaper. In a CUDA graph it runs channels la
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -15,15 +14,7 @@ from torch import Tensor
 
 from .cuda_graph import RecordedCall, RecordedGradient, recorded_or_none
 from .engine import Engine, records
-from .fused_layers import fixed_norms, fused_layers
-
-Encoding = Literal["auto", "exact", "fixed_norms"]
-"""How the encoder's gradient is computed; the latents are the same. exact: the encoder's own gradient. fixed_norms: the
-means and variances of the group normalisations in the encoder's first level are constants (cosine at least 0.99 with
-the exact gradient; docs/benchmarks/encoder.md). auto: fixed_norms where CUDA graphs run, else exact."""
-
-CHANGING_NOTHING: tuple[Encoding, ...] = ("auto", "exact")
-"""Encodings that rendered latents accept too, which need no encoder."""
+from .fused_layers import fused_layers
 
 MAX_GRAPHS = 8
 """Most CUDA graphs that are kept, one for each shape of images or latents; other shapes run eagerly."""
@@ -40,7 +31,7 @@ class AutoencoderEngine:
         self.engine = engine
         self._recorded: dict[Any, Callable[[Tensor], Tensor] | None] = {}
 
-    def encode(self, images: Float[Tensor, "B 3 S S"], encoding: Encoding = "exact") -> Float[Tensor, "B M h w"]:
+    def encode(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B M h w"]:
         """Return mean and log variance of the posterior of images in [-1, 1], differentiable in the images."""
 
         def moments(x: Tensor) -> Tensor:
@@ -48,9 +39,7 @@ class AutoencoderEngine:
             result: Tensor = hidden if self.vae.quant_conv is None else self.vae.quant_conv(hidden)
             return result
 
-        fast = records(self.engine, images.device)
-        fixed = encoding == "fixed_norms" or (encoding == "auto" and fast)
-        return self._run(moments, images, fixed=fixed)
+        return self._run(moments, images)
 
     def decode(self, latents: Float[Tensor, "B 4 h w"]) -> Float[Tensor, "B 3 S S"]:
         """Return images in about [-1, 1] of latents without scaling factor."""
@@ -61,37 +50,28 @@ class AutoencoderEngine:
 
         return self._run(images, latents)
 
-    def _run(self, function: Callable[[Tensor], Tensor], x: Tensor, *, fixed: bool = False) -> Tensor:
+    def _run(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         differentiable = torch.is_grad_enabled() and x.requires_grad
-        fixed = fixed and differentiable
         if records(self.engine, x.device):
-            form = function.__name__, fixed, differentiable, tuple(x.shape), x.dtype
+            form = function.__name__, differentiable, tuple(x.shape), x.dtype
             key = form, self._address()
             if key not in self._recorded and len(self._recorded) < MAX_GRAPHS:
                 self.vae.to(memory_format=torch.channels_last)
                 key = form, self._address()  # The weights may have moved.
                 self._recorded[key] = recorded_or_none(
-                    "An autoencoder", lambda: self._record(function, x, differentiable, fixed)
+                    "An autoencoder", lambda: self._record(function, x, differentiable)
                 )
             if (recorded := self._recorded.get(key)) is not None:
                 return recorded(x)
-        with fixed_norms(self._first_level) if fixed else nullcontext():
-            return function(x)
+        return function(x)
 
     def _address(self) -> int:
         """Return the address of the weights."""
         return int(next(self.vae.parameters()).data_ptr())
 
-    @property
-    def _first_level(self) -> Any:
-        """The encoder's first level, whose images are the largest."""
-        return self.vae.encoder.down_blocks[0]
-
-    def _record(
-        self, function: Callable[[Tensor], Tensor], x: Tensor, differentiable: bool, fixed: bool
-    ) -> Callable[..., Tensor]:
+    def _record(self, function: Callable[[Tensor], Tensor], x: Tensor, differentiable: bool) -> Callable[..., Tensor]:
         example = x.detach().contiguous(memory_format=torch.channels_last)
-        with fused_layers(self.vae, fixed=self._first_level if fixed else None):
+        with fused_layers(self.vae):
             if differentiable:
                 return RecordedGradient(function, example)
             recorded = RecordedCall(lambda x: (function(x),), {"x": example})

@@ -1,6 +1,5 @@
-"""Convolutions in few passes over memory, and their gradient in the input."""
+"""Convolutions in few passes over memory."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,13 +16,6 @@ def conv2d(layer: nn.Conv2d, x: Tensor, *, bias: bool = True) -> Tensor:
     if _is_1x1(layer):
         return F.linear(x.permute(0, 2, 3, 1), layer.weight.flatten(1), layer.bias).permute(0, 3, 1, 2)
     return add_bias(conv2d(layer, x, bias=False), layer.bias)
-
-
-def conv2d_backward(layer: nn.Conv2d, dy: Tensor, like: Tensor) -> Tensor:
-    """Return the gradient in a convolution's input, of the shape and layout of `like`, given that in its output."""
-    if _is_1x1(layer):
-        return F.linear(dy.permute(0, 2, 3, 1), layer.weight.flatten(1).T).permute(0, 3, 1, 2)
-    return _input_gradient(dy, like, layer.weight, layer.stride, layer.padding)
 
 
 def is_downsample(layer: nn.Module) -> bool:
@@ -49,15 +41,6 @@ def _is_1x1(layer: nn.Conv2d) -> bool:
     return layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.padding == (0, 0)
 
 
-def _input_gradient(
-    dy: Tensor, like: Tensor, weight: Tensor, stride: Sequence[int], padding: str | Sequence[int]
-) -> Tensor:
-    found: Tensor = torch.ops.aten.convolution_backward(
-        dy, like, weight, None, stride, padding, [1, 1], False, [0, 0], 1, [True, False, False]
-    )[0]
-    return found
-
-
 class _Downsample(torch.autograd.Function):
     """Pads by 2 on all sides, as cuDNN can, and drops the first row and column: no padded copy of the input."""
 
@@ -71,4 +54,8 @@ class _Downsample(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
         x, weight = ctx.saved_tensors
         height, width = (size % 2 for size in x.shape[2:])  # Odd sizes drop a last row and column too.
-        return _input_gradient(F.pad(grad_outputs[0], (1, width, 1, height)), x, weight, (2, 2), (2, 2)), None
+        dy = F.pad(grad_outputs[0], (1, width, 1, height))
+        found = torch.ops.aten.convolution_backward(
+            dy, x, weight, None, (2, 2), (2, 2), (1, 1), False, (0, 0), 1, (True, False, False)
+        )
+        return found[0], None

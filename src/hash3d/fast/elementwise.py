@@ -1,4 +1,4 @@
-"""Fused elementwise kernels between a model's matmuls: bias, GEGLU, layer normalisation, softmax.
+"""Fused elementwise kernels between a model's matmuls: bias and residual, GEGLU.
 
 Each runs as one Triton kernel on CUDA; PyTorch computes the same elsewhere.
 """
@@ -11,11 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .group_norm import has_kernels
-
-MAX_LAYER_NORM_WIDTH = 4096
-"""Longest row that one program of the layer normalisation holds."""
-MAX_SOFTMAX_WIDTH = 16_384
-"""Longest row that one program of the softmax holds."""
 
 
 def add_bias(
@@ -41,42 +36,6 @@ def geglu(x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows E"]:
         return kernels.geglu(x.contiguous())
     values, gate = x.chunk(2, dim=-1)
     return values * F.gelu(gate)
-
-
-def layer_norm(
-    x: Float[Tensor, "*rows D"], weight: Float[Tensor, " D"], bias: Float[Tensor, " D"], eps: float
-) -> Float[Tensor, "*rows D"]:
-    """Normalise rows (Ba et al. 2016, "Layer Normalization", eq. 4)."""
-    if has_kernels(x) and not x.requires_grad and x.shape[-1] <= MAX_LAYER_NORM_WIDTH:
-        from . import _triton_elementwise as kernels
-
-        return kernels.layer_norm(x.contiguous(), weight, bias, eps)
-    return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
-
-
-def softmax(x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows D"]:
-    """Return exp(x) over its sum along each row, summed in float32; differentiable."""
-    if has_kernels(x) and x.shape[-1] <= MAX_SOFTMAX_WIDTH:
-        result: Tensor = _Softmax.apply(x)  # type: ignore[no-untyped-call]
-        return result
-    return x.softmax(dim=-1, dtype=torch.promote_types(x.dtype, torch.float32)).to(x.dtype)
-
-
-class _Softmax(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        from . import _triton_elementwise as kernels
-
-        y = kernels.softmax(x.contiguous())
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        from . import _triton_elementwise as kernels
-
-        (y,) = ctx.saved_tensors
-        return kernels.softmax_backward(y, grad_outputs[0].contiguous())
 
 
 class _AddBias(torch.autograd.Function):

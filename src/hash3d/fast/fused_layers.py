@@ -22,37 +22,24 @@ from torch import Tensor, nn
 from hash3d.unet.model import Patch, patched
 
 from .convolutions import conv2d, downsample, is_downsample
-from .elementwise import add_bias, geglu, layer_norm, softmax
+from .elementwise import add_bias, geglu
 from .group_norm import group_norm
-from .residual import ResidualBlock
+from .residual import run_residual_block
 
 WIDEST_HEAD = 256
 """Widest head for which PyTorch's fused attention is fast, forward and backward; wider ones are plain matmuls."""
 
 
 @contextmanager
-def fused_layers(model: nn.Module, *, fixed: nn.Module | None = None) -> Iterator[None]:
-    """Run a model's layers by the fused forwards while the block is open: the same results up to rounding.
-
-    In its submodule `fixed` the gradient takes means and variances of group normalisations as constants.
-    """
-    with patched(choose_patches(model, fixed=fixed)):
+def fused_layers(model: nn.Module) -> Iterator[None]:
+    """Run a model's layers by the fused forwards while the block is open: the same results up to rounding."""
+    with patched(choose_patches(model)):
         yield
 
 
-@contextmanager
-def fixed_norms(model: nn.Module) -> Iterator[None]:
-    """Take means and variances of group normalisations as constants in the gradient, while the block is open."""
-    norms = [module for module in model.modules() if isinstance(module, nn.GroupNorm)]
-    with patched([(norm, "forward", partial(group_norm, norm, fixed=True)) for norm in norms]):
-        yield
-
-
-def choose_patches(model: nn.Module, *, fixed: nn.Module | None = None) -> list[Patch]:
+def choose_patches(model: nn.Module) -> list[Patch]:
     """Return a patch for each layer that has a fused forward and is not patched yet."""
-    constant = set() if fixed is None else set(fixed.modules())
-    each = (_choose_patch(module, module in constant) for module in model.modules())
-    chosen = [patch for patch in each if patch is not None]
+    chosen = [patch for patch in map(_choose_patch, model.modules()) if patch is not None]
     chosen += [
         (module, "get_attention_scores", partial(_attention_scores, module))
         for module in model.modules()
@@ -61,11 +48,11 @@ def choose_patches(model: nn.Module, *, fixed: nn.Module | None = None) -> list[
     return [item for item in chosen if item[1] not in item[0].__dict__]
 
 
-def _choose_patch(module: nn.Module, fixed: bool) -> Patch | None:
+def _choose_patch(module: nn.Module) -> Patch | None:
     """Return the patch of one layer, if it has one."""
     match module:
         case ResnetBlock2D() if _is_plain(module):
-            return module, "forward", ResidualBlock(module, fixed=fixed)
+            return module, "forward", partial(run_residual_block, module)
         case Downsample2D(use_conv=True, padding=0, norm=None) if is_downsample(module.conv):
             return module, "forward", partial(downsample, module.conv)
         case Transformer2DModel() if hasattr(module, "_get_output_for_continuous_inputs"):
@@ -76,15 +63,13 @@ def _choose_patch(module: nn.Module, fixed: bool) -> Patch | None:
             return module, "forward", lambda x: geglu(module.proj(x))
         case nn.Conv2d() if type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros":
             return module, "forward", partial(conv2d, module)
-        case nn.LayerNorm(elementwise_affine=True, bias=Tensor()):
-            return module, "forward", lambda x: layer_norm(x, module.weight, module.bias, module.eps)
         case nn.GroupNorm(affine=True):
-            return module, "forward", partial(group_norm, module, fixed=fixed)
+            return module, "forward", partial(group_norm, module)
     return None
 
 
 def _is_plain(block: Any) -> bool:
-    """Whether a residual block is what `ResidualBlock` computes: one of Stable Diffusion's or its autoencoder's."""
+    """Whether a residual block is what `run_residual_block` computes, as Stable Diffusion's are."""
     convolutions = [each for each in (block.conv1, block.conv2, block.conv_shortcut) if each is not None]
     return (
         block.time_embedding_norm == "default"
@@ -109,11 +94,11 @@ def _is_wide(module: Any) -> bool:
 
 
 def _attention_scores(attention: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-    """Return softmax(scale q k') [N, rows, rows]."""
+    """Return softmax(scale q k') [N, rows, rows]; PyTorch sums it in float32, without copies in float32."""
     if attention_mask is not None:
         weights: Tensor = type(attention).get_attention_scores(attention, query, key, attention_mask)
         return weights
-    return softmax(torch.bmm(query * attention.scale, key.transpose(1, 2)))
+    return torch.bmm(query * attention.scale, key.transpose(1, 2)).softmax(dim=-1)
 
 
 def _project_out(

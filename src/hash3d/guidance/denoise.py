@@ -3,7 +3,7 @@
 The render is encoded, noised, denoised by a few deterministic steps and decoded; then it is to look like that image.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,7 +15,6 @@ from hash3d.cache.stores.last_feature import LastFeature
 from hash3d.cameras import Cameras
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.diffusion.noise import NoiseSchedule
-from hash3d.fast.autoencoder import Encoding
 from hash3d.schedules import Schedule, ramp
 from hash3d.transfer import to_device
 
@@ -64,10 +63,6 @@ class DenoiseGuidanceConfig:
         steps_left = self.num_steps - int(self.num_steps * self.strength(step))
         start = 1 + (steps_left - 1) * self.stride(num_timesteps)
         return start, start
-
-    def with_encoding(self, encoding: Encoding) -> "DenoiseGuidanceConfig":
-        """The same settings with another way to encode images."""
-        return replace(self, guidance=self.guidance.with_encoding(encoding))
 
     def load_prior(self, name: str, device: torch.device, *, pose: str = "auto") -> LatentPrior:
         """Load the diffusion model of `guidance`."""

@@ -3,7 +3,7 @@
 import zlib
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, get_args
 
 import torch
@@ -16,7 +16,6 @@ from hash3d.cameras import Cameras
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.diffusion.loading import resolve_folder
 from hash3d.diffusion.noise import Weighting
-from hash3d.fast.autoencoder import Encoding
 from hash3d.schedules import Schedule, constant
 from hash3d.stopwatch import Stopwatch
 from hash3d.transfer import to_device
@@ -25,7 +24,6 @@ from .base import GuidanceOutput
 from .sds import classifier_free_guidance, sds_gradient, sds_loss
 
 PriorT = TypeVar("PriorT", bound=LatentPrior)
-ConfigT = TypeVar("ConfigT", bound="LatentGuidanceConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +40,6 @@ class LatentGuidanceConfig:
     """Highest timestep over the steps, as a share of the model's."""
     shared_timestep: bool = True
     """One timestep for all views of a step (threestudio), or one for each."""
-    encoding: Encoding = "auto"
-    """How images become latents, and the gradient comes back: see `hash3d.fast.autoencoder`."""
     sample_latents: bool = True
     """Sample the latents from the encoder's posterior, or take its mode; a tiny autoencoder has none."""
     noise_by_view: bool = False
@@ -53,7 +49,6 @@ class LatentGuidanceConfig:
 
     def __post_init__(self) -> None:
         expect_one_of("weighting", self.weighting, Weighting)
-        expect_one_of("encoding", self.encoding, Encoding)
 
     @property
     def effective_scale(self) -> float:
@@ -72,10 +67,6 @@ class LatentGuidanceConfig:
         """The lowest and highest timestep of a step, both included."""
         low, high = (int(num_timesteps * bound(step)) for bound in (self.min_timestep, self.max_timestep))
         return min(low, num_timesteps - 1), min(max(low, high), num_timesteps - 1)
-
-    def with_encoding(self: ConfigT, encoding: Encoding) -> ConfigT:
-        """The same settings with another way to encode images."""
-        return replace(self, encoding=encoding)
 
 
 def load_latent_prior(kind: type[PriorT], source: str, device: torch.device, **options: Any) -> PriorT:
@@ -123,11 +114,7 @@ class LatentGuidance(ABC, Generic[PriorT]):
 
     @abstractmethod
     def inputs(self, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], cameras: Cameras) -> dict[str, Any]:
-        """The U-Net's arguments, S branches of B views: rows [conditional views, unconditional views, ...]."""
-
-    def guide(self, predictions: Float[Tensor, "S B 4 h w"], cameras: Cameras) -> Float[Tensor, "B 4 h w"]:
-        """One prediction a view from those of the S branches: classifier-free guidance of the first two."""
-        return classifier_free_guidance(predictions[0], predictions[1], self.config.effective_scale)
+        """The U-Net's arguments: rows [conditional views, unconditional views]."""
 
     def __call__(
         self,
@@ -172,7 +159,7 @@ class LatentGuidance(ABC, Generic[PriorT]):
         if pixels.shape[-1] != size or pixels.shape[-2] != size:
             pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
         generator = self.generator if self.config.sample_latents else None
-        return self.prior.encode(pixels * 2.0 - 1.0, generator, self.config.encoding)
+        return self.prior.encode(pixels * 2.0 - 1.0, generator)
 
     def predict_noise(
         self, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], cameras: Cameras
@@ -192,7 +179,7 @@ class LatentGuidance(ABC, Generic[PriorT]):
         )
         with view:
             prediction = self.prior.unet(**inputs, return_dict=False)[0]
-        guided = self.guide(prediction.unflatten(0, (-1, len(noisy))), cameras)
+        guided = classifier_free_guidance(*prediction.chunk(2), self.config.effective_scale)
         return self.prior.schedule.to_noise(guided, noisy, timesteps)
 
 

@@ -10,13 +10,11 @@ from torch import Tensor
 from hash3d.cache import FeatureCache
 from hash3d.cameras import Cameras
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
-from hash3d.fast.autoencoder import CHANGING_NOTHING, Encoding
 from hash3d.stopwatch import Stopwatch
 from hash3d.transfer import to_device
 
 from .base import GuidanceInputs
 from .latent_guidance import LatentGuidance, LatentGuidanceConfig, expect_one_of, load_latent_prior
-from .perp_neg import NEGATIVE_VIEWS, PerpNegConfig, negative_weights, perp_neg_guidance, positive_weights
 from .rendered_latents import resize_latents
 from .view_prompts import VIEWS, view_index, view_prompt
 
@@ -32,11 +30,9 @@ class StableDiffusionGuidanceConfig(LatentGuidanceConfig):
     """Classifier-free guidance; the small embedded prior wants about 10."""
     scale_from: ScaleFrom = "unconditional"
     """Where the scale s starts: "unconditional" is u + s (c - u), 1 being the bare prompt; "conditional" is
-    c + s (c - u), an effective scale of s + 1, as in threestudio's Stable Diffusion guidance without Perp-Neg."""
+    c + s (c - u), an effective scale of s + 1, as in threestudio's Stable Diffusion guidance."""
     view_prompts: bool = True
     """Add the view's words to the prompt: front, side, back or overhead view."""
-    perp_neg: PerpNegConfig | None = None
-    """Push views away from the words of others, against several faces. Four U-Net passes a view in place of two."""
     rendered: Rendered = "pictures"
     """What the guidance is given: images ("pictures"), or latents [B, h, w, 4] (Latent-NeRF), which need no encoder."""
 
@@ -44,19 +40,11 @@ class StableDiffusionGuidanceConfig(LatentGuidanceConfig):
         super().__post_init__()
         expect_one_of("scale_from", self.scale_from, ScaleFrom)
         expect_one_of("rendered", self.rendered, Rendered)
-        if self.rendered == "latents" and self.encoding not in CHANGING_NOTHING:
-            raise ValueError(f"Expected rendered pictures for encoding={self.encoding!r}, but got rendered latents.")
-        if self.perp_neg is not None and not self.view_prompts:
-            raise ValueError("Expected view_prompts with perp_neg, but they are off. Switch view_prompts on.")
 
     @property
     def effective_scale(self) -> float:
         """The factor of unconditional + factor (conditional - unconditional)."""
         return self.guidance_scale + (1.0 if self.scale_from == "conditional" else 0.0)
-
-    def with_encoding(self, encoding: Encoding) -> "StableDiffusionGuidanceConfig":
-        """The same settings with another way to encode images; rendered latents need none."""
-        return self if self.rendered == "latents" else super().with_encoding(encoding)
 
     def load_prior(self, name: str, device: torch.device, *, pose: str = "auto") -> StableDiffusionPrior:
         """Load a Stable Diffusion by its folder or name."""
@@ -124,26 +112,7 @@ class StableDiffusionGuidance(LatentGuidance[StableDiffusionPrior]):
         return resize_latents(image, self.prior.unet.config.sample_size).to(self.prior.dtype)
 
     def inputs(self, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], cameras: Cameras) -> dict[str, Any]:
-        """Each view's prompt, the unconditional one, and with Perp-Neg the words of NEGATIVE_VIEWS."""
-        conditional = self.conditional(cameras)
-        branches = [conditional, self._unconditional.expand_as(conditional)]
-        if self.config.perp_neg is not None:
-            branches += [self._conditional[view].expand_as(conditional) for view in NEGATIVE_VIEWS]
-        count = len(branches)
-        return self.prior.unet_inputs(torch.cat([noisy] * count), torch.cat([timesteps] * count), torch.cat(branches))
-
-    def conditional(self, cameras: Cameras) -> Float[Tensor, "B T D"]:
-        """The embedding of each view's prompt: the nearest view's words, or with Perp-Neg a blend of two."""
-        if self.config.perp_neg is None:
-            views = view_index(cameras.elevation, cameras.azimuth)
-            return self._conditional.index_select(0, to_device(views, self._conditional.device))
-        weights = to_device(positive_weights(cameras.elevation, cameras.azimuth), self._conditional)
-        return torch.einsum("bv,vtd->btd", weights, self._conditional)
-
-    def guide(self, predictions: Float[Tensor, "S B 4 h w"], cameras: Cameras) -> Float[Tensor, "B 4 h w"]:
-        """Classifier-free guidance, or Perp-Neg."""
-        if self.config.perp_neg is None:
-            return super().guide(predictions, cameras)
-        weights = negative_weights(self.config.perp_neg, cameras.elevation, cameras.azimuth)
-        conditional, unconditional, *_ = predictions
-        return perp_neg_guidance(conditional, unconditional, predictions[2:], weights, self.config.effective_scale)
+        """The prompt with the nearest view's words, and the unconditional one."""
+        views = view_index(cameras.elevation, cameras.azimuth)
+        conditional = self._conditional.index_select(0, to_device(views, self._conditional.device))
+        return self.prior.guided_inputs(noisy, timesteps, conditional, self._unconditional.expand_as(conditional))

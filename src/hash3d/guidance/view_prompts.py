@@ -13,17 +13,12 @@ SECTOR = 45.0
 """Degrees of azimuth on either side of the front, and of the back, that count as such."""
 
 
-def degrees_from_front(azimuth: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """The angle to azimuth 0 the short way round, in [0, 180] degrees."""
-    return ((azimuth + 180.0) % 360.0 - 180.0).abs()
-
-
 def view_index(elevation: Float[Tensor, " B"], azimuth: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
     """Index into VIEWS of cameras at angles in degrees; the front is at azimuth 0.
 
     The rule of threestudio 28d9d80, models/prompt_processors/base.py, with its default thresholds.
     """
-    turned = degrees_from_front(azimuth)
+    turned = ((azimuth + 180.0) % 360.0 - 180.0).abs()  # The short way round.
     index = torch.full_like(turned, SIDE, dtype=torch.long)
     index[turned < SECTOR] = FRONT
     index[turned > 180.0 - SECTOR] = BACK

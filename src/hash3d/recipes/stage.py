@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from hash3d.cache import CacheConfig, Hash3DConfig
 from hash3d.cameras import CameraSamplerConfig
-from hash3d.fast.autoencoder import Encoding
 from hash3d.guidance.base import GuidanceConfig
 from hash3d.meshing.isosurface import IsosurfaceConfig
 from hash3d.rendering.shading import ShadingConfig
@@ -89,15 +88,6 @@ class Stage:
     def prefix(self, name: str) -> str:
         """What the names of a guidance's metrics begin with: nothing for the first, "NAME_" for the others."""
         return "" if name == next(iter(self.guidances)) else f"{name}_"
-
-
-def encode_by(stage: Stage, encoding: Encoding) -> Stage:
-    """The stage whose guidances encode images in a way; those without an encoder stay as they are."""
-
-    def change(config: Any) -> GuidanceConfig:
-        return config.with_encoding(encoding) if hasattr(config, "with_encoding") else config
-
-    return replace(stage, guidances={name: change(config) for name, config in stage.guidances.items()})
 
 
 def revisit_cells(stage: Stage, cache: CacheConfig | None) -> Stage:
