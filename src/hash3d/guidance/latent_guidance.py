@@ -179,7 +179,8 @@ class LatentGuidance(ABC, Generic[PriorT]):
         )
         with view:
             prediction = self.prior.unet(**inputs, return_dict=False)[0]
-        guided = classifier_free_guidance(*prediction.chunk(2), self.config.effective_scale)
+        conditional, unconditional = prediction.chunk(2)
+        guided = classifier_free_guidance(conditional, unconditional, self.config.effective_scale)
         return self.prior.schedule.to_noise(guided, noisy, timesteps)
 
 
