@@ -11,8 +11,8 @@ takes longer.
 
 import statistics
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from hash3d.bench.contestant import Contestant, Measured, Models
-from hash3d.bench.deepcache import record_inputs
+from hash3d.bench.measure import Contestant, Measured, Models
 from hash3d.bench.summary import summarize
 from hash3d.cli.bench import parse, run
 from hash3d.markdown import markdown_table
@@ -96,6 +95,21 @@ def count_work(module: nn.Module, function: Callable[[], object]) -> Work:
     return Work(operations=float(counter.get_total_flops()), bytes=sum(ran.values()))
 
 
+@contextmanager
+def record_inputs(unet: nn.Module) -> Iterator[dict[str, Any]]:
+    """Yield a dictionary that gets the arguments of each call of a U-Net in this block; the last ones stay."""
+    seen = dict[str, Any]()
+
+    def note(_: nn.Module, __: tuple[Any, ...], given: dict[str, Any]) -> None:
+        seen.update({name: value for name, value in given.items() if name != "return_dict"})
+
+    handle = unet.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
 def amdahl_limit(reused: float, unet_share: float, cost: float) -> float:
     """Return the most that reuse can speed up a run: 1 / (1 - p u (1 - q))."""
     return 1.0 / (1.0 - reused * unet_share * (1.0 - cost))
@@ -119,7 +133,7 @@ def make_rows(recipe: Recipe, models: Models, results: Sequence[Measured], rates
     unet_share = summaries[0].parts["U-Net"] / summaries[0].ms.mean
     off = Contestant(results[0].case, recipe, models)
     with ExitStack() as stack:
-        seen = [stack.enter_context(record_inputs(prior.unet)) for prior in off.priors]
+        seen = [stack.enter_context(record_inputs(prior.unet)) for prior in off.trainer.priors.values()]
         off.run(1, measured=False)
     off.trainer.close()
     rows = []

@@ -1,13 +1,11 @@
 """A tiny recipe, its models, and one measurement of it that the tests share."""
 
 import dataclasses
-import sys
 
 import pytest
 import torch
 
-from hash3d.bench.contestant import Models
-from hash3d.bench.measure import Plan, measure
+from hash3d.bench.measure import Models, Plan, measure
 from hash3d.cache import Hash3DConfig
 from hash3d.pictures import load_picture
 from hash3d.systems.stages import VIEW_ORDER
@@ -36,10 +34,8 @@ def recipe(prior_folder, text_prior_folder, picture_file):
 
 @pytest.fixture(scope="session")
 def results(recipe):
-    """The five cases, with our own DeepCache in place of the package."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "DeepCache", None)
-        return measure(recipe, load(recipe), PLAN)
+    """The five cases."""
+    return measure(recipe, load(recipe), PLAN)
 
 
 @pytest.fixture

@@ -2,12 +2,13 @@
 
 import pytest
 
-from hash3d.bench.cases import DEEPCACHE, OFF_EAGER, OFF_FAST, OURS, RELEASED_EAGER
-from hash3d.bench.contestant import Contestant
-from hash3d.bench.measure import run_blocks
+from hash3d.bench.cases import DEEPCACHE, OFF_EAGER, OFF_FAST, OURS, RELEASED_EAGER, Case, sample_views
+from hash3d.bench.measure import Contestant, run_blocks
 from hash3d.bench.summary import share_reused
+from hash3d.cache import RELEASED
+from tests.tiny_recipes import OFTEN
 
-from .conftest import PLAN
+from .conftest import PLAN, load
 
 
 def test_five_cases_see_the_same_cameras_and_noise(results):
@@ -15,8 +16,7 @@ def test_five_cases_see_the_same_cameras_and_noise(results):
     assert len({each.draws for each in results}) == 1
     for each in results:
         assert (len(each.steps), each.blocks) == (PLAN.steps, (PLAN.block, PLAN.block))
-        assert {step.full + step.shallow for step in each.steps} == {1}
-        assert each.peak_bytes is None, "known of a GPU alone"
+        assert {sum(map(sum, step.passes)) for step in each.steps} == {1}
 
 
 def test_the_cases_reuse_the_same_share(results):
@@ -28,10 +28,32 @@ def test_the_cases_reuse_the_same_share(results):
     assert [deepcache, released] == pytest.approx([0.75, 0.75], abs=1.01 / PLAN.steps)
 
 
-def test_without_the_package_our_own_deepcache_stands_in(results):
-    assert results[2].note == (
-        "our own DeepCache on the eager engine, because DeepCache is not installed (pip install 'hash3d[bench]')"
-    )
+def test_two_diffusion_models_are_counted_each(tiny):
+    recipe = tiny("magic123")
+    contestant = Contestant(Case(name=OURS, cache=OFTEN, engine="auto", unreused=OFF_EAGER), recipe, load(recipe))
+    contestant.run(2, measured=True)
+    contestant.trainer.close()
+    assert [[sum(each) for each in step.passes] for step in contestant.result().steps] == [[1, 1], [1, 1]]
+
+
+def test_steps_that_are_not_measured_still_sample(recipe):
+    contestant = Contestant(Case(name=OURS, cache=None, engine="auto", unreused=OFF_EAGER), recipe, load(recipe))
+    contestant.run(1, measured=False)
+    before = contestant.result()
+    contestant.run(1, measured=False)
+    contestant.trainer.close()
+    assert before.steps == before.blocks == ()
+    assert contestant.result().draws != before.draws
+
+
+def test_a_released_cache_is_filled(recipe):
+    case = Case(name=RELEASED_EAGER, cache=RELEASED, engine="eager", unreused=OFF_EAGER, filled=True)
+    contestant = Contestant(case, recipe, load(recipe))
+    contestant.run(1, measured=False)
+    before = len(contestant.trainer.cache.store.places)
+    contestant.fill(sample_views(recipe, num_timesteps=1000, steps=range(1, 2)))
+    contestant.trainer.close()
+    assert len(contestant.trainer.cache.store.places) > 100 > before
 
 
 def test_blocks_rotate_and_the_last_is_shorter():

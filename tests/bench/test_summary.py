@@ -1,8 +1,19 @@
 """Means, spreads and speed-ups of made-up steps."""
 
 from hash3d.bench.cases import OFF_EAGER, RELEASED_EAGER, Case
-from hash3d.bench.contestant import Measured, Step
-from hash3d.bench.summary import block_means, mean_parts, share_reused, speed_up, spread, summarize
+from hash3d.bench.measure import Measured, Step
+from hash3d.bench.summary import (
+    HEADS,
+    CaseSummary,
+    Spread,
+    block_means,
+    mean_parts,
+    page_lines,
+    share_reused,
+    speed_up,
+    spread,
+    summarize,
+)
 
 
 def step(ms, unet=0.0, *, full=1, shallow=0):
@@ -11,7 +22,7 @@ def step(ms, unet=0.0, *, full=1, shallow=0):
 
 def measured(steps, blocks, name=OFF_EAGER):
     case = Case(name=name, cache=None, engine="eager", unreused=OFF_EAGER)
-    return Measured(case=case, note="", steps=tuple(steps), blocks=tuple(blocks), peak_bytes=None, draws=0)
+    return Measured(case=case, steps=tuple(steps), blocks=tuple(blocks), draws=0)
 
 
 def test_parts_add_up():
@@ -46,3 +57,42 @@ def test_each_row_is_compared_with_its_own():
     first, second = summarize([off, released])
     assert (first.over_off.mean, first.over_released.mean) == (1.0, 0.5)
     assert (second.over_off.mean, second.over_same_engine.mean, second.over_released.mean) == (2.0, 2.0, 1.0)
+
+
+ONE = Spread(mean=1.0, median=1.25, first_quartile=0.5, third_quartile=2.0)
+ROW = CaseSummary(
+    name="ours",
+    steps=8,
+    ms=ONE,
+    parts={"render": 0.1, "encode": 0.2, "U-Net": 0.3, "backward": 0.15, "other": 0.25},
+    reused=0.75,
+    over_off=ONE,
+    over_same_engine=ONE,
+    over_released=ONE,
+)
+
+
+def test_a_row_has_a_cell_for_each_head():
+    speed_up = "1.00 (0.50-2.00)"
+    assert dict(zip(HEADS, ROW.cells, strict=True)) == {
+        "case": "ours",
+        "steps": "8",
+        "reused": "75%",
+        "ms a step": "1.0",
+        "median (quartiles)": "1.2 (0.5-2.0)",
+        "render": "0.1",
+        "encode": "0.2",
+        "U-Net": "0.3",
+        "backward": "0.1",
+        "other": "0.2",
+        "times off, eager": speed_up,
+        "times released, eager": speed_up,
+        "times off, same engine": speed_up,
+    }
+
+
+def test_a_page_says_how_it_was_made():
+    account = {"command": "hash3d bench x", "commit": "abc", "hardware": "2 CPU cores", "date": "today", "versions": {}}
+    lines = page_lines({**account, "about": "Stage 1."}, [ROW])
+    assert lines[0] == "`hash3d bench x`, commit abc, 2 CPU cores, today, {}."
+    assert "Stage 1." in lines

@@ -7,8 +7,16 @@ import torch
 from torch import nn
 
 from hash3d.bench.cases import OFF_EAGER, Case
-from hash3d.bench.contestant import Measured, Step
-from research.benchmarks.roofline import Work, amdahl_limit, count_step, count_work, main, measure_passes
+from hash3d.bench.measure import Measured, Step
+from research.benchmarks.roofline import (
+    Work,
+    amdahl_limit,
+    count_step,
+    count_work,
+    main,
+    measure_passes,
+    record_inputs,
+)
 from tests.tiny_models import tiny_stable_diffusion
 
 
@@ -35,6 +43,18 @@ def test_a_shallow_pass_is_less_work_the_later_the_cut(unet_and_inputs):
         assert later.operations < earlier.operations
 
 
+@torch.no_grad()
+def test_the_last_inputs_are_recorded_and_no_more_after_the_block(unet_and_inputs):
+    unet, inputs = unet_and_inputs
+    other = {**inputs, "sample": inputs["sample"] + 1.0}
+    with record_inputs(unet) as seen:
+        unet(**other)
+        unet(**inputs, return_dict=False)
+    unet(**other)
+    assert seen.keys() == inputs.keys()
+    assert seen["sample"] is inputs["sample"]
+
+
 def test_the_amdahl_limit():
     """The table of shared planning figures: 1.52 at p 0.5, u 0.8, q 0.15, and 2.58 at p 0.9."""
     assert amdahl_limit(0.5, 0.8, 0.15) == pytest.approx(1.52, abs=0.005)
@@ -49,7 +69,7 @@ def test_the_roofline_takes_the_slower_of_matmuls_and_copies(views):
     passes = [((views, 0),)] * 3 + [((0, views),)]
     case = Case(name=OFF_EAGER, cache=None, engine="eager", unreused=OFF_EAGER)
     steps = tuple(Step(ms=1.0, parts={}, passes=each) for each in passes)
-    measured = Measured(case=case, note="", steps=steps, blocks=(4,), peak_bytes=None, draws=0)
+    measured = Measured(case=case, steps=steps, blocks=(4,), draws=0)
     work = [(Work(operations=4e9, bytes=1e6), Work(operations=1e6, bytes=2e9))]
     total, seconds = count_step(measured, work, Work(operations=1e12, bytes=1e12))
     assert seconds == pytest.approx((3 * 4.0 + 2.0) / 4 / 1000)

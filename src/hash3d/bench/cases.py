@@ -28,8 +28,6 @@ class Case:
     engine: Engine
     unreused: str
     """The case without a cache on the same engine."""
-    package: bool = False
-    """Whether the package DeepCache does what `cache` says, if it can."""
     filled: bool = False
     """Whether the cache is brought to the middle of a long run (`reuse_share.fill`)."""
 
@@ -50,7 +48,7 @@ def plan(recipe: Recipe, draws: ViewSequence) -> tuple[Case, ...]:
     return (
         Case(name=OFF_EAGER, cache=None, engine="eager", unreused=OFF_EAGER),
         Case(name=OFF_FAST, cache=None, engine="auto", unreused=OFF_FAST),
-        Case(name=DEEPCACHE, cache=deepcache, engine="eager", unreused=OFF_EAGER, package=True),
+        Case(name=DEEPCACHE, cache=deepcache, engine="eager", unreused=OFF_EAGER),
         Case(name=RELEASED_EAGER, cache=released, engine="eager", unreused=OFF_EAGER, filled=True),
         Case(name=OURS, cache=ours, engine="auto", unreused=OFF_FAST),
     )

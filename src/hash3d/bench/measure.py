@@ -1,15 +1,20 @@
 """The five cases step by step in one process: built on one diffusion model, then run in blocks in a rotating order."""
 
 import gc
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from hash3d.cache.table import HashTable
+from hash3d.diffusion.latent_prior import LatentPrior
+from hash3d.pictures import FramedPicture
 from hash3d.recipes.recipe import Recipe
+from hash3d.training.trainer import Trainer
 
-from .cases import Case, plan, sample_views
-from .contestant import Contestant, Measured, Models
-from .deepcache import record_inputs
+from .cases import Case, plan, recipe_of, sample_views
+from .reuse_share import ViewSequence, fill
+from .sharing import with_shared_weights
+from .step_times import StepTimes
 
 Say = Callable[[str], None]
 
@@ -26,14 +31,100 @@ class Plan:
     """Steps of a case before the next case has its turn."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One measured step."""
+
+    ms: float
+    """From its start to the next one's: on a GPU of the device, which may still work on the step before meanwhile."""
+    parts: dict[str, float]
+    """Milliseconds by part of the trainer's stopwatch."""
+    passes: tuple[tuple[int, int], ...]
+    """Full and shallow passes of each U-Net, counted per view."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """All that was measured of one case."""
+
+    case: Case
+    steps: tuple[Step, ...]
+    blocks: tuple[int, ...]
+    """Lengths of the blocks of steps."""
+    draws: int
+    """A checksum of the random numbers of cameras and noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """What all cases run on."""
+
+    priors: Mapping[str, LatentPrior]
+    """By the names of their guidances. Their weights are shared; their own modules stay without hooks."""
+    picture: FramedPicture | None
+
+    @property
+    def all(self) -> list[LatentPrior]:
+        """The diffusion models, the main one first."""
+        return list(self.priors.values())
+
+
+class Contestant:
+    """Runs a case, its trainer on modules of its own around the shared weights."""
+
+    def __init__(self, case: Case, recipe: Recipe, models: Models) -> None:
+        self.case, self.device = case, models.all[0].device
+        self._steps, self._blocks, self._draws = list[Step](), list[int](), 0
+        self._times = StepTimes(self.device)
+        priors = {name: with_shared_weights(prior) for name, prior in models.priors.items()}
+        self.trainer = Trainer(
+            recipe_of(case, recipe), priors, models.picture, stopwatch=self._times, engine=case.engine
+        )
+
+    def run(self, steps: int, *, measured: bool) -> None:
+        """Run a block of steps, from an idle device to an idle device."""
+        counts = [self._count_passes()]
+        for _ in range(steps):
+            self._times.mark_step()
+            self.trainer.step()
+            counts.append(self._count_passes())
+        self._times.mark_step()
+        times = self._times.take()
+        for name in ("cameras", "noise"):
+            self._draws = zlib.crc32(self.trainer.generators[name].get_state().numpy().tobytes(), self._draws)
+        if not measured:
+            return
+        self._blocks.append(steps)
+        for (ms, parts), before, after in zip(times, counts, counts[1:], strict=False):
+            passes = tuple((now[0] - then[0], now[1] - then[1]) for then, now in zip(before, after, strict=True))
+            self._steps.append(Step(ms=ms, parts=parts, passes=passes))
+
+    def fill(self, draws: ViewSequence) -> None:
+        """Fill the caches with what the first step has left, if the case wants that."""
+        for cache in (guidance.cache for guidance in self.trainer.guidances.values()):
+            if self.case.filled and cache is not None:
+                assert isinstance(cache.store, HashTable)
+                entry, ((identity, _), _) = next(iter(cache.store.places.items()))
+                fill(cache, draws, entry.latents.clone()[None], entry.feature.clone()[:, None], identity)
+
+    def result(self) -> Measured:
+        """Return what was measured so far."""
+        return Measured(case=self.case, steps=tuple(self._steps), blocks=tuple(self._blocks), draws=self._draws)
+
+    def _count_passes(self) -> list[tuple[int, int]]:
+        """Full and shallow passes of each U-Net so far, counted per view."""
+        return [guidance.count_passes() for guidance in self.trainer.guidances.values()]
+
+
 def measure(recipe: Recipe, models: Models, wanted: Plan, say: Say = lambda _: None) -> list[Measured]:
     """Run the five cases of a recipe's first stage; the one without a cache and engine is the first."""
     steps = range(wanted.warm_up, wanted.warm_up + wanted.steps)
     draws = sample_views(recipe, num_timesteps=models.all[0].schedule.num_timesteps, steps=steps)
-    contestants = start(plan(recipe, draws), recipe, models)
-    for contestant in contestants:
-        contestant.fill(draws)
+    contestants = [Contestant(case, recipe, models) for case in plan(recipe, draws)]
     try:
+        for contestant in contestants:
+            contestant.run(1, measured=False)
+            contestant.fill(draws)
         run_blocks(contestants, wanted.warm_up - 1, wanted.block, measured=False, say=say)
         gc.collect()
         run_blocks(contestants, wanted.steps, wanted.block, measured=True, say=say)
@@ -43,18 +134,6 @@ def measure(recipe: Recipe, models: Models, wanted: Plan, say: Say = lambda _: N
     results = [contestant.result() for contestant in contestants]
     assert len({result.draws for result in results}) == 1, "The cases saw other cameras or other noise."
     return results
-
-
-def start(cases: Sequence[Case], recipe: Recipe, models: Models) -> list[Contestant]:
-    """Run every case's first step; what the first case's U-Nets get in it, the package DeepCache is tried on."""
-    first = Contestant(cases[0], recipe, models)
-    with ExitStack() as stack:
-        seen = [stack.enter_context(record_inputs(prior.unet)) for prior in first.priors]
-        first.run(1, measured=False)
-    others = [Contestant(case, recipe, models, seen) for case in cases[1:]]
-    for other in others:
-        other.run(1, measured=False)
-    return [first, *others]
 
 
 def run_blocks(contestants: Sequence[Contestant], steps: int, block: int, *, measured: bool, say: Say) -> None:

@@ -1,14 +1,28 @@
-"""From steps to metrics: means and spreads, shares of reuse, speed-ups."""
+"""From steps to the table of a page: means and spreads, shares of reuse, speed-ups."""
 
+import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hash3d.markdown import markdown_table
 
 from .cases import OFF_EAGER, RELEASED_EAGER
-from .contestant import Measured, Step
+from .measure import Measured, Step
 
 PARTS = {"render": ("render",), "encode": ("encode", "decode"), "U-Net": ("unet",), "backward": ("backward",)}
 """Parts of a step, and which of the stopwatch's each sums up; what is left of the step is "other"."""
+HEADS = (
+    "case", "steps", "reused", "ms a step", "median (quartiles)", *PARTS, "other",
+    "times off, eager", "times released, eager", "times off, same engine",
+)  # fmt: skip
+NOTES = """\
+Every case runs the same steps: the same cameras and the same noise, of one seed, in one process and on one set of
+weights; an eager case has fields, rays and triangles in plain PyTorch too. Blocks of steps alternate in a rotating
+order. "ms a step" is the mean, which is what a run pays; the parts add up to it. The released preset starts with a
+full table, as in the middle of a long run. With reuse the median is that of the more frequent kind of step.
+"times ..." is how often the case's mean step goes into the other's, with the quartiles from block to block."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +33,10 @@ class Spread:
     median: float
     first_quartile: float
     third_quartile: float
+
+    def show(self, middle: float, digits: int) -> str:
+        """Format a number and the quartiles around it."""
+        return f"{middle:.{digits}f} ({self.first_quartile:.{digits}f}-{self.third_quartile:.{digits}f})"
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -32,8 +50,6 @@ class CaseSummary:
     """A row of the table."""
 
     name: str
-    note: str
-    engine: str
     steps: int
     ms: Spread
     """Milliseconds of a step."""
@@ -43,11 +59,19 @@ class CaseSummary:
     """Share of the passes."""
     over_off: Spread
     """Speed-up against `off, eager`, from block to block; `mean` is that of the mean steps."""
-    over_same_engine: Spread
-    """Against the run without a cache on the same engine."""
     over_released: Spread
     """Against `released, eager`."""
-    peak_bytes: int | None
+    over_same_engine: Spread
+    """Against the run without a cache on the same engine."""
+
+    @property
+    def cells(self) -> list[str]:
+        """One line of the table."""
+        speed_ups = (self.over_off, self.over_released, self.over_same_engine)
+        return [
+            self.name, str(self.steps), f"{self.reused:.0%}", f"{self.ms.mean:.1f}", self.ms.show(self.ms.median, 1),
+            *(f"{ms:.1f}" for ms in self.parts.values()), *(each.show(each.mean, 2) for each in speed_ups),
+        ]  # fmt: skip
 
 
 def summarize(results: Sequence[Measured]) -> list[CaseSummary]:
@@ -56,16 +80,13 @@ def summarize(results: Sequence[Measured]) -> list[CaseSummary]:
     return [
         CaseSummary(
             name=each.case.name,
-            note=each.note,
-            engine=each.case.engine,
             steps=len(each.steps),
             ms=spread([step.ms for step in each.steps]),
             parts=mean_parts(each.steps),
             reused=share_reused(each.steps),
             over_off=speed_up(each, by_name[OFF_EAGER]),
-            over_same_engine=speed_up(each, by_name[each.case.unreused]),
             over_released=speed_up(each, by_name[RELEASED_EAGER]),
-            peak_bytes=each.peak_bytes,
+            over_same_engine=speed_up(each, by_name[each.case.unreused]),
         )
         for each in results
     ]
@@ -73,7 +94,7 @@ def summarize(results: Sequence[Measured]) -> list[CaseSummary]:
 
 def share_reused(steps: Sequence[Step]) -> float:
     """Return the share of shallow passes."""
-    full, shallow = sum(step.full for step in steps), sum(step.shallow for step in steps)
+    full, shallow = (sum(each[kind] for step in steps for each in step.passes) for kind in (0, 1))
     return shallow / max(full + shallow, 1)
 
 
@@ -89,12 +110,18 @@ def mean_parts(steps: Sequence[Step]) -> dict[str, float]:
 def speed_up(case: Measured, other: Measured) -> Spread:
     """How many times as fast a case is as another, from block to block of the same steps; its mean over all steps."""
     ours, theirs = (block_means(each) for each in (case, other))
-    blocks = spread([slow / fast for fast, slow in zip(ours, theirs, strict=True)])
     whole = sum(step.ms for step in other.steps) / sum(step.ms for step in case.steps)
-    return Spread(**{**asdict(blocks), "mean": whole})
+    return replace(spread([slow / fast for fast, slow in zip(ours, theirs, strict=True)]), mean=whole)
 
 
 def block_means(case: Measured) -> list[float]:
     """Return the mean milliseconds of each block's steps."""
     steps = iter(case.steps)
     return [statistics.fmean(next(steps).ms for _ in range(length)) for length in case.blocks]
+
+
+def page_lines(account: dict[str, Any], rows: Sequence[CaseSummary]) -> list[str]:
+    """Return what is put between a page's marks."""
+    made = f"commit {account['commit']}, {account['hardware']}, {account['date']}, {json.dumps(account['versions'])}."
+    table = markdown_table(HEADS, [row.cells for row in rows])
+    return [f"`{account['command']}`, {made}", "", account["about"], "", *table, "", NOTES]

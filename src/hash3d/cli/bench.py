@@ -17,11 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from hash3d.bench.cases import steady
-from hash3d.bench.contestant import Measured, Models
 from hash3d.bench.inputs import make_ball, make_disc
-from hash3d.bench.measure import Plan, Say, measure
-from hash3d.bench.page import HEADS, cells, page_lines
-from hash3d.bench.summary import summarize
+from hash3d.bench.measure import Measured, Models, Plan, Say, measure
+from hash3d.bench.summary import HEADS, page_lines, summarize
 from hash3d.cache import Hash3DConfig
 from hash3d.diffusion.random_weights import LAYOUTS, write_random_prior
 from hash3d.evaluation.provenance import commit, name_hardware, with_measured, write_measured
@@ -86,12 +84,8 @@ def main(arguments: list[str]) -> int:
     for column in table.columns:
         column.no_wrap = True
     for row in rows:
-        table.add_row(*cells(row))
-    console = Console(highlight=False, width=WIDTH)
-    console.print(table)
-    for row in rows:
-        if row.note:
-            console.print(f"{row.name}: {row.note}.", markup=False)
+        table.add_row(*row.cells)
+    Console(highlight=False, width=WIDTH).print(table)
     if options.out:
         lines = page_lines(describe_run(options, arguments, recipe, models.all[0].device), rows)
         write_measured(options.out.with_suffix(""), f"hash3d bench {options.system}", QUESTION, lines)
