@@ -6,12 +6,39 @@ Usage:
 
 import argparse
 import datetime
+import statistics
+import time
 from pathlib import Path
 
 import torch
 
-from hash3d.cli.doctor import prior_speeds
+from hash3d.cache import Hash3DConfig
 from hash3d.diffusion.loading import EMBEDDED, embedded_folder
+from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
+from hash3d.diffusion.zero123 import Zero123Prior
+from hash3d.unet.partial_unet import PartialUNet
+from research.timing import seconds_of
+
+
+@torch.no_grad()
+def prior_speeds(name: str, repeats: int) -> tuple[float, float, float]:
+    """Seconds to load an embedded prior, milliseconds of a full guidance pair, and of one with reuse as by default."""
+    started = time.perf_counter()
+    prior = (StableDiffusionPrior if name == "mini-sd" else Zero123Prior).load(embedded_folder(name))
+    loading = time.perf_counter() - started
+    prior.to(memory_format=torch.channels_last)
+    size = prior.unet.config.sample_size
+    noisy, timesteps = torch.randn(1, 4, size, size), torch.tensor([500])
+    if isinstance(prior, StableDiffusionPrior):
+        inputs = prior.guided_inputs(noisy, timesteps, prior.embed(["a red mug"]), prior.embed([""]))
+    else:
+        image = torch.zeros(1, 3, prior.image_size, prior.image_size)
+        inputs = prior.guided_inputs(noisy, timesteps, prior.condition(image), torch.zeros(1, 4))
+    partial = PartialUNet(prior.unet, Hash3DConfig.cut)
+    _, feature = partial.full_pass(**inputs)
+    calls = (lambda: prior.unet(**inputs), lambda: partial.shallow_pass(feature, **inputs))
+    full, shallow = (statistics.median(seconds_of(call, prior.device, repeats, warm_up=1)) for call in calls)
+    return loading, 1000.0 * full, 1000.0 * shallow
 
 
 def main() -> None:

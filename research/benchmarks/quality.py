@@ -29,7 +29,6 @@ import torch
 from hash3d.cache import Hash3DConfig
 from hash3d.diffusion.loading import embedded_folder
 from hash3d.evaluation.compare import compare
-from hash3d.evaluation.provenance import write_measured
 from hash3d.evaluation.reference_frame import find_reference_frame
 from hash3d.evaluation.truth import load_truth
 from hash3d.export.turntable import orbit, render_each, save_image
@@ -48,6 +47,7 @@ from prior_training.text_scores import score_views
 from research.experiments.objects import find_objects
 from research.experiments.provenance import Machine, all_of, describe_machine, mean_and_error
 from research.experiments.worker import pick_device
+from research.measured import write_measured
 
 DESCRIPTIONS = {
     "blue_cup": "a blue cup", "conditioner": "a blue bottle", "glue_1": "a white bottle", "orange_cup": "an orange cup",

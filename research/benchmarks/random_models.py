@@ -10,16 +10,16 @@ from typing import Any
 import torch
 
 from hash3d.bench.summary import Spread, spread
-from hash3d.cli.host import limit_threads
+from hash3d.cli.host import limit_threads, require_device
 from hash3d.diffusion.random_weights import UNETS, ZERO123, write_random_prior
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.diffusion.zero123 import Zero123Prior
-from hash3d.evaluation.provenance import commit, require_device, write_measured
 from hash3d.fast.engine import records
 from hash3d.files import write_text
 from hash3d.training.guide import load_stable_diffusion, load_zero123
 from hash3d.training.run import versions
 from research.experiments.provenance import describe_machine
+from research.measured import commit, write_measured
 from research.timing import seconds_of
 
 from .command import command_line

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.evaluation.provenance import require_device, write_measured
+from hash3d.cli.host import require_device
 from hash3d.kernels import FieldBackend
 from hash3d.markdown import markdown_table
 from hash3d.recipes.stage import Stage
@@ -43,6 +43,7 @@ from hash3d.scenes.losses import (
 from hash3d.systems import dreamfusion, zero123_nerf
 from hash3d.training.run import versions
 from research.experiments.provenance import describe_machine
+from research.measured import write_measured
 
 from .command import command_line
 

@@ -27,8 +27,7 @@ from typing import Any, get_args
 import torch
 
 from hash3d.cache import FeatureCache
-from hash3d.cli.host import limit_threads
-from hash3d.evaluation.provenance import require_device, write_measured
+from hash3d.cli.host import limit_threads, require_device
 from hash3d.fast.engine import Engine
 from hash3d.files import write_text
 from hash3d.markdown import markdown_table
@@ -39,6 +38,7 @@ from hash3d.systems import SYSTEMS
 from hash3d.training.run import frame_reference, peak_memory, versions
 from hash3d.training.trainer import Trainer, size_at
 from research.experiments.provenance import describe_machine
+from research.measured import write_measured
 
 from .command import command_line
 from .full_size_cases import CACHES, LOADED, Case, build_recipe, prepare

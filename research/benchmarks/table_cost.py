@@ -20,8 +20,8 @@ import torch
 
 from hash3d.cache import GridConfig, Hash3DConfig, Key
 from hash3d.cache.blend import blend_entries
-from hash3d.evaluation.provenance import commit
 from hash3d.markdown import markdown_table
+from research.measured import commit
 
 ENTRIES = (10, 100, 1_000, 10_000)
 ENTRY_BYTES = 4 * (4 * 2 * 2 + 2 * 4 * 2 * 2)

@@ -11,7 +11,7 @@ from typing import Literal
 import tyro
 from rich.console import Console
 
-from hash3d.evaluation.provenance import require_device
+from hash3d.cli.host import require_device
 
 from .command import leave
 from .job import StudyJob, find_jobs

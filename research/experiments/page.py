@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hash3d.evaluation.provenance import write_measured
 from hash3d.files import replacing
+from research.measured import write_measured
 
 from .contact_sheet import render_contact_sheet
 from .job import StudyJob

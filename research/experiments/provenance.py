@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hash3d.evaluation.provenance import name_hardware
+from research.measured import name_hardware
 
 from .objects import Identity
 

@@ -8,7 +8,6 @@ from hash3d.bench.summary import (
     Spread,
     block_means,
     mean_parts,
-    page_lines,
     share_reused,
     speed_up,
     spread,
@@ -89,10 +88,3 @@ def test_a_row_has_a_cell_for_each_head():
         "times released, eager": speed_up,
         "times off, same engine": speed_up,
     }
-
-
-def test_a_page_says_how_it_was_made():
-    account = {"command": "hash3d bench x", "commit": "abc", "hardware": "2 CPU cores", "date": "today", "versions": {}}
-    lines = page_lines({**account, "about": "Stage 1."}, [ROW])
-    assert lines[0] == "`hash3d bench x`, commit abc, 2 CPU cores, today, {}."
-    assert "Stage 1." in lines

@@ -23,15 +23,12 @@ def bench(capsys):
     return run
 
 
-def test_the_table_and_the_page_have_a_row_for_each_case(bench, prior_folder, tmp_path):
-    options = ("--scale", "mini", "--device", "cpu", "--steps", 2, "--warm-up", 1, "--out", tmp_path / "page.md")
-    code, out, err = bench("zero123_gs", "--prior", prior_folder, *options, "--commit", "abc1234")
+def test_the_table_has_a_row_for_each_case(bench, prior_folder):
+    options = ("--scale", "mini", "--device", "cpu", "--steps", 2, "--warm-up", 1)
+    code, out, err = bench("zero123_gs", "--prior", prior_folder, *options)
     assert code == 0, err
-    page = (tmp_path / "page.md").read_text()
     for name in (OFF_EAGER, OFF_FAST, DEEPCACHE, RELEASED_EAGER, OURS):
-        assert page.count(f"| {name} | 2 |") == len(re.findall(rf"^ {name} +2 ", out, re.MULTILINE)) == 1
-    assert page.startswith("# hash3d bench zero123_gs\n")
-    assert "commit abc1234" in page
+        assert len(re.findall(rf"^ {name} +2 ", out, re.MULTILINE)) == 1
 
 
 @pytest.mark.parametrize(
@@ -43,8 +40,6 @@ def test_the_table_and_the_page_have_a_row_for_each_case(bench, prior_folder, tm
         (("zero123_gs", "--image", "no.png"), "no.png"),
         (("zero123_gs", "--steps", "0"), "Expected steps between 1 and .*, but got 0"),
         (("zero123_gs", "--warm-up", "0"), "Expected --warm-up of at least 1 step, but got 0"),
-        (("zero123_gs", "--out", "page.txt"), "ends in .md"),
-        (("zero123_gs", "--out", "/nowhere/x.md"), "Expected /nowhere/x.md to lie in an existing folder"),
         (("zero123_gs", "--prior", "no_such_folder"), "no folder 'no_such_folder'"),
     ],
 )
@@ -63,11 +58,3 @@ def test_gaussians_start_from_a_ball_at_full_scale_alone(tmp_path):
     assert start("gaussiandreamer", prior="a/folder").file == tmp_path / "ball.ply"
     assert start("sds_gs", scale="supplement").file == tmp_path / "ball.ply"
     assert start("gaussiandreamer", scale="mini") is start("gaussiandreamer") is None
-
-
-def test_a_page_without_marks_is_not_written_over(bench, tmp_path):
-    (tmp_path / "page.md").write_text("# Mine\n")
-    code, _, err = bench("zero123_gs", "--out", tmp_path / "page.md", "--device", "cpu")
-    assert code == 2
-    assert "<!-- measured -->" in err
-    assert (tmp_path / "page.md").read_text() == "# Mine\n"

@@ -1,12 +1,8 @@
-"""From steps to the table of a page: means and spreads, shares of reuse, speed-ups."""
+"""From steps to the table: means and spreads, shares of reuse, speed-ups."""
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-from hash3d.markdown import markdown_table
 
 from .cases import OFF_EAGER, RELEASED_EAGER
 from .measure import Measured, Step
@@ -17,12 +13,6 @@ HEADS = (
     "case", "steps", "reused", "ms a step", "median (quartiles)", *PARTS, "other",
     "times off, eager", "times released, eager", "times off, same engine",
 )  # fmt: skip
-NOTES = """\
-Every case runs the same steps: the same cameras and the same noise, of one seed, in one process and on one set of
-weights; an eager case has fields, rays and triangles in plain PyTorch too. Blocks of steps alternate in a rotating
-order. "ms a step" is the mean, which is what a run pays; the parts add up to it. The released preset starts with a
-full table, as in the middle of a long run. With reuse the median is that of the more frequent kind of step.
-"times ..." is how often the case's mean step goes into the other's, with the quartiles from block to block."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,10 +108,3 @@ def block_means(case: Measured) -> list[float]:
     """Return the mean milliseconds of each block's steps."""
     steps = iter(case.steps)
     return [statistics.fmean(next(steps).ms for _ in range(length)) for length in case.blocks]
-
-
-def page_lines(account: dict[str, Any], rows: Sequence[CaseSummary]) -> list[str]:
-    """Return what is put between a page's marks."""
-    made = f"commit {account['commit']}, {account['hardware']}, {account['date']}, {json.dumps(account['versions'])}."
-    table = markdown_table(HEADS, [row.cells for row in rows])
-    return [f"`{account['command']}`, {made}", "", account["about"], "", *table, "", NOTES]

@@ -19,8 +19,7 @@ COMMANDS = {
     "evaluate": "compare a run with true views: PSNR, SSIM",
     "export": "write a run's asset as PLY, MP4 or a contact sheet",
     "systems": "list the systems",
-    "bench": "measure a system with and without reuse, with its Amdahl limit and its roofline",
-    "doctor": "say what this machine can run, and how fast",
+    "bench": "measure a system with and without reuse",
 }
 USAGE = "hash3d COMMAND [OPTIONS]; hash3d COMMAND --help tells a command's options"
 

@@ -1,10 +1,8 @@
 """`hash3d bench SYSTEM`."""
 
 import dataclasses
-import datetime
 import inspect
 import os
-import shlex
 import stat
 import tempfile
 from dataclasses import dataclass, field
@@ -19,16 +17,15 @@ from rich.table import Table
 from hash3d.bench.cases import steady
 from hash3d.bench.inputs import make_ball, make_disc
 from hash3d.bench.measure import Measured, Models, Plan, Say, measure
-from hash3d.bench.summary import HEADS, page_lines, summarize
+from hash3d.bench.summary import HEADS, summarize
 from hash3d.cache import Hash3DConfig
 from hash3d.diffusion.random_weights import LAYOUTS, write_random_prior
-from hash3d.evaluation.provenance import commit, name_hardware, with_measured, write_measured
 from hash3d.pictures import load_picture
 from hash3d.recipes.limits import check_numbers
 from hash3d.recipes.recipe import Recipe
 from hash3d.systems import SystemInfo
 from hash3d.training.guide import load_priors
-from hash3d.training.run import frame_reference, versions
+from hash3d.training.run import frame_reference
 
 from .full_scale import choose_cache, runs_mini
 from .generate import find_system
@@ -39,7 +36,6 @@ RANDOM = "random"
 PROMPT = "a red mug"
 WIDTH = 240
 """Characters of the table, also where the terminal is narrower: a row stays a line."""
-QUESTION = "How long does a step take without reuse, with DeepCache, with the released code's reuse, and with ours?"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,17 +64,12 @@ class Bench:
     """Measured steps of each case."""
     warm_up: int = 32
     """Steps before, which are not measured: kernels are built, and cells are first visited."""
-    commit: str | None = None
-    """Commit for the page; by default what git says."""
-    out: Path | None = None
-    """A page PAGE.md for the table; text around it stays."""
 
 
 def main(arguments: list[str]) -> int:
-    """Measure, print, write. Returns the exit code."""
-    options = parse(arguments)
+    """Measure and print. Returns the exit code."""
     console = Console(stderr=True, highlight=False)
-    recipe, models, results = run(options, say=lambda line: console.print(line, markup=False))
+    _, _, results = run(parse(arguments), say=lambda line: console.print(line, markup=False))
     rows = summarize(results)
     table = Table(*HEADS, box=None)
     for column in table.columns:
@@ -86,9 +77,6 @@ def main(arguments: list[str]) -> int:
     for row in rows:
         table.add_row(*row.cells)
     Console(highlight=False, width=WIDTH).print(table)
-    if options.out:
-        lines = page_lines(describe_run(options, arguments, recipe, models.all[0].device), rows)
-        write_measured(options.out.with_suffix(""), f"hash3d bench {options.system}", QUESTION, lines)
     return 0
 
 
@@ -122,14 +110,6 @@ def check(options: Bench) -> None:
     check_numbers(options)
     if options.warm_up < 1:
         raise ValueError(f"Expected --warm-up of at least 1 step, but got {options.warm_up}.")
-    if options.out is None:
-        return
-    if options.out.suffix != ".md":
-        raise ValueError(f"Expected --out to be a page that ends in .md, but got {options.out}.")
-    if not options.out.absolute().parent.is_dir():
-        raise ValueError(f"Expected {options.out} to lie in an existing folder. Make it first.")
-    if options.out.exists():
-        with_measured(options.out.read_text(), "")
 
 
 def build_recipe(options: Bench, folder: Path, device: torch.device) -> Recipe:
@@ -173,18 +153,3 @@ def load_models(recipe: Recipe, device: torch.device) -> Models:
     main = next(iter(priors.values()))
     picture = None if recipe.image is None else frame_reference(recipe, main, load_picture(recipe.image))
     return Models(priors=priors, picture=picture)
-
-
-def describe_run(options: Bench, arguments: list[str], recipe: Recipe, device: torch.device) -> dict[str, Any]:
-    """Say where, when and how it was measured."""
-    stage = recipe.stage
-    sizes = ", ".join(sorted({f"{value:.0f}" for _, value in stage.size.knots}))
-    return {
-        "command": shlex.join(["hash3d", "bench", *arguments]),
-        "about": f"Stage 1 of {recipe.system}, batches of {stage.cameras.batch_size} at {sizes} pixels, "
-        f"{torch.get_num_threads()} CPU threads.",
-        "hardware": name_hardware(device.type),
-        "commit": options.commit or commit(),
-        "date": str(datetime.date.today()),
-        "versions": versions(),
-    }

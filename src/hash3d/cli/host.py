@@ -2,10 +2,14 @@
 
 import torch
 
-from hash3d.evaluation.provenance import require_device
-
 BESIDE_GPU = 1
 """CPU threads of a command whose work a GPU does."""
+
+
+def require_device(device: str) -> None:
+    """Raise `ValueError` if CUDA is asked for and not there."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("Expected a CUDA device for --device cuda, but torch sees none. Pass --device cpu.")
 
 
 def choose_device(name: str | None) -> torch.device:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from hash3d.evaluation.provenance import with_measured
 from research.experiments.contact_sheet import render_contact_sheet
 from research.experiments.page import write_page
 from research.experiments.runner import Rows
+from research.measured import with_measured
 
 
 @pytest.fixture

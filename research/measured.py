@@ -13,12 +13,6 @@ from hash3d.files import write_text
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 
 
-def require_device(device: str) -> None:
-    """Raise `ValueError` if CUDA is asked for and not there."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("Expected a CUDA device for --device cuda, but torch sees none. Pass --device cpu.")
-
-
 def name_hardware(device: str) -> str:
     """Name the GPUs, or count the CPU cores."""
     if device == "cuda" and torch.cuda.is_available():

@@ -1,9 +1,8 @@
 """What is written between a page's marks."""
 
 import pytest
-import torch
 
-from hash3d.evaluation.provenance import BEGIN, END, require_device, with_measured, write_measured
+from research.measured import BEGIN, END, with_measured, write_measured
 
 
 def test_only_what_lies_between_the_marks_is_replaced():
@@ -17,10 +16,3 @@ def test_a_new_page_begins_with_title_and_question(tmp_path):
     for lines in (["old"], ["new", "lines"]):
         write_measured(tmp_path / "page", "Title", "Why?", lines)
     assert (tmp_path / "page.md").read_text() == f"# Title\n\nWhy?\n\n{BEGIN}\nnew\nlines\n{END}\n"
-
-
-def test_cuda_is_refused_where_there_is_none(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    require_device("cpu")
-    with pytest.raises(ValueError, match="Expected a CUDA device for --device cuda, but torch sees none"):
-        require_device("cuda")

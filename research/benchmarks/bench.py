@@ -1,0 +1,53 @@
+"""The page of a system's speed: `hash3d bench`, and how it was measured.
+
+Usage:
+    python -m research.benchmarks.bench SYSTEM --write docs/benchmarks/SYSTEM.md [the options of `hash3d bench`]
+"""
+
+import argparse
+import datetime
+import shlex
+from pathlib import Path
+
+import torch
+
+from hash3d.bench.summary import HEADS, summarize
+from hash3d.cli.bench import parse, run
+from hash3d.markdown import markdown_table
+from hash3d.training.run import versions
+from research.measured import commit, name_hardware, write_measured
+
+QUESTION = "How long does a step take without reuse, with DeepCache, with the released code's reuse, and with ours?"
+NOTES = """\
+Every case runs the same steps: the same cameras and the same noise, of one seed, in one process and on one set of
+weights; an eager case has fields, rays and triangles in plain PyTorch too. Blocks of steps alternate in a rotating
+order. "ms a step" is the mean, which is what a run pays; the parts add up to it. The released preset starts with a
+full table, as in the middle of a long run. With reuse the median is that of the more frequent kind of step.
+"times ..." is how often the case's mean step goes into the other's, with the quartiles from block to block."""
+
+
+def main() -> None:
+    """Measure, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", type=Path, required=True, help="a page; text around its marks stays")
+    parser.add_argument("--commit", default=commit())
+    own, arguments = parser.parse_known_args()
+    recipe, models, results = run(parse(arguments), say=lambda line: print(line, flush=True))
+    stage, device = recipe.stage, models.all[0].device
+    sizes = ", ".join(sorted({f"{value:.0f}" for _, value in stage.size.knots}))
+    lines = [
+        f"`{shlex.join(['hash3d', 'bench', *arguments])}`, commit {own.commit}, {name_hardware(device.type)}, "
+        f"{datetime.date.today()}, {versions()}.",
+        "",
+        f"Stage 1 of {recipe.system}, batches of {stage.cameras.batch_size} at {sizes} pixels, "
+        f"{torch.get_num_threads()} CPU threads.",
+        "",
+        *markdown_table(HEADS, [row.cells for row in summarize(results)]),
+        "",
+        NOTES,
+    ]
+    write_measured(own.write.with_suffix(""), f"hash3d bench {recipe.system}", QUESTION, lines)
+
+
+if __name__ == "__main__":
+    main()
