@@ -86,7 +86,6 @@ def test_noised_latents_and_weights_are_the_papers_at_every_timestep():
         "sds": 1.0 - abar,
         "sqrt": 1.0 - abar.sqrt(),
         "uniform": torch.ones_like(abar),
-        "fantasia3d": abar.sqrt() * (1.0 - abar),
     }
     for name, weights in formulas.items():
         torch.testing.assert_close(schedule.weights(every, name).double(), weights, rtol=0, atol=1e-6)

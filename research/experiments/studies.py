@@ -1,11 +1,9 @@
 """The experiments by name: the frontier of quality against cost, the order of draws, the paper's ablations."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from hash3d.cache import PAPER, PRESETS, RELEASED, CacheConfig, DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
-from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.view_order import ViewOrderConfig
 from hash3d.systems.stages import VIEW_ORDER
@@ -20,28 +18,15 @@ OFTEN_FULL = replace(DEFAULT, reuse_probability=0.7)
 
 
 def draws(
-    dwell: int,
-    open_cells: int = VIEW_ORDER.active_cells,
-    cells: GridConfig | None = None,
-    *,
-    same_view: bool = False,
-    same_noise: bool = False,
+    dwell: int, open_cells: int = VIEW_ORDER.active_cells, cells: GridConfig | None = None
 ) -> Callable[[Recipe], Recipe]:
     """Another order of draws; dwell 1 draws every view anew, as in the paper."""
     order = ViewOrderConfig(
-        visits_per_cell=dwell,
-        active_cells=1 if dwell == 1 else open_cells,
-        grid=cells or GridConfig(),
-        same_view=same_view,
+        visits_per_cell=dwell, active_cells=1 if dwell == 1 else open_cells, grid=cells or GridConfig()
     )
 
     def change(recipe: Recipe) -> Recipe:
-        guidance = recipe.stage.guidance
-        assert isinstance(guidance, Zero123GuidanceConfig)
-        guidance = dataclasses.replace(guidance, noise_by_view=same_noise)
-        return dataclasses.replace(
-            recipe, stage=dataclasses.replace(recipe.stage, view_order=order, guidances={"image": guidance})
-        )
+        return replace(recipe, stage=replace(recipe.stage, view_order=order))
 
     return change
 
@@ -100,36 +85,6 @@ def frontier() -> Study:
         seeds=(0, 1, 2),
         shown=("no cache", "deepcache 10, 1.2 x steps", "released, 90 %, 1.2 x steps", "default", "dwell 14"),
         plotted=True,
-    )
-
-
-def variety() -> Study:
-    """Where the loss comes from: the best that any reuse could do, against what it does."""
-    kinds = (("full passes", False, False), ("the same view", True, False), ("the same view and noise", True, True))
-    return Study(
-        name="variety",
-        title="What is lost: not the feature, but the variety",
-        question="A perfect reuse would return exactly what a full pass says of the stored view and noise. So here "
-        "full passes repeat them, and the scene alone changes between: in each visit of a cell a new view of the cell "
-        "with new noise, the same view and timestep with new noise, or the same view, timestep and noise. How much of "
-        "the loss of reuse is there before anything is reused?",
-        variants=(
-            NO_CACHE,
-            *(
-                Variant(name=f"{k} visits: {kind}", change=draws(k, same_view=view, same_noise=noise))
-                for k in (4, 14)
-                for kind, view, noise in kinds
-            ),
-            *(Variant(name=f"{k} visits: reuse", cache=DEFAULT, change=draws(k)) for k in (4, 14)),
-        ),
-        seeds=(0, 1),
-        shown=(
-            "no cache",
-            "14 visits: full passes",
-            "14 visits: the same view",
-            "14 visits: the same view and noise",
-            "14 visits: reuse",
-        ),
     )
 
 
@@ -276,7 +231,6 @@ STUDIES: dict[str, Study] = {
     for study in (
         on_off(),
         frontier(),
-        variety(),
         order(),
         key_hashing(),
         what_is_kept(),

@@ -68,9 +68,7 @@ def test_coefficients_follow_the_latents_dtype():
     assert signal.shape == (5, 1, 1, 1)
 
 
-@pytest.mark.parametrize(
-    ("weighting", "value"), [("sds", 0.75), ("sqrt", 0.5), ("uniform", 1.0), ("fantasia3d", 0.5 * 0.75)]
-)
+@pytest.mark.parametrize(("weighting", "value"), [("sds", 0.75), ("sqrt", 0.5), ("uniform", 1.0)])
 def test_weights_where_abar_is_a_quarter(weighting, value):
     schedule = NoiseSchedule()
     schedule.alphas_cumprod = torch.tensor([0.25])

@@ -78,22 +78,6 @@ def test_the_seed_decides():
     assert first == again != other
 
 
-def test_noise_by_view_is_the_view_s_and_standard_normal():
-    """Equal for an equal view and timestep, whatever was drawn before and beside it; else independent."""
-    guidance = guidance_of(tiny_zero123(), noise_by_view=True)
-    shape = (3, 4, 64, 64)
-    cameras = Cameras.orbit(elevation=[5.0, 5.0, 5.0], azimuth=[10.0, 10.5, 10.0], radius=1.5, fov_y=49.1, size=32)
-    first, second, third = guidance.sample_noise(shape, cameras, torch.tensor([500, 500, 501]))
-    alone = Cameras.orbit(elevation=5.0, azimuth=10.0, radius=1.5, fov_y=49.1, size=32)
-    assert torch.equal(guidance.sample_noise((1, 4, 64, 64), alone, torch.tensor([500]))[0], first)
-    bound = 4 / first.numel() ** 0.5  # Four standard errors of a mean of products of standard normal numbers.
-    for noise in (first, second, third):
-        assert abs(noise.mean()) < bound
-        assert abs(noise.square().mean() - 1) < 2**0.5 * bound
-    for one, other in ((first, second), (first, third), (second, third)):
-        assert abs((one * other).mean()) < bound
-
-
 @pytest.mark.parametrize("size", [24, 32, 50])
 @pytest.mark.parametrize("views", [1, 3])
 def test_the_gradient_reaches_every_picture_of_any_size(size, views):

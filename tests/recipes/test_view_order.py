@@ -205,27 +205,8 @@ def numbers(cameras, timesteps):
     return *(tuple(getattr(cameras, name).tolist()) for name in NAMES), tuple(timesteps.tolist())
 
 
-def test_the_same_view_is_the_first_of_each_stay():
-    """The first visits are those of an order that repeats nothing; the cells' turns are the same."""
-    config = ViewOrderConfig(visits_per_cell=5, active_cells=2, grid=CELLS, same_view=True)
-    order = config.build(CameraSamplerConfig(batch_size=3, **RANGES))
-    generator = torch.Generator().manual_seed(0)
-    drawn = [order.next(16, 20, 980, generator, shared_timestep=False) for _ in range(100)]
-    seen = [numbers(*each) for each in drawn]
-    first = config.visits_per_cell * 1 // 2 + 1  # The first stay of the first of two turns: 5 / 2, rounded up.
-    assert set(seen[0 : 2 * first : 2]) == {seen[0]}
-    assert set(seen[1 : 2 * config.visits_per_cell : 2]) == {seen[1]}
-    assert seen[2 * first] != seen[0]
-    counts = [seen.count(view) for view in set(seen)]
-    assert sum(count == config.visits_per_cell for count in counts) >= len(counts) - 3, (
-        "5 visits each but at the two ends"
-    )
-    assert all(timesteps.dtype == torch.int64 for _, timesteps in drawn)
-
-
-@pytest.mark.parametrize("same_view", [False, True])
-def test_a_state_goes_on_inside_the_dwell(same_view):
-    config = ViewOrderConfig(visits_per_cell=6, active_cells=3, grid=CELLS, same_view=same_view)
+def test_a_state_goes_on_inside_the_dwell():
+    config = ViewOrderConfig(visits_per_cell=6, active_cells=3, grid=CELLS)
     sampler = CameraSamplerConfig(batch_size=2, **RANGES)
     generator = torch.Generator().manual_seed(0)
     order = config.build(sampler)

@@ -4,9 +4,9 @@ import torch
 from hash3d.representations.mesh import (
     Mesh,
     SurfacePoints,
-    normal_consistency,
     sample_surface,
 )
+from hash3d.scenes.losses import normal_consistency_loss
 from tests.shapes import ball, cube, joined, sphere, surface
 
 TETRAHEDRON = Mesh(
@@ -28,7 +28,7 @@ def test_a_regular_tetrahedron_has_the_known_measures():
     assert float(TETRAHEDRON.volume) == pytest.approx(8 / 3)
     assert float(TETRAHEDRON.face_areas.sum()) == pytest.approx(8 * 3**0.5)
     torch.testing.assert_close(TETRAHEDRON.vertex_normals, TETRAHEDRON.vertices / 3**0.5)
-    assert float(normal_consistency(TETRAHEDRON)) == pytest.approx(1 + 1 / 3)
+    assert float(normal_consistency_loss(TETRAHEDRON)) == pytest.approx(1 + 1 / 3)
     assert TETRAHEDRON.edges.vertices.tolist() == [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
     ends = TETRAHEDRON.edges.vertices[TETRAHEDRON.edges.of_face]
     assert (ends != TETRAHEDRON.faces[..., None]).all(), "an edge lies opposite to its corner"
@@ -36,11 +36,11 @@ def test_a_regular_tetrahedron_has_the_known_measures():
 
 def test_a_plane_is_smooth_and_a_bump_is_not():
     flat = sheet(6)
-    assert float(normal_consistency(flat)) == pytest.approx(0, abs=1e-12)
+    assert float(normal_consistency_loss(flat)) == pytest.approx(0, abs=1e-12)
     bumped = flat.vertices.clone()
     bumped[14, 2] = 1.0
     bump = Mesh(vertices=bumped, faces=flat.faces)
-    assert normal_consistency(bump) > 0.01
+    assert normal_consistency_loss(bump) > 0.01
 
 
 def test_the_measures_gradients_are_those_of_finite_differences():
@@ -48,14 +48,14 @@ def test_the_measures_gradients_are_those_of_finite_differences():
 
     def measures(vertices):
         mesh = Mesh(vertices=vertices, faces=shape.faces)
-        return normal_consistency(mesh), mesh.volume
+        return normal_consistency_loss(mesh), mesh.volume
 
     assert torch.autograd.gradcheck(measures, shape.vertices.clone().requires_grad_())
 
 
 def test_an_empty_mesh_costs_nothing():
     empty = Mesh(vertices=torch.zeros(0, 3), faces=torch.zeros(0, 3, dtype=torch.int64))
-    assert float(normal_consistency(empty)) == float(empty.volume) == 0.0
+    assert float(normal_consistency_loss(empty)) == float(empty.volume) == 0.0
 
 
 def test_points_interpolate_their_corners():

@@ -11,7 +11,7 @@ from torch import Tensor
 from hash3d.strangers import read_configuration
 from hash3d.transfer import to_device
 
-Weighting = Literal["sds", "sqrt", "uniform", "fantasia3d"]
+Weighting = Literal["sds", "sqrt", "uniform"]
 Latents = Float[Tensor, "B C h w"]
 Timesteps = Int[Tensor, " B"]
 
@@ -96,12 +96,7 @@ class NoiseSchedule:
         """Return w(t) of the SDS gradient, on the CPU.
 
         sds: 1 - abar_t (Poole et al. 2022); sqrt: 1 - sqrt(abar_t) (the released Hash3D's zero123_unified_guidance);
-        uniform: 1; fantasia3d: sqrt(abar_t) (1 - abar_t) (threestudio 28d9d80).
+        uniform: 1 (threestudio 28d9d80).
         """
         alphas = self.alphas_cumprod[timesteps.cpu()]
-        return {
-            "sds": 1.0 - alphas,
-            "sqrt": 1.0 - alphas.sqrt(),
-            "uniform": torch.ones_like(alphas),
-            "fantasia3d": alphas.sqrt() * (1.0 - alphas),
-        }[weighting]
+        return {"sds": 1.0 - alphas, "sqrt": 1.0 - alphas.sqrt(), "uniform": torch.ones_like(alphas)}[weighting]

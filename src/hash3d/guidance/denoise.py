@@ -127,7 +127,7 @@ class DenoiseGuidance:
         guidance, schedule = self.guidance, self.guidance.prior.schedule
         with guidance.stopwatch.part("encode"):
             latents = guidance.encode(image).float()
-        noise = to_device(guidance.sample_noise(tuple(latents.shape), cameras, timesteps), latents)
+        noise = to_device(torch.randn(latents.shape, generator=guidance.generator), latents)
         noisy = schedule.add_noise(latents, noise, timesteps)
         if guidance.cache is not None and isinstance(guidance.cache.store, LastFeature):
             guidance.cache.reset()

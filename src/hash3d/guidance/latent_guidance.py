@@ -1,6 +1,5 @@
 """Score distillation with a latent diffusion model: what guidance by an image and guidance by a text share."""
 
-import zlib
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -33,7 +32,7 @@ class LatentGuidanceConfig:
     guidance_scale: float
     """Classifier-free guidance: 1 is the bare condition. More is sharper and more saturated."""
     weighting: Weighting = "sds"
-    """w(t): "sds" 1 - abar, "sqrt" 1 - sqrt(abar) (the released Hash3D), "uniform" 1, or "fantasia3d"."""
+    """w(t): "sds" 1 - abar, "sqrt" 1 - sqrt(abar) (the released Hash3D), or "uniform" 1."""
     min_timestep: Schedule = field(default_factory=lambda: constant(0.02))
     """Lowest timestep over the steps, as a share of the model's."""
     max_timestep: Schedule = field(default_factory=lambda: constant(0.98))
@@ -42,8 +41,6 @@ class LatentGuidanceConfig:
     """One timestep for all views of a step (threestudio), or one for each."""
     sample_latents: bool = True
     """Sample the latents from the encoder's posterior, or take its mode; a tiny autoencoder has none."""
-    noise_by_view: bool = False
-    """The same view and timestep get the same noise. Tells what the variety of noise is worth."""
     max_gradient: Schedule | None = None
     """Bound on every number of the gradient on the latents over the steps; None is none. Less is steadier, slower."""
 
@@ -131,7 +128,7 @@ class LatentGuidance(ABC, Generic[PriorT]):
         max_gradient = self.config.gradient_bound(step)
         with self.stopwatch.part("encode"):
             latents = self.encode(image)
-        noise = to_device(self.sample_noise(tuple(latents.shape), cameras, timesteps), latents)
+        noise = to_device(torch.randn(latents.shape, generator=self.generator), latents)
         with torch.no_grad(), self.stopwatch.part("unet"):
             noisy = self.prior.schedule.add_noise(latents.detach(), noise, timesteps)
             noise_pred = self.predict_noise(noisy, timesteps, cameras)
@@ -140,17 +137,6 @@ class LatentGuidance(ABC, Generic[PriorT]):
         loss = sds_loss(latents, gradient, max_gradient)
         metrics = {"timestep": float(timesteps.float().mean())}
         return GuidanceOutput(loss=loss, passes=len(noise), metrics=metrics, predicted=gradient)
-
-    def sample_noise(
-        self, shape: tuple[int, ...], cameras: Cameras, timesteps: Int[Tensor, " B"]
-    ) -> Float[Tensor, "B 4 h w"]:
-        """Standard normal noise on the CPU."""
-        noise = torch.randn(shape, generator=self.generator)
-        if self.config.noise_by_view:
-            views = zip(cameras.elevation.tolist(), cameras.azimuth.tolist(), timesteps.tolist(), strict=True)
-            for row, view in zip(noise, views, strict=True):
-                row.normal_(generator=torch.Generator().manual_seed(zlib.crc32(repr(view).encode())))
-        return noise
 
     def encode(self, image: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B 4 h w"]:
         """Latents of images of any size."""

@@ -34,8 +34,6 @@ class ViewOrderConfig:
     of a cell grow older, by `visits_per_cell` times `active_cells` steps."""
     grid: GridConfig = field(default_factory=GridConfig)
     """The cells: the cache's grid."""
-    same_view: bool = False
-    """Visits of a cell repeat its first view and timestep exactly. Tells what the variety inside a cell is worth."""
 
     def __post_init__(self) -> None:
         for name in ("visits_per_cell", "active_cells"):
@@ -53,8 +51,6 @@ class Episode:
 
     cells: list[Cell]
     visits_left: int
-    first: list[list[float]] = field(default_factory=list)
-    """Elevations, azimuths, radii, fields of view and timesteps of the first visit."""
 
 
 class ViewOrder:
@@ -82,10 +78,6 @@ class ViewOrder:
         if episode.visits_left == 0 or any(first > last for first, last in ranges):
             episode.cells, episode.visits_left, ranges = [], self.config.visits_per_cell, []
         episode.visits_left -= 1
-        if episode.cells and self.config.same_view:
-            elevation, azimuth, radius, fov_y, timestep = torch.tensor(episode.first)
-            cameras = Cameras.orbit(elevation=elevation, azimuth=azimuth, radius=radius, fov_y=fov_y, size=size)
-            return cameras, timestep.long()
         ranges = ranges or [(low, high)] * self.sampler.batch_size
         sampled = [
             int(torch.randint(first, last + 1, (1,), generator=generator))
@@ -95,8 +87,6 @@ class ViewOrder:
         if episode.cells:
             return self._cameras_inside(episode.cells, size, timesteps.tolist(), generator), timesteps
         cameras = self.sampler.sample(size, generator)
-        numbers = (cameras.elevation, cameras.azimuth, cameras.radius, cameras.fov_y, timesteps)
-        episode.first = [values.tolist() for values in numbers]
         episode.cells = self._cells(cameras, timesteps.tolist())
         return cameras, timesteps
 
@@ -152,13 +142,12 @@ class ViewOrder:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
-        episodes = [[[list(cell) for cell in each.cells], each.visits_left, each.first] for each in self._episodes]
+        episodes = [[[list(cell) for cell in each.cells], each.visits_left] for each in self._episodes]
         return {"episodes": episodes, "turn": self._turn}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue inside the saved episodes."""
         self._episodes = [
-            Episode(cells=[(a, b, c, d) for a, b, c, d in cells], visits_left=left, first=first)
-            for cells, left, first in state["episodes"]
+            Episode(cells=[(a, b, c, d) for a, b, c, d in cells], visits_left=left) for cells, left in state["episodes"]
         ]
         self._turn = state["turn"]

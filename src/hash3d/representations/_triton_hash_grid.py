@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
-"""The hash grid as Triton kernels on CUDA, twice differentiable, in float32.
+"""The hash grid and its gradient as Triton kernels on CUDA, each once differentiable, in float32.
 
 Trilinear interpolation is a sum over a cell's corners, f = sum_c w_c(point) T_c, linear in the table T. All passes are
 one of three sums, each also along a vector v, with v . dw_c/dpoint for w_c: gather sum_c w_c T_c; scatter, its
@@ -169,28 +169,12 @@ class _Encode(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        require_last_derivative("the hash grid's features")
         points, table, levels = ctx.saved_tensors
         (cotangents,) = grad_outputs
-        by_points = _Gradient.apply(points, table, levels, cotangents) if ctx.needs_input_grad[0] else None
-        by_table = _Scatter.apply(points, levels, cotangents, table.shape) if ctx.needs_input_grad[1] else None
+        by_points = _differentiate(points, table, levels, cotangents) if ctx.needs_input_grad[0] else None
+        by_table = _scatter(points, levels, cotangents, table.shape) if ctx.needs_input_grad[1] else None
         return by_points, by_table, None, None
-
-
-class _Scatter(torch.autograd.Function):
-    """The gradient of `_Encode` in the table. Its transpose is `_Encode` itself, on a table of cotangents."""
-
-    @staticmethod
-    def forward(ctx: Any, points: Tensor, levels: Tensor, cotangents: Tensor, shape: torch.Size) -> Tensor:
-        ctx.save_for_backward(points, levels, cotangents)
-        return _scatter(points, levels, cotangents, shape)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        points, levels, cotangents = ctx.saved_tensors
-        (table,) = grad_outputs
-        by_points = _Gradient.apply(points, table, levels, cotangents) if ctx.needs_input_grad[0] else None
-        by_cotangents = _Encode.apply(points, table, levels, cotangents.shape[1])
-        return by_points, None, by_cotangents, None
 
 
 class _Gradient(torch.autograd.Function):

@@ -90,7 +90,7 @@ class HashGrid(nn.Module):
         self.active_levels = self.config.active_levels(step)
 
     def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
-        """Features of points in [0, 1]^3 (clamped), coarse levels first; twice differentiable in table and points."""
+        """Features of points in [0, 1]^3 (clamped), coarse levels first; differentiable, by Triton once."""
         if uses_triton(self.config.backend, self.table):
             from ._triton_hash_grid import encode
 

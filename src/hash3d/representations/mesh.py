@@ -130,12 +130,6 @@ def grown_box(mesh: Mesh, whole: Float[Tensor, "2 3"]) -> Float[Tensor, "2 3"]:
     return torch.stack([torch.maximum(low - margin, whole[0]), torch.minimum(high + margin, whole[1])])
 
 
-def normal_consistency(mesh: Mesh) -> Float[Tensor, ""]:
-    """Return the mean over the edges of 1 - cos of the angle between their vertices' normals (threestudio 28d9d80)."""
-    first, second = mesh.vertex_normals[mesh.edges.vertices].unbind(1)
-    return (1.0 - (first * second).sum(dim=-1)).sum() / max(len(first), 1)
-
-
 def sample_surface(mesh: Mesh, count: int, generator: torch.Generator) -> Float[Tensor, "N 3"]:
     """Sample `count` points uniformly on a mesh on the CPU (Osada et al. 2002, "Shape Distributions", eq. 1)."""
     faces = torch.multinomial(mesh.face_areas, count, replacement=True, generator=generator)

@@ -33,13 +33,10 @@ def test_variants_build_their_recipes(name):
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_variants_differ_in_cache_steps_and_order_of_draws_alone(name):
-    """And, where variety is the question, in repeated noise."""
     for variant in STUDIES[name].variants:
         recipe = variant.recipe(image=IMAGE, seed=3)
         plain = Variant(name="plain", steps_share=variant.steps_share).recipe(image=IMAGE, seed=3)
-        guidance = dataclasses.replace(recipe.stage.guidance, noise_by_view=False)
-        stage = dataclasses.replace(recipe.stage, view_order=plain.stage.view_order, guidances={"image": guidance})
-        assert name == "variety" or guidance == recipe.stage.guidance
+        stage = dataclasses.replace(recipe.stage, view_order=plain.stage.view_order)
         assert dataclasses.replace(recipe, cache=None, stage=stage) == plain, variant.name
 
 
@@ -78,19 +75,6 @@ def test_what_the_frontier_compares_with_draws_every_view_anew():
     returning = {name: dwell for name, dwell in dwells.items() if dwell > 1}
     longer = {f"dwell {dwell}": dwell for dwell in DWELLS if dwell != VIEW_ORDER.visits_per_cell}
     assert returning == {"default": VIEW_ORDER.visits_per_cell, "dwell 14, 1.8 x steps": 14, **longer}
-
-
-def test_variety_is_taken_away_step_by_step():
-    """Cells with fresh views, then one view each, then one noise each; all in full, and one reuse to compare with."""
-    variants = [variant for variant in STUDIES["variety"].variants if variant.name.startswith("14")]
-    stages = [variant.recipe(image=IMAGE).stage for variant in variants]
-    assert [(stage.view_order.same_view, stage.guidance.noise_by_view) for stage in stages] == [
-        (False, False), (True, False), (True, True), (False, False),
-    ]  # fmt: skip
-    assert [variant.cache is None for variant in variants] == [True, True, True, False]
-    assert {(stage.view_order.visits_per_cell, stage.view_order.active_cells) for stage in stages} == {
-        (14, VIEW_ORDER.active_cells)
-    }
 
 
 def test_cells_share_one_probability():
