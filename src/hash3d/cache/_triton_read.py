@@ -2,9 +2,7 @@
 """The read of `blend.blend_entries` for all views of a call in two Triton kernels; imported lazily, on a GPU.
 
 M views, of at most K entries each. Where everything lies comes as addresses, in one copy from pinned memory that nobody
-waits for. One kernel measures the M K distances, the other weighs and blends. For one view of few entries,
-the usual call, the addresses are arguments and one kernel does it all, each program measuring for itself: what such a
-call costs is launches. Sums are made in float32.
+waits for. One kernel measures the M K distances, the other weighs and blends. Sums are made in float32.
 """
 
 from collections.abc import Sequence
@@ -19,10 +17,6 @@ from .calls import Entry, is_channels_last
 TYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
 BLOCK = 1024
 """Numbers that a program holds at a time."""
-FEW = 4
-"""Entries up to which one view is read by one kernel."""
-CHUNK = 10 * BLOCK
-"""Numbers of a feature that a program of that kernel writes."""
 ALIGNMENT = 16
 """Bytes that a thread can load at once, if all addresses are multiples of it."""
 
@@ -43,8 +37,6 @@ def read(latents: Sequence[Tensor], entries: Sequence[Sequence[Entry]]) -> Tenso
     views, most, size = len(entries), max(map(len, entries)), first.feature.numel()
     queries = [each.to(first.latents.dtype).contiguous() for each in latents]
     out = _empty_like(first.feature, views)
-    if views == 1 and most <= FEW:
-        return _read_one_view(queries[0], entries[0], out)
     addresses = _addresses(queries, entries, most)
     aligned = all(address % ALIGNMENT == 0 for address in addresses)
     table = torch.tensor(addresses, pin_memory=device.type == "cuda").to(device, non_blocking=True)
@@ -69,21 +61,6 @@ def _empty_like(feature: Tensor, views: int) -> Tensor:
     return feature.new_empty(branches, views, height, width, channels).movedim(-1, -3)
 
 
-def _read_one_view(query: Tensor, entries: Sequence[Entry], out: Tensor) -> Tensor:
-    """The feature [S, 1, ...] of one view from at most FEW entries."""
-    latents = [entry.latents.data_ptr() for entry in entries]
-    features = [entry.feature.data_ptr() for entry in entries]
-    aligned = all(address % ALIGNMENT == 0 for address in (query.data_ptr(), *latents, *features))
-    unused = FEW - len(entries)
-    with torch.cuda.device_of(out):
-        _one_view_kernel[(triton.cdiv(out.numel(), CHUNK),)](
-            query, *latents, *latents[:1] * unused, *features, *features[:1] * unused, out, out.numel(), query.numel(),
-            NUMBER=len(entries), LATENTS=TYPES[query.dtype], FEATURES=TYPES[out.dtype], ALIGNED=aligned,
-            BLOCK=BLOCK, CHUNK=CHUNK,
-        )  # fmt: skip
-    return out
-
-
 def _addresses(queries: Sequence[Tensor], entries: Sequence[Sequence[Entry]], most: int) -> list[int]:
     """[3, M, K] numbers, row by row: where query, latents and feature of an entry lie; 0: nowhere."""
     rows: list[list[int]] = [[], [], []]
@@ -103,20 +80,6 @@ def _pointer(address, TYPE: tl.constexpr, ALIGNED: tl.constexpr):
     return tl.multiple_of(pointer, 16) if ALIGNED else pointer
 
 
-@triton.jit
-def _distance(query, address, length, TYPE: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr):
-    """How far the latents at an address are from a view's."""
-    stored = _pointer(address, TYPE, ALIGNED)
-    total = tl.zeros([BLOCK], tl.float32)
-    for start in range(0, length, BLOCK):
-        index = start + tl.arange(0, BLOCK)
-        inside = index < length
-        one = tl.load(query + index, inside, other=0.0).to(tl.float32)
-        other = tl.load(stored + index, inside, other=0.0).to(tl.float32)
-        total += (one - other) * (one - other)
-    return tl.sqrt(tl.sum(total))
-
-
 @triton.jit(do_not_specialize=["count"])
 def _distance_kernel(table, distances, count, numbers, TYPE: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr):
     """The distance of one entry's latents from its view's; infinite where there is no entry."""
@@ -125,46 +88,15 @@ def _distance_kernel(table, distances, count, numbers, TYPE: tl.constexpr, ALIGN
     if address == 0:
         tl.store(distances + place, float("inf"))
     else:
-        query = _pointer(tl.load(table + place), TYPE, ALIGNED)
-        tl.store(distances + place, _distance(query, address, numbers, TYPE, ALIGNED, BLOCK))
-
-
-_FEW_ADDRESSES = [f"{kind}{place}" for kind in ("latents", "feature") for place in range(FEW)]
-
-
-@triton.jit(do_not_specialize=_FEW_ADDRESSES)
-def _one_view_kernel(
-    query, latents0, latents1, latents2, latents3, feature0, feature1, feature2, feature3, out, size, length,
-    NUMBER: tl.constexpr, LATENTS: tl.constexpr, FEATURES: tl.constexpr, ALIGNED: tl.constexpr,
-    BLOCK: tl.constexpr, CHUNK: tl.constexpr,
-):  # fmt: skip
-    """CHUNK numbers of one view's feature."""
-    weight0, weight1, weight2, weight3 = 1.0, 0.0, 0.0, 0.0
-    if NUMBER > 1:
-        distance0 = _distance(query, latents0, length, LATENTS, ALIGNED, BLOCK)
-        distance1 = _distance(query, latents1, length, LATENTS, ALIGNED, BLOCK)
-        distance2 = float("inf") + 0.0 * distance0
-        distance3 = distance2
-        if NUMBER > 2:
-            distance2 = _distance(query, latents2, length, LATENTS, ALIGNED, BLOCK)
-        if NUMBER > 3:
-            distance3 = _distance(query, latents3, length, LATENTS, ALIGNED, BLOCK)
-        least = tl.minimum(tl.minimum(distance0, distance1), tl.minimum(distance2, distance3))
-        weight0, weight1 = tl.exp(least - distance0), tl.exp(least - distance1)
-        weight2, weight3 = tl.exp(least - distance2), tl.exp(least - distance3)
-        total = weight0 + weight1 + weight2 + weight3
-        weight0, weight1, weight2, weight3 = weight0 / total, weight1 / total, weight2 / total, weight3 / total
-    for start in range(0, CHUNK, BLOCK):
-        index = tl.program_id(0) * CHUNK + start + tl.arange(0, BLOCK)
-        inside = index < size
-        values = tl.load(_pointer(feature0, FEATURES, ALIGNED) + index, inside, other=0.0).to(tl.float32) * weight0
-        if NUMBER > 1:
-            values += tl.load(_pointer(feature1, FEATURES, ALIGNED) + index, inside, other=0.0).to(tl.float32) * weight1
-        if NUMBER > 2:
-            values += tl.load(_pointer(feature2, FEATURES, ALIGNED) + index, inside, other=0.0).to(tl.float32) * weight2
-        if NUMBER > 3:
-            values += tl.load(_pointer(feature3, FEATURES, ALIGNED) + index, inside, other=0.0).to(tl.float32) * weight3
-        tl.store(out + index, values.to(out.dtype.element_ty), inside)
+        query, stored = _pointer(tl.load(table + place), TYPE, ALIGNED), _pointer(address, TYPE, ALIGNED)
+        total = tl.zeros([BLOCK], tl.float32)
+        for start in range(0, numbers, BLOCK):
+            index = start + tl.arange(0, BLOCK)
+            inside = index < numbers
+            one = tl.load(query + index, inside, other=0.0).to(tl.float32)
+            other = tl.load(stored + index, inside, other=0.0).to(tl.float32)
+            total += (one - other) * (one - other)
+        tl.store(distances + place, tl.sqrt(tl.sum(total)))
 
 
 @triton.jit

@@ -219,7 +219,7 @@ class Keeping:
     def read(self, queries: Sequence[Query], latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "S M ..."]:
         """The features of M views, each blended from its entries; to be read before the next `insert`.
 
-        On a GPU with Triton one kernel does it for a view, or two for all views at once. Nothing waits for the GPU.
+        On a GPU with Triton two kernels do it for all views at once. Nothing waits for the GPU.
         """
         first = queries[0].entries[0]
         if first.latents.device != latents.device:  # Of a state that was loaded.
