@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hash3d.export.points import LAYOUTS, read_ply, write_ply
+from hash3d.export.points import read_ply, write_ply
 from hash3d.representations.gaussians import PARAMETER_NAMES, Gaussians, GaussiansConfig
 
 
@@ -18,15 +18,14 @@ def gaussians() -> Gaussians:
     return scene
 
 
-@pytest.mark.parametrize("layout", ["inria", "gsplat"])
-def test_a_file_reopened_equals_the_parameters_exactly(layout, gaussians, tmp_path):
-    found = read_ply(write_ply(tmp_path / "scene.ply", gaussians, layout))
+def test_a_file_reopened_equals_the_parameters_exactly(gaussians, tmp_path):
+    found = read_ply(write_ply(tmp_path / "scene.ply", gaussians))
     for name in PARAMETER_NAMES:
         assert torch.equal(found[name], getattr(gaussians, name).detach()), name
 
 
 def test_the_inria_header_and_bytes_are_as_its_viewers_expect(gaussians, tmp_path):
-    content = write_ply(tmp_path / "scene.ply", gaussians, "inria").read_bytes()
+    content = write_ply(tmp_path / "scene.ply", gaussians).read_bytes()
     head, body = content.split(b"end_header\n")
     names = re.findall(r"property float (\S+)\n", head.decode())
     assert head.startswith(b"ply\nformat binary_little_endian 1.0\nelement vertex 17\n")
@@ -37,8 +36,16 @@ def test_the_inria_header_and_bytes_are_as_its_viewers_expect(gaussians, tmp_pat
     np.testing.assert_array_equal(table[:, 9], gaussians.opacity_logits.detach().numpy())
 
 
-def test_the_gsplat_layout_has_no_normals():
-    assert LAYOUTS["gsplat"] == tuple(name for name in LAYOUTS["inria"] if name not in ("nx", "ny", "nz"))
+def test_a_file_without_normals_is_read_too(gaussians, tmp_path):
+    """As gsplat's exporter writes it."""
+    path = write_ply(tmp_path / "scene.ply", gaussians)
+    expected = read_ply(path)
+    head, body = path.read_bytes().split(b"end_header\n")
+    table = np.frombuffer(body, "<f4").reshape(17, 17)
+    head = re.sub(rb"property float n[xyz]\n", b"", head)
+    path.write_bytes(head + b"end_header\n" + np.delete(table, [3, 4, 5], axis=1).tobytes())
+    for name, values in read_ply(path).items():
+        assert torch.equal(values, expected[name]), name
 
 
 def test_rows_that_are_not_finite_are_left_out(gaussians, tmp_path):
@@ -55,7 +62,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(gaussians, tmp_path, mo
 
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="full"):
-        write_ply(path, gaussians, "gsplat")
+        write_ply(path, gaussians)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["scene.ply"]
 

@@ -9,7 +9,6 @@ import tyro
 from rich.console import Console
 
 from hash3d.export.mesh import write_glb, write_obj
-from hash3d.export.points import PlyLayout
 from hash3d.export.turntable import save_image, write_video
 from hash3d.scenes.base import find_kind
 from hash3d.scenes.show import colors
@@ -17,12 +16,11 @@ from hash3d.training.outputs import bake_model, contact_sheet, load_asset, read_
 
 from .parsing import parse_options
 
-Format = Literal["glb", "obj", "ply", "gsplat", "mp4", "sheet"]
+Format = Literal["glb", "obj", "ply", "mp4", "sheet"]
 FILES = {
     "glb": "model.glb",
     "obj": "model.obj",
     "ply": "splats.ply",
-    "gsplat": "splats_gsplat.ply",
     "mp4": "turntable.mp4",
     "sheet": "sheet.png",
 }
@@ -36,8 +34,7 @@ class Export:
     """The run folder."""
     format: Format
     """glb: a mesh with its texture as binary glTF, which Blender and the web read; obj: the same as OBJ with MTL and
-    PNG; ply: splats in the layout of the Inria viewer; gsplat: that of gsplat's exporter; mp4: a turntable; sheet: 16
-    views as one picture."""
+    PNG; ply: splats, as viewers read them; mp4: a turntable; sheet: 16 views as one image."""
     out: Path | None = None
     """The file to write; by default one in the run folder."""
 
@@ -57,9 +54,8 @@ def write(format: Format, folder: Path, out: Path) -> None:
     model, show = load_asset(folder, torch.device("cpu"))
     if format in ("glb", "obj"):
         (write_glb if format == "glb" else write_obj)(out, bake_model(model, recipe, show))
-    elif format in ("ply", "gsplat"):
-        layout: PlyLayout = "inria" if format == "ply" else "gsplat"
-        find_kind(recipe.stages[-1].representation).write_splats(model, out, layout)
+    elif format == "ply":
+        find_kind(recipe.stages[-1].representation).write_splats(model, out)
     elif format == "mp4":
         write_video(turntable(colors(show), recipe), out)
     else:

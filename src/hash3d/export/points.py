@@ -1,11 +1,10 @@
-"""Write and read Gaussians as PLY files, in the two layouts that viewers read.
+"""Write and read Gaussians as PLY files that viewers read.
 
-Both are little-endian binary with one float32 for each property, the raw parameters: opacities before the sigmoid,
+They are little-endian binary with one float32 for each property, the raw parameters: opacities before the sigmoid,
 scales before the exponential, rotations (w, x, y, z), colours as spherical harmonics of degree 0.
 """
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,8 +13,6 @@ from torch import Tensor
 from hash3d.files import check_suffix, write_bytes
 from hash3d.representations.gaussians import Gaussians
 
-PlyLayout = Literal["inria", "gsplat"]
-
 _COLUMNS = {
     "means": ("x", "y", "z"),
     "sh0": ("f_dc_0", "f_dc_1", "f_dc_2"),
@@ -23,30 +20,29 @@ _COLUMNS = {
     "log_scales": ("scale_0", "scale_1", "scale_2"),
     "quats": ("rot_0", "rot_1", "rot_2", "rot_3"),
 }
-_GSPLAT = tuple(name for names in _COLUMNS.values() for name in names)
-LAYOUTS: dict[PlyLayout, tuple[str, ...]] = {"inria": (*_GSPLAT[:3], "nx", "ny", "nz", *_GSPLAT[3:]), "gsplat": _GSPLAT}
-"""Properties in order: Kerbl et al. (2023), scene/gaussian_model.py `save_ply` (with unused normals, here zero), and
-gsplat 1.5.3, exporter.py `splat2ply_bytes`. Neither has f_rest properties at degree 0."""
+_NEEDED = tuple(name for names in _COLUMNS.values() for name in names)
+PROPERTIES = (*_NEEDED[:3], "nx", "ny", "nz", *_NEEDED[3:])
+"""In order: Kerbl et al. (2023), scene/gaussian_model.py `save_ply`; the normals are unused, here zero."""
 
 
-def write_ply(path: Path, gaussians: Gaussians, layout: PlyLayout = "inria") -> Path:
+def write_ply(path: Path, gaussians: Gaussians) -> Path:
     """Write the finite rows (as gsplat does). Returns `path`; raises `ValueError` if it does not end in .ply."""
     path = check_suffix(path, ".ply")
     parameters = [
         getattr(gaussians, name).detach().cpu().reshape(len(gaussians), len(_COLUMNS[name])) for name in _COLUMNS
     ]
-    columns = dict(zip(_GSPLAT, torch.cat(parameters, dim=1).T.numpy(), strict=True))
+    columns = dict(zip(_NEEDED, torch.cat(parameters, dim=1).T.numpy(), strict=True))
     unused = np.zeros(len(gaussians))
-    table = np.stack([columns.get(name, unused) for name in LAYOUTS[layout]], axis=-1).astype("<f4")
+    table = np.stack([columns.get(name, unused) for name in PROPERTIES], axis=-1).astype("<f4")
     table = table[np.isfinite(table).all(axis=-1)]
-    properties = "".join(f"property float {name}\n" for name in LAYOUTS[layout])
+    properties = "".join(f"property float {name}\n" for name in PROPERTIES)
     header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(table)}\n{properties}end_header\n"
     write_bytes(path, header.encode("ascii") + table.tobytes())
     return path
 
 
 def read_ply(path: Path) -> dict[str, Tensor]:
-    """Read the raw parameters in float32 by `Gaussians`' names. Raises `ValueError` if it is in neither layout."""
+    """Read the raw parameters in float32 by `Gaussians`' names. Raises `ValueError` if it has not all of them."""
     content = Path(path).read_bytes()
     head, mark, body = content.partition(b"end_header\n")
     lines = head.decode("ascii", errors="replace").split("\n")
@@ -57,7 +53,7 @@ def read_ply(path: Path) -> dict[str, Tensor]:
     properties = [word for word in words if word[0] == "property"]
     is_plain = len(elements) == 1 and elements[0][0] == "vertex" and all(word[1] == "float" for word in properties)
     names = [word[-1] for word in properties]
-    missing = [name for name in _GSPLAT if name not in names]
+    missing = [name for name in _NEEDED if name not in names]
     if not is_plain or missing:
         raise ValueError(f"Expected a PLY file of Gaussians in float32, but {path} lacks {missing or 'this layout'}.")
     count = int(elements[0][1])

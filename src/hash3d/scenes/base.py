@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from hash3d.cameras import Cameras
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.export.mesh import BakedMesh
-from hash3d.export.points import PlyLayout
 from hash3d.files import load_tensors, save_tensors
 from hash3d.meshing.asset import Painter, bake_asset
 from hash3d.recipes.recipe import Recipe
@@ -141,7 +140,7 @@ class Scene(ABC, Generic[ModelT]):
         return bake_asset(scene, stage.surface, paint=paint)
 
     @classmethod
-    def write_splats(cls, model: ModelT, path: Path, layout: PlyLayout = "inria") -> None:
+    def write_splats(cls, model: ModelT, path: Path) -> None:
         """Write the model as a PLY file of splats. Raises `ValueError` if it has none."""
         raise ValueError(f"Expected splats for a PLY file, but a {type(model).__name__} has none. Export glb or obj.")
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hash3d.cameras import Cameras
-from hash3d.export.points import PlyLayout, read_ply, write_ply
+from hash3d.export.points import read_ply, write_ply
 from hash3d.meshing.asset import FIELD_SURFACE
 from hash3d.meshing.isosurface import IsosurfaceConfig, extract_mesh_or_auto
 from hash3d.recipes.recipe import Recipe
@@ -71,10 +71,7 @@ class GaussianScene(Scene[Gaussians], represents=GaussiansConfig):
         """Write the splats in the layout that viewers read."""
         write_ply(path, model)
 
-    @classmethod
-    def write_splats(cls, model: Gaussians, path: Path, layout: PlyLayout = "inria") -> None:
-        """Write the splats in a layout."""
-        write_ply(path, model, layout)
+    write_splats = save
 
     @classmethod
     def load(cls, model: Gaussians, path: Path) -> None:

@@ -16,7 +16,7 @@ from hash3d.representations.nerf import LatentNerfConfig, VanillaNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
 
-from .mini import MINI_GRID, mini_by_text, mini_field_stage
+from .mini import mini_by_text, mini_field, mini_field_stage
 from .stages import BY_TEXT, TEXT_VIEW_ORDER, VIEW_ORDER, Scales, text_recipe
 
 
@@ -48,24 +48,11 @@ def supplement() -> Stage:
 
 def mini(steps: int = 400) -> Stage:
     """The embedded prior on a CPU."""
-    field = LatentNerfConfig(
-        encoding=MINI_GRID,
-        radius=0.6,
-        blob="magic3d",
-        blob_scale=4.0,
-        blob_std=0.4,
-        encoding_lr=0.02,
-        density_lr=0.02,
-        color_lr=0.02,
-        warmup_steps=0,
-        lr_steps=steps,
-        adam_eps=1e-8,
-    )
     return mini_field_stage(
         steps,
         view_order=TEXT_VIEW_ORDER,
         size=constant(32),
-        representation=field,
+        representation=mini_field(steps, lr=0.02, kind=LatentNerfConfig),
         guidances={"text": mini_by_text(steps, guidance_scale=7.5, rendered="latents")},
         losses=LossWeights(guidances={"text": constant(0.1)}, opaque_entropy=constant(1.0)),
     )

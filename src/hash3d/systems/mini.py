@@ -11,7 +11,7 @@ from hash3d.rendering.splat import SplatRendererConfig
 from hash3d.rendering.volume import VolumeRendererConfig
 from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.gaussians import GaussiansConfig
-from hash3d.representations.nerf import HashGridNerfConfig
+from hash3d.representations.nerf import HashGridNerfConfig, LatentNerfConfig, NerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
 
@@ -36,26 +36,18 @@ def mini_cameras(highest: float = 60.0) -> CameraSamplerConfig:
     return CameraSamplerConfig(elevation=(-10.0, highest), radius=1.5, fov_y=49.1)
 
 
-def mini_field(steps: int, lr: float = 0.01) -> HashGridNerfConfig:
+def mini_field(
+    steps: int, lr: float = 0.01, kind: type[HashGridNerfConfig | LatentNerfConfig] = HashGridNerfConfig
+) -> NerfConfig:
     """A field that fits the embedded priors' scenes, and is learnt in a few hundred steps; fewer want a larger `lr`.
 
     The exponential makes a surface of the fog that the softplus would leave after so few steps, and the blob that
     falls without end leaves the cells around it empty, for rays to skip.
     """
-    return HashGridNerfConfig(
-        encoding=MINI_GRID,
-        radius=0.6,
-        density_activation="trunc_exp",
-        blob="magic3d",
-        blob_scale=4.0,
-        blob_std=0.4,
-        encoding_lr=lr,
-        density_lr=lr,
-        color_lr=lr,
-        lr_decay=0.1,
-        lr_steps=steps,
-        adam_eps=1e-8,
-    )
+    return kind(
+        encoding=MINI_GRID, radius=0.6, density_activation="trunc_exp", blob="magic3d", blob_scale=4.0, blob_std=0.4,
+        encoding_lr=lr, density_lr=lr, color_lr=lr, warmup_steps=0, lr_decay=0.1, lr_steps=steps, adam_eps=1e-8,
+    )  # fmt: skip
 
 
 def mini_field_stage(steps: int, **own: Any) -> Stage:
