@@ -20,9 +20,9 @@ from research.measured import commit, name_hardware, write_measured
 QUESTION = "How long does a step take without reuse, with DeepCache, with the released code's reuse, and with ours?"
 NOTES = """\
 Every case runs the same steps: the same cameras and the same noise, of one seed, in one process and on one set of
-weights; an eager case has fields, rays and triangles in plain PyTorch too. Blocks of steps alternate in a rotating
-order. "ms a step" is the mean, which is what a run pays; the parts add up to it. The released preset starts with a
-full table, as in the middle of a long run. With reuse the median is that of the more frequent kind of step.
+weights; engines differ in the diffusion models alone. Blocks of steps alternate in a rotating order. "ms a step" is
+the mean, which is what a run pays; the parts add up to it. The released preset starts with a full table, as in the
+middle of a long run. With reuse the median is that of the more frequent kind of step.
 "times ..." is how often the case's mean step goes into the other's, with the quartiles from block to block."""
 
 

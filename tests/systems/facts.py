@@ -86,7 +86,7 @@ DREAMGAUSSIAN_MESH = Facts(
 def magic123(weight: float) -> tuple[Facts, ...]:
     cameras = {"elevation": (-45.0, 45.0), "radius": 2.5, "fov_y": 40.0, "radius_range": None, "batch_size": 1}
     guided = {"cameras": cameras, "scale": 3.0, "weighting": "sqrt", "timesteps": FALLING, "steps": 10_000}
-    by_text = {"guidances.text.effective_scale": 101.0, "guidances.text.weighting": "uniform",
+    by_text = {"guidances.text.guidance_scale": 101.0, "guidances.text.weighting": "uniform",
                "guidances.text.min_timestep": 0.02, "guidances.text.max_timestep": 0.6}  # fmt: skip
     common = {"guidance": weight, "text_guidance": 0.025, "color": 1000.0}
     return (

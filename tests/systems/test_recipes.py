@@ -72,7 +72,7 @@ def test_guidance(name, scale, number):
     if facts.scale is None:
         assert isinstance(stage.guidance, DenoiseGuidanceConfig)
         return
-    assert (stage.guidance.effective_scale, stage.guidance.weighting) == (facts.scale, facts.weighting)
+    assert (stage.guidance.guidance_scale, stage.guidance.weighting) == (facts.scale, facts.weighting)
     assert {step: stage.guidance.timestep_range(step, 1000) for step in facts.timesteps} == facts.timesteps
 
 

@@ -5,10 +5,7 @@ from dataclasses import dataclass, replace
 from hash3d.cache import CacheConfig, DeepCacheConfig
 from hash3d.fast.engine import Engine
 from hash3d.recipes.recipe import Recipe
-from hash3d.recipes.stage import Config, Stage
-from hash3d.rendering.splat import SplatRendererConfig
-from hash3d.representations.encodings import HashGridConfig
-from hash3d.representations.nerf import NerfConfig
+from hash3d.recipes.stage import Stage
 from hash3d.schedules import Schedule, constant
 from hash3d.systems.released import released_cache
 from hash3d.training.trainer import GENERATORS
@@ -61,23 +58,8 @@ def sample_views(recipe: Recipe, *, num_timesteps: int, steps: range) -> ViewSeq
 
 
 def recipe_of(case: Case, recipe: Recipe) -> Recipe:
-    """Return the recipe with a case's cache; an eager case has all of it in plain PyTorch."""
-    stage = plain(recipe.stage) if case.engine == "eager" else recipe.stage
-    return replace(recipe, stage=replace(stage, cache=None), cache=case.cache)
-
-
-def plain(stage: Stage) -> Stage:
-    """Return the stage with the reference implementations of fields, rays and triangles in place of their kernels."""
-    representation, renderer = stage.representation, stage.renderer
-    if isinstance(representation, NerfConfig) and isinstance(representation.encoding, HashGridConfig):
-        encoding = replace(representation.encoding, backend="torch")
-        return replace(stage, representation=replace(representation, encoding=encoding), renderer=in_torch(renderer))
-    return replace(stage, renderer=in_torch(renderer))
-
-
-def in_torch(renderer: Config) -> Config:
-    """Return a renderer's reference implementation; splats keep their library, since theirs is for tests alone."""
-    return renderer if isinstance(renderer, SplatRendererConfig) else replace(renderer, backend="torch")
+    """Return the recipe with a case's cache."""
+    return replace(recipe, stage=replace(recipe.stage, cache=None), cache=case.cache)
 
 
 def steady(stage: Stage) -> Stage:

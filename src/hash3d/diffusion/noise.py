@@ -75,11 +75,6 @@ class NoiseSchedule:
         signal, sigma = self.coefficients(timesteps, latents)
         return signal * latents + sigma * noise
 
-    def velocity(self, latents: Latents, noise: Latents, timesteps: Timesteps) -> Latents:
-        """Return v = sqrt(abar_t) noise - sqrt(1 - abar_t) z_0 (Salimans and Ho 2022, section 4)."""
-        signal, sigma = self.coefficients(timesteps, latents)
-        return signal * noise - sigma * latents
-
     def to_noise(self, prediction: Latents, noisy: Latents, timesteps: Timesteps) -> Latents:
         """Return the predicted noise: the prediction, or sqrt(abar_t) v + sqrt(1 - abar_t) z_t for a v-prediction."""
         if self.prediction_type == "epsilon":

@@ -14,14 +14,13 @@ from typing import Any
 import torch
 from diffusers.models.activations import GEGLU
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
-from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
 from hash3d.unet.model import Patch, patched
 
-from .convolutions import conv2d, downsample, is_downsample
+from .convolutions import conv2d
 from .elementwise import add_bias, geglu
 from .group_norm import group_norm
 from .residual import run_residual_block
@@ -53,8 +52,6 @@ def _choose_patch(module: nn.Module) -> Patch | None:
     match module:
         case ResnetBlock2D() if _is_plain(module):
             return module, "forward", partial(run_residual_block, module)
-        case Downsample2D(use_conv=True, padding=0, norm=None) if is_downsample(module.conv):
-            return module, "forward", partial(downsample, module.conv)
         case Transformer2DModel() if hasattr(module, "_get_output_for_continuous_inputs"):
             return module, "_get_output_for_continuous_inputs", partial(_project_out, module)
         case Attention() if _is_wide(module):

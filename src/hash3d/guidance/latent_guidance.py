@@ -47,11 +47,6 @@ class LatentGuidanceConfig:
     def __post_init__(self) -> None:
         expect_one_of("weighting", self.weighting, Weighting)
 
-    @property
-    def effective_scale(self) -> float:
-        """The factor s of unconditional + s (conditional - unconditional)."""
-        return self.guidance_scale
-
     def gradient_bound(self, step: int | None) -> float | None:
         """`max_gradient` at a step of the run. Raises `ValueError` if there is one and the step is not given."""
         if self.max_gradient is None:
@@ -166,7 +161,7 @@ class LatentGuidance(ABC, Generic[PriorT]):
         with view:
             prediction = self.prior.unet(**inputs, return_dict=False)[0]
         conditional, unconditional = prediction.chunk(2)
-        guided = classifier_free_guidance(conditional, unconditional, self.config.effective_scale)
+        guided = classifier_free_guidance(conditional, unconditional, self.config.guidance_scale)
         return self.prior.schedule.to_noise(guided, noisy, timesteps)
 
 

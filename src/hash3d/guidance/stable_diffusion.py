@@ -18,33 +18,22 @@ from .latent_guidance import LatentGuidance, LatentGuidanceConfig, expect_one_of
 from .rendered_latents import resize_latents
 from .view_prompts import VIEWS, view_index, view_prompt
 
-ScaleFrom = Literal["unconditional", "conditional"]
 Rendered = Literal["pictures", "latents"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StableDiffusionGuidanceConfig(LatentGuidanceConfig):
-    """SDS with Stable Diffusion. Defaults: threestudio 28d9d80, configs/dreamfusion-sd.yaml, but for `scale_from`."""
+    """SDS with Stable Diffusion. Defaults: threestudio 28d9d80, configs/dreamfusion-sd.yaml, but for the scale."""
 
     guidance_scale: float = 100.0
-    """Classifier-free guidance; the small embedded prior wants about 10."""
-    scale_from: ScaleFrom = "unconditional"
-    """Where the scale s starts: "unconditional" is u + s (c - u), 1 being the bare prompt; "conditional" is
-    c + s (c - u), an effective scale of s + 1, as in threestudio's Stable Diffusion guidance."""
-    view_prompts: bool = True
-    """Add the view's words to the prompt: front, side, back or overhead view."""
+    """Classifier-free guidance u + s (c - u), 1 being the bare prompt; the small embedded prior wants about 10.
+    threestudio's 100 is 101 here: it starts at the conditional prediction, c + 100 (c - u)."""
     rendered: Rendered = "pictures"
     """What the guidance is given: images ("pictures"), or latents [B, h, w, 4] (Latent-NeRF), which need no encoder."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect_one_of("scale_from", self.scale_from, ScaleFrom)
         expect_one_of("rendered", self.rendered, Rendered)
-
-    @property
-    def effective_scale(self) -> float:
-        """The factor of unconditional + factor (conditional - unconditional)."""
-        return self.guidance_scale + (1.0 if self.scale_from == "conditional" else 0.0)
 
     def load_prior(self, name: str, device: torch.device, *, pose: str = "auto") -> StableDiffusionPrior:
         """Load a Stable Diffusion by its folder or name."""
@@ -94,7 +83,7 @@ class StableDiffusionGuidance(LatentGuidance[StableDiffusionPrior]):
         super().__init__(config, prior, generator=generator, cache=cache, stopwatch=stopwatch)
         if not prompt.strip():
             raise ValueError("Expected a prompt, but got an empty one. Say what to make, such as 'a red mug'.")
-        self.prompts = tuple(view_prompt(prompt, view) if config.view_prompts else prompt for view in range(len(VIEWS)))
+        self.prompts = tuple(view_prompt(prompt, view) for view in range(len(VIEWS)))
         self.negative_prompt = negative_prompt
         with torch.no_grad():
             self._conditional: Float[Tensor, "4 T D"] = prior.embed(list(self.prompts))

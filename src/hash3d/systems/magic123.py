@@ -30,9 +30,7 @@ from .stages import TWO_PRIOR_VIEW_ORDER, Choices, Scales, recipe_at, replace_by
 def supplement(weight: float = 0.1) -> tuple[Stage, Stage]:
     """Full scale; `weight` is that of Zero123's guidance."""
     field = zero123_nerf.supplement()
-    by_text = StableDiffusionGuidanceConfig(
-        guidance_scale=100.0, scale_from="conditional", weighting="uniform", max_timestep=constant(0.6)
-    )
+    by_text = StableDiffusionGuidanceConfig(guidance_scale=101.0, weighting="uniform", max_timestep=constant(0.6))
     field = replace(
         field,
         steps=10_000,

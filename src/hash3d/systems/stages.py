@@ -32,7 +32,7 @@ FULL_SCALE_VISITS = 2
 """At most so many visits of a cell at full scale: more are proven at mini scale only."""
 TEXT_ELEVATION = 15.0
 """Degrees from which the result of a text is shown (threestudio's evaluation)."""
-BY_TEXT = StableDiffusionGuidanceConfig(guidance_scale=100.0, scale_from="conditional", shared_timestep=False)
+BY_TEXT = StableDiffusionGuidanceConfig(guidance_scale=101.0, shared_timestep=False)
 """Full scale of most text systems: threestudio 28d9d80 and the released Hash3D (cc48922)."""
 Stages = Stage | tuple[Stage, ...]
 
