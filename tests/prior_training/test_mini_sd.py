@@ -98,6 +98,7 @@ def test_the_loss_is_the_velocitys_with_the_schedules_coefficients(config):
     training.prior.unet.conv_out.bias.data.zero_()
     batch = mini_sd.TextViews(latents=torch.randn(2, 4, 8, 8), tokens=training.prior.tokenize(["", ""]).int())
     noise, timesteps = torch.randn(2, 4, 8, 8), torch.tensor([100, 900])
-    velocity = training.prior.schedule.velocity(batch.latents, noise, timesteps)
+    signal, sigma = training.prior.schedule.coefficients(timesteps, noise)
+    velocity = signal * noise - sigma * batch.latents
     loss = training.loss(batch, timesteps, noise, torch.ones(2, dtype=torch.bool))
     torch.testing.assert_close(loss, velocity.square().mean((1, 2, 3)))
