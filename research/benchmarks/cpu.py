@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import torch._inductor.config
 
-from hash3d.bench.sharing import with_shared_weights
+from hash3d.bench.measure import with_shared_weights
 from hash3d.diffusion.random_weights import ZERO123
 from hash3d.markdown import markdown_table
 from hash3d.representations.gaussians import GaussiansConfig

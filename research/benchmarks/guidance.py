@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from hash3d.bench.sharing import with_shared_weights
+from hash3d.bench.measure import with_shared_weights
 from hash3d.cache import Hash3DConfig
 from hash3d.diffusion.random_weights import SD_21, ZERO123
 from hash3d.fast.engine import UNetEngine

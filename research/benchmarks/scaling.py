@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from hash3d.bench.sharing import with_shared_weights
+from hash3d.bench.measure import with_shared_weights
 from hash3d.cache import FeatureCache, Hash3DConfig, Key
 from hash3d.cameras import Cameras
 from hash3d.diffusion.random_weights import ZERO123

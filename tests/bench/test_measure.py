@@ -1,9 +1,10 @@
 """Paired cases of one recipe, and the order of their blocks."""
 
 import pytest
+import torch
 
 from hash3d.bench.cases import DEEPCACHE, OFF_EAGER, OFF_FAST, OURS, RELEASED_EAGER, Case, sample_views
-from hash3d.bench.measure import Contestant, run_blocks
+from hash3d.bench.measure import Contestant, StepTimes, run_blocks, with_shared_weights
 from hash3d.bench.summary import share_reused
 from hash3d.cache import RELEASED
 from tests.tiny_recipes import OFTEN
@@ -67,3 +68,37 @@ def test_blocks_rotate_and_the_last_is_shorter():
     ran = []
     run_blocks([Recorder("a"), Recorder("b")], 5, 2, measured=True, say=lambda _: None)
     assert ran == [(name, steps, True) for names, steps in (("ab", 2), ("ba", 2), ("ab", 1)) for name in names]
+
+
+def addresses(module):
+    return [tensor.data_ptr() for tensor in module.state_dict().values()]
+
+
+def test_copies_share_memory_and_no_hooks(prior, inputs):
+    copy = with_shared_weights(prior)
+    assert addresses(copy) == addresses(prior)
+    copy.unet.register_forward_hook(lambda *_: pytest.fail("only the copy has this hook"))
+    with torch.no_grad():
+        prior.unet(**inputs)
+
+
+def test_a_copy_that_lays_its_weights_out_anew_leaves_the_others(prior):
+    copy = with_shared_weights(prior)
+    copy.unet.to(memory_format=torch.channels_last)
+    assert prior.unet.conv_in.weight.is_contiguous()
+    assert addresses(copy) != addresses(prior)
+
+
+def test_step_times_keep_the_steps_apart():
+    times = StepTimes(torch.device("cpu"))
+    for parts in (("render", "render"), ("unet",)):
+        times.mark_step()
+        for part in parts:
+            with times.part(part):
+                pass
+    times.mark_step()
+    (first_ms, first), (second_ms, second) = times.take()
+    assert (set(first), set(second)) == ({"render"}, {"unet"})
+    assert first["render"] <= first_ms
+    assert second["unet"] <= second_ms
+    assert times.take() == []

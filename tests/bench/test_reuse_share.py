@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hash3d.bench.cases import sample_views
-from hash3d.bench.reuse_share import fill, nearest_probability, reuse_share, share_of
+from hash3d.bench.reuse_share import fill, find_probability, reuse_share, share_of
 from hash3d.cache import RELEASED, DeepCacheConfig, Hash3DConfig
 from hash3d.pictures import load_picture
 from hash3d.training.guide import load_zero123
@@ -36,15 +36,14 @@ def test_the_foreseen_share_is_that_of_a_run(tiny_recipe, cache):
     assert reuse_share(cache, draws(recipe)) == shallow / len(STEPS)
 
 
-def test_a_probability_is_found_for_a_share(tiny_recipe, monkeypatch):
-    """A full table always has something to give, so that the share is the coin's."""
-    monkeypatch.setattr("hash3d.bench.reuse_share.BISECTIONS", 3)  # Enough for eight steps.
+def test_a_probability_is_the_share_over_what_a_full_table_serves(tiny_recipe):
     views = draws(tiny_recipe)
-    for share in (0.25, 1.0):
-        probability = nearest_probability(share, RELEASED, views)
-        cache = replace(RELEASED, reuse_probability=probability).build()
-        fill(cache, views, torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1))
-        assert share_of(cache, views) == pytest.approx(share, abs=1.0 / len(STEPS))
+    filled = replace(RELEASED, reuse_probability=1.0).build()
+    fill(filled, views, torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1))
+    most = share_of(filled, views)
+    assert find_probability(0.5 * most, RELEASED, views) == 0.5
+    assert find_probability(1.0, RELEASED, views) == 1.0
+    assert find_probability(0.0, RELEASED, views) == 0.0
 
 
 def test_an_empty_table_of_the_released_code_cannot_follow(tiny_recipe):

@@ -10,7 +10,7 @@ from hash3d.schedules import Schedule, constant
 from hash3d.systems.released import released_cache
 from hash3d.training.trainer import GENERATORS
 
-from .reuse_share import ViewSequence, nearest_probability, reuse_share
+from .reuse_share import ViewSequence, find_probability, reuse_share
 
 OFF_EAGER, OFF_FAST, DEEPCACHE, RELEASED_EAGER, OURS = "off, eager", "off, fast", "DeepCache", "released, eager", "ours"
 MOST_INTERVAL = 50
@@ -39,7 +39,7 @@ def plan(recipe: Recipe, draws: ViewSequence) -> tuple[Case, ...]:
     assert ours is not None
     share = reuse_share(ours, draws)
     interval = min(round(1.0 / max(1.0 - share, 1.0 / MOST_INTERVAL)), MOST_INTERVAL)
-    probability = nearest_probability(share, released_cache(recipe.system), draws)
+    probability = find_probability(share, released_cache(recipe.system), draws)
     deepcache = DeepCacheConfig(interval=interval, cut=ours.cut)
     released = replace(released_cache(recipe.system), reuse_probability=probability)
     return (

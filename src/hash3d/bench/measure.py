@@ -1,22 +1,28 @@
 """The five cases step by step in one process: built on one diffusion model, then run in blocks in a rotating order."""
 
+import copy
 import gc
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
+
+import torch
+from torch import nn
 
 from hash3d.cache.table import HashTable
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.pictures import FramedPicture
 from hash3d.recipes.recipe import Recipe
+from hash3d.stopwatch import Mark, Stopwatch
 from hash3d.training.trainer import Trainer
 
 from .cases import Case, plan, recipe_of, sample_views
 from .reuse_share import ViewSequence, fill
-from .sharing import with_shared_weights
-from .step_times import StepTimes
 
 Say = Callable[[str], None]
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +73,44 @@ class Models:
     def all(self) -> list[LatentPrior]:
         """The diffusion models, the main one first."""
         return list(self.priors.values())
+
+
+def with_shared_weights(module: ModuleT) -> ModuleT:
+    """A copy of a module whose parameters and buffers lie in the same memory.
+
+    The parameters are objects of their own: a copy that lays its weights out anew leaves the others as they are.
+    """
+    memo: dict[int, object] = {id(buffer): buffer.detach() for buffer in module.buffers()}
+    for parameter in module.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
+    return copy.deepcopy(module, memo)
+
+
+class StepTimes(Stopwatch):
+    """A trainer's stopwatch that keeps the steps apart. Between the marks of `mark_step` lie its parts."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self._starts: list[Mark] = []
+        self._of_steps: list[tuple[int, str, Mark, Mark]] = []
+
+    def mark_step(self) -> None:
+        """A step begins, or the last one has ended."""
+        self._starts.append(Mark(self._on_gpu))
+
+    def record(self, name: str, first: Mark, last: Mark) -> None:
+        """Count what lies between two moments as a part of the step."""
+        self._of_steps.append((len(self._starts) - 1, name, first, last))
+
+    def take(self) -> list[tuple[float, dict[str, float]]]:
+        """Milliseconds of each step since the last call, whole and by part; waits for the GPU."""
+        steps = [(1000.0 * first.seconds_to(last), dict[str, float]()) for first, last in pairwise(self._starts)]
+        for step, name, first, last in self._of_steps:
+            parts = steps[step][1]
+            parts[name] = parts.get(name, 0.0) + 1000.0 * first.seconds_to(last)
+        self._starts.clear()
+        self._of_steps.clear()
+        return steps
 
 
 class Contestant:

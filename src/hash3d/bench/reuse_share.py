@@ -1,6 +1,5 @@
 """Which share of its passes a cache reuses: found on the host alone, since keys decide it and not features."""
 
-import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,8 +11,6 @@ from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig, Key
 from hash3d.cameras import Cameras
 from hash3d.recipes.stage import Stage
 
-BISECTIONS = 12
-"""Steps of the bisection of a probability: 1 in 4,096."""
 FILLING = 1000
 """Views, for 200 buckets of 3 entries."""
 ENOUGH = 2**20
@@ -100,20 +97,8 @@ def fill(
         cache.insert(cache.locate([key], [identity]), latents, feature)
 
 
-def nearest_probability(share: float, config: Hash3DConfig, draws: ViewSequence) -> float:
-    """The reuse probability with which a filled cache comes nearest to a share of reused passes, by bisection."""
-    filled = replace(config, max_bytes=ENOUGH).build()
+def find_probability(share: float, config: Hash3DConfig, draws: ViewSequence) -> float:
+    """The reuse probability with which a filled cache reuses a share of its passes: that over what it could serve."""
+    filled = replace(config, max_bytes=ENOUGH, reuse_probability=1.0).build()
     fill(filled, draws, torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1))
-
-    def reached(probability: float) -> float:
-        cache = copy.deepcopy(filled)
-        cache.reuse_probability = probability
-        return share_of(cache, draws)
-
-    tried = {probability: reached(probability) for probability in (0.0, 1.0)}
-    low, high = 0.0, 1.0
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2.0
-        tried[middle] = reached(middle)
-        low, high = (middle, high) if tried[middle] < share else (low, middle)
-    return min(tried, key=lambda probability: (abs(tried[probability] - share), probability))
+    return min(share / max(share_of(filled, draws), share), 1.0) if share else 0.0

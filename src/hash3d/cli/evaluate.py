@@ -19,13 +19,9 @@ from hash3d.training.run_folder import RunFolder
 from .parsing import parse_options
 
 COLUMNS = {
-    "azimuth": ("azimuth", ".1f"),
-    "elevation": ("elevation", ".0f"),
-    "psnr": ("PSNR", ".2f"),
-    "ssim": ("SSIM", ".3f"),
-    "ssim_padded": ("SSIM, padded", ".3f"),
-    "iou": ("IoU", ".3f"),
-}
+    "azimuth": ("azimuth", ".1f"), "elevation": ("elevation", ".0f"), "psnr": ("PSNR", ".2f"), "ssim": ("SSIM", ".3f"),
+    "ssim_padded": ("SSIM, padded", ".3f"), "iou": ("IoU", ".3f"),
+}  # fmt: skip
 """Headings and formats by the names of `evaluation.json`."""
 
 

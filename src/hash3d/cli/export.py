@@ -18,12 +18,8 @@ from .parsing import parse_options
 
 Format = Literal["glb", "obj", "ply", "mp4", "sheet"]
 FILES = {
-    "glb": "model.glb",
-    "obj": "model.obj",
-    "ply": "splats.ply",
-    "mp4": "turntable.mp4",
-    "sheet": "sheet.png",
-}
+    "glb": "model.glb", "obj": "model.obj", "ply": "splats.ply", "mp4": "turntable.mp4", "sheet": "sheet.png",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -169,13 +169,9 @@ def build_recipe(options: Generate) -> Recipe:
     if not runs_mini(options.prior, options.scale):
         expect_full_size(system, options.prior, options.text_prior, options.start)
     recipe = system.recipe(
-        prior=options.prior or system.embedded,
-        cache=None if options.no_cache else options.cache,
-        scale=options.scale,
-        steps=options.steps,
-        seed=options.seed,
-        **inputs,
-    )
+        prior=options.prior or system.embedded, cache=None if options.no_cache else options.cache, scale=options.scale,
+        steps=options.steps, seed=options.seed, **inputs,
+    )  # fmt: skip
     # The same with and without --no-cache, so that the two runs have the same cameras.
     cells = options.cache.grid if isinstance(options.cache, Hash3DConfig) else GridConfig()
 

@@ -24,16 +24,10 @@ class ProgressLine:
         self.steps = recipe.steps
         self.console = Console(stderr=True, highlight=False)
         self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[state]}"),
-            console=self.console,
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[state]}"), console=self.console,
             disable=not self.console.is_terminal,
-        )
+        )  # fmt: skip
         self._task = self._bar.add_task(recipe.system, total=self.steps, state="loading")
 
     def __enter__(self) -> "ProgressLine":

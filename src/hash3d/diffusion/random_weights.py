@@ -76,13 +76,9 @@ def _zero123(settings: dict[str, Any], device: str, **common: Any) -> Zero123Pri
         encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**settings))
         projection = CLIPCameraProjection(encoder.config.projection_dim)
     return Zero123Prior(
-        **common,
-        image_encoder=encoder,
-        camera_projection=projection,
-        pixel_mean=tuple(OPENAI_CLIP_MEAN),
-        pixel_std=tuple(OPENAI_CLIP_STD),
-        pose_variant="stable",
-    )
+        **common, image_encoder=encoder, camera_projection=projection, pixel_mean=tuple(OPENAI_CLIP_MEAN),
+        pixel_std=tuple(OPENAI_CLIP_STD), pose_variant="stable",
+    )  # fmt: skip
 
 
 def _stable_diffusion(settings: dict[str, Any], device: str, **common: Any) -> StableDiffusionPrior:

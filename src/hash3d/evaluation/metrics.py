@@ -24,14 +24,9 @@ def ssim(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> float:
     from skimage.metrics import structural_similarity
 
     value = structural_similarity(
-        image.cpu().double().numpy(),
-        truth.cpu().double().numpy(),
-        gaussian_weights=True,
-        sigma=1.5,
-        use_sample_covariance=False,
-        data_range=1.0,
-        channel_axis=-1,
-    )
+        image.cpu().double().numpy(), truth.cpu().double().numpy(), gaussian_weights=True, sigma=1.5,
+        use_sample_covariance=False, data_range=1.0, channel_axis=-1,
+    )  # fmt: skip
     return float(value)
 
 

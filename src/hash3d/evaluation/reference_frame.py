@@ -76,14 +76,10 @@ class ReferenceFrame:
         scale = views.radius / (self.zoom * depth[:, 0])
         tangent = math.tan(0.5 * math.radians(self.fov_y)) / scale
         return ShiftedCameras(
-            elevation=views.elevation,
-            azimuth=views.azimuth,
-            radius=torch.full_like(views.radius, self.radius),
-            fov_y=torch.rad2deg(2.0 * torch.atan(tangent)),
-            width=views.width,
-            height=views.height,
+            elevation=views.elevation, azimuth=views.azimuth, radius=torch.full_like(views.radius, self.radius),
+            fov_y=torch.rad2deg(2.0 * torch.atan(tangent)), width=views.width, height=views.height,
             principal=pixels[:, 0] / middle - 1.0,
-        )
+        )  # fmt: skip
 
 
 def find_reference_frame(recipe: Recipe, image: Path | None) -> ReferenceFrame:

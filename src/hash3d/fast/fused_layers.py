@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers.models.activations import GEGLU
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
@@ -20,10 +21,8 @@ from torch import Tensor, nn
 
 from hash3d.unet.model import Patch, patched
 
-from .convolutions import conv2d
 from .elementwise import add_bias, geglu
 from .group_norm import group_norm
-from .residual import run_residual_block
 
 WIDEST_HEAD = 256
 """Widest head for which PyTorch's fused attention is fast, forward and backward; wider ones are plain matmuls."""
@@ -111,3 +110,33 @@ def _project_out(
         rows = hidden_states.reshape(batch_size, height, width, inner_dim)
         image = block.proj_out(rows.permute(0, 3, 1, 2))
     return add_bias(image, None, residual)
+
+
+def run_residual_block(block: Any, input_tensor: Tensor, temb: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
+    """Return (skip(x) + conv(silu(norm(conv(silu(norm(x))) + embedding)))) / scale, as diffusers' ResnetBlock2D.
+
+    Args:
+        block: the layer, without resampling or dropout.
+        input_tensor: x [N, C, H, W].
+        temb: the timestep's embedding [N, D].
+    """
+    conditional = block.time_emb_proj is not None and temb is not None
+    embedding = block.time_emb_proj(F.silu(temb)) if conditional and temb is not None else None
+    hidden = conv2d(block.conv1, group_norm(block.norm1, input_tensor, silu=True), bias=False)
+    hidden = group_norm(block.norm2, hidden, silu=True, shifts=(block.conv1.bias, embedding))
+    skip = input_tensor if block.conv_shortcut is None else conv2d(block.conv_shortcut, input_tensor)
+    hidden = conv2d(block.conv2, hidden, bias=False)
+    return add_bias(hidden, block.conv2.bias, skip, 1.0 / block.output_scale_factor)
+
+
+def conv2d(layer: nn.Conv2d, x: Tensor, *, bias: bool = True) -> Tensor:
+    """Apply a convolution to `x` [N, C, H, W], with or without its bias; a 1x1 one is a matmul of rows."""
+    if not bias:
+        return F.conv2d(x, layer.weight, None, layer.stride, layer.padding, layer.dilation)
+    if _is_1x1(layer):
+        return F.linear(x.permute(0, 2, 3, 1), layer.weight.flatten(1), layer.bias).permute(0, 3, 1, 2)
+    return add_bias(conv2d(layer, x, bias=False), layer.bias)
+
+
+def _is_1x1(layer: nn.Conv2d) -> bool:
+    return layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.padding == (0, 0)

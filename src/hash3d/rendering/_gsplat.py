@@ -25,21 +25,10 @@ def render_gsplat(job: SplatJob) -> Render:
         color = job.background[:, None, None].expand(-1, size[1], size[0], 3)
         return Render(color=color, alpha=torch.zeros_like(color[..., :1]), depth=torch.zeros_like(color[..., :1]))
     image, alpha, info = rasterization(
-        splats.means,
-        splats.quats,
-        splats.scales,
-        splats.opacities,
-        splats.colors,
-        job.viewmats,
-        job.intrinsics,
-        *size,
-        near_plane=config.near,
-        eps2d=config.eps2d,
-        packed=False,
-        render_mode="RGB+D",
-        rasterize_mode="classic",
+        splats.means, splats.quats, splats.scales, splats.opacities, splats.colors, job.viewmats, job.intrinsics, *size,
+        near_plane=config.near, eps2d=config.eps2d, packed=False, render_mode="RGB+D", rasterize_mode="classic",
         backgrounds=job.background,
-    )
+    )  # fmt: skip
     if job.probe.requires_grad and info["means2d"].requires_grad:
         info["means2d"].register_hook(lambda gradient: _accumulate(job.probe, gradient))
     return Render(color=image[..., :3], alpha=alpha, depth=image[..., 3:])

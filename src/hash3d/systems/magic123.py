@@ -91,14 +91,6 @@ def recipe(
 ) -> Recipe:
     """The recipe for an image and its text; `steps` is of both stages, and full-scale schedules keep theirs."""
     return recipe_at(
-        choices,
-        SCALES,
-        priors={"text": text_prior},
-        system="magic123",
-        image=image,
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        framing=framing,
-        pose=pose,
-        reference_elevation=elevation,
-    )
+        choices, SCALES, priors={"text": text_prior}, system="magic123", image=image, prompt=prompt,
+        negative_prompt=negative_prompt, framing=framing, pose=pose, reference_elevation=elevation,
+    )  # fmt: skip

@@ -146,15 +146,9 @@ def replace_by_mesh(field: Stage, steps: int, size: int, mesh: DmtetMeshConfig, 
         losses: of the mesh.
     """
     return replace(
-        field,
-        steps=steps,
-        size=constant(size),
-        reference_size=constant(size),
-        representation=mesh,
-        renderer=RasterRendererConfig(),
-        occupancy=None,
-        losses=losses,
-    )
+        field, steps=steps, size=constant(size), reference_size=constant(size), representation=mesh,
+        renderer=RasterRendererConfig(), occupancy=None, losses=losses,
+    )  # fmt: skip
 
 
 def is_mini(choices: Choices) -> bool:
