@@ -9,8 +9,9 @@ Angles are degrees in every public place, radians inside one function. Cameras l
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -58,8 +59,9 @@ class Cameras:
 
     def __getitem__(self, index: int | slice) -> "Cameras":
         chosen = slice(index, index + 1) if isinstance(index, int) else index
-        names = ("elevation", "azimuth", "radius", "fov_y")
-        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        changed: dict[str, Any] = {name: each[chosen] for name, each in given.items() if isinstance(each, Tensor)}
+        return replace(self, **changed)
 
     @cached_property
     def eyes(self) -> Float[Tensor, "B 3"]:

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import torch
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from hash3d.bench.cases import steady
 from hash3d.bench.inputs import make_ball, make_disc
@@ -29,13 +28,11 @@ from hash3d.training.run import frame_reference
 
 from .full_scale import choose_cache, runs_mini
 from .generate import find_system
-from .host import choose_device, limit_threads
+from .host import choose_device, limit_threads, print_table
 from .parsing import parse_options
 
 RANDOM = "random"
 PROMPT = "a red mug"
-WIDTH = 240
-"""Characters of the table, also where the terminal is narrower: a row stays a line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +67,7 @@ def main(arguments: list[str]) -> int:
     """Measure and print. Returns the exit code."""
     console = Console(stderr=True, highlight=False)
     _, _, results = run(parse(arguments), say=lambda line: console.print(line, markup=False))
-    rows = summarize(results)
-    table = Table(*HEADS, box=None)
-    for column in table.columns:
-        column.no_wrap = True
-    for row in rows:
-        table.add_row(*row.cells)
-    Console(highlight=False, width=WIDTH).print(table)
+    print_table(HEADS, [row.cells for row in summarize(results)])
     return 0
 
 

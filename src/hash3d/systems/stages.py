@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, Unpack
 
-from hash3d.cache import CacheConfig
+from hash3d.cache import RELEASED, CacheConfig, Hash3DConfig
 from hash3d.diffusion.loading import EMBEDDED
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.pictures import Framing
@@ -34,6 +34,12 @@ TEXT_ELEVATION = 15.0
 """Degrees from which the result of a text is shown (threestudio's evaluation)."""
 BY_TEXT = StableDiffusionGuidanceConfig(guidance_scale=101.0, shared_timestep=False)
 """Full scale of most text systems: threestudio 28d9d80 and the released Hash3D (cc48922)."""
+_RELEASED = {
+    "gaussiandreamer": replace(RELEASED, reuse_probability=0.3),
+    # Its delta_t of 20 divides the distance, as the wrong order of the key has it.
+    "dreamgaussian": replace(RELEASED, reuse_probability=0.5, grid=replace(RELEASED.grid, radius=20.0)),
+}
+"""The released code's cache, where a system has settings of its own there."""
 Stages = Stage | tuple[Stage, ...]
 
 
@@ -164,3 +170,8 @@ def _visit_less(stage: Stage) -> Stage:
 
 def _as_tuple(made: Stages) -> tuple[Stage, ...]:
     return made if isinstance(made, tuple) else (made,)
+
+
+def released_cache(system: str) -> Hash3DConfig:
+    """Return the cache of the released Hash3D (cc48922) in a system: cache_p 0.1, if it has no other there."""
+    return _RELEASED.get(system, RELEASED)
