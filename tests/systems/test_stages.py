@@ -1,0 +1,64 @@
+"""What recipe files share: scales, steps, and the released code's cache."""
+
+from dataclasses import replace
+
+import pytest
+
+from hash3d.cache import RELEASED, Hash3DConfig
+from hash3d.representations.dmtet import DmtetMeshConfig
+from hash3d.representations.point_start import PointStartConfig
+from hash3d.representations.shap_e import ShapEConfig
+from hash3d.systems import dreamfusion
+from hash3d.systems.stages import FULL_SCALE_VISITS, is_mini, read_start, recipe_at, released_cache, replace_by_mesh
+
+
+def choices(**given):
+    return {"prior": "mini-sd", "cache": Hash3DConfig(), **given}
+
+
+@pytest.mark.parametrize(
+    ("given", "mini"),
+    [({}, True), ({"prior": "a/folder"}, False), ({"scale": "supplement"}, False),
+     ({"prior": "a/folder", "scale": "mini"}, True)],
+)  # fmt: skip
+def test_the_scale_decides_and_else_the_prior(given, mini):
+    assert is_mini(choices(**given)) is mini
+
+
+def test_full_scale_returns_less_often_and_keeps_its_schedules():
+    short, whole = (
+        recipe_at(choices(scale="supplement", steps=steps), dreamfusion.SCALES, system="dreamfusion", prompt="a mug")
+        for steps in (100, None)
+    )
+    assert whole.stage.view_order.visits_per_cell == FULL_SCALE_VISITS
+    assert replace(short.stage, steps=whole.stage.steps) == whole.stage
+    assert short.stage.steps == 100
+
+
+def test_an_unknown_scale_is_refused():
+    with pytest.raises(ValueError, match="Expected --scale to be mini, supplement or released, but got 'huge'"):
+        recipe_at(choices(scale="huge"), dreamfusion.SCALES, system="dreamfusion", prompt="a mug")
+
+
+def test_a_start_is_a_folder_of_shap_e_a_file_or_nothing(tmp_path):
+    assert read_start(None, "a mug", None, size=1.0) is None
+    assert isinstance(read_start(tmp_path, "a mug", None, size=1.0), ShapEConfig)
+    assert read_start(tmp_path / "a.ply", "a mug", None, size=0.7) == PointStartConfig(
+        file=tmp_path / "a.ply", radius=0.7
+    )
+
+
+def test_a_mesh_takes_the_place_of_a_field_with_its_guidances():
+    field = dreamfusion.mini()
+    stage = replace_by_mesh(field, 7, 128, DmtetMeshConfig(resolution=8), field.losses)
+    assert (stage.steps, stage.size(0), stage.reference_size(0), stage.occupancy) == (7, 128, 128, None)
+    assert stage.guidances == field.guidances
+
+
+def test_the_released_code_looks_more_often_in_two_systems():
+    assert released_cache("zero123_gs") == RELEASED
+    assert released_cache("gaussiandreamer").reuse_probability == 0.3
+    assert (released_cache("dreamgaussian").reuse_probability, released_cache("dreamgaussian").grid.radius) == (
+        0.5,
+        20.0,
+    )
