@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hash3d.markdown import markdown_table
+from research.markdown import markdown_table
 
 COLUMNS = {
     "exact": "all three",

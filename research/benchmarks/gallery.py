@@ -26,12 +26,12 @@ from PIL import Image
 from hash3d.cli.generate import build_recipe, parse
 from hash3d.cli.progress import size
 from hash3d.files import replacing, write_text
-from hash3d.markdown import markdown_table
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.serialize import difference
 from hash3d.systems import SYSTEMS
 from hash3d.training.run_folder import RunFolder
 from research.experiments.provenance import all_of
+from research.markdown import markdown_table
 from research.measured import write_measured
 
 from .command import command_line

@@ -32,7 +32,6 @@ from hash3d.evaluation.compare import compare
 from hash3d.evaluation.reference_frame import find_reference_frame
 from hash3d.evaluation.truth import load_truth
 from hash3d.export.turntable import orbit, render_each, save_image
-from hash3d.markdown import markdown_table
 from hash3d.pictures import load_picture
 from hash3d.recipes.recipe import Recipe
 from hash3d.scenes.build import show_model
@@ -47,6 +46,7 @@ from prior_training.text_scores import score_views
 from research.experiments.objects import find_objects
 from research.experiments.provenance import Machine, all_of, describe_machine, mean_and_error
 from research.experiments.worker import pick_device
+from research.markdown import markdown_table
 from research.measured import write_measured
 
 DESCRIPTIONS = {

@@ -28,7 +28,6 @@ from torch import Tensor
 from hash3d.cameras import Cameras
 from hash3d.cli.host import require_device
 from hash3d.kernels import FieldBackend
-from hash3d.markdown import markdown_table
 from hash3d.recipes.stage import Stage
 from hash3d.rendering.volume import VolumeRender, VolumeRendererConfig
 from hash3d.representations.encodings import HashGridConfig
@@ -43,6 +42,7 @@ from hash3d.scenes.losses import (
 from hash3d.systems import dreamfusion, zero123_nerf
 from hash3d.training.run import versions
 from research.experiments.provenance import describe_machine
+from research.markdown import markdown_table
 from research.measured import write_measured
 
 from .command import command_line

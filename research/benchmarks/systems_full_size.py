@@ -30,7 +30,6 @@ from hash3d.cache import FeatureCache
 from hash3d.cli.host import limit_threads, require_device
 from hash3d.fast.engine import Engine
 from hash3d.files import write_text
-from hash3d.markdown import markdown_table
 from hash3d.pictures import load_picture
 from hash3d.recipes.recipe import Recipe
 from hash3d.representations.nerf import NerfConfig
@@ -38,6 +37,7 @@ from hash3d.systems import SYSTEMS
 from hash3d.training.run import frame_reference, peak_memory, versions
 from hash3d.training.trainer import Trainer, size_at
 from research.experiments.provenance import describe_machine
+from research.markdown import markdown_table
 from research.measured import write_measured
 
 from .command import command_line

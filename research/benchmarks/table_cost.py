@@ -20,7 +20,7 @@ import torch
 
 from hash3d.cache import GridConfig, Hash3DConfig, Key
 from hash3d.cache.blend import blend_entries
-from hash3d.markdown import markdown_table
+from research.markdown import markdown_table
 from research.measured import commit
 
 ENTRIES = (10, 100, 1_000, 10_000)

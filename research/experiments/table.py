@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hash3d.cache.grid import FIELDS
-from hash3d.markdown import markdown_table
+from research.markdown import markdown_table
 
 from .provenance import Row
 

@@ -13,9 +13,9 @@ def images(device="cpu", dtype=torch.float64):
     return x, other, torch.randn(24).to(device, dtype)
 
 
-def test_a_sum_with_a_bias_is_scaled():
+def test_a_bias_and_a_residual_are_added():
     x, other, bias = images()
-    assert torch.equal(add_bias(x, bias, other, 0.5), (x + other + bias[:, None, None]) * 0.5)
+    assert torch.equal(add_bias(x, bias, other), x + other + bias[:, None, None])
     assert torch.equal(add_bias(x, None), x)
 
 
@@ -29,12 +29,12 @@ def test_geglu_gates_by_the_second_half_of_a_row():
 def test_add_bias_on_a_gpu_equals_the_reference_forward_and_backward(with_other):
     x, other, bias = images("cuda", torch.float32)
     leaves = [x.clone(memory_format=torch.channels_last).requires_grad_() for x in (x, other)]
-    result = add_bias(leaves[0], bias, leaves[1] if with_other else None, 0.5)
-    expected = (x.double() + (other.double() if with_other else 0.0) + bias.double()[:, None, None]) * 0.5
+    result = add_bias(leaves[0], bias, leaves[1] if with_other else None)
+    expected = x.double() + (other.double() if with_other else 0.0) + bias.double()[:, None, None]
     assert torch.allclose(result.double(), expected, atol=1e-6)  # Three float32 roundings of numbers near 1.
     dy = torch.randn_like(result)
     for gradient in torch.autograd.grad(result, leaves if with_other else leaves[:1], dy):
-        assert torch.equal(gradient, 0.5 * dy)
+        assert torch.equal(gradient, dy)
 
 
 @pytest.mark.gpu

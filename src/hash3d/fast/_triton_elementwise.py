@@ -11,10 +11,8 @@ BLOCK = 1024
 
 
 @triton.jit
-def _add_bias(
-    x, residual, bias, y, count, channels, factor, RESIDUAL: tl.constexpr, BIAS: tl.constexpr, SIZE: tl.constexpr
-):
-    """y = (x + residual + bias) factor."""
+def _add_bias(x, residual, bias, y, count, channels, RESIDUAL: tl.constexpr, BIAS: tl.constexpr, SIZE: tl.constexpr):
+    """y = x + residual + bias."""
     index = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
     inside = index < count
     value = tl.load(x + index, mask=inside, other=0.0).to(tl.float32)
@@ -23,7 +21,7 @@ def _add_bias(
     if BIAS:
         first = ((tl.program_id(0).to(tl.int64) * SIZE) % channels).to(tl.int32)
         value += tl.load(bias + (first + tl.arange(0, SIZE)) % channels, mask=inside, other=0.0).to(tl.float32)
-    tl.store(y + index, (value * factor).to(y.dtype.element_ty), mask=inside)
+    tl.store(y + index, value.to(y.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -40,11 +38,11 @@ def _geglu(x, y, count, width, SIZE: tl.constexpr):
     tl.store(y + index, (value * gate).to(y.dtype.element_ty), mask=inside)
 
 
-def add_bias(x: Tensor, residual: Tensor | None, bias: Tensor | None, factor: float) -> Tensor:
-    """Return (x + residual + bias) factor of channels-last images of one shape."""
+def add_bias(x: Tensor, residual: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Return x + residual + bias of channels-last images of one shape."""
     y = torch.empty_like(x)
     _add_bias[(triton.cdiv(x.numel(), BLOCK),)](
-        x, x if residual is None else residual, x if bias is None else bias, y, x.numel(), x.shape[1], factor,
+        x, x if residual is None else residual, x if bias is None else bias, y, x.numel(), x.shape[1],
         RESIDUAL=residual is not None, BIAS=bias is not None, SIZE=BLOCK,
     )  # fmt: skip
     return y

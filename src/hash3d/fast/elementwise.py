@@ -17,15 +17,13 @@ def add_bias(
     x: Float[Tensor, "N C H W"],
     bias: Float[Tensor, " C"] | None,
     residual: Float[Tensor, "N C H W"] | None = None,
-    factor: float = 1.0,
 ) -> Float[Tensor, "N C H W"]:
-    """Return (x + residual + bias) factor. Where the kernel runs, differentiable in `x` and `residual` alone."""
+    """Return x + residual + bias. Where the kernel runs, differentiable in `x` and `residual` alone."""
     if has_kernels(x):
-        result: Tensor = _AddBias.apply(x, bias, residual, factor)  # type: ignore[no-untyped-call]
+        result: Tensor = _AddBias.apply(x, bias, residual)  # type: ignore[no-untyped-call]
         return result
     x = x if residual is None else x + residual
-    x = x if bias is None else x + bias[:, None, None]
-    return x * factor
+    return x if bias is None else x + bias[:, None, None]
 
 
 def geglu(x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows E"]:
@@ -40,16 +38,14 @@ def geglu(x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows E"]:
 
 class _AddBias(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bias: Tensor | None, residual: Tensor | None, factor: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, residual: Tensor | None) -> Tensor:
         from . import _triton_elementwise as kernels
 
-        ctx.factor = factor
         x = x.contiguous(memory_format=torch.channels_last)
         residual = None if residual is None else residual.contiguous(memory_format=torch.channels_last)
-        return kernels.add_bias(x, residual, bias, factor)
+        return kernels.add_bias(x, residual, bias)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        gradient = grad_outputs[0] if ctx.factor == 1.0 else grad_outputs[0] * ctx.factor
-        needs_x, _, needs_residual, _ = ctx.needs_input_grad
-        return gradient if needs_x else None, None, gradient if needs_residual else None, None
+        needs_x, _, needs_residual = ctx.needs_input_grad
+        return grad_outputs[0] if needs_x else None, None, grad_outputs[0] if needs_residual else None

@@ -70,6 +70,7 @@ def _is_plain(block: Any) -> bool:
     return (
         block.time_embedding_norm == "default"
         and isinstance(block.nonlinearity, nn.SiLU)
+        and block.output_scale_factor == 1.0
         and block.upsample is None
         and block.downsample is None
         and not block.skip_time_act
@@ -113,7 +114,7 @@ def _project_out(
 
 
 def run_residual_block(block: Any, input_tensor: Tensor, temb: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
-    """Return (skip(x) + conv(silu(norm(conv(silu(norm(x))) + embedding)))) / scale, as diffusers' ResnetBlock2D.
+    """Return skip(x) + conv(silu(norm(conv(silu(norm(x))) + embedding))), as diffusers' ResnetBlock2D.
 
     Args:
         block: the layer, without resampling or dropout.
@@ -126,7 +127,7 @@ def run_residual_block(block: Any, input_tensor: Tensor, temb: Tensor | None = N
     hidden = group_norm(block.norm2, hidden, silu=True, shifts=(block.conv1.bias, embedding))
     skip = input_tensor if block.conv_shortcut is None else conv2d(block.conv_shortcut, input_tensor)
     hidden = conv2d(block.conv2, hidden, bias=False)
-    return add_bias(hidden, block.conv2.bias, skip, 1.0 / block.output_scale_factor)
+    return add_bias(hidden, block.conv2.bias, skip)
 
 
 def conv2d(layer: nn.Conv2d, x: Tensor, *, bias: bool = True) -> Tensor:

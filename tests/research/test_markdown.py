@@ -1,6 +1,6 @@
 """Tables in Markdown."""
 
-from hash3d.markdown import markdown_table
+from research.markdown import markdown_table
 
 
 def test_words_stand_on_the_left_and_numbers_on_the_right():
