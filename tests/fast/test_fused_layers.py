@@ -148,7 +148,8 @@ def draw(*shape):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "settings"), [(3, {"padding": 1}), (1, {}), (3, {"stride": 2, "padding": 1}), (3, {"padding": 0})]
+    ("kernel", "settings"),
+    [(3, {"padding": 1}), (1, {}), (1, {"stride": 2}), (3, {"stride": 2, "padding": 1}), (3, {"padding": 0})],
 )
 def test_a_convolution_and_its_gradient_are_the_layer_s(kernel, settings):
     layer = nn.Conv2d(4, 6, kernel, **settings).double().requires_grad_(False)

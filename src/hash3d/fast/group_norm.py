@@ -13,13 +13,13 @@ Shifts = tuple[Tensor | None, Tensor | None]
 
 
 def group_norm(norm: nn.GroupNorm, x: Tensor, *, silu: bool = False, shifts: Shifts = (None, None)) -> Tensor:
-    """Normalise `x` [N, C, H, W] or [N, C, L] plus `shifts` in groups (Wu and He 2018, eq. 1).
+    """Normalise `x` [N, C, H, W] plus `shifts`, or [N, C, L], in groups (Wu and He 2018, eq. 1).
 
     `silu` applies SiLU to the result, which has the dtype of `x`. Where the kernels run, differentiable in `x` alone:
     the weights are those of a frozen model.
     """
     if x.ndim == 3:
-        return group_norm(norm, x[..., None], silu=silu, shifts=shifts)[..., 0]
+        return group_norm(norm, x[..., None], silu=silu)[..., 0]
     arguments = norm.num_groups, norm.weight, norm.bias, norm.eps
     if has_kernels(x):
         result: Tensor = _Kernels.apply(x, *arguments, silu, shifts)  # type: ignore[no-untyped-call]
