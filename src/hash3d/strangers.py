@@ -15,6 +15,8 @@ RUNS_CODE = ("auto_map", "custom_pipelines", "quantization_config")
 def read_configuration(path: Path) -> dict[str, Any]:
     """Read a JSON object of sane numbers that names no code. Raises `ValueError` with one sentence that says where."""
     try:
+        if not path.is_file():
+            raise ValueError("there is no such file")
         if path.stat().st_size > LARGEST_FILE:
             raise ValueError(f"it has more than {LARGEST_FILE:,} bytes")
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -29,6 +31,13 @@ def read_configuration(path: Path) -> dict[str, Any]:
         if (name in RUNS_CODE and each) or kernels:
             raise ValueError(f"Expected {path} to name no code, but it has {name}. Convert the model without it.")
     return value
+
+
+def expect_plain_files(folder: Path) -> None:
+    """Raise `ValueError` if a folder holds a pipe, a socket or a device, for which reading may wait for ever."""
+    for path in folder.glob("*"):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ValueError(f"Expected files and folders, but {path} is neither. Remove it.")
 
 
 def _entries(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

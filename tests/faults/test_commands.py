@@ -63,7 +63,7 @@ def test_command_lines(picture_file, capsys):
 
 @pytest.mark.nightly
 def test_many_command_lines(picture_file, capsys, record_property):
-    """command lines through the real parser, three in five with nonsense."""
+    """Command lines through the real parser, three in five with nonsense."""
     for seed in range(5000):
         record_property("tried", seed + 1)
         try_many([seed], picture_file)

@@ -1,6 +1,7 @@
 """Run folders that were damaged, changed, shared or made by a stranger: each is told in one sentence, or resumed."""
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -11,100 +12,8 @@ import pytest
 import torch
 
 from hash3d.files import load_tensors, save_tensors
-from hash3d.training.outputs import read_reached
 from hash3d.training.run import Run
 from hash3d.training.run_folder import RunFolder
-
-VALUES = (
-    None, True, -1, 0, 10**23, -0.5, float("nan"), float("inf"), "", "x" * 5000, "../../etc", [], [[]], {},
-    {"type": "Path"}, {"type": []}, {"type": "Mapping", "items": [[[], 1]]}, {"type": "os:system"},
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return tmp_path_factory.mktemp("made") / "run"
-
-
-@pytest.fixture
-def recipe(tiny_recipe):
-    return replace(tiny_recipe, stage=replace(tiny_recipe.stage, steps=4), checkpoint_every=2)
-
-
-@pytest.fixture
-def folder(made, recipe, tmp_path):
-    """A finished run of four steps, copied."""
-    if not made.exists():
-        Run(recipe, made).execute()
-    shutil.copytree(made, tmp_path / "run")
-    return tmp_path / "run"
-
-
-def mutate(plain, random):
-    """Delete, replace or add one value of a JSON object anywhere."""
-    places = []
-
-    def collect(value):
-        keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-        for key in keys:
-            places.append((value, key))
-            collect(value[key])
-
-    collect(plain)
-    owner, key = random.choice(places)
-    change = random.randrange(len(VALUES) + 2)
-    if change == len(VALUES):
-        del owner[key]
-    elif change > len(VALUES) and isinstance(owner, dict):
-        owner[random.choice(("seed", "type", "unknown"))] = owner.pop(key)
-    else:
-        owner[key] = VALUES[change % len(VALUES)]
-
-
-def resume_mutated(folder, name, seed, tried):
-    """Change a JSON file of a run; what is read of it is a recipe, or a sentence that names the file."""
-    path, rng = folder / name, random.Random(seed)
-    before = path.read_text()
-    for _ in range(tried):
-        plain = json.loads(before)
-        mutate(plain, rng)
-        path.write_text(json.dumps(plain))
-        try:
-            read_reached(folder)
-        except ValueError as error:
-            assert "\n" not in str(error)  # noqa: PT017
-            assert len(str(error)) < 800  # noqa: PT017
-    path.write_text(before)
-
-
-@pytest.mark.parametrize("name", ["recipe.json", "summary.json"])
-def test_a_mutated_file_is_read_or_told(folder, name):
-    resume_mutated(folder, name, seed=1, tried=50)
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("name", ["recipe.json", "summary.json"])
-def test_many_mutated_files_are_read_or_told(folder, name, record_property):
-    """JSON files of a run folder with a value deleted, replaced or renamed."""
-    resume_mutated(folder, name, seed=2, tried=3000)
-    record_property("tried", 3000)
-
-
-@pytest.mark.nightly
-def test_many_mutated_recipes_run_or_are_told(folder, record_property):
-    """recipe.json with a value deleted, replaced or renamed, resumed."""
-    path, rng = folder / "recipe.json", random.Random(3)
-    before = path.read_text()
-    for tried in range(1, 201):
-        plain = json.loads(before)
-        mutate(plain, rng)
-        path.write_text(json.dumps(plain))
-        try:
-            recipe = RunFolder(folder).read_recipe()
-            Run(recipe, folder, resume=True)
-        except (ValueError, OSError) as error:
-            assert "\n" not in str(error).strip()  # noqa: PT017
-        record_property("tried", tried)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"[" * 100_000, b"\xff\xfe", b'{"type": "Path"}', b" " * 2**25])
@@ -146,22 +55,43 @@ def test_many_flipped_bits_are_told(folder, recipe, record_property):
     record_property("tried", 2000)
 
 
-def test_a_checkpoint_without_any_of_its_parts_is_told(folder, recipe):
+def test_a_checkpoint_without_some_of_its_parts_is_told(folder, recipe):
+    leave_out(folder, recipe, ["stage", "owner", "scene/optimizer", "cache/store"])
     path = folder / "checkpoint" / "state.pt"
-    state = load_tensors(path, "cpu", sealed=True)
-    for key in [*state, "scene/model", "scene/optimizer", "cache/step"]:
-        outer, _, inner = key.partition("/")
-        changed = {name: value for name, value in state.items() if name != outer}
-        if inner:
-            changed[outer] = {name: value for name, value in state[outer].items() if name != inner}
-        if key in ("not_finite", "other_caches"):
-            continue  # Empty here, and nothing is read from them.
-        save_tensors(path, changed)
-        with pytest.raises(ValueError, match=r"it cannot be rebuilt|belongs to another"):
-            Run(recipe, folder, resume=True)
-    torch.save(state, path)
+    torch.save(load_tensors(path, "cpu", sealed=True), path)
     with pytest.raises(ValueError, match="no digest"):
         Run(recipe, folder, resume=True)
+
+
+@pytest.mark.nightly
+def test_a_checkpoint_without_any_of_its_parts_is_told(folder, recipe, record_property):
+    """A checkpoint without one of its parts."""
+    state = load_tensors(folder / "checkpoint" / "state.pt", "cpu", sealed=True)
+    inner = [f"{outer}/{name}" for outer in ("scene", "cache", "generators") for name in state[outer]]
+    names = [*state, *inner]
+    for name in ("not_finite", "other_caches"):  # Empty here, and nothing is read from them.
+        names.remove(name)
+    leave_out(folder, recipe, names)
+    record_property("tried", len(names))
+
+
+def leave_out(folder, recipe, names):
+    path = folder / "checkpoint" / "state.pt"
+    state = load_tensors(path, "cpu", sealed=True)
+    for name in names:
+        outer, _, inner = name.partition("/")
+        changed = {key: value for key, value in state.items() if key != outer}
+        if inner:
+            assert inner in state[outer]
+            changed[outer] = {key: value for key, value in state[outer].items() if key != inner}
+        save_tensors(path, changed)
+        try:
+            Run(recipe, folder, resume=True)
+        except ValueError as error:
+            assert "it cannot be rebuilt" in str(error) or "belongs to another" in str(error)  # noqa: PT017
+        else:
+            pytest.fail(f"a checkpoint without {name} was believed")
+    save_tensors(path, state)
 
 
 def test_a_checkpoint_of_another_seed_is_told(folder, recipe, tmp_path):
@@ -180,7 +110,24 @@ def test_a_link_in_a_folder_is_refused(folder, recipe, tmp_path, name):
         Run(recipe, folder, resume=True)
 
 
-def test_metrics_shorter_damaged_or_missing_are_told_and_never_padded(folder, recipe):
+@pytest.mark.parametrize("name", ["metrics.jsonl", "input.png", "checkpoint/state.pt"])
+def test_a_pipe_in_a_folder_is_refused(folder, recipe, name):
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(ValueError, match=r"is a pipe or a device\. Remove it"):
+        Run(recipe, folder, resume=True)
+
+
+def test_a_folder_in_the_place_of_metrics_is_told(folder, recipe):
+    (folder / "metrics.jsonl").unlink()
+    (folder / "metrics.jsonl").mkdir()
+    with pytest.raises(ValueError, match=r"metrics\.jsonl to be a file, but it is a folder"):
+        Run(recipe, folder, resume=True)
+
+
+def test_metrics_shorter_damaged_or_missing_are_told_and_never_padded(folder):
+    run = RunFolder(folder)
+    owner = load_tensors(run.checkpoint, "cpu", sealed=True)["owner"]
     whole = (folder / "metrics.jsonl").read_bytes()
     lines = whole.splitlines(keepends=True)
     for content in (
@@ -196,14 +143,24 @@ def test_metrics_shorter_damaged_or_missing_are_told_and_never_padded(folder, re
         if content is not None:
             (folder / "metrics.jsonl").write_bytes(content)
         with pytest.warns(UserWarning, match="lacks steps of the checkpoint"):
-            Run(recipe, folder, resume=True)
+            run.load_checkpoint(torch.device("cpu"), owner)
         kept = (folder / "metrics.jsonl").read_bytes() if (folder / "metrics.jsonl").exists() else b""
-        assert whole.startswith(kept)
-        assert kept.count(b"\n") == len(kept.splitlines())
-        assert content in (None, b"") or (folder / "metrics-damaged.jsonl").read_bytes() == content
+        assert set(kept.splitlines(keepends=True)) <= set(lines)
+        assert content in (None, b"", *(path.read_bytes() for path in folder.glob("metrics-damaged*.jsonl")))
+    assert len(list(folder.glob("metrics-damaged*.jsonl"))) == 5, "each is kept"
     (folder / "metrics.jsonl").write_bytes(whole + b'{"step": 4.0}\n')
-    Run(recipe, folder, resume=True)
+    run.load_checkpoint(torch.device("cpu"), owner)
     assert (folder / "metrics.jsonl").read_bytes() == whole
+
+
+def test_rows_after_lost_ones_stay(folder, recipe):
+    (folder / "metrics.jsonl").write_bytes(b"")
+    with pytest.warns(UserWarning, match="lacks steps"):
+        Run(replace(recipe, stage=replace(recipe.stage, steps=6)), folder, resume=True).execute()
+    rows = (folder / "metrics.jsonl").read_bytes()
+    assert [json.loads(line)["step"] for line in rows.splitlines()] == [4, 5]
+    Run(RunFolder(folder).read_recipe(), folder, resume=True)
+    assert (folder / "metrics.jsonl").read_bytes() == rows
 
 
 def test_a_person_s_hard_linked_file_is_not_changed(folder, recipe, tmp_path):
@@ -270,7 +227,8 @@ def test_a_person_s_file_is_not_written_over(recipe, tmp_path, name):
     assert (tmp_path / name).read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["a b", "ünï", "new\nline", "-dash", "x" * 200, "%s{}"])
+@pytest.mark.parametrize("name", ["-a b\n%s{}ünï", "x" * 200])
 def test_odd_names_of_folders(recipe, tmp_path, name):
+    recipe = replace(recipe, stage=replace(recipe.stage, steps=1))
     Run(recipe, tmp_path / name).train()
     assert Run(recipe, tmp_path / name, resume=True).completed

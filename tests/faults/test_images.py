@@ -4,7 +4,11 @@
 
 import io
 import random
+import struct
 import time
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +22,7 @@ MODES = {
     "TGA": ("RGB", "RGBA"), "PPM": ("RGB", "L"),
 }  # fmt: skip
 SIDES = (1, 2, 15, 16, 17, 64, 200, 1025, 3000)
-SECONDS = 10.0
+SECONDS, MEMORY = 10.0, 2**30
 
 
 def draw_file(draw):
@@ -42,32 +46,80 @@ def draw_file(draw):
     return bytes(content), (format, mode, size, kind)
 
 
-def try_many(seeds, path):
+def draw_large(draw):
+    """The bytes of a PNG of up to 400 megapixels of one colour, which compress to little."""
+    width = int(10 ** draw.uniform(1, 5))
+    height = max(1, min(int(10 ** draw.uniform(1, 5)), 4 * 10**8 // width))
+    kind, channels = draw.choice(((0, 1), (2, 3), (4, 2), (6, 4)))
+    bits = draw.choice((8, 8, 16) if kind else (1, 8, 16))
+    row, packer = b"\0" * (1 + (width * channels * bits + 7) // 8), zlib.compressobj(1)
+    if len(row) * height > 10**9:
+        height = 10**9 // len(row)
+    data = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", data[: draw.choice((len(data), len(data), len(data) // 2))]), (b"IEND", b""))
+    content = b"".join(
+        struct.pack(">I", len(part)) + name + part + struct.pack(">I", zlib.crc32(name + part)) for name, part in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + content, ("large PNG", kind, bits, width, height)
+
+
+@contextmanager
+def peak():
+    """The most memory that a block holds beyond what was held before, in bytes; Linux counts it."""
+    found = []
+    Path("/proc/self/clear_refs").write_text("5")
+    before = read_status("VmRSS")
+    yield found
+    found.append(read_status("VmHWM") - before)
+
+
+def read_status(name):
+    (line,) = (each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith(name))
+    return 1024 * int(line.split()[1])
+
+
+def try_many(seeds, path, draw_file=draw_file):
     for seed in seeds:
         content, about = draw_file(random.Random(seed))
         path.write_bytes(content)
-        start = time.process_time()
-        try:
-            pixels = read_rgba(path)
-        except PictureError as error:
-            assert "\n" not in str(error), (seed, about)
-        else:
-            assert pixels.ndim == 3, (seed, about)
-            assert np.isfinite(pixels).all(), (seed, about)
-            assert 0.0 <= pixels.min() <= pixels.max() <= 1.0, (seed, about)
-            assert max(pixels.shape[:2]) <= 1024, (seed, about)
-        assert time.process_time() - start < SECONDS, (seed, about)
+        with peak() as memory:
+            read_one(path, seed, about)
+        assert memory[0] < MEMORY, (seed, about)
+
+
+def read_one(path, seed, about):
+    start = time.process_time()
+    try:
+        pixels = read_rgba(path)
+    except PictureError as error:
+        assert "\n" not in str(error), (seed, about)
+    else:
+        assert pixels.ndim == 3, (seed, about)
+        assert np.isfinite(pixels).all(), (seed, about)
+        assert 0.0 <= pixels.min() <= pixels.max() <= 1.0, (seed, about)
+        assert max(pixels.shape[:2]) <= 1024, (seed, about)
+    assert time.process_time() - start < SECONDS, (seed, about)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_images(tmp_path):
-    try_many(range(25), tmp_path / "image")
+    try_many(range(15), tmp_path / "image")
+
+
+@pytest.mark.nightly
+@pytest.mark.filterwarnings("ignore")
+def test_many_large_images(tmp_path, record_property):
+    """Images of up to 400 megapixels in little files: within 1 GiB and 10 s each."""
+    for seed in range(200):
+        record_property("tried", seed + 1)
+        try_many([seed], tmp_path / "image", draw_large)
 
 
 @pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore")
 def test_many_images(tmp_path, record_property):
-    """odd and damaged images."""
+    """Odd and damaged images: within 1 GiB and 10 s each."""
     for seed in range(2000):
         record_property("tried", seed + 1)
         try_many([seed], tmp_path / "image")

@@ -59,7 +59,7 @@ MESSAGES = {
     "one pixel": "at least 16 pixels a side, but .* has 1x1",
     "transparent": "no pixel of it is more than half opaque",
     "huge": "at most 120 megapixels, but .* has 20000x20000",
-    "long": "differ at most 100-fold, but .* has 100x10001",
+    "long": "differ at most 70-fold, but .* has 100x10001",
     "whole numbers of 32 bits": "8 or 16 bits a pixel, but .* has 32",
     "float": "8 or 16 bits a pixel, but .* has 32",
 }

@@ -71,6 +71,14 @@ def test_unknown_types_and_fields_are_refused():
         from_plain({"type": "hash3d.schedules:Schedule", "no_such_field": 1})
 
 
+@pytest.mark.parametrize("name", [3, None, True, [1]])
+def test_names_of_a_mapping_are_text(name):
+    plain = to_plain(sds_gs.recipe(prompt="a mug", prior="mini-sd", cache=None))
+    plain["stage"]["guidances"]["items"][0][0] = name
+    with pytest.raises(ValueError, match="Expected guidances of Stage to be"):
+        from_plain(plain)
+
+
 def test_a_recipe_of_the_first_version_is_refused_by_its_version():
     with pytest.raises(ValueError, match=r"of this version of hash3d, but an earlier one, 0\.1, wrote it\. Run"):
         from_plain({"type": "Recipe", "system": "sds_gs", "prior": "mini-sd"})

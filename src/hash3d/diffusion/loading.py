@@ -12,7 +12,7 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from hash3d.finite import all_finite
-from hash3d.strangers import expect_depth, read_configuration
+from hash3d.strangers import expect_depth, expect_plain_files, read_configuration
 
 EMBEDDED = ("mini-zero123", "mini-sd")
 """Priors whose weights ship inside the package."""
@@ -117,8 +117,9 @@ def load_part(model_class: Any, folder: Path, part: str, dtype: torch.dtype) -> 
 
 @contextmanager
 def name_part(path: Path) -> Iterator[None]:
-    """Turn an error of loading into a `ValueError` of one line that names the part."""
+    """Turn an error of loading into a `ValueError` of one line that names the part; first look for odd files."""
     try:
+        expect_plain_files(path)
         yield
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -17,7 +17,9 @@ from torch import Tensor
 from .arrays import PictureError, Pixels, premultiply, resize, unpremultiply
 from .background import remove_background
 
-MAX_PIXELS, MAX_SIDE, MIN_SIDE, MAX_ASPECT = 120_000_000, 1024, 16, 100
+MAX_PIXELS, MAX_SIDE, MIN_SIDE, MAX_ASPECT = 120_000_000, 1024, 16, 70
+STRIP_PIXELS = 2_000_000
+"""Pixels of an image that are floats at once while it is reduced."""
 CUT_OUT = 0.05
 """An alpha channel cuts an object out if it hides this share of the image: rounded corners or a stray pixel do not."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "TGA")
@@ -56,7 +58,7 @@ def read_rgba(path: Path, max_side: float = MAX_SIDE) -> Pixels:
     """
     if path.is_dir():
         raise PictureError(f"Expected a picture, but {path} is a folder. Pass the path of a picture in it.")
-    if not path.exists():
+    if not path.is_file():
         raise PictureError(f"Expected a picture, but there is no file {path}. Check the path.")
     with ExitStack() as stack:
         # Pillow's own limit is lifted: ours is checked before anything is decoded.
@@ -127,7 +129,8 @@ def _decode(image: Image.Image, max_side: float) -> Pixels:
     to_srgb = _find_conversion(image)
     if (width, height) == image.size:
         return _as_floats(image, to_srgb)
-    step, rows = image.height / height, 16
+    step = image.height / height
+    rows = max(1, int(STRIP_PIXELS / (image.width * step)))
     strips = []
     for start in range(0, height, rows):
         top, bottom = start * step, min(start + rows, height) * step

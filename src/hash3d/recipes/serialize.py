@@ -81,7 +81,7 @@ def fits(value: Any, hint: Any) -> bool:
         kinds = inner[:1] * len(value) if inner[-1] is ... else inner
         return len(value) == len(kinds) and all(map(fits, value, kinds))
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return isinstance(value, Mapping) and all(fits(each, inner[-1]) for each in value.values())
+        return isinstance(value, Mapping) and all(all(map(fits, item, inner)) for item in value.items())
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and -LARGEST < value < LARGEST
     if hint is int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from hash3d.strangers import read_configuration
+from hash3d.strangers import expect_plain_files, read_configuration
 
 from .point_start import GrowthConfig, PointStart, grow_points, linear_to_srgb, to_world
 
@@ -66,6 +66,7 @@ def load_shap_e(folder: Path) -> Any:
 
 def _load_part(kind: Any, path: Path) -> Any:
     """Load a model from safetensors, a tokenizer or a scheduler."""
+    expect_plain_files(path)
     for file in path.glob("*config.json"):
         read_configuration(file)
     if not issubclass(kind, torch.nn.Module):

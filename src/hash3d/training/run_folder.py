@@ -7,11 +7,13 @@ a checkpoint knows how much of it belongs to it, and which recipe and input imag
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import warnings
 import weakref
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +81,7 @@ class RunFolder:
     def lock(self) -> None:
         """Keep other writers out until `unlock`, or until this process ends in whatever way.
 
-        Raises `ValueError` if the folder is not there, is being written, or holds a link.
+        Raises `ValueError` if the folder is not there, is being written, or holds a link or a pipe.
         """
         if self._unlock is not None:
             return
@@ -99,9 +101,10 @@ class RunFolder:
         except OSError as error:
             warnings.warn(f"{self.path} cannot be locked ({error.strerror}): start only one run in it.", stacklevel=2)
         for each in [*self.path.iterdir(), *self.checkpoint.parent.glob("*")]:
-            if each.is_symlink():
+            if each.is_symlink() or not (each.is_file() or each.is_dir()):
                 self.unlock()
-                raise ValueError(f"Expected files of a run's own, but {each} is a link. Replace it by what it names.")
+                kind = "link. Replace it by what it names" if each.is_symlink() else "pipe or a device. Remove it"
+                raise ValueError(f"Expected files of a run's own, but {each} is a {kind}.")
 
     def unlock(self) -> None:
         """Let others write."""
@@ -186,6 +189,8 @@ class RunFolder:
 
     def _cut_metrics(self, length: int) -> None:
         """Keep the whole, valid lines of the first `length` bytes of metrics.jsonl; say so if some are missing."""
+        if self.metrics.is_dir():
+            raise ValueError(f"Expected {self.metrics} to be a file, but it is a folder. Move it elsewhere.")
         size = self.metrics.stat().st_size if self.metrics.is_file() else 0
         if size == 0 == length:
             return
@@ -195,7 +200,8 @@ class RunFolder:
                 content = file.read(length)
         kept = valid_lines(content)
         if len(kept) < length:
-            aside = self.path / "metrics-damaged.jsonl"
+            names = chain(["metrics-damaged.jsonl"], (f"metrics-damaged-{each}.jsonl" for each in count(2)))
+            aside = next(self.path / name for name in names if not os.path.lexists(self.path / name))
             if size:
                 self.metrics.replace(aside)
             warnings.warn(
@@ -225,15 +231,16 @@ class RunFolder:
 
 def valid_lines(content: bytes) -> bytes:
     """The first lines of a metrics file that are whole, JSON objects and in the order of their steps."""
-    length = 0
-    for step, line in enumerate(content.splitlines(keepends=True)):
+    length, last = 0, -1.0
+    for line in content.splitlines(keepends=True):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
             break
-        if not line.endswith(b"\n") or not isinstance(row, dict) or row.get("step") != step:
+        step = row.get("step") if isinstance(row, dict) else None
+        if not line.endswith(b"\n") or not isinstance(step, int | float) or not last < step < math.inf:
             break
-        length += len(line)
+        length, last = length + len(line), step
     return content[:length]
 
 
