@@ -66,11 +66,12 @@ def test_views_of_one_batch_are_split_and_put_back_in_order():
     inputs = unet_inputs(unet, views=3)
     expected = predict(unet, inputs)
     cache = apply_hash3d(unet, ALWAYS)
+    batches = []
+    unet.mid_block.resnets[0].register_forward_pre_hook(lambda _, arguments: batches.append(arguments[0].shape[0]))
     middle = {name: value[[1, 4]] for name, value in inputs.items()}
     with cache.view(elevation=0, azimuth=100, radius=1):
         predict(unet, middle)
-    batches = []
-    unet.mid_block.resnets[0].register_forward_pre_hook(lambda _, arguments: batches.append(arguments[0].shape[0]))
+    batches.clear()
     with cache.view(elevation=0, azimuth=[0, 100, 200], radius=1):
         prediction = predict(unet, inputs)
     assert batches == [4], "the two views that missed run in full, both branches, and the one that hit does not"

@@ -1,11 +1,9 @@
 """What a call is for: its views, what their features depend on besides the key, and what was found for them."""
 
 import math
-import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import count
 from os import urandom
@@ -20,10 +18,8 @@ from .grid import Key
 
 Numbers = float | Sequence[float] | Tensor
 BranchOrder = Literal["grouped", "interleaved"]
-RADIANS_AFTER = 16
-"""Different azimuths within +-2 pi after which angles are taken for radians."""
-MOST_OBJECTS = 4096
-"""Names of values that are kept; after that they are made anew."""
+MOST_PARTS = 1000
+"""Objects that are looked into to describe a value; one that has more is never the same."""
 _OPEN: ContextVar[dict[int, "View"]] = ContextVar("views", default={})  # noqa: B039  (it is never changed in place)
 
 
@@ -81,6 +77,8 @@ class View:
     """Guidance branches S of the present call."""
     conditions: list[Any] = field(default_factory=list)
     """The different conditioning inputs of the block's calls, as they came: each is a guidance branch."""
+    off_key: list[Any] = field(default_factory=list)
+    """Of each view the timesteps of its rows in the present call, where one of them is not the key's."""
 
     @classmethod
     def parse(
@@ -89,20 +87,38 @@ class View:
         """B numbers of each field, or one for all."""
         if branch_order not in ("grouped", "interleaved"):
             raise ValueError(f"Expected branch_order to be 'grouped' or 'interleaved', but got {branch_order!r}.")
-        lists = {name: numbers(values) for name, values in places.items()}
+        if scope is not None and describe(scope) != describe(scope):
+            raise ValueError(
+                f"Expected a scope that says the same when it is asked twice, but got a {type(scope).__name__} that "
+                "does not. Pass what it depends on as plain values, such as the prompt."
+            )
+        lists = {name: numbers(name, values) for name, values in places.items()}
         count = max(map(len, lists.values()))
         spread = {name: _spread(name, values, count) for name, values in lists.items()}
-        timesteps = None if timestep is None else _spread("timestep", numbers(timestep), count)
+        timesteps = None if timestep is None else _spread("timestep", numbers("timestep", timestep), count)
         rows = [{name: spread[name][row] for name in spread} for row in range(count)]
         return cls(places=rows, timesteps=timesteps, scope=scope, branch_order=branch_order)
 
     def keys(self, timestep: Numbers) -> list[Key]:
-        """The keys of the views; `timestep`, one for all or for each row of the batch, if the block was given none."""
+        """The keys of the views; `timestep`, one for all or for each row of the batch, if the block was given none.
+
+        Rows whose timestep is not their key's are noted in `off_key`; those on a GPU are not read for that.
+        """
         count, timesteps = len(self.places), self.timesteps
-        if timesteps is None:
-            given = numbers(timestep)
-            interleaved = self.branch_order == "interleaved" and len(given) > 1
-            timesteps = _spread("timestep", given[:: len(given) // count] if interleaved else given[:count], count)
+        on_host = not (isinstance(timestep, Tensor) and timestep.device.type != "cpu")
+        self.off_key = [None for _ in range(count)]
+        if timesteps is None or on_host:
+            given = numbers("timestep", timestep)
+            rows = given * (count * self.branches) if len(given) == 1 else given
+            if len(rows) % count:
+                raise ValueError(f"Expected a timestep for each row of {count} views, but got {len(rows)}.")
+            share = len(rows) // count
+            grouped = self.branch_order == "grouped"
+            own = [rows[view::count] if grouped else rows[view * share :][:share] for view in range(count)]
+            timesteps = timesteps or [times[0] for times in own]
+            for view, (time, times) in enumerate(zip(timesteps, own, strict=True)):
+                if any(abs(each - time) >= 1.0 for each in times):
+                    self.off_key[view] = times
         return [Key(**place, timestep=time) for place, time in zip(self.places, timesteps, strict=True)]
 
     def check_batch(self, sample: Tensor, channels: int) -> None:
@@ -117,18 +133,20 @@ class View:
                 f"guidance branch, but got {sample.shape[0]}."
             )
         self.branches = sample.shape[0] // count
-        if sample.device.type == "cpu" and count > 1 and self.branches > 1:
-            noisy = sample[:, :channels]
-            orders = {
-                "grouped": noisy.unflatten(0, (self.branches, count)),
-                "interleaved": noisy.unflatten(0, (count, self.branches)).transpose(0, 1),
-            }
-            right = [order for order, parts in orders.items() if (parts == parts[:1]).all()]
-            if right and self.branch_order not in right:
+        if sample.device.type == "cpu" and count > 1 and not self.has_like_branches(sample, channels):
+            other: BranchOrder = "grouped" if self.branch_order == "interleaved" else "interleaved"
+            if replace(self, branch_order=other).has_like_branches(sample, channels):
                 raise ValueError(
                     f"Expected rows in {self.branch_order} order of branches, but the branches of a view have the same "
-                    f"latents in {right[0]} order. Pass branch_order={right[0]!r} to cache.view."
+                    f"latents in {other} order. Pass branch_order={other!r} to cache.view."
                 )
+
+    def has_like_branches(self, sample: Tensor, channels: int) -> Tensor:
+        """Whether the branches of each view have the same noisy latents."""
+        noisy, order = sample[:, :channels], self.branch_order
+        shape = (self.branches, -1) if order == "grouped" else (-1, self.branches)
+        parts = noisy.unflatten(0, shape).movedim(0 if order == "grouped" else 1, 0)
+        return (parts == parts[:1]).all()
 
     def rows(self, view: int) -> range:
         """The rows of one view's branches in the batch."""
@@ -146,14 +164,15 @@ class View:
         """
         count = len(self.places)
         if self.scope is None:
-            return [
-                digest(settings, describe(conditions, self.rows(view), count * self.branches)) for view in range(count)
-            ]
-        tensors = describe(conditions, of_tensor=_token)
-        if tensors not in self.conditions:
-            self.conditions.append(tensors)
-        plain = describe(conditions, of_tensor=lambda _: "tensor")
-        return [digest(settings, describe(self.scope), plain, self.conditions.index(tensors))] * count
+            size = count * self.branches
+            known = [describe(conditions, self.rows(view), size) for view in range(count)]
+        else:
+            tensors = describe(conditions, of_tensor=_token)
+            if tensors not in self.conditions:
+                self.conditions.append(tensors)
+            plain = describe(conditions, of_tensor=lambda _: "tensor")
+            known = [[describe(self.scope), plain, self.conditions.index(tensors)]] * count
+        return [digest(settings, own, times) for own, times in zip(known, self.off_key or [None] * count, strict=True)]
 
 
 def open_view(cache: object) -> View | None:
@@ -161,45 +180,33 @@ def open_view(cache: object) -> View | None:
     return _OPEN.get().get(id(cache))
 
 
-@contextmanager
-def opened(cache: object, view: View) -> Iterator[None]:
-    """Open a view of a cache, in this thread or context alone."""
-    if open_view(cache) is not None:
-        raise RuntimeError("Expected one view at a time, but cache.view was entered inside another cache.view.")
-    before = _OPEN.get()
-    _OPEN.set({**before, id(cache): view})
+class Block:
+    """The `with` block of a view, in this thread or context alone. It may be entered again once it is left."""
+
+    def __init__(self, cache: object, view: View) -> None:
+        self._cache, self._view = cache, view
+
+    def __enter__(self) -> None:
+        if open_view(self._cache) is not None:
+            raise RuntimeError("Expected one view at a time, but cache.view was entered inside another cache.view.")
+        _OPEN.set({**_OPEN.get(), id(self._cache): replace(self._view, conditions=[])})
+
+    def __exit__(self, *_: object) -> None:
+        _OPEN.set({cache: view for cache, view in _OPEN.get().items() if cache != id(self._cache)})
+
+
+def numbers(name: str, values: Numbers) -> list[float]:
+    """A number, a sequence or a tensor as a list of floats on the host. Raises `TypeError` or `ValueError`."""
+    given: Any = values.reshape(-1).tolist() if hasattr(values, "reshape") else values
     try:
-        yield
-    finally:
-        _OPEN.set(before)
-
-
-class AngleWatch:
-    """Tells once if angles look like radians: many azimuths, none a whole number, all within +-2 pi."""
-
-    def __init__(self) -> None:
-        self._azimuths: set[float] | None = set()
-
-    def see(self, places: Sequence[dict[str, float]]) -> None:
-        """Look at the angles of a view block, until one has shown that they are degrees."""
-        if self._azimuths is None:
-            return
-        if any(abs(place[name]) > 2 * math.pi for place in places for name in ("elevation", "azimuth")):
-            self._azimuths = None
-            return
-        self._azimuths |= {place["azimuth"] for place in places if place["azimuth"] % 1.0}
-        if len(self._azimuths) >= RADIANS_AFTER and max(self._azimuths) - min(self._azimuths) > 1.0:
-            warnings.warn(
-                "All angles of cache.view so far lie within +-2 pi: are they radians? Expected degrees.", stacklevel=4
-            )
-            self._azimuths = None
-
-
-def numbers(values: Numbers) -> list[float]:
-    """A number, a sequence or a tensor as a list of floats on the host."""
-    if hasattr(values, "reshape"):
-        values = values.reshape(-1).tolist()
-    return [float(value) for value in values] if isinstance(values, Sequence) else [float(values)]
+        many = isinstance(given, Sequence) and not isinstance(given, str)
+        found = [float(value) for value in (given if many else [given])]
+    except (TypeError, ValueError) as error:
+        kind = type(values).__name__
+        raise TypeError(f"Expected {name} as a number, or a sequence or tensor of numbers, but got {kind}.") from error
+    if not found or not all(map(math.isfinite, found)):
+        raise ValueError(f"Expected finite numbers of {name}, at least one, but got {values}.")
+    return found
 
 
 def _spread(name: str, values: list[float], count: int) -> list[float]:
@@ -221,8 +228,10 @@ def describe(
 ) -> Any:
     """Plain values that are the same for the same inputs. Of tensors with `size` rows only some count.
 
-    Nothing waits for a GPU: a tensor there is known by its memory and version, one on the host by its content.
+    Nothing waits for a GPU: a tensor there is known by its memory and version, one on the host by its content. An
+    object counts with what it holds, and one that holds too much is never the same.
     """
+    seen: dict[int, Any] = {}
 
     def inner(value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -238,41 +247,39 @@ def describe(
             return [type(value).__name__, *map(inner, value)]
         if value is None or isinstance(value, bool | int | float | str | bytes | torch.dtype | torch.device):
             return repr(value)
-        if hasattr(value, "__array__"):
-            return inner(torch.as_tensor(value))
-        if isinstance(value, Hashable) and not isinstance(value, frozenset):
-            return _known(value)
-        return [type(value).__name__, inner(vars(value)) if hasattr(value, "__dict__") else sorted(map(repr, value))]
+        if id(value) in seen:
+            return ["again", list(seen).index(id(value))]
+        seen[id(value)] = value
+        if len(seen) > MOST_PARTS:
+            raise OverflowError
+        from .objects import look_into, name_of
 
-    return inner(value)
+        return [name_of(value), inner(look_into(value))]
+
+    try:
+        return inner(value)
+    except OverflowError:
+        return new_name()
 
 
 _PROCESS, _SERIALS = urandom(8).hex(), count()
 _STORAGES: dict[int, tuple[Any, str]] = {}
 """Of each storage that was seen and is alive: a weak reference and a name."""
-_OBJECTS: dict[Hashable, str] = {}
 
 
-def _new_name() -> str:
+def new_name() -> str:
     """A name that no other thing has, in this process or another."""
     return f"{_PROCESS}-{next(_SERIALS)}"
-
-
-def _known(value: Hashable) -> str:
-    """The name of a value, the same for an equal one."""
-    if len(_OBJECTS) > MOST_OBJECTS:
-        _OBJECTS.clear()
-    return _OBJECTS.setdefault(value, _new_name())
 
 
 def _token(tensor: Tensor) -> Any:
     """What the host knows of a tensor: which memory, in which version. Nothing, of one made in inference mode."""
     if tensor.is_inference():
-        return _new_name()
+        return new_name()
     storage = tensor.untyped_storage()
     found = _STORAGES.get(number := id(storage))
     if found is None or found[0]() is not storage:
-        found = ref(storage, lambda _: _STORAGES.pop(number, None)), _new_name()
+        found = ref(storage, lambda _: _STORAGES.pop(number, None)), new_name()
         _STORAGES[number] = found
     return found[1], tensor._version, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), repr(tensor.dtype)
 

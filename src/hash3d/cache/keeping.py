@@ -2,9 +2,7 @@
 
 import math
 import random
-import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.util import find_spec
@@ -14,21 +12,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .calls import AngleWatch, Entry, Query, View, open_view, opened
+from .calls import Block, Entry, Query, View, open_view
 from .grid import FIELDS
 
 if TYPE_CHECKING:
+    from .angles import AngleWatch
     from .config import CacheConfig
     from .guard import Guard
 
 MANY_STRANGERS = 8
+BATCH_CHECKS = 8
+"""First calls whose branches are compared."""
 MOST_ENTRIES = 2**20
 """A configuration that can fill more is without bound: nothing can be said of its memory."""
-
-
-def tell(message: str) -> None:
-    """Warn at the caller's own line, outside this package and torch."""
-    warnings.warn(message, stacklevel=4)
 
 
 @dataclass(repr=False)
@@ -68,6 +64,8 @@ class CacheStatistics:
         """Count a call that ran in full without asking the cache; the first of its reason is told."""
         self.bypassed[reason] = self.bypassed.get(reason, 0) + 1
         if self.bypassed[reason] == 1:
+            from .messages import tell
+
             tell(f"A U-Net call ran in full, without the cache: {reason}. {advice}")
 
     @property
@@ -89,14 +87,9 @@ class CacheStatistics:
         }
 
     def __repr__(self) -> str:
-        summary = self.summary()
-        gaps = ", ".join(f"{name} {gap:.3g}" for name, gap in summary["mean_gap"].items())
-        bypassed = "".join(f"; {count} calls bypassed: {reason}" for reason, count in self.bypassed.items())
-        return (
-            f"{self.hits} hits of {self.lookups} lookups; {self.shallow} of {self.full + self.shallow} passes reused a "
-            f"feature ({self.reuse_share:.1%}); mean gap: {gaps}; mean age: {summary['mean_age_steps']:.3g} steps"
-            f"{bypassed}{f'; {self.not_finite} features were not finite' if self.not_finite else ''}"
-        )
+        from .messages import summarize
+
+        return summarize(self)
 
 
 class Keeping:
@@ -108,18 +101,26 @@ class Keeping:
         self.max_bytes = config.max_bytes
         self.statistics, self.step = CacheStatistics(), 0
         self.random = random.Random(config.seed)
-        self._angles = AngleWatch()
-        self.owner: int | None = None
-        """The id of the U-Net that it is on."""
+        self._angles: AngleWatch | None = None
+        self.owner: Callable[[], Any] = lambda: None
+        """The U-Net that it is on, by a weak reference."""
+        self.weights: str | None = None
+        """What tells the weights that its features are of, while it is on no U-Net."""
         self._signature: object = None
         self._layout: tuple[Any, ...] | None = None
         self._size = 0
         self._seen, self._strangers = dict[str, None](), 0
+        self._checks, self._told = 0, set[Any]()
 
-    def _open(self, view: View) -> AbstractContextManager[None]:
-        """Open a view, and look whether its angles are degrees."""
-        self._angles.see(view.places)
-        return opened(self, view)
+    def _open(self, view: View) -> Block:
+        """A block that opens a view; angles of a fraction of a degree may be radians."""
+        if self._angles is None and any(place["azimuth"] % 1.0 for place in view.places):
+            from .angles import AngleWatch
+
+            self._angles = AngleWatch()
+        if self._angles is not None:
+            self._angles.see(view.places)
+        return Block(self, view)
 
     @property
     def current_view(self) -> View | None:
@@ -139,27 +140,45 @@ class Keeping:
             self.release()
         self._signature = signature
 
-    def release(self) -> None:
-        """Forget all features, and let their memory go."""
+    def release(self, *, loaded: bool = True) -> None:
+        """Forget all features, and let their memory go; without `loaded` not those that wait for their first call."""
+        if not loaded and self._signature is None:
+            return
         self.reset()
         self._layout = self._signature = None
+
+    def check_batch(self, view: View, sample: Tensor, channels: int) -> None:
+        """Check a call's batch against its view; unlike branches are told, on a GPU as soon as it is known."""
+        view.check_batch(sample, channels)
+        if view.branches > 1 and self._checks < BATCH_CHECKS:
+            self._checks += 1
+            alike = view.has_like_branches(sample, channels)
+            if sample.is_cuda:
+                self._late.send(1.0 / alike.float())  # Infinite if not.
+            elif not alike:
+                self._tell_once("unlike branches")
+
+    def _tell_once(self, what: str, *numbers: int) -> None:
+        if (what, numbers) not in self._told:
+            from .messages import MESSAGES, tell
+
+            self._told.add((what, numbers))
+            tell(MESSAGES[what].format(*numbers))
 
     def identify(self, view: View, conditions: dict[str, Any], settings: str) -> list[str]:
         """The identity of each view's feature: see `View.identities`."""
         identities = view.identities(conditions, settings)
-        if view.scope is None:
-            self._strangers = 0 if any(own in self._seen for own in identities) else self._strangers + 1
-            self._seen.update(dict.fromkeys(identities))
-            if self._strangers == MANY_STRANGERS:
-                tell(
-                    f"The conditioning inputs of the last {MANY_STRANGERS} U-Net calls were never seen before, so that "
-                    "no feature could be reused. Keep the embeddings in one tensor, or say in cache.view(scope=...) "
-                    "what they depend on besides the view, such as the prompt."
-                )
+        if view.timesteps is not None and any(view.off_key):
+            self._tell_once("other timestep")
+        watched = identities if view.scope is None else [settings]
+        self._strangers = 0 if any(each in self._seen for each in watched) else self._strangers + 1
+        self._seen.update(dict.fromkeys(watched))
+        if self._strangers == MANY_STRANGERS:
+            self._tell_once("strangers" if view.scope is None else "changing settings")
         return identities
 
     def reset(self) -> None:
-        """Forget all features. Statistics go on."""
+        """Forget all features, as after a change that no one can see (`parameter.data`). Statistics go on."""
         self.store.clear()
 
     def _prepare(self, latents: Tensor, feature: Tensor, views: int) -> int:
@@ -172,27 +191,23 @@ class Keeping:
             self._layout, self._size = layout, latents.nbytes + feature.nbytes
             for entry in self.store.entries():
                 entry.latents, entry.feature = entry.latents.to(latents.device), entry.feature.to(latents.device)
-            self._warn_of_little_memory(views)
+            wanted, fitting = self.config.capacity(views), self.max_bytes // self._size
+            if fitting < wanted <= MOST_ENTRIES:
+                self._tell_once("little memory", self.max_bytes, fitting, self._size, wanted, wanted * self._size)
         return self._size
-
-    def _warn_of_little_memory(self, views: int) -> None:
-        """Say it if the byte budget holds fewer entries than the configuration lets come together."""
-        wanted, fitting = self.config.capacity(views), self.max_bytes // self._size
-        if fitting < wanted <= MOST_ENTRIES:
-            tell(
-                f"max_bytes={self.max_bytes} holds {fitting} entries of {self._size} bytes, but this configuration can "
-                f"fill {wanted}: the oldest leave early. Set max_bytes to {wanted * self._size}."
-            )
 
     def _is_finite(self, entry: Entry) -> bool:
         """Whether an entry has no NaN and no infinity. On a GPU that is known later: `_drop_spoilt`."""
         total = entry.latents.sum(dtype=torch.float32) + entry.feature.sum(dtype=torch.float32)
         if total.is_cuda:
             self._late.send(total, entry)
-            return True
-        finite = bool(total.isfinite())
-        if not finite:
-            self._count_not_finite()
+        return total.is_cuda or self._see(total)
+
+    def _see(self, total: Any) -> bool:
+        """Whether the sum of an entry is finite; the others are counted."""
+        if not (finite := math.isfinite(total)):
+            self.statistics.not_finite += 1
+            self._tell_once("not finite")
         return finite
 
     def _drop_spoilt(self) -> None:
@@ -200,15 +215,10 @@ class Keeping:
         if "_late" not in vars(self):
             return
         for total, entry in self._late.arrived():
-            if not math.isfinite(total):
-                self._count_not_finite()
-                if entry in self.store.entries():
-                    self.store.remove(entry)
-
-    def _count_not_finite(self) -> None:
-        self.statistics.not_finite += 1
-        if self.statistics.not_finite == 1:
-            tell("A U-Net pass gave NaN or infinity, such as an overflow in half precision; its feature is not kept.")
+            if entry is None and not math.isfinite(total):
+                self._tell_once("unlike branches")
+            elif entry is not None and not self._see(total) and entry in self.store.entries():
+                self.store.remove(entry)
 
     @cached_property
     def _late(self) -> Any:

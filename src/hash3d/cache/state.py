@@ -3,10 +3,12 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
-from .calls import Entry
+from .calls import Entry, digest
 from .grid import FIELDS, Key
+from .messages import MESSAGES, tell
 
 if TYPE_CHECKING:
     from .keeping import Keeping
@@ -24,6 +26,7 @@ def save(cache: "Keeping") -> dict[str, Any]:
     return {
         "version": VERSION,
         "store": _copy(save_store(cache.store)),
+        "weights": fingerprint(cache),
         "step": cache.step,
         "random": [version, list(internal), gauss],
         "statistics": asdict(cache.statistics),
@@ -42,6 +45,28 @@ def load(cache: "Keeping", state: dict[str, Any]) -> None:
     cache.step = state["step"]
     cache.statistics = type(cache.statistics)(**state["statistics"])
     cache.guard.load_state_dict(state["guard"])
+    cache.weights = state["weights"]
+    if cache.owner() is not None:
+        expect_weights(cache)
+
+
+@torch.no_grad()
+def fingerprint(cache: "Keeping") -> str | None:
+    """What tells the weights that the features are of: shapes, and one number of each row. It waits for a GPU."""
+    if (unet := cache.owner()) is None:
+        return cache.weights
+    given = list(unet.parameters())
+    columns = [each[(slice(None),) + (0,) * (each.ndim - 1)] if each.ndim else each[None] for each in given]
+    numbers = torch.cat([each.detach().float().cpu() for each in columns if not each.is_meta]).numpy()
+    return digest([(tuple(each.shape), each.dtype) for each in given], numbers.tobytes())
+
+
+def expect_weights(cache: "Keeping") -> None:
+    """Forget loaded features if the U-Net that the cache is on now has other weights."""
+    if cache.store.entries() and fingerprint(cache) != cache.weights:
+        cache.release()
+        tell(MESSAGES["other weights"])
+    cache.weights = None
 
 
 def save_store(store: "Store") -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Calls of a model that a GPU repeats without Python: CUDA graphs over buffers that stay where they are."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -8,6 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from hash3d.cache.messages import tell
 from hash3d.unet.model import each_tensor, map_tensors
 
 WARM_UPS = 3
@@ -62,7 +62,7 @@ def recorded_or_none(what: str, record: Callable[[], RecordingT]) -> RecordingT 
         return record()
     except Exception as error:
         reason = " ".join(str(error).split()[:20])
-        warnings.warn(f"{what} runs eagerly, as it cannot be recorded: {type(error).__name__}: {reason}", stacklevel=5)
+        tell(f"{what} runs eagerly, as it cannot be recorded: {type(error).__name__}: {reason}")
         return None
 
 

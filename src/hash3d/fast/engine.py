@@ -4,7 +4,6 @@ A guidance pair of Stable Diffusion takes 31 ms in eager PyTorch on an H200, of 
 launches. Two callables, the full and the shallow pass, are each captured once for each batch size and replayed.
 """
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -13,11 +12,12 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from hash3d.cache.messages import tell
 from hash3d.transfer import to_device
 from hash3d.unet import PARAMETERS, check_engine
 from hash3d.unet import Engine as Engine
-from hash3d.unet.model import ModelWatch
 from hash3d.unet.partial_unet import PartialUNet
+from hash3d.unet.watch import ModelWatch
 
 from .cuda_graph import Inputs, RecordedCall, form, recorded_or_none
 from .fused_layers import fused_layers
@@ -111,7 +111,7 @@ class UNetEngine(PartialUNet):
     def _record(self, kind: Kind, inputs: Inputs) -> RecordedCall | None:
         """A graph of a pass, or None with a warning where there can be none."""
         if len(self._recorded) >= MAX_RECORDINGS:
-            warnings.warn(f"The U-Net was called in over {MAX_RECORDINGS} forms. New ones run eagerly.", stacklevel=4)
+            tell(f"The U-Net was called in over {MAX_RECORDINGS} forms. New ones run eagerly.")
             return None
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         images = {

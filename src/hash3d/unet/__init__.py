@@ -8,7 +8,7 @@ import copy
 import functools
 import inspect
 from threading import RLock
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from weakref import WeakKeyDictionary, ref
 
 import torch
@@ -19,8 +19,11 @@ from torch import Tensor, nn
 from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig
 from hash3d.cache.calls import View
 
-from .model import ModelWatch, needs_gradient
+from .model import needs_gradient
 from .partial_unet import PartialUNet
+
+if TYPE_CHECKING:
+    from .watch import ModelWatch
 
 Engine = Literal["auto", "eager", "graph"]
 """auto: graph on CUDA, else eager. eager: PyTorch as it is. graph: CUDA graphs of channels-last passes with fused
@@ -112,14 +115,15 @@ class Forward:
     """
 
     __slots__ = (
-        "__weakref__", "__wrapped__", "_before", "_busy", "_eager", "_fast", "_lock", "_native", "_removed", "cache",
-        "cut", "engine", "passes", "unet", "watch",
+        "__weakref__", "__wrapped__", "_before", "_busy", "_eager", "_fast", "_lock", "_native", "_removed", "_watch",
+        "cache", "cut", "engine", "passes", "unet",
     )  # fmt: skip
 
     def __init__(self, unet: UNet2DConditionModel, cut: int, engine: Engine, cache: FeatureCache | None = None) -> None:
         check_engine(engine)
         self.unet: Any = unet
-        self.cut, self.engine, self.cache, self.watch = cut, engine, cache, ModelWatch(unet)
+        self.cut, self.engine, self.cache = cut, engine, cache
+        self._watch: ModelWatch | None = None
         self._before = unet.__dict__.get("forward")
         self.__wrapped__ = inner = unet.forward
         self._native = getattr(inner, "__func__", None) is type(unet).forward and inner.__self__ is unet
@@ -131,20 +135,33 @@ class Forward:
         """Become the module's forward."""
         if (found := _FORWARDS.get(self.unet)) is not None and found() is not None:
             raise ValueError("Expected a U-Net without a cache, but it has one. Call remove_hash3d(unet) first.")
-        if self.cache is not None and self.cache.owner not in (None, id(self.unet)):
-            raise ValueError(
-                "Expected a cache that is on no other U-Net. Build one for each, or remove it there first."
-            )
         if self.cache is not None:
-            self.cache.owner = id(self.unet)
+            self._claim(self.cache)
         self.unet.forward = self
         _FORWARDS[self.unet] = ref(self)
 
+    def _claim(self, cache: FeatureCache) -> None:
+        """Take a cache. Features of an earlier use are forgotten, and loaded ones of other weights."""
+        if cache.owner() not in (None, self.unet):
+            raise ValueError(
+                "Expected a cache that is on no other U-Net. Build one for each, or remove it there first."
+            )
+        cache.release(loaded=False)
+        cache.owner = ref(self.unet)
+        if cache.weights is not None:
+            from hash3d.cache.state import expect_weights
+
+            expect_weights(cache)
+
     def remove(self) -> None:
         """Give the module its own forward back. Under another's patch only hand on the calls, until that goes."""
+        if self.cache is not None and not self._removed:
+            if self.cache.store.entries():
+                from hash3d.cache.state import fingerprint
+
+                self.cache.weights = fingerprint(self.cache)
+            self.cache.owner = lambda: None
         self._removed = True
-        if self.cache is not None:
-            self.cache.owner = None
         if self.unet.__dict__.get("forward") is self:
             if self._before is None:
                 del self.unet.forward
@@ -162,10 +179,11 @@ class Forward:
                 return self.__wrapped__(*args, **kwargs)
             self._busy = True
             try:
-                self.watch.look()
+                self.watch.look(at_numbers=self.cache is not None)
                 self._choose_passes(inputs["sample"].device)
                 prediction = self.run(args, kwargs, inputs)
             finally:
+                self.watch.rest()
                 self._busy = False
         return UNet2DConditionOutput(sample=prediction) if inputs.get("return_dict", True) else (prediction,)
 
@@ -190,11 +208,25 @@ class Forward:
         """As PyTorch runs them, or on a GPU as CUDA graphs. What others have patched has to run each time."""
         check_engine(self.engine, device)
         self.passes = self._eager
-        if self.engine != "eager" and device.type == "cuda" and self._native and not self.mixes_views:
+        if (
+            self.engine != "eager"
+            and device.type == "cuda"
+            and self._native
+            and not (self.mixes_views or self.watch.is_patched)
+        ):
             from hash3d.fast.engine import UNetEngine
 
             self._fast = self._fast or UNetEngine(self.unet, self.cut, self.__wrapped__, self.watch)
             self.passes = self._fast
+
+    @property
+    def watch(self) -> "ModelWatch":
+        """Sees when the U-Net changes, from the first call on."""
+        if self._watch is None:
+            from .watch import ModelWatch
+
+            self._watch = ModelWatch(self.unet)
+        return self._watch
 
     @property
     def mixes_views(self) -> bool:

@@ -22,9 +22,9 @@ class Hash3DForward(Forward):
         """The prediction [S * B, C, h, w] for S branches of B views."""
         cache, call, view = self.cache, (args, kwargs), self.cache.current_view
         assert view is not None
-        view.check_batch(inputs["sample"], self.unet.config.out_channels)
-        identities = self.identify(inputs, view)
-        queries = cache.lookup(view.keys(inputs["timestep"]), identities, together=self.mixes_views)
+        cache.check_batch(view, inputs["sample"], self.unet.config.out_channels)
+        keys = view.keys(inputs["timestep"])
+        queries = cache.lookup(keys, self.identify(inputs, view), together=self.mixes_views)
         latents = split(inputs["sample"], view)[0]
         hits = [query for query in queries if query.reuses]
         full = [query for query in queries if not query.reuses]

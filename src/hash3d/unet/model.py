@@ -1,32 +1,20 @@
-"""What the hook has to know of a diffusers U-Net: its layers, how it is set, and the rows of its inputs."""
+"""What the hook has to know of a diffusers U-Net: its layers, and the rows of its inputs."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from itertools import chain
-from operator import attrgetter, is_not
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
-from torch.nn.modules.module import (
-    register_module_module_registration_hook,
-    register_module_parameter_registration_hook,
-)
 
-from hash3d.cache.calls import View, describe, digest
+from hash3d.cache.calls import View
 
 Patch = tuple[nn.Module, str, Callable[..., Any]]
 """A module, the name of one of its methods, and what is called in place of it."""
 Layer = tuple[nn.Module, int]
 """A module that makes a skip connection, and the skip's channels."""
-SLICES = 8
-"""Calls in which all frozen weights are looked at."""
-RESCAN = 64
-"""Calls after which modules are compared even if none was registered: one may have been deleted."""
-FREEU = ("s1", "s2", "b1", "b2")
 
 
 @contextmanager
@@ -106,130 +94,6 @@ def _skipped_down_block(num_layers: int) -> Callable[..., Any]:
         return hidden_states, (hidden_states,) * num_layers
 
     return skip
-
-
-class ModelWatch:
-    """Sees when a U-Net's weights, layers, adapters or attention processors change, from the host alone.
-
-    `look` at each call. What is registered anew and weights that require gradients are seen at once. Of frozen weights
-    each call looks at one in `SLICES`, spread over the model: whoever loads or fuses weights writes many. Numbers
-    changed behind PyTorch's back, through `parameter.data`, are not seen.
-    """
-
-    epoch = 0
-    """Another number whenever a layer was exchanged."""
-    writes = 0
-    """Another number whenever a weight was written."""
-    settings = ""
-    """Another string for other adapters, strengths, attention processors, FreeU factors, or training mode."""
-    mixes_views = False
-    """Whether layers or processors that are not diffusers' own may mix the rows of a batch."""
-
-    def __init__(self, unet: UNet2DConditionModel) -> None:
-        self.unet: Any = unet
-        self._calls = 0
-        self._state: tuple[Any, ...] = ()
-        self._registrations = count_registrations()
-        self._scan()
-        self.look()
-
-    def _scan(self) -> None:
-        """Look at all modules anew."""
-        modules = list(self.unet.modules())
-        self._parts = [part for module in modules for part in (module._modules, module._parameters) if part]
-        self._found = self._list_parts()
-        self._parameters = [parameter for parameter in self.unet.parameters() if not parameter.is_inference()]
-        frozen = [parameter for parameter in self._parameters if not parameter.requires_grad]
-        trained = [parameter for parameter in self._parameters if parameter.requires_grad]
-        self._slices = [trained + frozen[start::SLICES] for start in range(SLICES if frozen else 1)]
-        self._versions = [_sum_versions(each) for each in self._slices]
-        self._adapters = [m for m in modules[1:] if hasattr(m, "active_adapters") or "scaling" in m.__dict__]
-        self._attentions = [module for module in modules if hasattr(module, "processor")]
-        known = ("torch.", "diffusers.", "peft.")
-        self._foreign = any(not type(module).__module__.startswith(known) for module in modules)
-        self._look_at_processors([module.processor for module in self._attentions])
-
-    def _list_parts(self) -> list[Any]:
-        return list(chain.from_iterable(map(dict.values, self._parts)))
-
-    def look(self) -> None:
-        """See what has changed since the last call."""
-        self._calls += 1
-        if self._registrations != (registrations := count_registrations()) or self._calls % RESCAN == 0:
-            self._registrations, found = registrations, self._list_parts()
-            if len(found) != len(self._found) or any(map(is_not, found, self._found)):
-                self.epoch += 1
-                self._scan()
-        place = self._calls % len(self._slices)
-        if _sum_versions(self._slices[place]) != self._versions[place]:
-            self.writes += 1
-            self._versions = [_sum_versions(each) for each in self._slices]
-        processors = [module.processor for module in self._attentions]
-        if any(map(is_not, processors, self._processors)):
-            self._look_at_processors(processors)
-        state = (
-            self._kinds,
-            [_processor_state(processor) for processor in self._settable],
-            [_adapter_state(module) for module in self._adapters],
-            [block.__dict__.get(name) for block in self.unet.up_blocks for name in FREEU],
-            self.unet.training,
-        )
-        if state != self._state:
-            self._state, self.settings = state, digest(state)
-
-    def _look_at_processors(self, processors: list[Any]) -> None:
-        self._processors, self._settable = processors, [each for each in processors if vars(each)]
-        self._kinds = [_processor_state(processor) for processor in processors]
-        own = ("diffusers.models.", "diffusers.loaders.")
-        self.mixes_views = self._foreign or not all(type(each).__module__.startswith(own) for each in processors)
-
-    @property
-    def addresses(self) -> tuple[int, int]:
-        """Where the first and the last weight lie."""
-        return self._parameters[0].data_ptr(), self._parameters[-1].data_ptr()
-
-
-def _sum_versions(parameters: list[nn.Parameter]) -> int:
-    return sum(map(attrgetter("_version"), parameters))
-
-
-@cache
-def _registered() -> list[int]:
-    """How many modules and parameters were registered in this process since the first call, as the only item."""
-    counter = [0]
-
-    def count(*_: Any) -> None:
-        counter[0] += 1
-
-    register_module_module_registration_hook(count)
-    register_module_parameter_registration_hook(count)
-    return counter
-
-
-def count_registrations() -> int:
-    """Another number whenever any module of this process was given a layer or a parameter."""
-    return _registered()[0]
-
-
-def _adapter_state(module: Any) -> tuple[Any, ...]:
-    """Which adapters of a layer are on or merged, and how strong."""
-    state = module.__dict__
-    scaling = state.get("scaling")
-    strengths = tuple(scaling.items()) if isinstance(scaling, dict) else repr(scaling)
-    return (
-        strengths,
-        state.get("_active_adapter"),
-        state.get("_disable_adapters"),
-        tuple(state.get("merged_adapters", ())),
-    )
-
-
-def _processor_state(processor: Any) -> tuple[Any, ...]:
-    """A processor's class and plain settings; one that is not diffusers' own is itself."""
-    kind, plain = type(processor), bool | int | float | str | list | tuple
-    own = kind.__module__.startswith("diffusers.models.")
-    settings = [(name, repr(item)) for name, item in vars(processor).items() if isinstance(item, plain)]
-    return kind.__qualname__, settings, None if own else describe(processor)
 
 
 def needs_gradient(unet: nn.Module, inputs: dict[str, Any]) -> bool:

@@ -1,0 +1,47 @@
+"""What a cache has to tell, at the line of whoever called, not at one of this package or of those between."""
+
+import sys
+import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .keeping import CacheStatistics
+
+BETWEEN = ("hash3d", "torch", "diffusers", "accelerate", "contextlib", "jaxtyping", "beartype")
+MESSAGES = {
+    "not finite": "A U-Net pass gave NaN or infinity, such as an overflow in half precision; its feature is not kept.",
+    "little memory": "max_bytes={} holds {} entries of {} bytes, but this configuration can fill {}: the oldest leave "
+    "early. Set max_bytes to {}.",
+    "strangers": "The conditioning inputs of the last 8 U-Net calls were never seen before, so that no feature could "
+    "be reused. Keep the embeddings in one tensor, or say in cache.view(scope=...) what they depend on besides the "
+    "view, such as the prompt.",
+    "changing settings": "The U-Net was set another way in each of the last 8 calls, so that no feature could be "
+    "reused: an attribute of a layer, or what a hook or attention processor holds, is new each time.",
+    "other timestep": "cache.view was given another timestep than the U-Net: features are reused at the same pair "
+    "only. Leave the timestep out of cache.view to take the call's.",
+    "unlike branches": "The guidance branches of a view have different noisy latents: are they views? Give cache.view "
+    "one number for each view of the batch. A reuse goes by the first branch's latents.",
+    "other weights": "The cache's features are of other weights than this U-Net's: they are forgotten.",
+    "written": "Weights of the U-Net were written behind PyTorch's back, such as through parameter.data: the features "
+    "are forgotten, but calls since then may have used them. Call cache.reset() after such a write.",
+}
+
+
+def tell(message: str) -> None:
+    """Warn at the nearest caller's line outside of this package, torch and diffusers."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in BETWEEN:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
+
+
+def summarize(statistics: "CacheStatistics") -> str:
+    """A cache's counts and means in a line."""
+    summary, passes = statistics.summary(), statistics.full + statistics.shallow
+    gaps = ", ".join(f"{name} {gap:.3g}" for name, gap in summary["mean_gap"].items())
+    bypassed = "".join(f"; {count} calls bypassed: {reason}" for reason, count in statistics.bypassed.items())
+    return (
+        f"{statistics.hits} hits of {statistics.lookups} lookups; {statistics.shallow} of {passes} passes reused a "
+        f"feature ({statistics.reuse_share:.1%}); mean gap: {gaps}; mean age: {summary['mean_age_steps']:.3g} steps"
+        f"{bypassed}{f'; {statistics.not_finite} features were not finite' if statistics.not_finite else ''}"
+    )

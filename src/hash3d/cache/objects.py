@@ -1,0 +1,68 @@
+"""What may change inside of an object that a feature depends on, such as an attention processor of your own."""
+
+from collections.abc import Hashable
+from functools import partial
+from types import MethodType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import nn
+
+from .calls import new_name
+
+MOST_OBJECTS = 4096
+"""Names of values that are kept; after that they are made anew."""
+KNOWN = ("torch", "diffusers", "transformers", "peft", "accelerate", "hash3d", "builtins", "functools")
+"""Packages whose objects count as such: what a U-Net has of them is watched otherwise."""
+ENTRIES = {*vars(nn.Module())} - {"training"}
+"""Attributes that every module has."""
+PLAIN = (bool, int, float, str, list, tuple, dict, torch.Tensor)
+
+
+_OBJECTS: dict[Hashable, str] = {}
+_IDENTITIES: "WeakKeyDictionary[Any, str]" = WeakKeyDictionary()
+"""Names of values that equal only themselves, as long as they live."""
+
+
+def name_of(value: Any) -> str:
+    """The name of a value, the same for an equal one; what cannot be hashed has its type's."""
+    if not isinstance(value, Hashable) or isinstance(value, frozenset | MethodType):
+        return str(type(value).__name__)
+    if type(value).__hash__ is object.__hash__ and type(value).__weakrefoffset__:
+        return _IDENTITIES.setdefault(value, new_name())
+    if len(_OBJECTS) > MOST_OBJECTS:
+        _OBJECTS.clear()
+    return _OBJECTS.setdefault(value, new_name())
+
+
+def look_into(value: Any) -> Any:
+    """What an object holds, as a list, a dictionary, a tensor or None. Functions count as such."""
+    if isinstance(value, MethodType):
+        return [name_of(value.__func__), name_of(value.__self__)]
+    if isinstance(value, partial):
+        return [value.func, value.args, value.keywords]
+    if isinstance(value, set | frozenset):
+        return sorted(map(repr, value))
+    if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
+        array = np.array(value)
+        return array.tolist() if array.dtype.hasobject or array.dtype.kind in "USMm" else torch.as_tensor(array)
+    known = type(value).__module__.partition(".")[0] in KNOWN
+    return None if known or isinstance(value, type) else _attributes(value)
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """The attributes of an object and the plain ones of its classes."""
+    found: dict[str, Any] = {}
+    for kind in reversed(type(value).__mro__):
+        if kind.__module__.partition(".")[0] not in KNOWN:
+            names = [name for name in vars(kind) if not name.startswith("__")]
+            found |= {name: vars(kind)[name] for name in names if isinstance(vars(kind)[name], PLAIN)}
+            found |= {name: getattr(value, name) for name in _slots(kind) if hasattr(value, name)}
+    return found | {name: item for name, item in getattr(value, "__dict__", {}).items() if name not in ENTRIES}
+
+
+def _slots(kind: type) -> list[str]:
+    slots = vars(kind).get("__slots__", ())
+    return [name for name in ([slots] if isinstance(slots, str) else slots) if not name.startswith("__")]

@@ -1,0 +1,251 @@
+"""What changes in a U-Net between two calls: layers, weights, hooks, attributes, adapters, attention processors."""
+
+from copy import copy
+from ctypes import string_at
+from functools import cache
+from itertools import chain
+from operator import attrgetter, is_not, itemgetter
+from typing import Any
+
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    _global_forward_hooks,
+    _global_forward_pre_hooks,
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
+from torch.utils.hooks import RemovableHandle
+
+from hash3d.cache.calls import describe, digest
+
+SLICES = 8
+"""Calls in which all frozen weights and all attributes of layers are looked at on a GPU."""
+FIRST = 5
+"""Layers that are looked at in each call: the U-Net itself and its up blocks, which have FreeU's factors."""
+RESCAN = 64
+"""Calls after which modules are compared even if none was registered: one may have been deleted."""
+START = 64
+"""Bytes of a weight that each call reads on a CPU."""
+ELSEWHERE = {*vars(nn.Module()), "processor"} - {"training"}
+"""Attributes of a module that are watched otherwise."""
+COPIED = (list, dict, set)
+"""What may be changed in place."""
+
+
+class ModelWatch:
+    """Sees when layers, weights, hooks, attributes, adapters or attention processors change, from the host alone.
+
+    `look` at each call. What is registered, exchanged or switched for the whole model is seen at once, on a CPU all the
+    rest too. On a GPU each call looks at one in `SLICES` of frozen weights and of the layers' attributes: whoever loads
+    or fuses weights writes many. Numbers written behind PyTorch's back (`parameter.data`) are seen late (`WeightSums`).
+    """
+
+    epoch = 0
+    """Another number whenever a layer was exchanged."""
+    writes = 0
+    """Another number whenever a weight was written."""
+    moves = 0
+    """Another number whenever a weight was moved."""
+    settings = ""
+    """Another string for other attributes, hooks, adapters, strengths, attention processors, or training mode."""
+    mixes_views = False
+    """Whether layers or processors that are not diffusers' own may mix the rows of a batch."""
+    is_patched = False
+    """Whether layers have hooks or forwards that are to run in each call."""
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        self.unet: Any = unet
+        self._calls = self._changes = 0
+        self._numbers: Any = None
+        self._state: Any = None
+        self._scan()
+        self.look()
+
+    def _scan(self) -> None:
+        """Look at all modules anew."""
+        modules = list(self.unet.modules())
+        self._registrations, self._handles = count_registrations(), -1
+        self._parts = [part for module in modules for part in (module._modules, module._parameters) if part]
+        self._found = self._list_parts()
+        self.parameters = [each for each in self.unet.parameters() if type(each) is nn.Parameter]
+        frozen = [each for each in self.parameters if not each.requires_grad and not each.is_inference()]
+        trained = [each for each in self.parameters if each.requires_grad]
+        self._slices = [trained + frozen[start::SLICES] for start in range(SLICES if frozen else 1)]
+        self._weights = list(map(_look_at_weights, self._slices))
+        self._adapters = [m for m in modules[1:] if hasattr(m, "active_adapters") or "scaling" in m.__dict__]
+        self._attentions = [module for module in modules if hasattr(module, "processor")]
+        first = [self.unet, *self.unet.up_blocks]  # With FreeU's factors.
+        self._layers = first + [module for module in modules if module not in {*first, *self._adapters}]
+        self._dicts = list(map(vars, self._layers))
+        self._kinds: list[Any] = []
+        self._getters, self._values, self._said = (list[Any]([None]) * len(self._layers) for _ in range(3))
+        for number in range(len(self._layers)):
+            self._describe(number)
+        hooks = [each for module in modules[1:] for each in (module._forward_hooks, module._forward_pre_hooks)]
+        self._hooks = [_global_forward_hooks, _global_forward_pre_hooks, *hooks]
+        self._seen: list[Any] = []
+
+    def _list_parts(self) -> list[Any]:
+        return list(chain.from_iterable(map(dict.values, self._parts)))
+
+    def rest(self) -> None:
+        """Say that our own hooks are off: any that comes now is another's."""
+        self._handles = RemovableHandle.next_id
+
+    def look(self, *, at_numbers: bool = False) -> None:
+        """See what has changed since the last call; `at_numbers` also what was written behind PyTorch's back."""
+        self._calls += 1
+        if self._registrations != (registrations := count_registrations()) or self._calls % RESCAN == 0:
+            self._registrations, self._handles, found = registrations, -1, self._list_parts()
+            if len(found) != len(self._found) or any(map(is_not, found, self._found)):
+                self.epoch += 1
+                self._scan()
+        on_host, written, moved = self.parameters[0].is_cpu, False, False
+        for place in range(len(self._slices)) if on_host else [self._calls % len(self._slices)]:
+            before, self._weights[place] = self._weights[place], _look_at_weights(self._slices[place])
+            written |= before[0] != self._weights[place][0]
+            moved |= before[1] != self._weights[place][1]
+        if at_numbers:
+            written |= self._look_at_numbers(on_host, written, moved)
+        self.writes, self.moves = self.writes + written, self.moves + moved
+        for part in [slice(None)] if on_host else [slice(FIRST), slice(self._calls % SLICES, None, SLICES)]:
+            self._look_at_attributes(part)
+        self._look_at_settings()
+
+    def _look_at_numbers(self, on_host: bool, written: bool, moved: bool) -> bool:
+        """Whether weights were written though their version is the old one."""
+        if on_host:
+            before, self._numbers = self._numbers, _read_starts(self.parameters)
+            return isinstance(before, list) and before != self._numbers
+        from .weight_sums import WeightSums
+
+        if not isinstance(self._numbers, WeightSums):
+            self._numbers = WeightSums(self.parameters)
+        changed: bool = self._numbers.look(due=moved or self._calls % RESCAN == 1, forget=written)
+        return changed
+
+    def _look_at_attributes(self, part: slice) -> None:
+        """Describe layers anew whose class or attributes have changed."""
+        layers = zip(self._layers[part], self._dicts[part], self._getters[part], strict=True)
+        try:
+            if [(type(layer), len(own), get(own)) for layer, own, get in layers] == self._values[part]:
+                return
+        except (KeyError, RuntimeError, ValueError):  # One is gone, or an array.
+            pass
+        for number in range(len(self._layers))[part]:
+            self._describe(number)
+
+    def _describe(self, number: int) -> None:
+        """Note the attributes of a layer; of a user's hook or forward, the function itself."""
+        layer, own = self._layers[number], self._dicts[number]
+        left_out = ELSEWHERE | {"forward"} if layer is self.unet else ELSEWHERE
+        found = {name: item for name, item in own.items() if name not in left_out}
+        get = itemgetter("training", *found)
+        values = type(layer), len(own), tuple(copy(item) if type(item) in COPIED else item for item in get(own))
+        try:
+            if values == self._values[number]:
+                return
+        except (RuntimeError, ValueError):
+            pass
+        self._getters[number], self._values[number] = get, values
+        kind = type(layer) if _is_known(type(layer)) else describe(type(layer))
+        self._said[number] = digest(kind, describe(_without_origin(found)))
+        self._changes += 1
+
+    def _look_at_settings(self) -> None:
+        if self._handles != RemovableHandle.next_id:
+            self._hooked = [hooks for hooks in self._hooks if hooks]
+            self.rest()
+        hooks = [hook for each in self._hooked for hook in each.values()]
+        processors = [module.processor for module in self._attentions]
+        seen = [self._changes, *processors, *hooks, *(kind.forward for kind in self._kinds)]
+        if len(seen) != len(self._seen) or any(map(is_not, seen, self._seen)):
+            self._seen = seen
+            self._find_strangers(processors, hooks)
+        state = (
+            self._kept,
+            [_plain_settings(processor) for processor in self._settable],
+            [_adapter_state(module) for module in self._adapters],
+            describe(self._strangers),
+        )
+        if state != self._state:
+            self._state, self.settings = state, digest(state)
+
+    def _find_strangers(self, processors: list[Any], hooks: list[Any]) -> None:
+        """Note the classes of processors, the hooks, and what is not diffusers' own."""
+        self._kinds = sorted({*map(type, self._layers)}, key=repr)
+        own = ("diffusers.models.", "diffusers.loaders.")
+        self._strangers = [each for each in processors if not type(each).__module__.startswith(own)]
+        self.mixes_views = bool(self._strangers) or not all(map(_is_known, self._kinds))
+        self._settable = [each for each in processors if vars(each)]
+        patched = [kind.forward for kind in self._kinds if not _is_known(kind.forward)]
+        self.is_patched = bool(hooks or patched) or any("forward" in each for each in self._dicts[1:])
+        self._kept = [type(each).__qualname__ for each in processors], describe([hooks, patched]), self._said.copy()
+
+    @property
+    def addresses(self) -> tuple[int, ...]:
+        """Other numbers when weights were moved."""
+        return self.parameters[0].data_ptr(), self.parameters[-1].data_ptr(), self.moves
+
+
+def _look_at_weights(parameters: list[nn.Parameter]) -> tuple[int, int]:
+    """The sums of versions and of addresses."""
+    return sum(map(attrgetter("_version"), parameters)), sum(map(Tensor.data_ptr, parameters))
+
+
+def _read_starts(parameters: list[nn.Parameter]) -> list[bytes]:
+    """The first bytes of each weight on the host; the first number, if they do not lie in order."""
+    return [
+        string_at(each.data_ptr(), min(each.nbytes, START) if each.is_contiguous() else each.itemsize)
+        for each in parameters
+        if each.is_cpu and each.nbytes
+    ]
+
+
+def _is_known(value: Any) -> bool:
+    """Whether a class or function is torch's or diffusers'."""
+    return str(value.__module__).startswith(("torch.", "diffusers.", "peft."))
+
+
+def _without_origin(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Attributes, with those entries of a configuration that change a model."""
+    config = attributes.get("_internal_dict", {})
+    return attributes | {"_internal_dict": {name: item for name, item in config.items() if not name.startswith("_")}}
+
+
+@cache
+def _registered() -> list[int]:
+    """How many modules and parameters were registered in this process since the first call, as the only item."""
+    counter = [0]
+
+    def count(*_: Any) -> None:
+        counter[0] += 1
+
+    register_module_module_registration_hook(count)
+    register_module_parameter_registration_hook(count)
+    return counter
+
+
+def count_registrations() -> int:
+    """Another number whenever any module of this process was given a layer or a parameter."""
+    return _registered()[0]
+
+
+def _adapter_state(module: Any) -> tuple[Any, ...]:
+    """Which adapters of a layer are on or merged, and how strong."""
+    state = module.__dict__
+    scaling = state.get("scaling")
+    strengths = tuple(scaling.items()) if isinstance(scaling, dict) else repr(scaling)
+    return (
+        strengths,
+        state.get("_active_adapter"),
+        state.get("_disable_adapters"),
+        tuple(state.get("merged_adapters", ())),
+    )
+
+
+def _plain_settings(processor: Any) -> list[Any]:
+    """A processor's plain settings."""
+    plain = (bool, int, float, str, list, tuple)
+    return [(name, repr(item)) for name, item in vars(processor).items() if isinstance(item, plain)]

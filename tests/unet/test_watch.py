@@ -1,0 +1,279 @@
+"""What changes in a U-Net after features were kept, and what a view and its call disagree on, is never a silent hit."""
+
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
+
+from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
+from tests.tiny_models import tiny_unet, unet_inputs
+
+VIEW = {"elevation": 5.0, "azimuth": 10.0, "radius": 1.5, "timestep": 400}
+
+
+def alike(unet, **more):
+    """Inputs whose two branches have the same noisy latents."""
+    inputs = unet_inputs(unet, **more)
+    inputs["sample"][1] = inputs["sample"][0]
+    return inputs
+
+
+def predict(unet, cache, inputs, **view):
+    with torch.no_grad(), cache.view(**{**VIEW, **view}):
+        return unet(**inputs).sample
+
+
+def deep(unet):
+    return unet.mid_block.resnets[0]
+
+
+def write_data(unet):
+    deep(unet).conv1.weight.data.mul_(2.0)
+
+
+def exchange_data(unet):
+    deep(unet).conv1.weight.data = 2.0 * deep(unet).conv1.weight.data
+
+
+def write_numpy(unet):
+    deep(unet).conv1.weight.detach().numpy()[:] *= 2.0
+
+
+def write_in_place(unet):
+    with torch.no_grad():
+        deep(unet).conv1.weight.mul_(2.0)
+
+
+def hook_after(unet):
+    deep(unet).register_forward_hook(lambda module, inputs, output: 2.0 * output)
+
+
+def hook_before(unet):
+    unet.mid_block.register_forward_pre_hook(lambda module, inputs: (2.0 * inputs[0], *inputs[1:]))
+
+
+def hook_everywhere(unet):
+    return torch.nn.modules.module.register_module_forward_hook(lambda module, inputs, output: None)
+
+
+def patch_forward(unet):
+    inner = deep(unet).forward
+    deep(unet).forward = lambda *args, **kwargs: 2.0 * inner(*args, **kwargs)
+
+
+def exchange_class(unet):
+    class Doubled(type(deep(unet))):
+        def forward(self, *args, **kwargs):
+            return 2.0 * super().forward(*args, **kwargs)
+
+    deep(unet).__class__ = Doubled
+
+
+def scale_output(unet):
+    deep(unet).output_scale_factor = 3.0
+
+
+def pad_in_circles(unet):
+    deep(unet).conv1.padding_mode = "circular"
+
+
+def train_a_block(unet):
+    unet.mid_block.train()
+
+
+def register_config(unet):
+    unet.register_to_config(center_input_sample=True)
+
+
+CHANGES = [
+    write_data, exchange_data, write_numpy, write_in_place, hook_after, hook_before, hook_everywhere, patch_forward,
+    exchange_class, scale_output, pad_in_circles, train_a_block, register_config,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("scope", [None, "a cat"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_model_runs_in_full_and_hits_again_afterwards(change, scope, frozen):
+    unet = tiny_unet().requires_grad_(not frozen)
+    cache, inputs = apply_hash3d(unet), alike(unet)
+    for _ in range(2):
+        predict(unet, cache, inputs, scope=scope)
+    assert cache.statistics.shallow == 1
+    handle = change(unet)
+    try:
+        found = predict(unet, cache, inputs, scope=scope)
+        assert (cache.statistics.full, cache.statistics.shallow) == (2, 1)
+        predict(unet, cache, inputs, scope=scope)
+        assert cache.statistics.shallow == 2
+        remove_hash3d(unet)
+        assert torch.equal(unet(**inputs).sample, found)
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
+def test_a_hook_that_goes_is_seen_too():
+    unet = tiny_unet()
+    handle = deep(unet).register_forward_hook(lambda module, inputs, output: 2.0 * output)
+    cache, inputs = apply_hash3d(unet), alike(unet)
+    predict(unet, cache, inputs)
+    handle.remove()
+    predict(unet, cache, inputs)
+    assert (cache.statistics.full, cache.statistics.shallow) == (2, 0)
+
+
+class Scaled(AttnProcessor2_0):
+    """A processor whose strength lies somewhere inside of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.settings = {"strength": torch.ones(1)}
+        self.controller = type("Controller", (), {})()
+        self.controller.strength = 1.0
+
+    def __call__(self, attn, hidden_states, *args, **kwargs):
+        strength = self.settings["strength"] * self.controller.strength
+        return strength * super().__call__(attn, hidden_states, *args, **kwargs)
+
+
+@pytest.mark.parametrize("change", [
+    lambda processor: processor.settings.update(strength=torch.zeros(1)),
+    lambda processor: processor.settings["strength"].mul_(3.0),
+    lambda processor: setattr(processor.controller, "strength", 2.0),
+])  # fmt: skip
+def test_state_inside_a_processor_counts(change):
+    unet, processor = tiny_unet(), Scaled()
+    unet.set_attn_processor(processor)
+    cache, inputs = apply_hash3d(unet), alike(unet)
+    for _ in range(2):
+        predict(unet, cache, inputs, scope="a cat")
+    change(processor)
+    predict(unet, cache, inputs, scope="a cat")
+    assert (cache.statistics.full, cache.statistics.shallow) == (2, 1)
+
+
+def test_reset_is_how_a_write_is_told_that_no_one_can_see():
+    """One number in the middle of a weight."""
+    unet = tiny_unet()
+    cache, inputs = apply_hash3d(unet), alike(unet)
+    predict(unet, cache, inputs)
+    deep(unet).conv1.weight.data[-1, -1] += 1.0
+    cache.reset()
+    found = predict(unet, cache, inputs)
+    assert cache.statistics.full == 2
+    remove_hash3d(unet)
+    assert torch.equal(unet(**inputs).sample, found)
+
+
+@pytest.mark.parametrize("other", [False, True])
+@pytest.mark.parametrize("first", ["applied", "loaded"])
+def test_loaded_features_serve_the_weights_they_are_of(first, other):
+    unet = tiny_unet()
+    cache, inputs = apply_hash3d(unet), alike(unet)
+    predict(unet, cache, inputs)
+    state = cache.state_dict()
+    if other:
+        write_in_place(unet)
+        unet.mid_block.resnets[0].conv1.weight.data[:, 0, 0, 0] += 1.0
+    remove_hash3d(unet)
+    fresh = Hash3DConfig().build()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        if first == "applied":
+            apply_hash3d(unet, fresh)
+        fresh.load_state_dict(state)
+        if first == "loaded":
+            apply_hash3d(unet, fresh)
+    predict(unet, fresh, inputs)
+    assert fresh.statistics.shallow == int(not other)
+    assert sum("other weights" in str(each.message) for each in told) == int(other)
+
+
+def test_what_was_edited_while_the_cache_was_off_is_not_answered_by_it():
+    unet = tiny_unet()
+    cache, inputs = apply_hash3d(unet), alike(unet)
+    predict(unet, cache, inputs)
+    remove_hash3d(unet)
+    write_in_place(unet)
+    apply_hash3d(unet, cache)
+    predict(unet, cache, inputs)
+    assert (cache.statistics.full, cache.statistics.shallow) == (2, 0)
+
+
+def test_a_scope_that_is_changed_in_place_is_another():
+    class Prompt:
+        def __init__(self):
+            self.words = ["a", "cat"]
+
+    unet, prompt = tiny_unet(), Prompt()
+    cache, inputs = apply_hash3d(unet), alike(unet)
+    for _ in range(2):
+        predict(unet, cache, inputs, scope=prompt)
+    prompt.words.append("asleep")
+    predict(unet, cache, inputs, scope=prompt)
+    assert (cache.statistics.full, cache.statistics.shallow) == (2, 1)
+
+
+def test_a_scope_that_is_new_at_each_look_is_refused():
+    many = type("Many", (), {})()
+    many.parts = [type("Part", (), {})() for _ in range(2000)]
+    with pytest.raises(ValueError, match="scope that says the same when it is asked twice, but got a Many"):
+        Hash3DConfig().build().view(elevation=0, azimuth=0, radius=1, scope=many)
+
+
+def test_a_timestep_that_is_not_the_views_keeps_features_of_its_own(recwarn):
+    unet = tiny_unet()
+    cache, inputs = apply_hash3d(unet), alike(unet)
+    for timestep, expected in ((400, 0), (700, 0), (700, 1), (400, 2)):
+        predict(unet, cache, {**inputs, "timestep": timestep})
+        assert cache.statistics.shallow == expected
+    assert sum("another timestep than the U-Net" in str(each.message) for each in recwarn) == 1
+
+
+def test_branches_of_unlike_timesteps_meet_only_the_same_ones():
+    unet = tiny_unet()
+    cache, inputs = apply_hash3d(unet), alike(unet)
+    for timesteps, expected in (([400, 400], 0), ([400, 700], 0), ([400, 700], 1), ([400, 400], 2)):
+        predict(unet, cache, {**inputs, "timestep": torch.tensor(timesteps)}, timestep=None)
+        assert cache.statistics.shallow == expected
+
+
+def test_branches_of_unlike_latents_are_told_at_the_callers_line(recwarn):
+    unet = tiny_unet()
+    cache, inputs = apply_hash3d(unet), unet_inputs(unet)
+    inputs["sample"][1] += 1.0
+    for _ in range(2):
+        predict(unet, cache, inputs)
+    told = [each for each in recwarn if "branches of a view have different noisy latents" in str(each.message)]
+    assert [each.filename for each in told] == [__file__]
+
+
+def test_a_view_may_be_kept_and_entered_again_but_not_inside_itself():
+    cache = Hash3DConfig().build()
+    view = cache.view(**VIEW)
+    for _ in range(2):
+        with view:
+            assert cache.current_view.timesteps == [400.0]
+        assert cache.current_view is None
+    with view, pytest.raises(RuntimeError, match="entered inside another"), view:
+        pass
+    assert cache.current_view is None
+
+
+@pytest.mark.parametrize(("azimuth", "kind", "message"), [
+    ("float('nan')", "ValueError", "Expected finite numbers of azimuth"),
+    ("[1.0, float('inf')]", "ValueError", "Expected finite numbers of azimuth"), ("[]", "ValueError", "at least one"),
+    ("(number for number in (1.0, 2.0))", "TypeError", "Expected azimuth as a number"),
+    ("None", "TypeError", "but got NoneType"),
+    ("'east'", "TypeError", "but got str"),
+])  # fmt: skip
+def test_angles_that_are_no_numbers_are_refused_by_name(azimuth, kind, message):
+    """In a process of its own, where no type checker of the tests speaks first."""
+    code = f"from hash3d import Hash3DConfig; Hash3DConfig().build().view(elevation=0, azimuth={azimuth}, radius=1)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stderr.splitlines()[-1].startswith(kind)
+    assert message in run.stderr.splitlines()[-1]
