@@ -74,7 +74,9 @@ def test_a_digest_is_of_the_recipe_without_steps_and_of_the_pixels(tiny_recipe):
     ("content", "kept"),
     [
         (b'{"step": 0}\n{"step": 1}\n', 2),
-        (b'{"step": 0}\n{"step": 2}\n', 1),
+        (b'{"step": 3}\n{"step": 7}\n', 2),
+        (b'{"step": 1}\n{"step": 1}\n', 1),
+        (b'{"step": 1}\n{"step": Infinity}\n', 1),
         (b'{"step": 0}\n{"step": 1}', 1),
         (b'{"step": 0}\n[1]\n{"step": 2}\n', 1),
         (b"\xff\n", 0),
