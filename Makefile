@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes of the suite, of one thread each: the models of the tests are tiny.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: demo test nightly check clean
 
@@ -9,11 +12,11 @@ demo: $(VENV)/.installed
 	$(BIN)/hash3d generate zero123_gs --image examples/pictures/mushroom.png
 
 test: $(VENV)/.installed-dev check
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # The scripts of research/ and prior_training/, in small; the CPU takes minutes.
 nightly: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m nightly
+	$(PYTEST) -m nightly
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
