@@ -88,7 +88,7 @@ def fits(value: Any, hint: Any) -> bool:
         return type(value) is int and -LARGEST < value < LARGEST
     if getattr(hint, "_is_protocol", False):
         return dataclasses.is_dataclass(value)
-    return isinstance(value, hint) if isinstance(hint, type) else True
+    return isinstance(value, hint) if isinstance(hint, type) and hint is not Any else True
 
 
 def find_type(name: str) -> type | None:
