@@ -166,12 +166,12 @@ def test_a_state_has_memory_of_its_own_and_is_refused_without_a_version():
     cache = Hash3DConfig().build()
     call(cache, [key()])
     state = cache.state_dict()
-    (saved,) = state["store"]["entries"]
+    (saved,) = state["storage"]["entries"]
     assert saved["feature"].untyped_storage().nbytes() == saved["feature"].nbytes
     cache.store.entries()[0].feature.zero_()
     assert saved["feature"].mean() == 1
     del state["version"]
-    with pytest.raises(ValueError, match=r"state of version 3, but got version None\. Start anew"):
+    with pytest.raises(ValueError, match=r"state of version 4, but got version None\. Start anew"):
         Hash3DConfig().build().load_state_dict(state)
 
 

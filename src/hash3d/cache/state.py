@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .stores import Store
 
 
-VERSION = 3
+VERSION = 4
 """Of the form of a state."""
 FIELDS_OF_ENTRY = ("latents", "feature", "step", "num_bytes")
 
@@ -25,7 +25,7 @@ def save(cache: "Keeping") -> dict[str, Any]:
     version, internal, gauss = cache.random.getstate()
     return {
         "version": VERSION,
-        "store": _copy(save_store(cache.store)),
+        "storage": _copy(save_store(cache.store)),
         "weights": fingerprint(cache),
         "step": cache.step,
         "random": [version, list(internal), gauss],
@@ -39,7 +39,7 @@ def load(cache: "Keeping", state: dict[str, Any]) -> None:
     if (version := state.get("version")) != VERSION:
         raise ValueError(f"Expected a cache's state of version {VERSION}, but got version {version}. Start anew.")
     cache.release()
-    load_store(cache.store, state["store"])
+    load_store(cache.store, state["storage"])
     form, internal, gauss = state["random"]
     cache.random.setstate((form, tuple(internal), gauss))
     cache.step = state["step"]
