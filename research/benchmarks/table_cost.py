@@ -19,7 +19,6 @@ from pathlib import Path
 import torch
 
 from hash3d.cache import GridConfig, Hash3DConfig, Key
-from hash3d.cache.blend import blend_entries
 from research.markdown import markdown_table
 from research.measured import commit
 
@@ -82,7 +81,7 @@ def measure(action: Callable[[int], object]) -> list[float]:
 
 
 def device_rows(views: int) -> list[list[str]]:
-    """Reads of 1 and of 3 entries a view, the same by the definition, and a write, of calls of so many views."""
+    """Reads of 1 and of 3 entries a view, and a write, of calls of so many views."""
     cache = Hash3DConfig(max_age=None, max_bytes=PLACES * QUEUE * 6 * 2**20).build()
     latents = torch.randn(views, *LATENTS, device="cuda", dtype=torch.float16)
     memory = {"device": "cuda", "dtype": torch.float16, "memory_format": torch.channels_last}
@@ -106,12 +105,6 @@ def device_rows(views: int) -> list[list[str]]:
             continue
         finds = [cache.lookup(each) for each in keys]
         add(f"read {entries}", lambda repeat, finds=finds: cache.read(finds[repeat % len(finds)], latents))
-        add(
-            f"read {entries}, by the definition",
-            lambda repeat, finds=finds: torch.stack(
-                [blend_entries(latents[query.row], query.entries, False) for query in finds[repeat % len(finds)]], dim=1
-            ),
-        )
     add("write", insert)
     return rows
 

@@ -13,7 +13,7 @@ FieldBackend = Literal["auto", "torch", "triton"]
 
 @cache
 def has_triton() -> bool:
-    """Whether Triton is installed. The cache asks for itself, as it imports nothing of ours."""
+    """Whether Triton is installed."""
     return find_spec("triton") is not None
 
 

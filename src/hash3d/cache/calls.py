@@ -35,15 +35,10 @@ class Entry:
     num_bytes: int
 
 
-def is_channels_last(feature: Float[Tensor, "S ..."]) -> bool:
-    """Whether the C channels of a pixel lie together in a feature [S, C, h, w], as a channels-last U-Net leaves it."""
-    return feature.ndim == 4 and feature.stride(1) == 1 and feature.shape[1] > 1
-
-
 def copy_feature(feature: Float[Tensor, "S ..."]) -> Float[Tensor, "S ..."]:
-    """A dense copy in the same order of memory, channels last or contiguous."""
-    order = torch.channels_last if is_channels_last(feature) else torch.contiguous_format
-    return feature.clone(memory_format=order)
+    """A dense copy in the same order of memory: channels last, as such a U-Net leaves [S, C, h, w], or contiguous."""
+    channels_last = feature.ndim == 4 and feature.stride(1) == 1 and feature.shape[1] > 1
+    return feature.clone(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 @dataclass(kw_only=True)

@@ -4,8 +4,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from importlib.util import find_spec
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -227,24 +226,16 @@ class Keeping:
         return LateNumbers()
 
     def read(self, queries: Sequence[Query], latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "S M ..."]:
-        """The features of M views, each blended from its entries; to be read before the next `insert`.
-
-        On a GPU with Triton two kernels do it for all views at once. Nothing waits for the GPU.
-        """
+        """The features of M views, each blended from its entries; to be read before the next `insert`."""
         first = queries[0].entries[0]
         if first.latents.device != latents.device:  # Of a state that was loaded.
             self._prepare(latents[0], first.feature.to(latents.device), len(latents))
         squared = self.config.aggregation == "softmax_squared"
-        rows, found = [latents[query.row] for query in queries], [query.entries for query in queries]
-        if latents.is_cuda and not squared and has_triton():
-            from . import _triton_read
-
-            if _triton_read.fits(found):
-                return _triton_read.read(rows, found)
         from .blend import blend_entries
 
         with torch.no_grad():
-            return torch.stack([blend_entries(*view, squared) for view in zip(rows, found, strict=True)], dim=1)
+            found = [blend_entries(latents[query.row], query.entries, squared) for query in queries]
+            return torch.stack(found, dim=1)
 
     def check(self, reused: Float[Tensor, "S M C h w"], full: Float[Tensor, "S M C h w"]) -> None:
         """Compare the predictions of M views that were marked for a spot check."""
@@ -271,9 +262,3 @@ class Keeping:
         from .state import load
 
         load(self, state)
-
-
-@cache
-def has_triton() -> bool:
-    """Whether the package is there."""
-    return find_spec("triton") is not None
