@@ -35,6 +35,11 @@ def euler_characteristic(mesh: Mesh) -> int:
     return len(mesh.faces.unique()) - len(mesh.edges.vertices) + len(mesh)
 
 
+def volume(mesh: Mesh) -> torch.Tensor:
+    """Volume inside a closed mesh: signed tetrahedra to the origin (Gauss)."""
+    return (mesh.vertices[mesh.faces[:, 0]] * mesh.face_normals).sum() / 6.0
+
+
 def ball(rings: int, radius: float = 0.6, dtype: torch.dtype = torch.float64) -> Mesh:
     """A sphere around the origin with exact vertices, in `rings` bands of latitude and twice as many of longitude."""
     latitude = torch.linspace(0, math.pi, rings + 1, dtype=torch.float64)[1:-1]

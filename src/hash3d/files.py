@@ -176,13 +176,13 @@ def append_text(path: Path, text: str) -> int:
         raise WriteError(path, error) from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, most_bytes: int = LARGEST_JSON) -> dict[str, Any]:
     """Read a JSON object. Raises `ValueError` with one sentence that names the file for anything else."""
     try:
         if not path.is_file():
             raise ValueError("there is no such file")
-        if path.stat().st_size > LARGEST_JSON:
-            raise ValueError(f"it has more than {LARGEST_JSON:,} bytes")
+        if path.stat().st_size > most_bytes:
+            raise ValueError(f"it has more than {most_bytes:,} bytes")
         value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):
             raise ValueError(f"it holds a {type(value).__name__}")

@@ -1,10 +1,11 @@
 """Checks of the configurations that come with somebody else's model, before anything is built from them."""
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from .files import read_json
 
 LARGEST_FILE, LARGEST_NUMBER = 2**20, 2**20
 """Bytes of a configuration, and the largest number in it: the widest model has some 50,000 of anything."""
@@ -14,16 +15,7 @@ RUNS_CODE = ("auto_map", "custom_pipelines", "quantization_config")
 
 def read_configuration(path: Path) -> dict[str, Any]:
     """Read a JSON object of sane numbers that names no code. Raises `ValueError` with one sentence that says where."""
-    try:
-        if not path.is_file():
-            raise ValueError("there is no such file")
-        if path.stat().st_size > LARGEST_FILE:
-            raise ValueError(f"it has more than {LARGEST_FILE:,} bytes")
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"Expected a readable configuration {path}: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"Expected {path} to hold names and values, but it holds a {type(value).__name__}.")
+    value = read_json(path, LARGEST_FILE)
     for name, each in _entries(value):
         if isinstance(each, int | float) and not (math.isfinite(each) and abs(each) <= LARGEST_NUMBER):
             raise ValueError(f"Expected numbers up to {LARGEST_NUMBER:,} in {path}, but {name} is {str(each)[:30]}.")

@@ -139,7 +139,7 @@ def test_nothing_there_for_the_automatic_level():
     ("settings", "message"),
     [
         ({"level": 0.0}, r"^Expected a level above 0 or 'auto', but got 0\.0\."),
-        ({"resolution": 1}, r"^Expected a resolution of at least 2 samples a side, but got 1\.$"),
+        ({"resolution": 1}, r"^Expected resolution at least 2, but got 1\.$"),
     ],
 )
 def test_settings_that_cannot_be(settings, message):

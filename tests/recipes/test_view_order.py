@@ -221,7 +221,7 @@ def test_a_state_goes_on_inside_the_dwell():
 
 @pytest.mark.parametrize(("name", "value"), [("visits_per_cell", 0), ("active_cells", -1)])
 def test_no_dwell_below_one(name, value):
-    with pytest.raises(ValueError, match=f"^Expected {name} to be at least 1, but got {value}\\.$"):
+    with pytest.raises(ValueError, match=f"^Expected {name} at least 1, but got {value}\\.$"):
         ViewOrderConfig(**{name: value})
 
 

@@ -69,7 +69,7 @@ def test_images_bake_back_into_the_texture_they_show():
     assert errors.mean() < 0.01
 
 
-def test_what_hides_a_surface_does_not_colour_it():
+def test_what_hides_a_surface_does_not_colour_it(monkeypatch):
     """A small red cube before a large green one: neither takes the other's colour, and what is hidden is grey."""
     scene = joined(cube(0.4), cube(0.15, (0.0, 0.0, 0.7)))
     colors = torch.tensor([[0.0, 1.0, 0.0]]).double().repeat(16, 1)
@@ -80,7 +80,8 @@ def test_what_hides_a_surface_does_not_colour_it():
     images = render_surface(scene, front, torch.ones(1, 3), config=config).color
     textured = TexturedMeshConfig(texture_size=64).build(scene)
     points, _ = texel_points(textured)
-    found = colors_from_views(scene, front, images, min_cosine=0.0)(points)
+    monkeypatch.setattr("hash3d.rendering.bake.MIN_COSINE", 0.0)
+    found = colors_from_views(scene, front, images)(points)
     small = points.faces >= 12
     grey = (found == 0.5).all(dim=-1)
     assert grey.any()

@@ -27,7 +27,7 @@ def blend(weights: Float[Tensor, " N"], features: Sequence[Float[Tensor, "*shape
 
 
 def blend_entries(query: Float[Tensor, "C h w"], entries: Sequence[Entry], squared: bool) -> Float[Tensor, "S ..."]:
-    """The feature of one view: weighted by how near the entries' noisy latents are to the view's; one alone as it is."""
+    """One view's feature: entries weighted by how near their noisy latents are to the view's; one alone as it is."""
     if len(entries) == 1:
         return entries[0].feature
     weights = softmax_weights(query, [entry.latents for entry in entries], squared=squared)

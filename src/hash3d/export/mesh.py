@@ -1,8 +1,7 @@
-"""Write triangle meshes as GLB, and as OBJ with MTL and PNG.
+"""Write textured triangle meshes as GLB, and as OBJ with MTL and PNG.
 
 Axes: the world of `hash3d.cameras` (right-handed, +y up, front +z, one unit a scene unit) is that of glTF and the usual
-one of OBJ, so positions are written as they are. Colours are sRGB. glTF reads textures as sRGB but vertex colours as
-linear (glTF 2.0 specification, materials and meshes), so those are converted.
+one of OBJ, so positions are written as they are. Colours are sRGB.
 """
 
 import re
@@ -11,15 +10,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
 from hash3d.files import check_suffix, write_bytes
-from hash3d.representations.mesh import Mesh
 
 from .turntable import to_bytes
 
@@ -40,31 +35,29 @@ class BakedMesh:
     """RGB in [0, 1], the first row on top."""
 
 
-def write_glb(path: Path, mesh: Mesh | BakedMesh) -> Path:
+def write_glb(path: Path, mesh: BakedMesh) -> Path:
     """Write binary glTF 2.0, whole or not at all. Returns `path`; raises `ValueError` if it does not end in .glb."""
     path = check_suffix(path, ".glb")
-    write_bytes(path, _to_trimesh(mesh, linear_colors=True).export(file_type="glb", include_normals=True))
+    write_bytes(path, _to_trimesh(mesh).export(file_type="glb", include_normals=True))
     return path
 
 
-def write_obj(path: Path, mesh: Mesh | BakedMesh) -> Path:
-    """Write a Wavefront OBJ to `path` and return `path`; a texture goes to an MTL and a PNG of the same name beside it.
+def write_obj(path: Path, mesh: BakedMesh) -> Path:
+    """Write a Wavefront OBJ to `path` and return `path`; the texture goes to an MTL and a PNG of that name beside it.
 
     Each file is written whole or not at all, the OBJ last. The names of the MTL and the PNG have underscores for
-    spaces, which end a name for many readers. Vertex colours follow the positions, as most programs read them. Raises
-    `ValueError` if `path` does not end in .obj.
+    spaces, which end a name for many readers. Raises `ValueError` if `path` does not end in .obj.
     """
     from trimesh.exchange.obj import export_obj
     from trimesh.visual.material import SimpleMaterial
 
     path = check_suffix(path, ".obj")
     name = re.sub(r"\s", "_", path.stem)
-    geometry = _to_trimesh(mesh, linear_colors=False)
-    if isinstance(mesh, BakedMesh):  # MTL multiplies the texture by Kd.
-        white, black = [255, 255, 255, 255], [0, 0, 0, 255]
-        geometry.visual.material = SimpleMaterial(
-            image=_as_png(mesh.texture), diffuse=white, ambient=white, specular=black, name=name
-        )
+    geometry = _to_trimesh(mesh)
+    white, black = [255, 255, 255, 255], [0, 0, 0, 255]  # MTL multiplies the texture by Kd.
+    geometry.visual.material = SimpleMaterial(
+        image=_as_png(mesh.texture), diffuse=white, ambient=white, specular=black, name=name
+    )
     text, others = export_obj(geometry, include_normals=True, return_texture=True, mtl_name=f"{name}.mtl", header=None)
     for name, content in others.items():
         write_bytes(path.with_name(name), content)
@@ -72,38 +65,25 @@ def write_obj(path: Path, mesh: Mesh | BakedMesh) -> Path:
     return path
 
 
-def _to_trimesh(mesh: Mesh | BakedMesh, *, linear_colors: bool) -> Any:
+def _to_trimesh(mesh: BakedMesh) -> Any:
     """Convert a mesh to trimesh's, with a matt material: glTF's default is metal, and dark."""
     import trimesh
     from trimesh.visual import TextureVisuals
-    from trimesh.visual.color import srgb_to_linear
     from trimesh.visual.material import PBRMaterial
 
-    normals = mesh.normals if isinstance(mesh, BakedMesh) else mesh.vertex_normals
     geometry = trimesh.Trimesh(
-        vertices=_as_array(mesh.vertices), faces=_as_array(mesh.faces), vertex_normals=_as_array(normals), process=False
+        vertices=_as_array(mesh.vertices), faces=_as_array(mesh.faces), vertex_normals=_as_array(mesh.normals),
+        process=False,
+    )  # fmt: skip
+    material = PBRMaterial(
+        name="model", metallicFactor=0.0, roughnessFactor=1.0, baseColorTexture=_as_png(mesh.texture)
     )
-    material = PBRMaterial(name="model", metallicFactor=0.0, roughnessFactor=1.0)
-    if isinstance(mesh, BakedMesh):
-        material.baseColorTexture = _as_png(mesh.texture)
-        geometry.visual = TextureVisuals(uv=_as_array(mesh.uv), material=material)
-    elif linear_colors:
-        geometry.visual = TextureVisuals(material=material)
-        if mesh.colors is not None:
-            linear = srgb_to_linear(_as_array(mesh.colors.double()))
-            geometry.visual.vertex_attributes["color"] = _as_rgba(torch.from_numpy(linear))
-    elif mesh.colors is not None:
-        geometry.visual.vertex_colors = _as_rgba(mesh.colors)
+    geometry.visual = TextureVisuals(uv=_as_array(mesh.uv), material=material)
     return geometry
 
 
 def _as_array(tensor: Tensor) -> Any:
     return tensor.detach().cpu().numpy()
-
-
-def _as_rgba(colors: Float[Tensor, "V 3"]) -> UInt8[np.ndarray, "V 4"]:
-    """Convert colours to opaque 8-bit ones."""
-    return to_bytes(F.pad(colors, (0, 1), value=1.0))
 
 
 def _as_png(texture: Float[Tensor, "H W 3"]) -> Image.Image:

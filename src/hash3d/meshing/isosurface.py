@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hash3d.ranges import expect_range
 from hash3d.representations.dmtet import EMPTY_DENSITY
 from hash3d.representations.mesh import Mesh, grown_box
 
@@ -42,8 +43,7 @@ class IsosurfaceConfig:
     def __post_init__(self) -> None:
         if self.level != "auto" and not self.level > 0.0:
             raise ValueError(f"Expected a level above 0 or 'auto', but got {self.level}. Densities are at least 0.")
-        if self.resolution < 2:
-            raise ValueError(f"Expected a resolution of at least 2 samples a side, but got {self.resolution}.")
+        expect_range(self, "resolution", at_least=2)
 
 
 def extract_mesh(density: Density, box: Float[Tensor, "2 3"], config: IsosurfaceConfig) -> Mesh:

@@ -18,7 +18,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "hidden_width": (1, 8192), "hidden_layers": (0, 64), "num_frequencies": (0, 64), "channels": (1, 64),
     "visits_per_cell": (1, 10**6), "active_cells": (1, 10**4), "num_buckets": (1, 2**63), "max_bytes": (1, 2**50),
     "queue_length": (1, 10**6), "pool_length": (1, 10**6), "guidance_scale": (-1e6, 1e6), "cut": (-100, 100),
-    "warm_up": (0, 10**7),
+    "warm_up": (0, 10**7), "reference_elevation": (-90, 90),
 }  # fmt: skip
 """Lowest and highest value by the name of a field, also of each value of a schedule."""
 

@@ -52,10 +52,6 @@ class Recipe:
         check_numbers(self)
         if self.prompt is not None and not self.prompt.strip():
             raise ValueError("Expected a prompt, but got an empty one. Say what to make, such as 'a red mug'.")
-        if not -90.0 <= self.reference_elevation <= 90.0:
-            raise ValueError(f"Expected an elevation between -90 and 90, but got {self.reference_elevation}.")
-        if self.checkpoint_every < 1:
-            raise ValueError(f"Expected at least 1 step between checkpoints, but got {self.checkpoint_every}.")
         if self.pose not in get_args(Pose):
             raise ValueError(f"Expected the pose convention to be one of {get_args(Pose)}, but got {self.pose!r}.")
         if unknown := self.priors.keys() - {name for stage in self.stages for name in stage.guidances}:

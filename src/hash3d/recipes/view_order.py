@@ -17,6 +17,7 @@ from torch import Tensor
 from hash3d.cache import GridConfig, Key
 from hash3d.cache.grid import Cell
 from hash3d.cameras import Cameras, CameraSamplerConfig, Interval
+from hash3d.ranges import expect_range
 
 MAX_TRIES = 100
 """Samples inside a cell, of which one must not be rounded over its border."""
@@ -36,9 +37,7 @@ class ViewOrderConfig:
     """The cells: the cache's grid."""
 
     def __post_init__(self) -> None:
-        for name in ("visits_per_cell", "active_cells"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Expected {name} to be at least 1, but got {getattr(self, name)}.")
+        expect_range(self, "visits_per_cell active_cells", at_least=1)
 
     def build(self, sampler: CameraSamplerConfig) -> "ViewOrder":
         """The order of this configuration."""

@@ -15,6 +15,8 @@ from hash3d.representations.textured_mesh import TexturedMesh
 from ._torch_raster import Projected, barycentric, visible_faces
 from .raster import RasterRendererConfig, render_surface
 
+MIN_COSINE, DEPTH_TOLERANCE = 0.5, 0.02
+"""The first is that of DreamGaussian 69a3c70, which takes the first view; the second is in scene units."""
 PointColors = Callable[[SurfacePoints], Float[Tensor, "N 3"]]
 """RGB in [0, 1] of points on a mesh; the `colors_at` of any surface is one."""
 
@@ -69,14 +71,12 @@ def colors_from_views(
     cameras: Cameras,
     images: Float[Tensor, "B H W 3"],
     *,
-    min_cosine: float = 0.5,
-    depth_tolerance: float = 0.02,
     unseen: float = 0.5,
 ) -> PointColors:
     """Colour points of `mesh` from `images` taken by `cameras`: a mean over views, weighted by cosine; or `unseen`.
 
-    A view counts if it meets the surface at a cosine above `min_cosine` (0.5 in DreamGaussian 69a3c70, which takes the
-    first view) and sees nothing more than `depth_tolerance` (scene units) before the point.
+    A view counts if it meets the surface at a cosine above `MIN_COSINE` and sees nothing more than `DEPTH_TOLERANCE`
+    before the point.
     """
     config = RasterRendererConfig(antialias=False)
     blank = Mesh(vertices=mesh.vertices.detach(), faces=mesh.faces, colors=torch.zeros_like(mesh.vertices))
@@ -94,7 +94,7 @@ def colors_from_views(
             values = sample_image(images[view].to(positions), screen)
             inside = (column >= 0) & (column < cameras.width) & (row >= 0) & (row < cameras.height)
             column, row = column.clamp(0, cameras.width - 1), row.clamp(0, cameras.height - 1)
-            seen = inside & (cosines > min_cosine) & (along < depths[view, row, column] + depth_tolerance)
+            seen = inside & (cosines > MIN_COSINE) & (along < depths[view, row, column] + DEPTH_TOLERANCE)
             weights = torch.where(seen, cosines, 0.0)[:, None]
             summed = summed + weights * values
             total = total + weights

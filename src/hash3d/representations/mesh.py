@@ -46,11 +46,6 @@ class Mesh:
         return 0.5 * self.face_normals.norm(dim=-1)
 
     @property
-    def volume(self) -> Float[Tensor, ""]:
-        """Volume inside a closed mesh, in scene units cubed: signed tetrahedra to the origin (Gauss)."""
-        return (self.vertices[self.faces[:, 0]] * self.face_normals).sum() / 6.0
-
-    @property
     def vertex_normals(self) -> Float[Tensor, "V 3"]:
         """Unit normals at the vertices: the mean of the faces' normals, weighted by area; 0 for a vertex of no face."""
         summed, normals = torch.zeros_like(self.vertices), self.face_normals
