@@ -6,11 +6,28 @@ import pytest
 import torch
 from torch import nn
 
-from hash3d.representations.dmtet import DmtetMesh, DmtetMeshConfig
+from hash3d.representations.dmtet import DmtetMesh, DmtetMeshConfig, evaluate, grid_points
 from hash3d.representations.mesh import SurfacePoints
-from tests.shapes import euler_characteristic, volume
+from tests.shapes import volume
 
 CONFIG = DmtetMeshConfig(resolution=12)
+
+
+class Ramp(nn.Module):
+    """Colours that are the position, times a slope to learn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        return self.slope * points
+
+
+def make(config=CONFIG, sdf=lambda points: points.norm(dim=-1) - 0.5) -> DmtetMesh:
+    """The zero level of a function in the whole box, by default of a sphere."""
+    box = torch.tensor([[-config.radius] * 3, [config.radius] * 3])
+    return DmtetMesh(config, box, evaluate(sdf, grid_points(config.resolution, box)), Ramp())
 
 
 def closed(mesh) -> bool:
@@ -24,24 +41,8 @@ def middles(mesh) -> SurfacePoints:
     return SurfacePoints(mesh=mesh, faces=faces, weights=weights, views=faces * 0, face_pixels=torch.ones(len(mesh)))
 
 
-def test_the_start_is_a_grey_sphere():
-    shape = DmtetMeshConfig(resolution=16, start_radius=0.4, radius=0.8).build()
-    mesh = shape.mesh()
-    assert closed(mesh)
-    assert euler_characteristic(mesh) == 2
-    # A chord of a cell's diagonal, 0.17, lies at most 0.17^2 / (8 r) inside the sphere.
-    assert (mesh.vertices.norm(dim=-1) - 0.4).abs().max() < 0.01
-    assert (shape.colors_at(middles(mesh)) == 0.5).all()
-
-
-def test_any_signed_function_can_be_the_start():
-    shape = CONFIG.build(sdf=lambda points: points.abs().amax(dim=-1, keepdim=True) - 0.45)
-    low, high = shape.mesh().vertices.aminmax(dim=0)
-    torch.testing.assert_close(torch.stack([low, high]), torch.tensor([[-0.45] * 3, [0.45] * 3]))
-
-
 def test_a_shape_that_leaves_the_box_is_closed_at_its_border():
-    mesh = CONFIG.build(sdf=lambda points: points[:, 0] - 0.1).mesh()
+    mesh = make(sdf=lambda points: points[:, 0] - 0.1).mesh()
     assert closed(mesh)
     assert volume(mesh).item() == pytest.approx(1.1 * 2 * 2, rel=0.04)  # the rim of the cut loses up to a cell
     assert mesh.vertices.abs().max() <= 1.0
@@ -55,7 +56,7 @@ def test_the_density_start_is_its_level_set_in_a_tightened_box():
         return 100 * torch.exp(-(points - centre).square().sum(dim=-1) / (2 * spread**2))
 
     radius = spread * math.sqrt(2 * math.log(4))
-    shape = DmtetMeshConfig(resolution=24).build_from_density(density, threshold=25.0)
+    shape = DmtetMeshConfig(resolution=24).build(density, Ramp(), threshold=25.0)
     # A tenth of the coarse surface's size is added on each side; that surface lies within a cell of the true one.
     margins = torch.stack([centre - radius - shape.box[0], shape.box[1] - centre - radius])
     assert (margins - 0.2 * radius).abs().max() < 1 / 12
@@ -63,7 +64,7 @@ def test_the_density_start_is_its_level_set_in_a_tightened_box():
     assert ((shape.mesh().vertices - centre).norm(dim=-1) - radius).abs().max() < 0.02
     assert shape.values.abs().max() <= 1.0
 
-    automatic = DmtetMeshConfig(resolution=24).build_from_density(density)
+    automatic = DmtetMeshConfig(resolution=24).build(density, Ramp())
     points = torch.cartesian_prod(*[torch.linspace(-1, 1, 25)] * 3)
     found = density(points)
     level = float(found[found > 1e-5].mean())
@@ -72,7 +73,7 @@ def test_the_density_start_is_its_level_set_in_a_tightened_box():
 
 
 def test_offsets_are_bounded_by_their_share_of_a_cell():
-    shape = DmtetMeshConfig(resolution=10, max_offset=0.4).build()
+    shape = make(DmtetMeshConfig(resolution=10, max_offset=0.4))
     start = shape.mesh().vertices.detach()
     with torch.no_grad():
         shape.offsets += torch.tensor([100.0, 0.0, -100.0])
@@ -81,15 +82,7 @@ def test_offsets_are_bounded_by_their_share_of_a_cell():
 
 
 def test_a_colour_field_is_asked_at_the_points_and_learns_with_the_shape():
-    class Ramp(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.slope = nn.Parameter(torch.tensor(2.0))
-
-        def forward(self, points: torch.Tensor) -> torch.Tensor:
-            return self.slope * points
-
-    shape = CONFIG.build(color_field=Ramp())
+    shape = make()
     points = middles(shape.mesh())
     torch.testing.assert_close(shape.colors_at(points), 2 * points.positions)
     shape.colors_at(points).sum().backward()
@@ -99,28 +92,29 @@ def test_a_colour_field_is_asked_at_the_points_and_learns_with_the_shape():
 
 
 def test_the_optimizer_reaches_a_volume_and_a_colour():
-    shape = DmtetMeshConfig(resolution=8, values_lr=0.01, offsets_lr=0.01, colors_lr=0.1).build()
+    shape = make(DmtetMeshConfig(resolution=8, values_lr=0.01, offsets_lr=0.01, colors_lr=0.1))
     optimizer = shape.build_optimizer()
-    names = {"values": 0.01, "offsets": 0.01, "color_logits": 0.1}
+    names = {"values": 0.01, "offsets": 0.01, "color_field": 0.1}
     assert {group["name"]: group["lr"] for group in optimizer.param_groups} == names
     for step in range(60):
         shape.update_learning_rate(optimizer, step)
         mesh = shape.mesh()
-        loss = (volume(mesh) - 0.9).square() + (shape.colors_at(middles(mesh)) - 0.8).square().mean()
+        points = middles(mesh)
+        loss = (volume(mesh) - 0.9).square() + (shape.colors_at(points) - 0.5 * points.positions).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert volume(shape.mesh()).item() == pytest.approx(0.9, abs=0.03)  # from 0.5
-    assert (shape.colors_at(middles(shape.mesh())) - 0.8).abs().max() < 0.05
+    assert shape.color_field.slope.item() == pytest.approx(0.5, abs=0.05)  # from 2
     assert closed(shape.mesh())
 
 
 def test_a_checkpoint_brings_its_box_and_its_optimizer_goes_on():
-    stored = CONFIG.build_from_density(lambda points: 50 * (0.5 - points.norm(dim=-1)).clamp(min=0), threshold=5.0)
+    stored = CONFIG.build(lambda points: 50 * (0.5 - points.norm(dim=-1)).clamp(min=0), Ramp(), threshold=5.0)
     optimizer = stored.build_optimizer()
     volume(stored.mesh()).backward()
     optimizer.step()
-    resumed = CONFIG.build()
+    resumed = make()
     resumed.load_state_dict(stored.state_dict())
     resumed_optimizer = resumed.build_optimizer()
     resumed_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
@@ -135,14 +129,14 @@ def test_a_checkpoint_brings_its_box_and_its_optimizer_goes_on():
 @pytest.mark.parametrize("value", [1.0, -1.0])
 def test_a_field_of_one_sign_is_told(value):
     with pytest.raises(ValueError, match="Expected a field with an inside and an outside"):
-        CONFIG.build(sdf=lambda points: torch.full((len(points),), value))
+        make(sdf=lambda points: torch.full((len(points),), value))
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"resolution": 1}, "resolution at least 2, but got 1"),
-        ({"start_radius": 1.0}, "start_radius above 0 and below 1.0, but got 1.0"),
+        ({"radius": 0.0}, "radius above 0, but got 0.0"),
         ({"max_offset": 1.5}, "max_offset at least 0 and at most 1, but got 1.5"),
     ],
 )

@@ -47,17 +47,6 @@ def test_a_saved_model_shows_the_same_pictures(tiny, name, tmp_path):
     assert 0.01 < float(first.alpha.mean()) < 0.99, "the test means nothing without an object"
 
 
-def test_a_mesh_after_gaussians_is_saved_without_a_colour_field(tiny, tmp_path):
-    """A first stage that is no field leaves colours at the vertices."""
-    recipe = tiny("magic3d")
-    recipe = dataclasses.replace(recipe, stage=tiny("sds_gs").stage)
-    model = with_noise(recipe.refinement.representation.build())
-    save_model(tmp_path, model, recipe.stages[-1])
-    loaded = load_model(recipe, tmp_path, torch.device("cpu"))
-    assert loaded.color_field is None
-    assert torch.equal(loaded.color_logits, model.color_logits)
-
-
 @pytest.mark.parametrize("name", ["zero123_gs", "magic3d"])
 def test_a_model_that_is_missing_or_broken_is_told(tiny, name, tmp_path):
     recipe, file = tiny(name), KINDS[name][0]

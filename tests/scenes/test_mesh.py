@@ -30,11 +30,11 @@ def test_a_mesh_after_a_field_is_its_surface_in_its_colours(tiny):
 
 
 def test_a_level_auto_is_the_mean_density(tiny):
-    """As `DmtetMeshConfig.build_from_density` takes it without a threshold."""
+    """As `DmtetMeshConfig.build` takes it without a threshold."""
     field, recipe = ball_field(), tiny("magic3d")
     assert recipe.stage.surface.level == "auto"
     model = build_model(recipe, 1, field, seeded())
-    same = recipe.refinement.representation.build_from_density(lambda points: field.density(points), field, None)
+    same = recipe.refinement.representation.build(lambda points: field.density(points), field)
     assert torch.equal(model.values, same.values)
 
 

@@ -31,48 +31,34 @@ class DmtetMeshConfig:
     resolution: int = 64
     """Cells along each side of the box. 64 give 274,625 vertices, about as many as threestudio's irregular grid 128."""
     radius: float = 1.0
-    """Half of a side of the box around the origin, in scene units, unless a density tightens it."""
+    """Half of a side of the box around the origin, in scene units, which the first surface tightens."""
     max_offset: float = 0.5
     """Farthest that a vertex moves along each axis, in cells (1/128 of the box at 64 cells, as in threestudio)."""
-    start_radius: float = 0.5
-    """Radius in scene units of the initial sphere if no field is given."""
     values_lr: float = 1e-3
     """Learning rate of the signed values (0.01 in Magic3D, as for the other two)."""
     offsets_lr: float = 1e-3
     """Learning rate of the offsets, before the hyperbolic tangent."""
     colors_lr: float = 1e-3
-    """Learning rate of the colours at the vertices, before the sigmoid, or of the colour field."""
+    """Learning rate of the colour field."""
     adam_eps: float = 1e-8
     """Adam's epsilon."""
 
     def __post_init__(self) -> None:
         expect_range(self, "resolution", at_least=2)
-        expect_range(self, "start_radius", above=0, below=self.radius)
+        expect_range(self, "radius", above=0)
         expect_range(self, "max_offset", at_least=0, at_most=1)
 
-    def build(self, sdf: PointFunction | None = None, color_field: nn.Module | None = None) -> "DmtetMesh":
-        """Build the surface where `sdf` changes sign from negative (inside) to positive; a sphere if it is None.
-
-        `color_field` maps "N 3" to RGB and is trained too; else vertices are grey. `ValueError` if the field has one
-        sign.
-        """
-        box = torch.tensor([[-self.radius] * 3, [self.radius] * 3])
-        field = sdf or (lambda points: points.norm(dim=-1) - self.start_radius)
-        return DmtetMesh(self, box, evaluate(field, grid_points(self.resolution, box)), color_field)
-
-    def build_from_density(
-        self, density: PointFunction, color_field: nn.Module | None = None, threshold: float | None = None
-    ) -> "DmtetMesh":
+    def build(self, density: PointFunction, color_field: nn.Module, threshold: float | None = None) -> "DmtetMesh":
         """Build the surface where `density` falls to `threshold`; None takes the mean of the densities above 1e-5.
 
         The box becomes that of the surface on the whole grid, grown; values are `threshold - density`, cut to [-1, 1]
-        (threestudio 28d9d80, geometry/tetrahedra_sdf_grid.py).
+        (threestudio 28d9d80, geometry/tetrahedra_sdf_grid.py). `color_field` maps "N 3" to RGB and is trained too.
         """
         whole = torch.tensor([[-self.radius] * 3, [self.radius] * 3])
         found = evaluate(density, grid_points(self.resolution, whole))
         if threshold is None:
             threshold = float(found[found > EMPTY_DENSITY].mean())
-        box = grown_box(DmtetMesh(self, whole, threshold - found, None).mesh(), whole)
+        box = grown_box(DmtetMesh(self, whole, threshold - found, color_field).mesh(), whole)
         values = (threshold - evaluate(density, grid_points(self.resolution, box))).clamp(-1.0, 1.0)
         return DmtetMesh(self, box, values, color_field)
 
@@ -80,8 +66,7 @@ class DmtetMeshConfig:
 class DmtetMesh(Trainable):
     """A trainable surface in `box`, the least and greatest corner in scene units, of V = (resolution + 1)^3 vertices.
 
-    Parameters: `values` "V" (negative inside), `offsets` "V 3" (before tanh), and `color_logits` "V 3" (before the
-    sigmoid) or those of `color_field`.
+    Parameters: `values` "V" (negative inside), `offsets` "V 3" (before tanh), and those of `color_field`.
     """
 
     box: Tensor
@@ -90,7 +75,7 @@ class DmtetMesh(Trainable):
     border: Tensor
 
     def __init__(
-        self, config: DmtetMeshConfig, box: Float[Tensor, "2 3"], values: Float[Tensor, " V"], field: nn.Module | None
+        self, config: DmtetMeshConfig, box: Float[Tensor, "2 3"], values: Float[Tensor, " V"], field: nn.Module
     ) -> None:
         super().__init__()
         vertices = grid_vertices(config.resolution)
@@ -108,36 +93,26 @@ class DmtetMesh(Trainable):
         self.values = nn.Parameter(values.clone())
         self.offsets = nn.Parameter(torch.zeros_like(vertices))
         self.color_field = field
-        self.color_logits = nn.Parameter(torch.zeros_like(vertices)) if field is None else None
 
     def mesh(self) -> Mesh:
-        """Extract the surface as a closed mesh, coloured unless there is a colour field; empty if nothing is inside."""
+        """Extract the surface as a closed mesh; empty if nothing is inside."""
         moved = self.vertices + self.config.max_offset / self.config.resolution * self.offsets.tanh()
         vertices = torch.lerp(self.box[0], self.box[1], moved)
         values = torch.where(self.border, self.values.clamp(min=BORDER_VALUE), self.values)
-        colors = None if self.color_logits is None else self.color_logits.sigmoid()
-        return marching_tetrahedra(vertices, values, self.tetrahedra, colors)
+        return marching_tetrahedra(vertices, values, self.tetrahedra)
 
     def colors_at(self, points: SurfacePoints) -> Float[Tensor, "N 3"]:
-        """Return the field's RGB at the points' positions, or that of the vertices, interpolated."""
-        if self.color_field is None:
-            return points.mesh.colors_at(points)
+        """Return the field's RGB at the points' positions."""
         colors: Tensor = self.color_field(points.positions)
         return colors
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return one group a parameter, under the parameter's name, and one for the colour field."""
-        config = self.config
-        field = self.color_field
-        colors = [self.color_logits] if field is None else list(field.parameters())
+        config, field = self.config, list(self.color_field.parameters())
         return [
             {"name": "values", "params": [self.values], "lr": config.values_lr},
             {"name": "offsets", "params": [self.offsets], "lr": config.offsets_lr},
-            {
-                "name": "color_logits" if field is None else "color_field",
-                "params": [parameter for parameter in colors if parameter is not None],
-                "lr": config.colors_lr,
-            },
+            {"name": "color_field", "params": field, "lr": config.colors_lr},
         ]
 
 

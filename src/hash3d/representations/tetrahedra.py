@@ -38,10 +38,7 @@ def grid_tetrahedra(resolution: int) -> Int[Tensor, "T 4"]:
 
 
 def marching_tetrahedra(
-    vertices: Float[Tensor, "V 3"],
-    values: Float[Tensor, " V"],
-    tetrahedra: Int[Tensor, "T 4"],
-    colors: Float[Tensor, "V 3"] | None = None,
+    vertices: Float[Tensor, "V 3"], values: Float[Tensor, " V"], tetrahedra: Int[Tensor, "T 4"]
 ) -> Mesh:
     """Extract the surface between vertices with values below 0 (inside) and the others.
 
@@ -60,11 +57,7 @@ def marching_tetrahedra(
     keys, faces = torch.unique(ends.amin(dim=-1) * count + ends.amax(dim=-1), return_inverse=True)
     a, b = keys // count, keys % count
     weight = (values[a] / (values[a] - values[b]))[:, None]
-    return Mesh(
-        vertices=vertices[a] + weight * (vertices[b] - vertices[a]),
-        faces=faces.reshape(-1, 3),
-        colors=None if colors is None else colors[a] + weight * (colors[b] - colors[a]),
-    )
+    return Mesh(vertices=vertices[a] + weight * (vertices[b] - vertices[a]), faces=faces.reshape(-1, 3))
 
 
 @cache

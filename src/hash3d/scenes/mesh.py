@@ -99,11 +99,11 @@ class DmtetScene(MeshScene[DmtetMesh], represents=DmtetMeshConfig):
 
     @classmethod
     def blank(cls, recipe: Recipe) -> DmtetMesh:
-        """With the colours of a field where the first stage is one, else with those of vertices."""
-        config = expect_config(recipe.stages[-1].representation, DmtetMeshConfig, recipe.stages[-1])
-        field = recipe.stage.representation
-        colors = field.build(torch.Generator().manual_seed(0)) if isinstance(field, NerfConfig) else None
-        return config.build(color_field=colors)
+        """A ball in the colours of a new field: a file brings its own shape."""
+        last = recipe.stages[-1]
+        config = expect_config(last.representation, DmtetMeshConfig, last)
+        field = expect_config(recipe.stage.representation, NerfConfig, last).build(torch.Generator().manual_seed(0))
+        return config.build(lambda points: (-points.norm(dim=-1)).exp(), field)
 
 
 class TexturedScene(MeshScene[TexturedMesh], represents=TexturedMeshConfig):
@@ -131,7 +131,7 @@ def dmtet_mesh(field: Nerf, config: DmtetMeshConfig, surface: IsosurfaceConfig) 
     density = density_at(field)
     if surface.level != "auto":
         try:
-            return config.build_from_density(density, field, surface.level)
+            return config.build(density, field, surface.level)
         except ValueError as error:
             warnings.warn(f"{error} The mesh starts at the level 'auto', the mean density.", stacklevel=2)
-    return config.build_from_density(density, field)
+    return config.build(density, field)
