@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig, Key
-from hash3d.cameras import Cameras
 from hash3d.recipes.stage import Stage
+from hash3d.recipes.view_order import make_keys
 
 FILLING = 1000
 """Views, for 200 buckets of 3 entries."""
@@ -38,7 +38,7 @@ class ViewSequence:
         for step in range(self.steps.stop):
             low, high = guidance.timestep_range(step, self.num_timesteps)
             cameras, timesteps = order.next(1, low, high, generator, shared_timestep=guidance.shared_timestep)
-            drawn.append(keys_of(cameras, timesteps))
+            drawn.append(make_keys(cameras, timesteps.tolist()))
         return drawn
 
     @cached_property
@@ -48,16 +48,7 @@ class ViewSequence:
         generator = torch.Generator().manual_seed(self.seed + 1)
         low, high = self.stage.guidance.timestep_range(self.steps.start, self.num_timesteps)
         cameras = sampler.sample(1, generator)
-        return keys_of(cameras, torch.randint(low, high + 1, (FILLING,), generator=generator))
-
-
-def keys_of(cameras: Cameras, timesteps: Int[Tensor, " B"]) -> list[Key]:
-    """Make the keys of B views."""
-    numbers = (cameras.elevation.tolist(), cameras.azimuth.tolist(), cameras.radius.tolist(), timesteps.tolist())
-    return [
-        Key(elevation=elevation, azimuth=azimuth, radius=radius, timestep=timestep)
-        for elevation, azimuth, radius, timestep in zip(*numbers, strict=True)
-    ]
+        return make_keys(cameras, torch.randint(low, high + 1, (FILLING,), generator=generator).tolist())
 
 
 def reuse_share(config: CacheConfig, draws: ViewSequence) -> float:

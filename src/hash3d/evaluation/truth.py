@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -46,7 +45,7 @@ def load_truth(folder: Path) -> Truth:
     Raises:
         ValueError: something is missing or malformed, in one sentence.
     """
-    described = _read_views(folder)
+    described = read_json(folder / "views.json")
     try:
         size, views = int(described["size"]), list(described["views"])
         cameras = Cameras.orbit(
@@ -103,15 +102,6 @@ def describe_opaque(has_alpha: Sequence[bool], plain: Sequence[bool]) -> tuple[s
     return tuple(notes)
 
 
-def _read_views(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise ValueError(f"Expected a folder of true views, but there is no folder {folder}. Check the path.")
-    path = folder / "views.json"
-    if not path.is_file():
-        raise ValueError(f"Expected a folder of true views, but {folder} holds no views.json. Check the path.")
-    return read_json(path)
-
-
 def _check_ranges(cameras: Cameras) -> None:
     """Raise `ValueError` for cameras that no lens has."""
     lenses = (cameras.radius > 0.0) & cameras.radius.isfinite() & (cameras.fov_y > 0.0) & (cameras.fov_y < 180.0)
@@ -127,8 +117,6 @@ def _fault(error: Exception) -> str:
 
 def _read_view(path: Path, size: int) -> Float[Tensor, "H W 4"]:
     """Straight-alpha RGBA in [0, 1]."""
-    if not path.is_file():
-        raise ValueError(f"Expected the true view {path}, but there is no such file. Complete the folder.")
     pixels = read_rgba(path, max_side=math.inf)
     if pixels.shape[:2] != (size, size):
         height, width = pixels.shape[:2]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from hash3d.export.mesh import BakedMesh
 from hash3d.rendering.bake import PointColors, bake
 from hash3d.representations.field import Field
-from hash3d.representations.gaussians import GaussianTensors, Splats
+from hash3d.representations.gaussians import Splats
 from hash3d.representations.mesh import Mesh, Surface, SurfacePoints
 from hash3d.representations.textured_mesh import TexturedMesh, TexturedMeshConfig
 
@@ -23,7 +23,7 @@ GAUSSIANS_SURFACE = IsosurfaceConfig(level=1.0, resolution=96)
 POINTS_AT_ONCE = 65_536
 """Most texels that are painted at once."""
 
-Asset = Field | Splats | GaussianTensors | Surface
+Asset = Field | Splats | Surface
 """A scene that has a shape and colours."""
 Painter = Callable[[Mesh], PointColors]
 """Returns the colours of a mesh's points, for instance by `hash3d.rendering.bake.colors_from_views`."""
@@ -62,8 +62,8 @@ def _mesh_and_colors(scene: Asset, surface: IsosurfaceConfig | None, paint: Pain
     if isinstance(scene, Surface):
         mesh = scene.mesh()
         return mesh, paint(mesh) if paint else scene.colors_at
-    if isinstance(scene, Splats | GaussianTensors):
-        gaussians = GaussianField(scene if isinstance(scene, GaussianTensors) else scene.gaussians())
+    if isinstance(scene, Splats):
+        gaussians = GaussianField(scene.gaussians())
         mesh = remove_cavities(extract_mesh_or_auto(gaussians.density, gaussians.box, surface or GAUSSIANS_SURFACE))
         return mesh, paint(mesh) if paint else lambda points: gaussians.color(points.positions)
     if scene.channels != 3 and paint is None:

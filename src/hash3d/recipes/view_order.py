@@ -52,6 +52,15 @@ class Episode:
     visits_left: int
 
 
+def make_keys(cameras: Cameras, timesteps: list[int]) -> list[Key]:
+    """The cache's keys of B views."""
+    views = (cameras.elevation.tolist(), cameras.azimuth.tolist(), cameras.radius.tolist())
+    return [
+        Key(elevation=elevation, azimuth=azimuth, radius=radius, timestep=timestep)
+        for elevation, azimuth, radius, timestep in zip(*views, timesteps, strict=True)
+    ]
+
+
 class ViewOrder:
     """Samples the cameras and timesteps of each step."""
 
@@ -133,11 +142,7 @@ class ViewOrder:
 
     def _cells(self, cameras: Cameras, timesteps: list[int]) -> list[Cell]:
         """The cell of each view."""
-        views = (cameras.elevation.tolist(), cameras.azimuth.tolist(), cameras.radius.tolist())
-        return [
-            self._grid.cell(Key(elevation=elevation, azimuth=azimuth, radius=radius, timestep=timestep))
-            for elevation, azimuth, radius, timestep in zip(*views, timesteps, strict=True)
-        ]
+        return [self._grid.cell(key) for key in make_keys(cameras, timesteps)]
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""

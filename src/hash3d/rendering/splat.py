@@ -54,7 +54,7 @@ class SplatJob(NamedTuple):
 
 
 def render_gaussians(
-    scene: Splats | GaussianTensors,
+    scene: Splats,
     cameras: Cameras,
     background: Float[Tensor, "B 3"],
     means2d_probe: Float[Tensor, "B N 2"] | None = None,
@@ -67,7 +67,7 @@ def render_gaussians(
     the projected centres after `backward()`, in 1/pixels.
     """
     config = config or SplatRendererConfig()
-    tensors = scene if isinstance(scene, GaussianTensors) else scene.gaussians()
+    tensors = scene.gaussians()
     like = tensors.means
     if background.shape != (len(cameras), 3):
         raise ValueError(
@@ -92,9 +92,9 @@ def render_gaussians(
             return render_torch(job)
 
 
-def screen_probe(scene: Splats | GaussianTensors, cameras: Cameras) -> Float[Tensor, "B N 2"]:
+def screen_probe(scene: Splats, cameras: Cameras) -> Float[Tensor, "B N 2"]:
     """Return zeros to add to the projected centres (pixels): a leaf whose gradient is that of the centres."""
-    means = (scene if isinstance(scene, GaussianTensors) else scene.gaussians()).means
+    means = scene.gaussians().means
     return torch.zeros(len(cameras), means.shape[0], 2, dtype=means.dtype, device=means.device, requires_grad=True)
 
 

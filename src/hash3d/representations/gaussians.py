@@ -34,6 +34,10 @@ class GaussianTensors:
     def __len__(self) -> int:
         return self.means.shape[0]
 
+    def gaussians(self) -> "GaussianTensors":
+        """Return itself: these are splats."""
+        return self
+
 
 @runtime_checkable
 class Splats(Protocol):
