@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import blake2b
 from itertools import count
 from os import urandom
@@ -226,35 +227,36 @@ def describe(
     Nothing waits for a GPU: a tensor there is known by its memory and version, one on the host by its content. An
     object counts with what it holds, and one that holds too much is never the same.
     """
-    seen: dict[int, Any] = {}
-
-    def inner(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            if of_tensor is not None:
-                return of_tensor(value)
-            part = value.detach()
-            if rows is not None and value.ndim and len(value) == size:
-                part = part[:1] if value.stride(0) == 0 else part[rows.start : rows.stop : rows.step]
-            return _content(part) if value.device.type == "cpu" else _token(part)
-        if isinstance(value, Mapping):
-            return sorted((repr(name), inner(item)) for name, item in value.items())
-        if isinstance(value, list | tuple):
-            return [type(value).__name__, *map(inner, value)]
-        if value is None or isinstance(value, bool | int | float | str | bytes | torch.dtype | torch.device):
-            return repr(value)
-        if id(value) in seen:
-            return ["again", list(seen).index(id(value))]
-        seen[id(value)] = value
-        if len(seen) > MOST_PARTS:
-            raise OverflowError
-        from .objects import look_into, name_of
-
-        return [name_of(value), inner(look_into(value))]
-
     try:
-        return inner(value)
+        return _describe(value, {}, of_tensor or partial(_describe_rows, rows, size))
     except OverflowError:
         return new_name()
+
+
+def _describe(value: Any, seen: dict[int, Any], of_tensor: Callable[[Tensor], Any]) -> Any:
+    if isinstance(value, Tensor):
+        return of_tensor(value)
+    if isinstance(value, Mapping):
+        return sorted((repr(name), _describe(item, seen, of_tensor)) for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return [type(value).__name__, *(_describe(item, seen, of_tensor) for item in value)]
+    if value is None or isinstance(value, bool | int | float | str | bytes | torch.dtype | torch.device):
+        return repr(value)
+    if id(value) in seen:
+        return ["again", list(seen).index(id(value))]
+    seen[id(value)] = value
+    if len(seen) > MOST_PARTS:
+        raise OverflowError
+    from .objects import look_into, name_of
+
+    return [name_of(value), _describe(look_into(value), seen, of_tensor)]
+
+
+def _describe_rows(rows: range | None, size: int | None, value: Tensor) -> Any:
+    part = value.detach()
+    if rows is not None and value.ndim and len(value) == size:
+        part = part[:1] if value.stride(0) == 0 else part[rows.start : rows.stop : rows.step]
+    return _content(part) if value.device.type == "cpu" else _token(part)
 
 
 _PROCESS, _SERIALS = urandom(8).hex(), count()
