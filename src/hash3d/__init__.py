@@ -7,11 +7,13 @@ In a loop of your own:
         noise_pred = unet(latents, t, encoder_hidden_states=embeddings).sample
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .cache import DeepCacheConfig, FeatureCache, GridConfig, Hash3DConfig
+from .cache import DeepCacheConfig, GridConfig, Hash3DConfig
 
 if TYPE_CHECKING:
+    from .cache import FeatureCache
     from .unet import apply_hash3d, remove_hash3d
 
 __version__ = "0.1.0"
@@ -25,10 +27,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Load what needs diffusers at its first use."""
-    if name in ("apply_hash3d", "remove_hash3d"):
-        from . import unet
+_LOADED_LATE = {"FeatureCache": "hash3d.cache", "apply_hash3d": "hash3d.unet", "remove_hash3d": "hash3d.unet"}
 
-        return getattr(unet, name)
-    raise AttributeError(f"module 'hash3d' has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    """Load what needs torch and diffusers at its first use."""
+    if name not in _LOADED_LATE:
+        raise AttributeError(f"module 'hash3d' has no attribute {name!r}")
+    return getattr(import_module(_LOADED_LATE[name]), name)

@@ -147,9 +147,9 @@ def test_the_summary_says_why(prior_folder, picture_file, tmp_path, capsys):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["notes"] == [TOGETHER]
 
 
-@pytest.mark.parametrize("command", ["generate", "bench"])
+@pytest.mark.parametrize("command", [("generate", "zero123_gs"), ("bench",)])
 def test_the_help_says_why(command, capsys):
     with pytest.raises(SystemExit):
-        main([command, "--help"])
+        main([*command, "--help"])
     told = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "proven at mini scale only" in told

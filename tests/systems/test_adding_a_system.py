@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hash3d.cli import generate
+from hash3d.cli import generate, options
 from hash3d.recipes.serialize import from_plain, to_plain
 from hash3d.rendering.volume import VolumeRendererConfig
 from hash3d.scenes.base import KINDS
@@ -48,7 +48,7 @@ def import_code(tmp_path, monkeypatch):
 def figurine(import_code, monkeypatch):
     """The page's system, as if it lay in hash3d/systems, and its row in the table."""
     module = import_code("hash3d.systems.figurine", FILE)
-    monkeypatch.setattr(generate, "SYSTEMS", (*SYSTEMS, eval(ROW, {"SystemInfo": SystemInfo})))
+    monkeypatch.setattr(options, "SYSTEMS", (*SYSTEMS, eval(ROW, {"SystemInfo": SystemInfo})))
     return module
 
 
@@ -113,7 +113,7 @@ def test_each_file_is_short_and_passes_the_linter(code):
 
 
 def test_the_tenth_system_is_none_of_the_nine(figurine):
-    row = generate.find_system("figurine")
+    row = options.find_system("figurine")
     assert row.name == "figurine"
     assert (row.inputs, row.steps("mini"), row.steps("supplement")) == (("prompt",), (400, 40), (5000, 50))
     assert row.name not in {system.name for system in SYSTEMS}
@@ -121,13 +121,13 @@ def test_the_tenth_system_is_none_of_the_nine(figurine):
 
 
 def test_the_command_line_knows_it(figurine):
-    options = generate.parse(["figurine", "--prompt", "a red mug", "--negative-prompt", "a photo", "--seed", "3"])
-    recipe = generate.build_recipe(options)
+    given = generate.parse(["figurine", "--prompt", "a red mug", "--negative-prompt", "a photo", "--seed", "3"])
+    recipe = generate.build_recipe(given)
     assert recipe == figurine.recipe(
-        prompt="a red mug", negative_prompt="a photo", prior="mini-sd", cache=options.cache, seed=3
+        prompt="a red mug", negative_prompt="a photo", prior="mini-sd", cache=given.cache, seed=3
     )
-    with pytest.raises(ValueError, match="figurine starts from a text"):
-        generate.build_recipe(generate.parse(["figurine", "--image", "photo.png"]))
+    with pytest.raises(ValueError, match="Unrecognized options: --image"):
+        generate.parse(["figurine", "--image", "photo.png"])
 
 
 def test_a_system_runs_through_the_one_loop(figurine, text_prior_folder, tmp_path):

@@ -175,6 +175,12 @@ def test_every_recipe_is_a_short_file_in_the_table():
 
 
 def test_the_page_of_systems_lists_them_as_the_command_does():
-    lines = markdown_table(HEADS, [(f"`{name}`", *rest) for name, *rest in map(row, SYSTEMS)], words=len(HEADS))
+    heads = (*HEADS, "steps, mini", "steps, full")
+    steps = {
+        system.name: [" + ".join(f"{count:,}" for count in system.steps(scale)) for scale in ("mini", "supplement")]
+        for system in SYSTEMS
+    }
+    rows = [(f"`{name}`", *rest, *steps[name]) for name, *rest in map(row, SYSTEMS)]
+    lines = markdown_table(heads, rows, words=len(heads))
     expected = "\n".join(lines)
     assert expected in (ROOT / "docs" / "systems.md").read_text(), f"Put this into docs/systems.md:\n{expected}"

@@ -8,8 +8,8 @@ from hash3d.cache import RELEASED, Hash3DConfig
 from hash3d.representations.dmtet import DmtetMeshConfig
 from hash3d.representations.point_start import PointStartConfig
 from hash3d.representations.shap_e import ShapEConfig
-from hash3d.systems import dreamfusion
-from hash3d.systems.stages import FULL_SCALE_VISITS, is_mini, read_start, recipe_at, released_cache, replace_by_mesh
+from hash3d.systems import FULL_SCALE_VISITS, dreamfusion, released_cache
+from hash3d.systems.stages import is_mini, read_start, recipe_at, replace_by_mesh
 
 
 def choices(**given):

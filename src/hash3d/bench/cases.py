@@ -7,7 +7,7 @@ from hash3d.fast.engine import Engine
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.stage import Stage
 from hash3d.schedules import Schedule, constant
-from hash3d.systems.stages import released_cache
+from hash3d.systems import released_cache
 from hash3d.training.trainer import GENERATORS
 
 from .reuse_share import ViewSequence, find_probability, reuse_share

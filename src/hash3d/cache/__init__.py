@@ -1,9 +1,14 @@
 """The method: the grid, the table, the aggregation, and when to reuse. Imports torch and nothing of ours."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .config import PAPER, PRESETS, RELEASED, CacheConfig, DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
-from .feature_cache import FeatureCache
 from .grid import Key
-from .table import HashTable
+
+if TYPE_CHECKING:
+    from .feature_cache import FeatureCache
+    from .table import HashTable
 
 __all__ = [
     "PAPER",
@@ -18,3 +23,12 @@ __all__ = [
     "HashTable",
     "Key",
 ]
+
+_NEED_TORCH = {"FeatureCache": "feature_cache", "HashTable": "table"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what needs torch at its first use; configurations do not."""
+    if name not in _NEED_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_NEED_TORCH[name]}"), name)

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from .grid import FIELDS, Grid
-from .table import HashTable
 
 if TYPE_CHECKING:
     from .feature_cache import FeatureCache
     from .stores import Store
+    from .table import HashTable
 
 Aggregation = Literal["softmax", "softmax_squared", "nearest_key"]
 Mode = Literal["feature", "noise"]
@@ -172,7 +172,9 @@ class Hash3DConfig:
             return AdaptiveTable(tables, gamma=self.gamma, max_bytes=self.max_bytes)
         return self._build_table(self.grid)
 
-    def _build_table(self, grid: GridConfig) -> HashTable:
+    def _build_table(self, grid: GridConfig) -> "HashTable":
+        from .table import HashTable
+
         nearest = self.aggregation == "nearest_key"
         return HashTable(
             grid.build(),

@@ -12,6 +12,8 @@ from typing import Any
 
 from rich.console import Console
 
+from hash3d import __version__
+
 from .streams import silence, usable_streams
 
 COMMANDS = {
@@ -20,8 +22,9 @@ COMMANDS = {
     "export": "write a run's asset as PLY, MP4 or a contact sheet",
     "systems": "list the systems",
     "bench": "measure a system with and without reuse",
+    "completion": "print a completion script for bash, zsh or tcsh",
 }
-USAGE = "hash3d COMMAND [OPTIONS]; hash3d COMMAND --help tells a command's options"
+USAGE = "hash3d COMMAND [OPTIONS]; hash3d COMMAND --help tells a command's options, hash3d --version the version"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -46,6 +49,9 @@ def run_command(given: list[str]) -> int:
     if not given or given[0] in ("-h", "--help", "help"):
         _say_usage()
         return 0 if given else 2
+    if given == ["--version"]:
+        Console(highlight=False).print(f"hash3d {__version__}")
+        return 0
     name, *options = given
     if name not in COMMANDS:
         raise ValueError(f"Expected a command ({', '.join(COMMANDS)}), but got {name!r}. Try: hash3d --help")

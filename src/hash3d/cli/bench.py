@@ -1,35 +1,29 @@
 """`hash3d bench SYSTEM`."""
 
 import dataclasses
-import inspect
 import os
 import stat
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 import tyro
 from rich.console import Console
 
-from hash3d.bench.cases import steady
-from hash3d.bench.inputs import make_ball, make_disc
-from hash3d.bench.measure import Measured, Models, Plan, Say, measure
-from hash3d.bench.summary import HEADS, summarize
 from hash3d.cache import Hash3DConfig
-from hash3d.diffusion.random_weights import LAYOUTS, write_random_prior
-from hash3d.pictures import load_picture
-from hash3d.recipes.limits import check_numbers
-from hash3d.recipes.recipe import Recipe
 from hash3d.systems import SystemInfo
-from hash3d.training.guide import load_priors
-from hash3d.training.run import frame_reference
 
 from .full_scale import choose_cache, runs_mini
-from .generate import find_system
-from .host import choose_device, limit_threads, print_table
-from .parsing import parse_options
+from .options import find_system
+from .parsing import Advanced, Maybe, expect_image, parse_options
+from .tables import print_table
+
+if TYPE_CHECKING:
+    import torch
+
+    from hash3d.bench.measure import Measured, Models, Say
+    from hash3d.recipes.recipe import Recipe
 
 RANDOM = "random"
 PROMPT = "a red mug"
@@ -37,26 +31,29 @@ PROMPT = "a red mug"
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Measure a system's first stage with and without reuse, step by step."""
+    """Measure a system's first stage with and without reuse, step by step. --help-all shows the cache's options too.
+
+    At full scale the cache's cut is -2 by default (i = 10), and a cell has at most 2 visits: the cheaper last layer and
+    more visits are proven at mini scale only.
+    """
 
     system: tyro.conf.Positional[str] = ""
     """The system; `hash3d systems` lists them."""
-    prior: str | None = None
+    prior: Maybe[str] = None
     """A diffusers folder, an embedded prior, or a hub name; by default the system's embedded one. "random": full size,
     in the published layout, with random weights, in the temporary folder: no image, but real times and memory."""
-    text_prior: str | None = None
+    text_prior: Maybe[str] = None
     """The Stable Diffusion of Magic-123, named like --prior."""
-    image: Path | None = None
+    image: Maybe[Path] = None
     """An image; by default a red disc."""
-    scale: Literal["mini", "supplement", "released"] | None = None
+    scale: Maybe[Literal["mini", "supplement", "released"]] = None
     """The recipe's settings: by default mini for an embedded prior, else the supplement's."""
     sizes: Literal["last", "schedule"] = "last"
     """Images as large as at the end of the recipe's schedule throughout, or as the schedule has them."""
-    device: Literal["cpu", "cuda"] | None = None
+    device: Maybe[Literal["cpu", "cuda"]] = None
     """Where to run; by default the GPU if there is one."""
-    cache: Hash3DConfig = field(default_factory=Hash3DConfig)
-    """Our feature reuse. At full scale its cut is -2 by default (i = 10), and a cell has at most 2 visits: the cheaper
-    last layer and more visits are proven at mini scale only."""
+    cache: Advanced[Hash3DConfig] = field(default_factory=Hash3DConfig)
+    """Our feature reuse."""
     steps: int = 64
     """Measured steps of each case."""
     warm_up: int = 32
@@ -65,14 +62,23 @@ class Bench:
 
 def main(arguments: list[str]) -> int:
     """Measure and print. Returns the exit code."""
+    options = parse(arguments)
+    if "image" in find_system(options.system).inputs:
+        expect_image(options.image)
+    from hash3d.bench.summary import HEADS, summarize
+
     console = Console(stderr=True, highlight=False)
-    _, _, results = run(parse(arguments), say=lambda line: console.print(line, markup=False))
+    _, _, results = run(options, say=lambda line: console.print(line, markup=False))
     print_table(HEADS, [row.cells for row in summarize(results)])
     return 0
 
 
-def run(options: Bench, say: Say) -> tuple[Recipe, Models, list[Measured]]:
+def run(options: Bench, say: "Say") -> "tuple[Recipe, Models, list[Measured]]":
     """Build what the options describe, and measure it. Raises `ValueError` with one sentence for a mistake."""
+    from hash3d.bench.measure import Plan, measure
+
+    from .host import choose_device, limit_threads
+
     check(options)
     device = choose_device(options.device)
     limit_threads(device.type)
@@ -98,13 +104,18 @@ def parse(arguments: list[str]) -> Bench:
 
 def check(options: Bench) -> None:
     """Raise `ValueError` for a mistake that would show only after the measurement, or not at all."""
+    from hash3d.recipes.limits import check_numbers
+
     check_numbers(options)
     if options.warm_up < 1:
         raise ValueError(f"Expected --warm-up of at least 1 step, but got {options.warm_up}.")
 
 
-def build_recipe(options: Bench, folder: Path, device: torch.device) -> Recipe:
+def build_recipe(options: Bench, folder: Path, device: "torch.device") -> "Recipe":
     """Build the system's recipe on inputs of our own where none are given; `folder` is for those that are written."""
+    from hash3d.bench.cases import steady
+    from hash3d.bench.inputs import make_ball, make_disc
+
     system = find_system(options.system)
     if options.image is not None and "image" not in system.inputs:
         raise ValueError(f"Expected no --image: {system.name} starts from {' and '.join(system.inputs)} alone.")
@@ -114,7 +125,7 @@ def build_recipe(options: Bench, folder: Path, device: torch.device) -> Recipe:
     given: dict[str, Any] = {
         name: options.image or make_disc(folder) if name == "image" else PROMPT for name in system.inputs
     }
-    if "start" in inspect.signature(system.recipe).parameters and not runs_mini(options.prior, options.scale):
+    if "start" in system.others and not runs_mini(options.prior, options.scale):
         given["start"] = make_ball(folder)
     names = [options.prior or system.embedded]
     if two:
@@ -126,8 +137,10 @@ def build_recipe(options: Bench, folder: Path, device: torch.device) -> Recipe:
     return dataclasses.replace(recipe, stage=steady(recipe.stage)) if options.sizes == "last" else recipe
 
 
-def random_prior(system: SystemInfo, place: int, device: torch.device) -> str:
+def random_prior(system: SystemInfo, place: int, device: "torch.device") -> str:
     """Return the folder of a full-size prior with random weights; one that is there from before is taken."""
+    from hash3d.diffusion.random_weights import LAYOUTS, write_random_prior
+
     name = LAYOUTS[system.inputs][place]
     folder = Path(tempfile.gettempdir()) / f"hash3d-random-priors-{os.getuid()}" / name
     folder.parent.mkdir(mode=0o700, exist_ok=True)
@@ -138,8 +151,13 @@ def random_prior(system: SystemInfo, place: int, device: torch.device) -> str:
     return str(folder)
 
 
-def load_models(recipe: Recipe, device: torch.device) -> Models:
+def load_models(recipe: "Recipe", device: "torch.device") -> "Models":
     """Load the diffusion models, and the image in their framing."""
+    from hash3d.bench.measure import Models
+    from hash3d.pictures import load_picture
+    from hash3d.training.guide import load_priors
+    from hash3d.training.run import frame_reference
+
     priors = load_priors(recipe, device)
     main = next(iter(priors.values()))
     picture = None if recipe.image is None else frame_reference(recipe, main, load_picture(recipe.image))

@@ -4,19 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import tyro
 from rich.console import Console
 
-from hash3d.evaluation.compare import compare
-from hash3d.evaluation.reference_frame import find_reference_frame
-from hash3d.evaluation.truth import load_truth
-from hash3d.files import write_json
-from hash3d.training.outputs import load_asset, read_reached
-from hash3d.training.run_folder import RunFolder
-
-from .host import print_table
-from .parsing import parse_options
+from .parsing import expect_run, parse_options
+from .tables import print_table
 
 COLUMNS = {
     "azimuth": ("azimuth", ".1f"), "elevation": ("elevation", ".0f"), "psnr": ("PSNR", ".2f"), "ssim": ("SSIM", ".3f"),
@@ -41,6 +33,9 @@ class Evaluate:
 def main(arguments: list[str]) -> int:
     """Print the metrics and write evaluation.json. Returns the exit code."""
     options = parse_options(Evaluate, "evaluate", arguments)
+    expect_run(options.folder)
+    from hash3d.files import write_json
+
     metrics = evaluate(options.folder, options.truth)
     write_json(options.folder / "evaluation.json", metrics)
     rows = (*metrics["views"], {"azimuth": "mean", "elevation": "", **metrics["mean"]})
@@ -60,6 +55,14 @@ def format_cell(value: float | str, form: str) -> str:
 
 def evaluate(folder: Path, truth: Path) -> dict[str, Any]:
     """Compare the asset of a run folder with each true view. See `compare` for what is returned."""
+    import torch
+
+    from hash3d.evaluation.compare import compare
+    from hash3d.evaluation.reference_frame import find_reference_frame
+    from hash3d.evaluation.truth import load_truth
+    from hash3d.training.outputs import load_asset, read_reached
+    from hash3d.training.run_folder import RunFolder
+
     _, show = load_asset(folder, torch.device("cpu"))
     image = RunFolder(folder).input_picture
     frame = find_reference_frame(read_reached(folder), image if image.is_file() else None)

@@ -4,17 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 import tyro
 from rich.console import Console
 
-from hash3d.export.mesh import write_glb, write_obj
-from hash3d.export.turntable import save_image, write_video
-from hash3d.scenes.base import find_kind
-from hash3d.scenes.show import colors
-from hash3d.training.outputs import bake_model, contact_sheet, load_asset, read_reached, turntable
-
-from .parsing import parse_options
+from .parsing import expect_run, parse_options
 
 Format = Literal["glb", "obj", "ply", "mp4", "sheet"]
 FILES = {
@@ -38,6 +31,7 @@ class Export:
 def main(arguments: list[str]) -> int:
     """Write the file. Returns the exit code."""
     options = parse_options(Export, "export", arguments)
+    expect_run(options.folder)
     out = options.out or options.folder / FILES[options.format]
     write(options.format, options.folder, out)
     Console(highlight=False, soft_wrap=True).print(str(out), markup=False)
@@ -46,6 +40,14 @@ def main(arguments: list[str]) -> int:
 
 def write(format: Format, folder: Path, out: Path) -> None:
     """Write one file of a run's asset. Raises `ValueError` if the run has none, or its scene no such file."""
+    import torch
+
+    from hash3d.export.mesh import write_glb, write_obj
+    from hash3d.export.turntable import save_image, write_video
+    from hash3d.scenes.base import find_kind
+    from hash3d.scenes.show import colors
+    from hash3d.training.outputs import bake_model, contact_sheet, load_asset, read_reached, turntable
+
     recipe = read_reached(folder)
     model, show = load_asset(folder, torch.device("cpu"))
     if format in ("glb", "obj"):

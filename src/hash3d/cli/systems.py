@@ -4,16 +4,16 @@ from dataclasses import dataclass
 
 from hash3d.systems import SYSTEMS, SystemInfo
 
-from .host import print_table
+from .options import SHOWN
 from .parsing import parse_options
+from .tables import print_table
 
-HEADS = ("system", "from", "prior", "makes", "stages", "steps, mini", "steps, full")
-SHOWN = {"image": "picture", "prompt": "text"}
+HEADS = ("system", "from", "makes", "prior")
 
 
 @dataclass(frozen=True)
 class Systems:
-    """List the systems."""
+    """List the systems: what each starts from and makes, and the diffusion models that it can ask."""
 
 
 def main(arguments: list[str]) -> int:
@@ -25,8 +25,4 @@ def main(arguments: list[str]) -> int:
 
 def row(system: SystemInfo) -> tuple[str, ...]:
     """The cells of a system, one for each of HEADS."""
-    steps = [system.steps(scale) for scale in ("mini", "supplement")]
-    stages = " or ".join(sorted({str(len(each)) for each in steps}))
-    given = " and ".join(SHOWN[name] for name in system.inputs)
-    counts = [" + ".join(f"{count:,}" for count in each) for each in steps]
-    return (system.name, given, system.prior, system.representation, stages, *counts)
+    return (system.name, " and ".join(SHOWN[name] for name in system.inputs), system.representation, system.prior)

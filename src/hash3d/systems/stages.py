@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, Unpack
 
-from hash3d.cache import RELEASED, CacheConfig, Hash3DConfig
+from hash3d.cache import CacheConfig
 from hash3d.diffusion.loading import EMBEDDED
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.pictures import Framing
@@ -19,6 +19,8 @@ from hash3d.representations.point_start import GrowthConfig, PointStartConfig
 from hash3d.representations.shap_e import ShapEConfig
 from hash3d.schedules import constant
 
+from . import FULL_SCALE_VISITS
+
 VIEW_ORDER = ViewOrderConfig(visits_per_cell=4, active_cells=8)
 """Three of four passes are reused, for a third of the guidance's cost. More visits save little more, and what a run
 learns goes with its number of full passes (docs/experiments/frontier.md and variety.md)."""
@@ -28,18 +30,10 @@ visits half of the passes are full, and 2 of 28 objects were lost; with 4 visits
 TWO_PRIOR_VIEW_ORDER = replace(VIEW_ORDER, visits_per_cell=2)
 """For Magic-123 at mini scale, where two models reuse at once: in the field's stage reuse with 4 visits costs 0.24 dB,
 with 2 visits 0.16 (docs/benchmarks/quality.md)."""
-FULL_SCALE_VISITS = 2
-"""At most so many visits of a cell at full scale: more are proven at mini scale only."""
 TEXT_ELEVATION = 15.0
 """Degrees from which the result of a text is shown (threestudio's evaluation)."""
 BY_TEXT = StableDiffusionGuidanceConfig(guidance_scale=101.0, shared_timestep=False)
 """Full scale of most text systems: threestudio 28d9d80 and the released Hash3D (cc48922)."""
-_RELEASED = {
-    "gaussiandreamer": replace(RELEASED, reuse_probability=0.3),
-    # Its delta_t of 20 divides the distance, as the wrong order of the key has it.
-    "dreamgaussian": replace(RELEASED, reuse_probability=0.5, grid=replace(RELEASED.grid, radius=20.0)),
-}
-"""The released code's cache, where a system has settings of its own there."""
 Stages = Stage | tuple[Stage, ...]
 
 
@@ -170,8 +164,3 @@ def _visit_less(stage: Stage) -> Stage:
 
 def _as_tuple(made: Stages) -> tuple[Stage, ...]:
     return made if isinstance(made, tuple) else (made,)
-
-
-def released_cache(system: str) -> Hash3DConfig:
-    """Return the cache of the released Hash3D (cc48922) in a system: cache_p 0.1, if it has no other there."""
-    return _RELEASED.get(system, RELEASED)
