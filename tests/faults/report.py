@@ -1,15 +1,20 @@
-"""Run the whole campaign of faults, and write its counts into docs/reliability.md: `python -m tests.faults.report`."""
+"""Run the long campaigns of faults: `python -m tests.faults.report [FILE ...]`; their counts go to docs/reliability.md."""
 
 import ast
+import datetime
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from research.measured import name_hardware
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- counts -->\n", "<!-- end of counts -->\n"
+HEAD = "| trial | tried | survived | how |\n| --- | ---: | ---: | --- |\n"
 
 
 class Counts:
@@ -26,9 +31,10 @@ class Counts:
         self.tried[title] += count
         self.survived[title] += count - report.failed
 
-    def table(self):
-        rows = [f"| {title} | {count:,} | {self.survived[title]:,} |\n" for title, count in sorted(self.tried.items())]
-        return "| trial | tried | survived |\n| --- | ---: | ---: |\n" + "".join(rows)
+    def rows(self, how):
+        return {
+            title: f"| {title} | {count:,} | {self.survived[title]:,} | {how} |" for title, count in self.tried.items()
+        }
 
 
 def title_of(file, name):
@@ -39,14 +45,26 @@ def title_of(file, name):
     return text.splitlines()[0].rstrip(".")
 
 
-def main():
+def update(page, rows):
+    """The page with these rows in place of those of the same trials."""
+    head, rest = page.split(BEGIN)
+    old, tail = rest.split(END)
+    before = {line.split(" | ")[0].removeprefix("| "): line for line in old.splitlines()[2:]}
+    table = "".join(f"{row}\n" for _, row in sorted({**before, **rows}.items()))
+    return head + BEGIN + HEAD + table + END + tail
+
+
+def main(files):
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     counts = Counts()
-    status = pytest.main([str(ROOT / "tests/faults"), "-m", "nightly", "-q"], plugins=[counts])
-    page = PAGE.read_text()
-    head, tail = page.split(BEGIN)[0], page.split(END)[1]
-    PAGE.write_text(head + BEGIN + counts.table() + END + tail)
+    paths = [str(ROOT / "tests/faults" / file) for file in files or ["."]]
+    status = pytest.main([*paths, "-m", "nightly", "-q", "-p", "no:cacheprovider"], plugins=[counts])
+    how = f"{commit.stdout.strip()}, {datetime.date.today()}, {name_hardware('cpu')}"
+    PAGE.write_text(update(PAGE.read_text(), counts.rows(how)))
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
