@@ -1,15 +1,14 @@
-"""Run the long campaigns of faults: `python -m tests.faults.report [FILE ...]`; their counts go to docs/reliability.md."""
+"""`python -m tests.faults.report [FILE ...]` runs long campaigns and writes their counts to docs/reliability.md."""
 
 import ast
 import datetime
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from research.measured import name_hardware
+from research.measured import commit, name_hardware
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -55,13 +54,10 @@ def update(page, rows):
 
 
 def main(files):
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    how = f"{commit()}, {datetime.date.today()}, {name_hardware('cpu')}"
     counts = Counts()
     paths = [str(ROOT / "tests/faults" / file) for file in files or ["."]]
     status = pytest.main([*paths, "-m", "nightly", "-q", "-p", "no:cacheprovider"], plugins=[counts])
-    how = f"{commit.stdout.strip()}, {datetime.date.today()}, {name_hardware('cpu')}"
     PAGE.write_text(update(PAGE.read_text(), counts.rows(how)))
     return status
 

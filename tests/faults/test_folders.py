@@ -56,7 +56,7 @@ def test_many_flipped_bits_are_told(folder, recipe, record_property):
 
 
 def test_a_checkpoint_without_some_of_its_parts_is_told(folder, recipe):
-    leave_out(folder, recipe, ["stage", "owner", "scene/optimizer", "cache/store"])
+    leave_out(folder, recipe, ["stage", "owner", "scene/optimizer", "cache/storage"])
     path = folder / "checkpoint" / "state.pt"
     torch.save(load_tensors(path, "cpu", sealed=True), path)
     with pytest.raises(ValueError, match="no digest"):

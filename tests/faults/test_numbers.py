@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import random
 import warnings
 from dataclasses import replace
 
@@ -49,7 +48,16 @@ def try_one(monkeypatch, tiny, folder, system, stage, place, value, kind, at):
     return "recovered"
 
 
-@pytest.mark.parametrize("trial", random.Random(24).sample(TRIALS, 6), ids=lambda trial: "-".join(map(str, trial)))
+@pytest.mark.parametrize(
+    "trial",
+    [
+        ("zero123_gs", 0, "mask", math.nan, "once"),
+        ("sds_gs", 0, "text", math.nan, "from here on"),
+        ("latent_nerf", 0, "prediction", math.inf, "once"),
+        ("dreamgaussian", 1, "gradient", -math.inf, "once"),
+    ],
+    ids=lambda trial: "-".join(map(str, trial)),
+)
 def test_a_bad_number_is_told_and_spoils_no_checkpoint(trial, monkeypatch, tiny, tmp_path):
     *place, kind = trial
     try_one(monkeypatch, tiny, tmp_path / "run", *place, kind, at=1 if kind == "from here on" else 3)

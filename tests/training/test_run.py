@@ -96,18 +96,7 @@ def test_resume_before_the_first_checkpoint_starts_again(finished, tiny_recipe, 
     assert series(tmp_path / "run") == series(finished)
 
 
-KILLS = [
-    (1, False),
-    (1, True),
-    (2, False),
-    (1, False),
-    (2, True),
-    (3, False),
-    (1, True),
-    (2, False),
-    (4, True),
-    (3, True),
-]
+KILLS = [(1, False), (1, True), (2, True), (3, False), (2, True)]
 """At which renaming of a file each run is killed, counted from its start, and whether the file is renamed by then."""
 
 
@@ -131,7 +120,7 @@ def run_until_killed(recipe, path, threads, renaming, renamed):
     Run(recipe, path, resume=True).train()
 
 
-def test_ten_kills_lose_nothing(finished, tiny_recipe, tmp_path):
+def test_kills_lose_nothing(finished, tiny_recipe, tmp_path):
     """kill -9 just before or after files get their names, each followed by --resume: the series is the whole run's.
 
     The files are recipe.json, input.png, then checkpoints. All runs are children that load compiled kernels (`finished`
@@ -139,7 +128,7 @@ def test_ten_kills_lose_nothing(finished, tiny_recipe, tmp_path):
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["hash3d.training.run", "numba"])
-    stage = dataclasses.replace(tiny_recipe.stage, steps=26)
+    stage = dataclasses.replace(tiny_recipe.stage, steps=14)
     recipe = dataclasses.replace(tiny_recipe, stage=stage, checkpoint_every=2)
 
     def execute(path, *kill):
@@ -154,7 +143,7 @@ def test_ten_kills_lose_nothing(finished, tiny_recipe, tmp_path):
     state = torch.load(path / "checkpoint" / "state.pt", weights_only=True)
     assert 0 < state["step"] < recipe.steps, "killed before the end, after checkpoints"
     assert execute(path, None, True) == execute(tmp_path / "whole", None, True) == 0
-    assert len(series(path)) == 26
+    assert len(series(path)) == 14
     assert series(path) == series(tmp_path / "whole")
     assert not list(path.glob("**/.*.tmp*"))
 
