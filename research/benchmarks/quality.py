@@ -1,4 +1,4 @@
-"""What the cache costs each system in quality: every object and every prompt with the cache off and on, same seeds.
+"""What the cache or replay costs each system in quality: every object and every prompt without and with it, same seeds.
 
 Systems from a picture are compared with the true views of scanned objects; of what systems from a text make, the
 shipped matcher says from eight views whether it is the object, and the colour, that was asked for.
@@ -22,7 +22,7 @@ import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -32,6 +32,7 @@ from hash3d.evaluation.compare import compare
 from hash3d.evaluation.reference_frame import find_reference_frame
 from hash3d.evaluation.truth import load_truth
 from hash3d.export.turntable import orbit, render_each, save_image
+from hash3d.guidance.targets import ReplayConfig
 from hash3d.pictures import load_picture
 from hash3d.recipes.recipe import Recipe
 from hash3d.scenes.build import show_model
@@ -63,6 +64,7 @@ PROMPTS = (
     ("a white snowman", "snowman", "white"), ("a purple hat", "hat", "purple"), ("a grey robot", "robot", "grey"),
 )  # fmt: skip
 """A text, and the noun and the colour of the body that it names."""
+Variant = Literal["off", "on", "replay"]
 VIEWS, VIEW_ELEVATION, VIEW_SIZE = 8, 15.0, 128
 QUESTION = __doc__.split("\n\n")[1].replace("\n", " ")
 
@@ -74,7 +76,7 @@ class Job:
     system: str
     subject: str
     seed: int
-    cached: bool
+    variant: Variant
     object: Path | None = None
     """Folder of a scanned object, for a system that starts from a picture."""
     prompt: str | None = None
@@ -84,7 +86,7 @@ class Job:
     @property
     def name(self) -> str:
         """Of its row and its picture."""
-        return "-".join([self.system, self.subject.replace(" ", "_"), str(self.seed), "on" if self.cached else "off"])
+        return "-".join([self.system, self.subject.replace(" ", "_"), str(self.seed), self.variant])
 
     def recipe(self) -> Recipe:
         """What to run."""
@@ -94,26 +96,28 @@ class Job:
             given = {"image": self.object / "input.png", "elevation": load_truth(self.object).reference_elevation}
         if "prompt" in system.inputs:
             given["prompt"] = self.prompt
-        cache = Hash3DConfig(seed=self.seed) if self.cached else None
+        given["replay_every"] = ReplayConfig().every if self.variant == "replay" else 0
+        cache = Hash3DConfig(seed=self.seed) if self.variant == "on" else None
         return system.recipe(prior=system.embedded, cache=cache, scale="mini", seed=self.seed, **given)
 
 
-def find_jobs(objects: Path, systems: list[str], seeds: list[int]) -> list[Job]:
-    """Every system's runs, off and on next to each other. Each subject has seeds of its own."""
+def find_jobs(objects: Path, systems: list[str], seeds: list[int], variant: Variant = "on") -> list[Job]:
+    """Every system's runs, without and with the cache or replay in turn. Each subject has seeds of its own."""
     inputs, jobs = find_objects(objects), list[Job]()
     for seed in seeds:
         for system in (each for each in SYSTEMS if each.name in systems):
             for number, item in enumerate(inputs if "image" in system.inputs else []):
                 text = DESCRIPTIONS.get(item.name, "an object")
-                jobs += both(system.name, item.name, 100 * seed + number, object=item.path, prompt=text)
+                jobs += both(variant, system.name, item.name, 100 * seed + number, object=item.path, prompt=text)
             for number, (prompt, noun, color) in enumerate(PROMPTS if "image" not in system.inputs else []):
-                jobs += both(system.name, noun, 100 * seed + number, prompt=prompt, noun=noun, color=color)
+                jobs += both(variant, system.name, noun, 100 * seed + number, prompt=prompt, noun=noun, color=color)
     return jobs
 
 
-def both(system: str, subject: str, seed: int, **given: Any) -> list[Job]:
-    """The run with and without the cache."""
-    return [Job(system=system, subject=subject, seed=seed, cached=cached, **given) for cached in (False, True)]
+def both(variant: Variant, system: str, subject: str, seed: int, **given: Any) -> list[Job]:
+    """The run without and with the cache or replay."""
+    variants: tuple[Variant, Variant] = ("off", variant)
+    return [Job(system=system, subject=subject, seed=seed, variant=each, **given) for each in variants]
 
 
 load_stable_diffusion = functools.cache(guide.load_stable_diffusion)
@@ -166,8 +170,8 @@ def measure(job: Job, machine: Machine) -> dict[str, Any]:
 
 def pairs(rows: dict[str, Any], jobs: list[Job], system: str) -> list[tuple[Any, Any]]:
     """A system's rows without and with the cache, where both are there."""
-    names = [(job.name, job.name.removesuffix("off") + "on") for job in jobs if job.system == system and not job.cached]
-    return [(rows[off], rows[on]) for off, on in names if off in rows and on in rows]
+    names = [job.name for job in jobs if job.system == system]
+    return [(rows[off], rows[on]) for off, on in zip(names[::2], names[1::2], strict=True) if {off, on} <= rows.keys()]
 
 
 def means(found: list[tuple[Any, Any]], name: str) -> tuple[float, float]:
@@ -224,12 +228,13 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=Path("docs/benchmarks/quality"))
     parser.add_argument("--systems", nargs="+", choices=names, default=names)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--variant", choices=get_args(Variant)[1:], default="on")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no run after so many seconds")
     parser.add_argument("--commit", default="unknown")
     options = parser.parse_args()
-    jobs = find_jobs(options.objects, options.systems, options.seeds)
+    jobs = find_jobs(options.objects, options.systems, options.seeds, options.variant)
     machine = describe_machine(options.runs, options.device, workers=options.workers, commit=options.commit)
     (options.runs / "views").mkdir(parents=True, exist_ok=True)
     path, deadline = options.runs / "rows.jsonl", time.monotonic() + options.seconds

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from hash3d.cache import PAPER, PRESETS, RELEASED, CacheConfig, DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
+from hash3d.guidance.targets import ReplayConfig
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.view_order import ViewOrderConfig
 from hash3d.systems.stages import VIEW_ORDER
@@ -226,6 +228,35 @@ def presets() -> Study:
     )
 
 
+def replayed(**settings: Any) -> Callable[[Recipe], Recipe]:
+    """Score distillation gives way to replay."""
+
+    def change(recipe: Recipe) -> Recipe:
+        return replace(recipe, stage=replace(recipe.stage, replay=ReplayConfig(**settings)))
+
+    return change
+
+
+def replay() -> Study:
+    """Targets that are fitted many times, and how often they are made."""
+    return Study(
+        name="replay",
+        title="Replay",
+        question="How few U-Net passes does a run need if each denoised view is kept and fitted many times?",
+        variants=(
+            NO_CACHE,
+            Variant(name="features reused", cache=DEFAULT),
+            Variant(name="replay", change=replayed()),
+            Variant(name="every 4", change=replayed(every=4)),
+            Variant(name="every 6", change=replayed(every=6)),
+            Variant(name="every 12", change=replayed(every=12)),
+            Variant(name="with guidance", change=replayed(guidance_scale=None)),
+        ),
+        seeds=(0, 1, 2),
+        plotted=True,
+    )
+
+
 STUDIES: dict[str, Study] = {
     study.name: study
     for study in (
@@ -239,5 +270,6 @@ STUDIES: dict[str, Study] = {
         cells(),
         queue(),
         presets(),
+        replay(),
     )
 }

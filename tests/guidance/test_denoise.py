@@ -8,7 +8,7 @@ from hash3d import DeepCacheConfig, GridConfig, Hash3DConfig, apply_hash3d
 from hash3d.cameras import Cameras
 from hash3d.diffusion.noise import NoiseSchedule
 from hash3d.guidance.base import Guidance
-from hash3d.guidance.denoise import DenoiseGuidance, DenoiseGuidanceConfig, ddim_step
+from hash3d.guidance.denoise import DenoiseGuidance, DenoiseGuidanceConfig, ddim_step, denoise, resize, shared_timestep
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidance, StableDiffusionGuidanceConfig
 from hash3d.guidance.zero123 import Zero123Guidance, Zero123GuidanceConfig
 from hash3d.schedules import constant, ramp
@@ -42,6 +42,11 @@ def start(guidance, step=0, count=2) -> torch.Tensor:
     return torch.full((count,), low)
 
 
+def target_of(guidance, image, cameras, timesteps) -> torch.Tensor:
+    path = guidance.path(shared_timestep(timesteps))
+    return resize(denoise(guidance.guidance, image, cameras, path), image.shape[1:3])
+
+
 def ddim(prior) -> DDIMScheduler:
     return DDIMScheduler(**prior.schedule.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
 
@@ -51,7 +56,7 @@ def test_a_smaller_target_is_an_antialiased_reduction(monkeypatch):
     guidance = guidance_of(tiny_zero123())
     columns = torch.tensor([1.0, -1.0, -1.0, -1.0]).repeat(8)
     monkeypatch.setattr(guidance.guidance.prior, "decode", lambda latents: columns.expand(len(latents), 3, 32, 32))
-    target = guidance.denoise(pictures(size=8), CAMERAS, start(guidance))
+    target = target_of(guidance, pictures(size=8), CAMERAS, start(guidance))
     torch.testing.assert_close(target[:, :, 2:-2], torch.full_like(target[:, :, 2:-2], 0.25), atol=0.05, rtol=0)
 
 
@@ -85,7 +90,7 @@ def test_the_picture_is_that_of_a_loop_over_diffusers_scheduler(strength):
     settings = Zero123GuidanceConfig(guidance_scale=5.0, sample_latents=False)
     guidance = guidance_of(prior, guidance=settings, num_steps=10, strength=constant(strength))
     image, timesteps = pictures(), start(guidance, step=0)
-    found = guidance.denoise(image, CAMERAS, timesteps)
+    found = target_of(guidance, image, CAMERAS, timesteps)
     scheduler = ddim(prior)
     scheduler.set_timesteps(10)
     kept = scheduler.timesteps[int(10 * strength) :]
@@ -150,7 +155,7 @@ def test_deepcache_takes_nothing_over_from_the_last_picture():
         cache = apply_hash3d(prior.unet, DeepCacheConfig(interval=20))
         guidance = guidance_of(prior, cache, num_steps=10, strength=constant(0.5))
         guidance(pictures(seed=first), CAMERAS, start(guidance))
-        found.append(guidance.denoise(pictures(seed=6), CAMERAS, start(guidance)))
+        found.append(target_of(guidance, pictures(seed=6), CAMERAS, start(guidance)))
     assert torch.equal(*found)
 
 
@@ -171,7 +176,7 @@ def test_a_cache_changes_the_picture_only_by_reuse(config, same):
     prior = tiny_zero123()
     cache = apply_hash3d(prior.unet, config)
     guidance = guidance_of(prior, cache, **settings)
-    found = guidance.denoise(pictures(), CAMERAS, start(guidance))
+    found = target_of(guidance, pictures(), CAMERAS, start(guidance))
     assert torch.equal(found, expected) == same
     assert (cache.statistics.hits == 0) == same
     assert torch.equal(plain.guidance.generator.get_state(), guidance.guidance.generator.get_state())
@@ -212,3 +217,22 @@ def test_what_makes_no_sense_is_refused():
         DenoiseGuidanceConfig(guidance=StableDiffusionGuidanceConfig(rendered="latents"))
     with pytest.raises(ValueError, match="one timestep for all views"):
         guidance_of(tiny_zero123())(pictures(), CAMERAS, torch.tensor([181, 161]))
+
+
+def test_at_scale_1_a_target_of_one_step_is_the_conditional_prediction_of_the_image():
+    """x0 = (z_t - sigma eps(z_t, condition)) / alpha, decoded: the U-Net gets one row a view."""
+    prior = tiny_zero123()
+    inner = guidance_of(prior).guidance
+    rows = []
+    prior.unet.register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(len(kwargs["sample"])), with_kwargs=True
+    )
+    found = denoise(inner, pictures(), CAMERAS, [500], guidance_scale=1.0)
+    assert rows == [2]
+    inner.generator.manual_seed(0)
+    latents = inner.encode(pictures())
+    noise, timesteps = torch.randn(latents.shape, generator=inner.generator), torch.full((2,), 500)
+    noisy = prior.schedule.add_noise(latents, noise, timesteps)
+    conditional = prior.unet(**inner.inputs(noisy, timesteps, CAMERAS)).sample[:2]
+    expected = inner.decode(prior.schedule.to_latents(conditional, noisy, timesteps))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

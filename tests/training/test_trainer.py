@@ -9,7 +9,7 @@ from hash3d.cache import GuardConfig, Hash3DConfig
 from hash3d.pictures import frame_picture, load_picture
 from hash3d.schedules import ramp
 from hash3d.training.guide import load_priors
-from hash3d.training.trainer import Trainer, scale_timesteps, size_at
+from hash3d.training.trainer import Trainer, size_at
 from hash3d.unet import remove_hash3d
 
 CPU = torch.device("cpu")
@@ -196,19 +196,3 @@ def test_a_guidance_needs_a_prior_of_its_kind(request, mine, other):
         ValueError, match=r"^Expected a (Zero123|Stable Diffusion) prior and a .*, but got \w+Prior and"
     ):
         make_trainer(recipe, dict.fromkeys(recipe.priors, prior))
-
-
-@pytest.mark.parametrize(("first", "second"), [((20, 980), (20, 600)), ((600, 980), (200, 600)), ((5, 9), (0, 999))])
-def test_the_scale_timesteps_of_another_range(first, second):
-    """Both ends stay, order stays, equal steps stay equal up to rounding, and so it covers the other range evenly."""
-    timesteps = torch.arange(first[0], first[1] + 1)
-    found = scale_timesteps(timesteps, first, second)
-    assert (int(found[0]), int(found[-1])) == second
-    assert (found.diff() >= 0).all()
-    step = (second[1] - second[0]) / (first[1] - first[0])
-    assert ((found - second[0]).double() - step * (timesteps - first[0]).double()).abs().max() <= 0.5 + 1e-9
-    assert torch.equal(scale_timesteps(timesteps, first, first), timesteps)
-
-
-def test_the_scale_timesteps_of_one_timestep_is_the_other_range_s_first():
-    assert scale_timesteps(torch.tensor([500]), (500, 500), (20, 600)).tolist() == [20]

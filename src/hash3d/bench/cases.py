@@ -4,15 +4,18 @@ from dataclasses import dataclass, replace
 
 from hash3d.cache import CacheConfig, DeepCacheConfig
 from hash3d.fast.engine import Engine
+from hash3d.guidance.targets import ReplayConfig
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.stage import Stage
 from hash3d.schedules import Schedule, constant
 from hash3d.systems import released_cache
+from hash3d.systems.stages import replay
 from hash3d.training.trainer import GENERATORS
 
 from .reuse_share import ViewSequence, find_probability, reuse_share
 
-OFF_EAGER, OFF_FAST, DEEPCACHE, RELEASED_EAGER, OURS = "off, eager", "off, fast", "DeepCache", "released, eager", "ours"
+OFF_EAGER, OFF_FAST, DEEPCACHE, RELEASED_EAGER = "off, eager", "off, fast", "DeepCache", "released, eager"
+OURS, REPLAY = "ours", "replay"
 MOST_INTERVAL = 50
 
 
@@ -27,10 +30,12 @@ class Case:
     """The case without a cache on the same engine."""
     filled: bool = False
     """Whether the cache is brought to the middle of a long run (`reuse_share.fill`)."""
+    replay_every: int = 0
+    """Steps between two targets of replay, or 0."""
 
 
 def plan(recipe: Recipe, draws: ViewSequence) -> tuple[Case, ...]:
-    """Return the five cases, those with a cache at nearly the same share of reused passes.
+    """Return the cases, those with a cache at nearly the same share of reused passes.
 
     `recipe.cache` is ours, unless the stage has one of its own. DeepCache gets the interval, and the released preset
     the probability, that come nearest to its share; all have the recipe's order of cameras.
@@ -48,6 +53,7 @@ def plan(recipe: Recipe, draws: ViewSequence) -> tuple[Case, ...]:
         Case(name=DEEPCACHE, cache=deepcache, engine="eager", unreused=OFF_EAGER),
         Case(name=RELEASED_EAGER, cache=released, engine="eager", unreused=OFF_EAGER, filled=True),
         Case(name=OURS, cache=ours, engine="auto", unreused=OFF_FAST),
+        Case(name=REPLAY, cache=None, engine="auto", unreused=OFF_FAST, replay_every=ReplayConfig().every),
     )
 
 
@@ -58,8 +64,10 @@ def sample_views(recipe: Recipe, *, num_timesteps: int, steps: range) -> ViewSeq
 
 
 def recipe_of(case: Case, recipe: Recipe) -> Recipe:
-    """Return the recipe with a case's cache."""
-    return replace(recipe, stage=replace(recipe.stage, cache=None), cache=case.cache)
+    """Return the recipe with a case's cache or replay."""
+    stage = replace(recipe.stage, cache=None)
+    stage = replay(stage, case.replay_every) if case.replay_every else stage
+    return replace(recipe, stage=stage, cache=case.cache)
 
 
 def steady(stage: Stage) -> Stage:

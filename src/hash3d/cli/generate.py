@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from hash3d.cache import GridConfig, Hash3DConfig
+from hash3d.cache import CacheConfig, GridConfig, Hash3DConfig
 from hash3d.systems import SystemInfo
 
-from .full_scale import expect_full_size, explain_choices, runs_mini
+from .full_scale import choose_cache, expect_full_size, explain_choices, runs_mini
 from .options import SHOWN, Generate, find_system, parse
 from .parsing import expect_image
 
@@ -93,7 +93,7 @@ def run_recipe(options: Generate, recipe: "Recipe", path: Path, device: str) -> 
         for prior in run.priors.values():
             progress.announce(prior)
         if not options.resume:
-            cached = recipe.cache is not None
+            cached = recipe.cache is not None and recipe.stage.replay is None
             mini = runs_mini(options.prior, options.scale)
             run.notes = explain_choices(options.scale, options.preset, mini=mini, cached=cached)
         for note in run.notes:
@@ -113,6 +113,7 @@ def build_recipe(options: Any) -> "Recipe":
         text_prior, start = getattr(options, "text_prior", None), getattr(options, "start", None)
         expect_full_size(system, options.prior, text_prior, start)
     cache = None if options.no_cache or options.quality == "best" else options.cache
+    inputs["replay_every"] = choose_replay(options, system, cache)
 
     def make(steps: int | None) -> "Recipe":
         prior = options.prior or system.embedded
@@ -138,6 +139,17 @@ def build_recipe(options: Any) -> "Recipe":
         refinement=stages[1] if len(stages) > 1 else None,
         checkpoint_every=options.checkpoint_every,
     )
+
+
+def choose_replay(options: Any, system: SystemInfo, cache: CacheConfig | None) -> int:
+    """Steps between two targets of replay, 0 for none: the system's own at mini scale if the cache is left as it is."""
+    if options.replay_every is not None:
+        if options.replay_every < 0:
+            raise ValueError(f"Expected --replay-every to be at least 0 steps, but got {options.replay_every}.")
+        return int(options.replay_every)
+    usual = choose_cache(system.name, "default", mini=True)
+    as_it_is = options.preset == "default" and options.dwell is None and cache == usual
+    return system.replay_every if as_it_is and runs_mini(options.prior, options.scale) else 0
 
 
 def collect_inputs(options: Any, system: SystemInfo) -> dict[str, Any]:

@@ -62,13 +62,17 @@ class Generate:
     out: Maybe[Path] = None
     """The run folder; by default a new folder in outputs/."""
     quality: Literal["fast", "good", "best"] = "good"
-    """fast: half of the recipe's steps, unless --steps says how many. good: the recipe. best: no feature reuse."""
+    """fast: half of the recipe's steps, unless --steps says how many. good: the recipe. best: the whole U-Net at every step."""
     seed: int = 0
     """Makes cameras, noise, initialisation and the cache's random choices."""
     device: Maybe[Literal["cpu", "cuda"]] = None
     """Where to run; by default the GPU if there is one."""
     no_cache: bool = False
     """Run the whole U-Net at every step."""
+    replay_every: Maybe[int] = None
+    """Steps between two views that the model denoises, to be kept and fitted many times in place of score distillation
+    (replay). 0 is score distillation, with feature reuse unless --no-cache is given. By default 3 in zero123_gs and
+    dreamgaussian at mini scale where no option is about the cache, else 0."""
     resume: bool = False
     """Go on with the run in --out from its last checkpoint."""
     prior: Maybe[str] = None

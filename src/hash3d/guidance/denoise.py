@@ -3,7 +3,9 @@
 The render is encoded, noised, denoised by a few deterministic steps and decoded; then it is to look like that image.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -106,42 +108,56 @@ class DenoiseGuidance:
 
         The timesteps, all the same, are those of `config.timestep_range`; `step` has no further use.
         """
-        target = self.denoise(image, cameras, timesteps)
-        loss = (image.float() - target).square().mean()
         start = shared_timestep(timesteps)
-        passes = len(image) * len(self.path(start))
-        return GuidanceOutput(loss=loss, passes=passes, metrics={"timestep": float(start)})
+        path = self.path(start)
+        target = resize(denoise(self.guidance, image, cameras, path), image.shape[1:3])
+        loss = (image.float() - target).square().mean()
+        return GuidanceOutput(loss=loss, passes=len(image) * len(path), metrics={"timestep": float(start)})
 
     def path(self, start: int) -> range:
         """The timesteps of the denoising, from `start` down."""
         return range(start, -1, -self.stride)
 
-    @torch.no_grad()
-    def denoise(
-        self, image: Float[Tensor, "B H W 3"], cameras: Cameras, timesteps: Int[Tensor, " B"]
-    ) -> Float[Tensor, "B H W 3"]:
-        """What the diffusion model makes of images, at their size, in [0, 1].
 
-        Raises `ValueError` unless the views have one timestep.
-        """
-        guidance, schedule = self.guidance, self.guidance.prior.schedule
-        with guidance.stopwatch.part("encode"):
-            latents = guidance.encode(image).float()
-        noise = to_device(torch.randn(latents.shape, generator=guidance.generator), latents)
-        noisy = schedule.add_noise(latents, noise, timesteps)
-        if guidance.cache is not None and isinstance(guidance.cache.store, LastFeature):
-            guidance.cache.reset()
-        for timestep in self.path(shared_timestep(timesteps)):
-            now = torch.full_like(timesteps, timestep)
-            with guidance.stopwatch.part("unet"):
-                noise_pred = guidance.predict_noise(noisy.to(guidance.prior.dtype), now, cameras)
-            noisy = ddim_step(schedule, noise_pred.float(), noisy, now, self.stride)
-        with guidance.stopwatch.part("decode"):
-            pixels = guidance.prior.decode(noisy).float() * 0.5 + 0.5
-            pixels = torch.where(pixels.isfinite(), pixels.clamp(0.0, 1.0), torch.nan)  # An infinity is no white.
-            if pixels.shape[-2:] != image.shape[1:3]:
-                pixels = F.interpolate(pixels, image.shape[1:3], mode="bilinear", antialias=True)
-        return pixels.permute(0, 2, 3, 1)
+@torch.no_grad()
+def denoise(
+    guidance: LatentGuidance[Any],
+    image: Float[Tensor, "B H W C"],
+    cameras: Cameras,
+    path: Sequence[int],
+    guidance_scale: float | None = None,
+) -> Float[Tensor, "B S S C"]:
+    """What a diffusion model makes of images: in [0, 1] at the model's size, or latents where latents are rendered.
+
+    Args:
+        guidance: predicts the noise, and says how images become latents and back.
+        image: B renders in [0, 1], or latents, of any size.
+        cameras: of the renders.
+        path: timesteps from the one that the images are noised to down to the last before 0.
+        guidance_scale: None is the guidance's own.
+    """
+    schedule = guidance.prior.schedule
+    with guidance.stopwatch.part("encode"):
+        latents = guidance.encode(image).float()
+    timesteps = torch.full((len(image),), path[0])
+    noise = to_device(torch.randn(latents.shape, generator=guidance.generator), latents)
+    noisy = schedule.add_noise(latents, noise, timesteps)
+    if guidance.cache is not None and isinstance(guidance.cache.store, LastFeature):
+        guidance.cache.reset()
+    for now, after in pairwise((*path, 0)):
+        timesteps = torch.full((len(image),), now)
+        with guidance.stopwatch.part("unet"):
+            noise_pred = guidance.predict_noise(noisy.to(guidance.prior.dtype), timesteps, cameras, guidance_scale)
+        noisy = ddim_step(schedule, noise_pred.float(), noisy, timesteps, now - after)
+    with guidance.stopwatch.part("decode"):
+        return guidance.decode(noisy)
+
+
+def resize(images: Float[Tensor, "B h w C"], size: Sequence[int]) -> Float[Tensor, "B H W C"]:
+    """Images at another size, by antialiased bilinear interpolation; at that size unchanged."""
+    if images.shape[1:3] == torch.Size(size):
+        return images
+    return F.interpolate(images.permute(0, 3, 1, 2), tuple(size), mode="bilinear", antialias=True).permute(0, 2, 3, 1)
 
 
 def shared_timestep(timesteps: Int[Tensor, " B"]) -> int:

@@ -142,11 +142,27 @@ class LatentGuidance(ABC, Generic[PriorT]):
         generator = self.generator if self.config.sample_latents else None
         return self.prior.encode(pixels * 2.0 - 1.0, generator)
 
+    def decode(self, latents: Float[Tensor, "B 4 h w"]) -> Float[Tensor, "B S S 3"]:
+        """Images in [0, 1] of latents, at the model's size; what is not finite becomes NaN."""
+        pixels = self.prior.decode(latents).float().permute(0, 2, 3, 1) * 0.5 + 0.5
+        return torch.where(pixels.isfinite(), pixels.clamp(0.0, 1.0), torch.nan)  # An infinity is no white.
+
     def predict_noise(
-        self, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], cameras: Cameras
+        self,
+        noisy: Float[Tensor, "B 4 h w"],
+        timesteps: Int[Tensor, " B"],
+        cameras: Cameras,
+        guidance_scale: float | None = None,
     ) -> Float[Tensor, "B 4 h w"]:
-        """The guided noise prediction, through the cache if there is one."""
+        """The guided noise prediction, through the cache if there is one; a scale of None is the guidance's own.
+
+        At a scale of 1 the prediction is the conditional one: without a cache the U-Net gets only its B rows.
+        """
+        scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         inputs = self.inputs(noisy, timesteps, cameras)
+        if scale == 1.0 and self.cache is None:
+            inputs = {name: each[: len(noisy)] if len(each) > len(noisy) else each for name, each in inputs.items()}
+            return self.prior.schedule.to_noise(self.prior.unet(**inputs, return_dict=False)[0], noisy, timesteps)
         view = (
             nullcontext()
             if self.cache is None
@@ -161,7 +177,7 @@ class LatentGuidance(ABC, Generic[PriorT]):
         with view:
             prediction = self.prior.unet(**inputs, return_dict=False)[0]
         conditional, unconditional = prediction.chunk(2)
-        guided = classifier_free_guidance(conditional, unconditional, self.config.guidance_scale)
+        guided = classifier_free_guidance(conditional, unconditional, scale)
         return self.prior.schedule.to_noise(guided, noisy, timesteps)
 
 

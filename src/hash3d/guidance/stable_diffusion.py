@@ -100,6 +100,10 @@ class StableDiffusionGuidance(LatentGuidance[StableDiffusionPrior]):
             return super().encode(image)
         return resize_latents(image, self.prior.unet.config.sample_size).to(self.prior.dtype)
 
+    def decode(self, latents: Float[Tensor, "B 4 h w"]) -> Float[Tensor, "B S S C"]:
+        """Images in [0, 1] of latents, or where latents are rendered these, at the U-Net's size."""
+        return super().decode(latents) if self.config.rendered == "pictures" else latents.permute(0, 2, 3, 1)
+
     def inputs(self, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], cameras: Cameras) -> dict[str, Any]:
         """The prompt with the nearest view's words, and the unconditional one."""
         views = view_index(cameras.elevation, cameras.azimuth)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from hash3d.cache import CacheConfig, Hash3DConfig
 from hash3d.cameras import CameraSamplerConfig
 from hash3d.guidance.base import GuidanceConfig
+from hash3d.guidance.targets import ReplayConfig
 from hash3d.meshing.isosurface import IsosurfaceConfig
 from hash3d.rendering.shading import ShadingConfig
 from hash3d.representations.background import EnvironmentConfig, SolidBackgroundConfig
@@ -66,6 +67,8 @@ class Stage:
     """What lies behind random views. Reference and final views are on white."""
     guidances: Mapping[str, GuidanceConfig]
     """The guidances by name. The first one's timesteps are sampled; the others get the same share of their ranges."""
+    replay: ReplayConfig | None = None
+    """Denoised views that are kept and fitted many times, without a cache; None: score distillation at every step."""
     losses: LossWeights
     adam_betas: tuple[float, float] = (0.9, 0.99)
     cache: CacheConfig | None = None

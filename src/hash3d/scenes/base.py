@@ -6,8 +6,9 @@ has to bring. Naming its configuration makes it known: `class PointScene(Scene[P
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypedDict, TypeVar, Unpack
+from typing import Any, ClassVar, Generic, TypedDict, TypeVar, Unpack, cast
 
 import torch
 from jaxtyping import Float
@@ -38,6 +39,15 @@ COUNTED = ("gaussians", "occupied", "faces")
 REFERENCE_LOSSES = {"color", "mask", "mask_entropy"}
 KINDS: dict[type, type["Scene[Any]"]] = {}
 """The kinds of scenes by the configuration of what they optimise; `find_kind` looks here."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What B random views are sampled with, besides their cameras."""
+
+    background: Float[Tensor, "B C"] | None
+    """Their solid colours; None is a learned background."""
+    shading: Shading | None
 
 
 class SceneTools(TypedDict):
@@ -79,6 +89,7 @@ class Scene(ABC, Generic[ModelT]):
         self.stage, self.model, self.device = stage, model.to(device), device
         self.generator = generators["rendering"]
         self.white = colors[:1].to(device)
+        self.look, self._next_look = Look(None, None), cast(Look | None, None)
         self.background = stage.background.build(colors, generators["initialisation"]).to(device)
         self.optimizer = self._build_optimizer()
         common = {"opaque", "opaque_entropy", "sparsity", "total_variation"} | REFERENCE_LOSSES
@@ -163,10 +174,19 @@ class Scene(ABC, Generic[ModelT]):
         """Render the scene, with gradients."""
 
     def draw_random(self, cameras: Cameras, step: int) -> Render:
-        """Sample the background and the light of a step, and render its random views."""
+        """Render random views with a sampled background and light, or under the look that `repeat_look` has set."""
+        self.look, self._next_look = self._next_look or self._draw_look(cameras, step), None
+        background = self.background(cameras) if self.look.background is None else self.look.background
+        return self.render(cameras, background, step=step, shading=self.look.shading)
+
+    def repeat_look(self, look: Look) -> None:
+        """Let the next random views have a background and a light that others had: their `look`."""
+        self._next_look = look
+
+    def _draw_look(self, cameras: Cameras, step: int) -> Look:
         background = self.background(cameras, self.generator)
         shading = self.stage.shading.draw(step, cameras, self.generator) if self.stage.shading else None
-        return self.render(cameras, background, step=step, shading=shading)
+        return Look(background if background.ndim == 2 else None, shading)
 
     def render_reference(self, camera: Cameras, step: int) -> Render:
         """The view of the reference image, on white, in its own colours."""

@@ -33,6 +33,8 @@ class SystemInfo:
     """What it makes, stage by stage."""
     embedded: str
     """The embedded prior that it runs with where no other is given."""
+    replay_every: int = 0
+    """Steps between two targets of replay at mini scale by default; 0 where feature reuse serves as well or better."""
 
     @property
     def recipe(self) -> "Callable[..., Recipe]":
@@ -51,10 +53,11 @@ _ZERO123 = "mini-zero123; Stable-Zero123, Zero123-XL"
 _TEXT = "mini-sd; Stable Diffusion 2.1, 1.5"
 
 
-def _image(name: str, representation: str) -> SystemInfo:
+def _image(name: str, representation: str, replay_every: int = 0) -> SystemInfo:
     return SystemInfo(
-        name=name, inputs=("image",), embedded="mini-zero123", prior=_ZERO123, representation=representation
-    )
+        name=name, inputs=("image",), embedded="mini-zero123", prior=_ZERO123, representation=representation,
+        replay_every=replay_every,
+    )  # fmt: skip
 
 
 def _text(name: str, representation: str, others: tuple[str, ...] = ()) -> SystemInfo:
@@ -64,9 +67,9 @@ def _text(name: str, representation: str, others: tuple[str, ...] = ()) -> Syste
 
 
 SYSTEMS = (
-    _image("zero123_gs", "Gaussians"),
+    _image("zero123_gs", "Gaussians", replay_every=3),
     _image("zero123_nerf", "hash-grid NeRF"),
-    _image("dreamgaussian", "Gaussians, textured mesh"),
+    _image("dreamgaussian", "Gaussians, textured mesh", replay_every=3),
     SystemInfo(
         name="magic123",
         inputs=("image", "prompt"),

@@ -8,6 +8,8 @@ from typing import Any, NotRequired, TypedDict, Unpack
 from hash3d.cache import CacheConfig
 from hash3d.diffusion.loading import EMBEDDED
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
+from hash3d.guidance.targets import ReplayConfig
+from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.pictures import Framing
 from hash3d.recipes.loss_weights import LossWeights
 from hash3d.recipes.recipe import Pose, Recipe
@@ -30,6 +32,13 @@ visits half of the passes are full, and 2 of 28 objects were lost; with 4 visits
 TWO_PRIOR_VIEW_ORDER = replace(VIEW_ORDER, visits_per_cell=2)
 """For Magic-123 at mini scale, where two models reuse at once: in the field's stage reuse with 4 visits costs 0.24 dB,
 with 2 visits 0.16 (docs/benchmarks/quality.md)."""
+<<<<<<< HEAD
+=======
+FULL_SCALE_VISITS = 2
+"""At most so many visits of a cell at full scale: more are proven at mini scale only."""
+TEXT_TARGET_SCALE, TEXT_REPLAY_UNTIL = 5.0, 0.75
+"""Guidance scale of a text's targets, and the share of the steps that fit them (docs/experiments/replay.md)."""
+>>>>>>> 1ce74b0 (Keep denoised views and fit them many times: replay)
 TEXT_ELEVATION = 15.0
 """Degrees from which the result of a text is shown (threestudio's evaluation)."""
 BY_TEXT = StableDiffusionGuidanceConfig(guidance_scale=101.0, shared_timestep=False)
@@ -61,6 +70,8 @@ class Choices(TypedDict):
     """Of all stages; schedules stretch with them at mini scale, and stay at full scale. None: the recipe's own."""
     seed: NotRequired[int]
     """Makes all random numbers."""
+    replay_every: NotRequired[int]
+    """Steps between two targets of replay; 0, as by default, is score distillation without replay."""
 
 
 def recipe_at(choices: Choices, scales: Scales, *, priors: Mapping[str, str] | None = None, **fields: Any) -> Recipe:
@@ -83,8 +94,10 @@ def recipe_at(choices: Choices, scales: Scales, *, priors: Mapping[str, str] | N
             raise ValueError(f"Expected --scale to be mini, {' or '.join(full)}, but got {scale!r}.")
         stages = tuple(_visit_less(stage) for stage in scale_steps(_as_tuple(full[scale]()), steps))
     others: dict[str, Any] = {
-        name: choice for name, choice in choices.items() if name not in ("prior", "scale", "steps")
+        name: choice for name, choice in choices.items() if name not in ("prior", "scale", "steps", "replay_every")
     }
+    if every := choices.get("replay_every", 0):
+        stages = tuple(replay(stage, every) for stage in stages)
     if "image" not in fields:
         others["reference_elevation"] = TEXT_ELEVATION
     main = next(iter(stages[0].guidances))
@@ -155,6 +168,21 @@ def is_mini(choices: Choices) -> bool:
     """Whether the scale, or where none is chosen that of the prior, is the embedded priors' own."""
     scale = choices.get("scale")
     return scale == "mini" or (scale is None and choices["prior"] in EMBEDDED)
+
+
+def replay(stage: Stage, every: int) -> Stage:
+    """The stage with replay, at the scales that measured best; one that denoises at each step stays as it is.
+
+    A text's targets need guidance, which saturates them: the end by score distillation mends that. Several
+    guidances keep their own scales.
+    """
+    guidance = stage.guidance
+    if len(stage.guidances) > 1:
+        return replace(stage, replay=ReplayConfig(every=every, guidance_scale=None))
+    if isinstance(guidance, StableDiffusionGuidanceConfig):
+        scale = min(guidance.guidance_scale, TEXT_TARGET_SCALE)
+        return replace(stage, replay=ReplayConfig(every=every, guidance_scale=scale, until=TEXT_REPLAY_UNTIL))
+    return replace(stage, replay=ReplayConfig(every=every)) if isinstance(guidance, Zero123GuidanceConfig) else stage
 
 
 def _visit_less(stage: Stage) -> Stage:

@@ -1,7 +1,6 @@
 """The one loop: cameras, render, guidances, losses, backward, optimizer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,11 +8,14 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from hash3d.cache import CacheConfig, FeatureCache
+from hash3d.cameras import Cameras
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.fast.engine import Engine
-from hash3d.guidance.base import Guidance, GuidanceConfig, GuidanceInputs, GuidanceOutput
+from hash3d.guidance.base import GuidanceInputs, GuidanceOutput
+from hash3d.guidance.targets import ReplayConfig
 from hash3d.pictures import FramedPicture
 from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.view_order import ViewOrder
 from hash3d.rendering.base import Render
 from hash3d.scenes.build import build_model, build_scene
 from hash3d.scenes.show import white_and_black
@@ -22,37 +24,19 @@ from hash3d.stopwatch import Stopwatch
 from hash3d.transfer import to_device
 from hash3d.unet import accelerate_unet, apply_hash3d, remove_hash3d
 
+from .active_guidance import ActiveGuidance, scale_timesteps
 from .late_metrics import Metrics
 from .reference import Reference
+from .replay import Replay
 from .watch import PREFIX, Watch, step_if_finite
 
 GENERATORS = ("cameras", "noise", "initialisation", "rendering")
 STAGE_SEEDS = 1_000_003
 """Between the seeds of two stages."""
-NUM_TIMESTEPS = 1000
-"""Of a guidance without a diffusion model."""
-
-
-@dataclass
-class ActiveGuidance:
-    """A guidance of the stage at work, with its own diffusion model and cache."""
-
-    config: GuidanceConfig
-    prior: LatentPrior | None
-    cache: FeatureCache | None
-    guide: Guidance
-    passes: int = 0
-    """U-Net passes so far, counted per view."""
-
-    def timestep_range(self, step: int) -> tuple[int, int]:
-        """The lowest and highest timestep at a step, both included."""
-        return self.config.timestep_range(step, self.prior.schedule.num_timesteps if self.prior else NUM_TIMESTEPS)
-
-    def count_passes(self) -> tuple[int, int]:
-        """Full and shallow U-Net passes so far; without a cache all are full."""
-        if self.cache is None:
-            return self.passes, 0
-        return self.cache.statistics.full, self.cache.statistics.shallow
+REPLAY_SEED = 500_000
+"""Between the seeds of a stage and that of its replay."""
+Guided = tuple[Render, dict[str, GuidanceOutput], dict[str, float]]
+"""Random views, the guidances' outputs and the weights of their losses."""
 
 
 class Trainer:
@@ -106,8 +90,9 @@ class Trainer:
         model = build_model(recipe, number, previous, self.generators["initialisation"])
         colors = white_and_black(getattr(model, "channels", 3), self.prior)
         self.scene = build_scene(self.stage, model, device=self.device, generators=self.generators, colors=colors)
-        config = (self.stage.cache or recipe.cache) if recipe.cache else None
+        config = (self.stage.cache or recipe.cache) if recipe.cache and not self.stage.replay else None
         self.guidances = {name: self._build_guidance(name, config) for name in self.stage.guidances}
+        self.replay = self._build_replay(self.stage.replay) if self.stage.replay else None
 
     def _build_guidance(self, name: str, cache_config: CacheConfig | None) -> ActiveGuidance:
         config, prior = self.stage.guidances[name], self.priors.get(name)
@@ -118,6 +103,11 @@ class Trainer:
             stopwatch=self.stopwatch,
         )  # fmt: skip
         return ActiveGuidance(config, prior, cache, config.build(inputs))
+
+    def _build_replay(self, config: ReplayConfig) -> Replay:
+        guides = {name: guidance.guide for name, guidance in self.guidances.items()}
+        seed = REPLAY_SEED + len(GENERATORS) * self.recipe.seed + STAGE_SEEDS * self.number
+        return Replay(config, self.stage, self.scene, guides, seed)
 
     def _accelerate(self, prior: LatentPrior, config: CacheConfig | None) -> FeatureCache | None:
         """Let a diffusion model run by the engine, and with a cache if there is a configuration of one."""
@@ -163,27 +153,13 @@ class Trainer:
 
     def step(self) -> Metrics:
         """One optimisation step. Returns its losses and counts; a GPU may still work on them until they are read."""
-        step, stage, main = self.step_count, self.stage, next(iter(self.guidances.values()))
+        step, stage = self.step_count, self.stage
         self.scene.before_step(step)
-        low, high = main.timestep_range(step)
-        cameras, timesteps = self.view_order.next(
-            size_at(stage.size, step), low, high, self.generators["cameras"],
-            shared_timestep=main.config.shared_timestep,
-        )  # fmt: skip
-        with self.stopwatch.part("render"):
-            random_view = self.scene.draw_random(cameras, step)
-            reference_view = (
-                self.scene.render_reference(self.reference.camera(size_at(stage.reference_size, step)), step)
-                if self.reference
-                else None
-            )
-        outputs: dict[str, GuidanceOutput] = {}
-        for name, guidance in self.guidances.items():
-            own = scale_timesteps(timesteps, (low, high), guidance.timestep_range(step))
-            outputs[name] = guidance.guide(random_view.color, cameras, own, step=step)
-            guidance.passes += outputs[name].passes
+        replays = self.replay is not None and self.replay.config.active(step, stage.steps)
+        random_view, outputs, factors = self._replay(step) if replays else self._distill(step)
         losses = {f"{stage.prefix(name)}guidance": output.loss for name, output in outputs.items()}
-        weights = {f"{stage.prefix(name)}guidance": stage.losses.guidances[name](step) for name in outputs}
+        weights = {f"{stage.prefix(name)}guidance": factor for name, factor in factors.items()}
+        reference_view = self._render_reference(step)
         losses |= self._losses(step, random_view, reference_view)
         weights |= stage.losses.active(step)
         unweighted = torch.stack(list(losses.values()))
@@ -199,6 +175,48 @@ class Trainer:
         parts = dict(zip(losses, weighted.detach().unbind(), strict=True))
         return self._metrics(total.detach(), parts, outputs, flags)
 
+    def _sample_views(self, order: ViewOrder, step: int) -> tuple[Cameras, Int[Tensor, " B"], tuple[int, int]]:
+        """Random cameras, and timesteps of the first guidance with their range."""
+        main = next(iter(self.guidances.values()))
+        low, high = main.timestep_range(step)
+        cameras, timesteps = order.next(
+            size_at(self.stage.size, step), low, high, self.generators["cameras"],
+            shared_timestep=main.config.shared_timestep,
+        )  # fmt: skip
+        return cameras, timesteps, (low, high)
+
+    def _distill(self, step: int) -> Guided:
+        """Random views, what each guidance says of them, and the weights of the guidances."""
+        cameras, timesteps, reach = self._sample_views(self.view_order, step)
+        with self.stopwatch.part("render"):
+            view = self.scene.draw_random(cameras, step)
+        outputs = {}
+        for name, guidance in self.guidances.items():
+            own = scale_timesteps(timesteps, reach, guidance.timestep_range(step))
+            outputs[name] = guidance.guide(view.color, cameras, own, step=step)
+            guidance.passes += outputs[name].passes
+        return view, outputs, {name: self.stage.losses.guidances[name](step) for name in outputs}
+
+    def _replay(self, step: int) -> Guided:
+        """Kept views, how far they are from their targets, and the weights; now and then a new target is made."""
+        assert self.replay is not None
+        if name := self.replay.maker_at(step):
+            cameras, timesteps, reach = self._sample_views(self.replay.view_order, step)
+            guidance = self.guidances[name]
+            start = int(scale_timesteps(timesteps, reach, guidance.timestep_range(step))[0])
+            guidance.passes += self.replay.make(name, cameras, start, step)
+        with self.stopwatch.part("render"):
+            view, outputs = self.replay.fit(size_at(self.stage.size, step), step)
+        return view, outputs, dict.fromkeys(outputs, self.replay.config.weight)
+
+    def _render_reference(self, step: int) -> Render | None:
+        """The view of the reference image, if there is one."""
+        if self.reference is None:
+            return None
+        with self.stopwatch.part("render"):
+            camera = self.reference.camera(size_at(self.stage.reference_size, step))
+            return self.scene.render_reference(camera, step)
+
     def _losses(self, step: int, random_view: Render, reference_view: Render | None) -> dict[str, Tensor]:
         """The unweighted losses besides the guidance's; those without weight are left out."""
         active = self.stage.losses.active(step)
@@ -213,12 +231,13 @@ class Trainer:
         row: dict[str, float | Tensor] = {"step": float(before + self.step_count - 1), "loss": total}
         row |= {f"loss_{name}": loss for name, loss in weighted.items()} | self.scene.sizes()
         for name, guidance in self.guidances.items():
-            numbers = dict(outputs[name].metrics)
+            numbers = dict(outputs[name].metrics) if name in outputs else {}
             numbers["reuse_share"] = guidance.cache.statistics.reuse_share if guidance.cache else 0.0
             if guidance.cache and guidance.cache.guard.error is not None:
                 numbers["reuse_error"] = guidance.cache.guard.error
             row |= {self.stage.prefix(name) + each: number for each, number in numbers.items()}
-            flags[f"{self.stage.prefix(name)}guidance"] = (~outputs[name].finite).to(total)
+            if name in outputs:
+                flags[f"{self.stage.prefix(name)}guidance"] = (~outputs[name].finite).to(total)
         row |= {PREFIX + name: flag for name, flag in flags.items()}
         return Metrics(row)
 
@@ -229,6 +248,7 @@ class Trainer:
             "step": self.step_count,
             "scene": self.scene.state_dict(),
             "view_order": self.view_order.state_dict(),
+            "replay": self.replay.state_dict() if self.replay else None,
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
             "passes": {name: guidance.passes for name, guidance in self.guidances.items()},
             "cache": self.cache.state_dict() if self.cache else None,
@@ -244,6 +264,8 @@ class Trainer:
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name].cpu())
         self.view_order.load_state_dict(state["view_order"])
+        if self.replay:
+            self.replay.load_state_dict(state["replay"])
         self.watch.counts = dict(state["not_finite"])
         for name, guidance in self.guidances.items():
             guidance.passes = state["passes"][name]
@@ -258,12 +280,3 @@ def size_at(schedule: Schedule, step: int) -> int:
     """Pixels of the last knot at or before `step`, rounded down: sizes are not interpolated."""
     passed = [value for start, value in schedule.knots if start <= step]
     return int(passed[-1] if passed else schedule.knots[0][1])
-
-
-def scale_timesteps(timesteps: Int[Tensor, " B"], first: tuple[int, int], second: tuple[int, int]) -> Int[Tensor, " B"]:
-    """Timesteps at the same share of another range: uniform there too, and near each other where these are.
-
-    So a view that returns to a cell of one model's cache returns to one of the other's.
-    """
-    share = (timesteps - first[0]).double() / max(first[1] - first[0], 1)
-    return second[0] + (share * (second[1] - second[0])).round().long()

@@ -1,0 +1,122 @@
+"""Replayed steps of a stage: every few steps a view is denoised and kept, and each step fits kept views in pixels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+import torch
+
+from hash3d.cameras import Cameras
+from hash3d.guidance.base import Guidance, GuidanceOutput
+from hash3d.guidance.denoise import DenoiseGuidance, denoise, resize
+from hash3d.guidance.latent_guidance import LatentGuidance
+from hash3d.guidance.targets import ReplayConfig, TargetBuffer
+from hash3d.recipes.stage import Stage
+from hash3d.rendering.base import Render
+from hash3d.rendering.shading import Shading
+from hash3d.scenes.base import Look, Scene
+
+CAMERA = ("elevation", "azimuth", "radius", "fov_y")
+View = dict[str, Any]
+"""Of a target, in plain values: its guidance's name, the numbers of its camera, its background and its light."""
+
+
+class Replay:
+    """Makes and fits the targets of a stage. Its random numbers are its own, so that no other step's change.
+
+    Args:
+        config: how often, how many.
+        stage: whose views are sampled.
+        scene: renders them.
+        guides: the stage's guidances, which make targets by turns.
+        seed: of the choice of targets.
+    """
+
+    def __init__(
+        self, config: ReplayConfig, stage: Stage, scene: Scene[Any], guides: Mapping[str, Guidance], seed: int
+    ) -> None:
+        for name, guide in guides.items():
+            if not isinstance(guide, (LatentGuidance, DenoiseGuidance)):
+                raise ValueError(f"Expected guidances that denoise, for replay, but {name} does not. Leave replay out.")
+        self.config, self.scene, self.guides = config, scene, guides
+        self.view_order = replace(stage.view_order, visits_per_cell=1).build(stage.cameras)
+        self.targets = TargetBuffer[View](config.kept, config.max_bytes)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def maker_at(self, step: int) -> str | None:
+        """The guidance that makes targets at a step, if one does."""
+        turn, since = divmod(step, self.config.every)
+        return None if since else list(self.guides)[turn % len(self.guides)]
+
+    @torch.no_grad()
+    def make(self, name: str, cameras: Cameras, start: int, step: int) -> int:
+        """Render views, denoise them from the timestep `start` and keep the results. Returns the U-Net's passes."""
+        guidance: Any = self.guides[name]
+        path: Sequence[int] = self.config.path(start)
+        if isinstance(guidance, DenoiseGuidance):
+            path, guidance = guidance.path(start), guidance.guidance
+        image, look = self.scene.draw_random(cameras, step).color, self.scene.look
+        images = denoise(guidance, image, cameras, path, self.config.guidance_scale)
+        for row, target in enumerate(images.half() if images.is_cuda else images):
+            camera = {each: float(getattr(cameras, each)[row]) for each in CAMERA}
+            self.targets.add(target, {"guidance": name, "camera": camera, **split_look(look, row)})
+        return len(images) * len(path)
+
+    def fit(self, size: int, step: int) -> tuple[Render, dict[str, GuidanceOutput]]:
+        """Render kept views at `size` pixels a side. Returns the last render, and the loss of each guidance's targets.
+
+        The losses of the guidances add up to the mean squared error of all views; what is not finite in a target
+        counts as no error.
+        """
+        images, views = self.targets.sample(self.config.fitted, self.generator)
+        pairs = sorted(zip(images, views, strict=True), key=lambda pair: kind_of(pair[1]))
+        outputs: dict[str, GuidanceOutput] = {}
+        for _, group in groupby(pairs, key=lambda pair: kind_of(pair[1])):
+            targets, chosen = map(list, zip(*group, strict=True))
+            self.scene.repeat_look(join_looks(chosen))
+            cameras = Cameras.orbit(**{name: [view["camera"][name] for view in chosen] for name in CAMERA}, size=size)
+            render = self.scene.draw_random(cameras, step)
+            target = resize(torch.stack(targets).float(), (size, size))
+            error = torch.where(target.isfinite(), render.color - target, 0.0).square().mean() * len(chosen)
+            name = chosen[0]["guidance"]
+            before = outputs[name].loss if name in outputs else 0.0
+            outputs[name] = GuidanceOutput(loss=before + error / len(images), passes=0, predicted=target)
+        return render, outputs
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on: tensors and plain values."""
+        return {
+            "targets": self.targets.state_dict(),
+            "view_order": self.view_order.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue as if the run had not stopped."""
+        self.targets.load_state_dict(state["targets"], self.scene.device)
+        self.view_order.load_state_dict(state["view_order"])
+        self.generator.set_state(state["generator"].cpu())
+
+
+def kind_of(view: View) -> str:
+    """What views that are rendered together share: their guidance, and the kinds of background and light."""
+    light = view["light"] and {**view["light"], "lights": None}
+    return repr((view["guidance"], view["background"] is None, light))
+
+
+def split_look(look: Look, row: int) -> View:
+    """One view's background and light, in plain values."""
+    background = None if look.background is None else look.background[row]
+    light = None if look.shading is None else {**vars(look.shading), "lights": look.shading.lights[row].tolist()}
+    return {"background": background, "light": light}
+
+
+def join_looks(views: list[View]) -> Look:
+    """The backgrounds and lights of views of one kind."""
+    first = views[0]
+    background = None if first["background"] is None else torch.stack([view["background"] for view in views])
+    if first["light"] is None:
+        return Look(background, None)
+    lights = torch.tensor([view["light"]["lights"] for view in views])
+    return Look(background, Shading(**{**first["light"], "lights": lights}))

@@ -1,0 +1,130 @@
+"""Replayed steps, on tiny systems of every kind."""
+
+import copy
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from hash3d.guidance.targets import ReplayConfig
+from hash3d.pictures import frame_picture, load_picture
+from hash3d.systems.stages import replay
+from hash3d.training.guide import load_priors
+from hash3d.training.replay import Replay
+from hash3d.training.trainer import Trainer
+from hash3d.unet import remove_hash3d
+
+CPU = torch.device("cpu")
+STEPS = 7
+SYSTEMS = ("zero123_gs", "sds_gs", "latent_nerf", "magic123")
+"""Gaussians by an image and with lights by a text, a field of latents, and one with two guidances."""
+
+
+@pytest.fixture
+def replayed(tiny):
+    """The recipe of a system with replay of some settings, beside its cache."""
+
+    def build(name: str = "zero123_gs", **settings):
+        recipe = tiny(name, steps=STEPS)
+        stage = replay(recipe.stage, 3)
+        config = dataclasses.replace(stage.replay, **settings)
+        return dataclasses.replace(recipe, stage=dataclasses.replace(stage, replay=config))
+
+    return build
+
+
+def make_trainer(recipe, priors=None):
+    priors = priors or load_priors(recipe, CPU)
+    for prior in priors.values():
+        remove_hash3d(prior.unet)
+    picture = frame_picture(load_picture(recipe.image), 32, "keep") if recipe.image else None
+    return Trainer(recipe, priors, picture)
+
+
+def run(trainer, steps):
+    return [dict(trainer.step()) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(replayed, name):
+    recipe = replayed(name, until=1.0)
+    whole = make_trainer(recipe)
+    rows = run(whole, 4)
+    state = copy.deepcopy(whole.state_dict())
+    rows += run(whole, 3)
+    again = make_trainer(recipe)
+    again.load_state_dict(state)
+    assert run(again, 3) == rows[4:]
+    assert all(math.isfinite(row["loss"]) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("settings", "passes"),
+    [
+        ({}, 3),  # At steps 0, 3 and 6.
+        ({"every": 1}, 7),
+        ({"denoising_steps": 2}, 6),
+        ({"every": 99}, 1),
+        ({"until": 0.5}, 2 + 3),  # 3.5 of 7: targets at steps 0 and 3, distillation at 4, 5, 6.
+    ],
+)
+def test_passes_are_those_of_the_targets_and_of_the_steps_after(replayed, settings, passes):
+    trainer = make_trainer(replayed(**settings))
+    run(trainer, STEPS)
+    assert next(iter(trainer.guidances.values())).count_passes() == (passes, 0)
+    assert trainer.cache is None
+
+
+def test_two_guidances_make_targets_by_turns(replayed):
+    trainer = make_trainer(replayed("magic123", until=1.0, every=2))
+    run(trainer, 6)
+    assert [guidance.passes for guidance in trainer.guidances.values()] == [2, 1]
+
+
+def test_the_loss_is_the_weighted_mean_squared_error_of_the_fitted_views(replayed, monkeypatch):
+    trainer = make_trainer(replayed(fitted=3, weight=50.0, every=1))
+    run(trainer, 4)
+    renders, draw_random = [], trainer.scene.draw_random
+    monkeypatch.setattr(trainer.scene, "draw_random", lambda *view: renders.append(draw_random(*view)) or renders[-1])
+    state = trainer.replay.state_dict()
+    _, outputs = trainer.replay.fit(32, 4)
+    (render,), (output,) = renders, outputs.values()
+    assert render.color.shape == output.predicted.shape == (3, 32, 32, 3)
+    torch.testing.assert_close(output.loss, (render.color - output.predicted).square().mean())
+    trainer.replay.load_state_dict(state)
+    monkeypatch.setattr(trainer.replay, "maker_at", lambda step: None)
+    assert dict(trainer.step())["loss_guidance"] == pytest.approx(50.0 * float(output.loss), rel=1e-4)
+
+
+def test_a_target_that_is_not_finite_is_told_and_fitted_nowhere(replayed):
+    trainer = make_trainer(replayed(every=99))
+    trainer.step()
+    ((image, _),) = zip(*trainer.replay.targets.sample(1, torch.Generator()), strict=True)
+    image[:8] = torch.nan
+    before = [each.detach().clone() for each in trainer.scene.model.parameters()]
+    row = dict(trainer.step())
+    assert math.isfinite(row["loss"])
+    assert row["not_finite_guidance"] == 1.0
+    assert not all(torch.equal(*pair) for pair in zip(before, trainer.scene.model.parameters(), strict=True))
+
+
+def test_fitted_views_are_rendered_as_when_their_targets_were_made(replayed):
+    """With weights that stay and a target that is the render itself, the error is 0: the same camera and light."""
+    trainer = make_trainer(replayed("sds_gs", every=1, until=1.0))
+    scene, kept = trainer.scene, trainer.replay.targets
+    cameras, timesteps, _ = trainer._sample_views(trainer.replay.view_order, 0)
+    trainer.replay.make("text", cameras, int(timesteps[0]), 0)
+    ((_, view),) = zip(*kept.sample(1, torch.Generator()), strict=True)
+    look = scene.look
+    scene.repeat_look(look)
+    again = scene.draw_random(cameras, 0).color[0].detach()
+    kept.load_state_dict({"images": [again], "views": [view]}, CPU)
+    _, outputs = trainer.replay.fit(again.shape[0], 0)
+    assert float(outputs["text"].loss) < 1e-10
+
+
+def test_a_guidance_that_does_not_denoise_is_refused(replayed):
+    trainer = make_trainer(replayed())
+    with pytest.raises(ValueError, match="Expected guidances that denoise, for replay, but odd does not"):
+        Replay(ReplayConfig(), trainer.stage, trainer.scene, {"odd": lambda *_, **__: None}, 0)
