@@ -172,7 +172,7 @@ def test_deepcache_takes_nothing_over_from_the_last_picture():
 def test_a_cache_changes_the_picture_only_by_reuse(config, same):
     settings = {"num_steps": 10, "strength": constant(0.5)}
     plain = guidance_of(tiny_zero123(), **settings)
-    expected = plain.denoise(pictures(), CAMERAS, start(plain))
+    expected = target_of(plain, pictures(), CAMERAS, start(plain))
     prior = tiny_zero123()
     cache = apply_hash3d(prior.unet, config)
     guidance = guidance_of(prior, cache, **settings)
@@ -220,7 +220,7 @@ def test_what_makes_no_sense_is_refused():
 
 
 def test_at_scale_1_a_target_of_one_step_is_the_conditional_prediction_of_the_image():
-    """x0 = (z_t - sigma eps(z_t, condition)) / alpha, decoded: the U-Net gets one row a view."""
+    """x0 = (z_t - sigma eps(z_t, condition)) / alpha with the noise of timestep 0, decoded; one row a view."""
     prior = tiny_zero123()
     inner = guidance_of(prior).guidance
     rows = []
@@ -234,5 +234,6 @@ def test_at_scale_1_a_target_of_one_step_is_the_conditional_prediction_of_the_im
     noise, timesteps = torch.randn(latents.shape, generator=inner.generator), torch.full((2,), 500)
     noisy = prior.schedule.add_noise(latents, noise, timesteps)
     conditional = prior.unet(**inner.inputs(noisy, timesteps, CAMERAS)).sample[:2]
-    expected = inner.decode(prior.schedule.to_latents(conditional, noisy, timesteps))
+    clean = prior.schedule.to_latents(conditional, noisy, timesteps)
+    expected = inner.decode(prior.schedule.add_noise(clean, conditional, torch.zeros_like(timesteps)))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

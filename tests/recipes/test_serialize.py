@@ -67,11 +67,7 @@ def test_difference_names_the_field(tmp_path):
 def test_unknown_types_and_fields_are_refused():
     with pytest.raises(ValueError, match=r"got the type 'os\.system'"):
         from_plain({"type": "os.system", "command": "true"})
-<<<<<<< HEAD
     with pytest.raises(ValueError, match=r"another version of hash3d: .*argument"):
-=======
-    with pytest.raises(ValueError, match=r"another version .* unexpected keyword argument 'no_such_field'"):
->>>>>>> 1ce74b0 (Keep denoised views and fit them many times: replay)
         from_plain({"type": "hash3d.schedules:Schedule", "no_such_field": 1})
 
 

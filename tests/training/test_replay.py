@@ -94,7 +94,7 @@ def test_the_loss_is_the_weighted_mean_squared_error_of_the_fitted_views(replaye
     torch.testing.assert_close(output.loss, (render.color - output.predicted).square().mean())
     trainer.replay.load_state_dict(state)
     monkeypatch.setattr(trainer.replay, "maker_at", lambda step: None)
-    assert dict(trainer.step())["loss_guidance"] == pytest.approx(50.0 * float(output.loss), rel=1e-4)
+    assert dict(trainer.step())["loss_guidance"] == pytest.approx(50.0 * output.loss.item(), rel=1e-4)
 
 
 def test_a_target_that_is_not_finite_is_told_and_fitted_nowhere(replayed):
@@ -121,7 +121,7 @@ def test_fitted_views_are_rendered_as_when_their_targets_were_made(replayed):
     again = scene.draw_random(cameras, 0).color[0].detach()
     kept.load_state_dict({"images": [again], "views": [view]}, CPU)
     _, outputs = trainer.replay.fit(again.shape[0], 0)
-    assert float(outputs["text"].loss) < 1e-10
+    assert outputs["text"].loss.item() < 1e-10
 
 
 def test_a_guidance_that_does_not_denoise_is_refused(replayed):

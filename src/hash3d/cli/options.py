@@ -62,7 +62,8 @@ class Generate:
     out: Maybe[Path] = None
     """The run folder; by default a new folder in outputs/."""
     quality: Literal["fast", "good", "best"] = "good"
-    """fast: half of the recipe's steps, unless --steps says how many. good: the recipe. best: the whole U-Net at every step."""
+    """fast: half of the recipe's steps, unless --steps says how many. good: the recipe. best: the whole U-Net at
+    every step."""
     seed: int = 0
     """Makes cameras, noise, initialisation and the cache's random choices."""
     device: Maybe[Literal["cpu", "cuda"]] = None

@@ -32,13 +32,8 @@ visits half of the passes are full, and 2 of 28 objects were lost; with 4 visits
 TWO_PRIOR_VIEW_ORDER = replace(VIEW_ORDER, visits_per_cell=2)
 """For Magic-123 at mini scale, where two models reuse at once: in the field's stage reuse with 4 visits costs 0.24 dB,
 with 2 visits 0.16 (docs/benchmarks/quality.md)."""
-<<<<<<< HEAD
-=======
-FULL_SCALE_VISITS = 2
-"""At most so many visits of a cell at full scale: more are proven at mini scale only."""
 TEXT_TARGET_SCALE, TEXT_REPLAY_UNTIL = 5.0, 0.75
 """Guidance scale of a text's targets, and the share of the steps that fit them (docs/experiments/replay.md)."""
->>>>>>> 1ce74b0 (Keep denoised views and fit them many times: replay)
 TEXT_ELEVATION = 15.0
 """Degrees from which the result of a text is shown (threestudio's evaluation)."""
 BY_TEXT = StableDiffusionGuidanceConfig(guidance_scale=101.0, shared_timestep=False)
