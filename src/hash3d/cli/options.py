@@ -72,8 +72,8 @@ class Generate:
     """Run the whole U-Net at every step."""
     replay_every: Maybe[int] = None
     """Steps between two views that the model denoises, to be kept and fitted many times in place of score distillation
-    (replay). 0 is score distillation, with feature reuse unless --no-cache is given. By default 3 in zero123_gs and
-    dreamgaussian at mini scale where no option is about the cache, else 0."""
+    (replay). 0 is score distillation, with feature reuse unless --no-cache is given. By default 3 in zero123_gs at
+    mini scale where no option is about the cache, else 0."""
     resume: bool = False
     """Go on with the run in --out from its last checkpoint."""
     prior: Maybe[str] = None
