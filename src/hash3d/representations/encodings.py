@@ -70,7 +70,7 @@ class Encoding(nn.Module):
 
     def forward_and_backward(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N F"], Backward]:
         """Return the features, and the differentiable backward pass from gradients in them to those in the points."""
-        features, backward = torch.func.vjp(self, points)
+        features, backward, *_ = torch.func.vjp(self, points)
         return features, lambda cotangents: backward(cotangents)[0]
 
 

@@ -167,7 +167,7 @@ class Nerf(Trainable):
         self, points: Float[Tensor, "N 3"]
     ) -> tuple[Float[Tensor, "N F"], Float[Tensor, " N"], Float[Tensor, "N 3"]]:
         """Return features, densities and the densities' gradients in the points, all differentiable in parameters."""
-        blob, backward_blob = torch.func.vjp(self._blob, points)
+        blob, backward_blob, *_ = torch.func.vjp(self._blob, points)
         features, backward = self.encoding.forward_and_backward(self._in_unit_cube(points))
         raw, by_features = value_and_gradient(self.density_network, features)
         raw = raw + blob
