@@ -71,19 +71,31 @@ def test_a_view_may_be_kept_and_entered_again_but_not_inside_itself():
     assert cache.current_view is None
 
 
-@pytest.mark.parametrize(("azimuth", "kind", "message"), [
-    ("float('nan')", "ValueError", "Expected finite numbers of azimuth"),
-    ("[1.0, float('inf')]", "ValueError", "Expected finite numbers of azimuth"), ("[]", "ValueError", "at least one"),
-    ("(number for number in (1.0, 2.0))", "TypeError", "Expected azimuth as a number"),
-    ("None", "TypeError", "but got NoneType"),
-    ("'east'", "TypeError", "but got str"),
-])  # fmt: skip
-def test_angles_that_are_no_numbers_are_refused_by_name(azimuth, kind, message):
+REFUSED = {
+    "float('nan')": "ValueError: Expected finite numbers of azimuth",
+    "[1.0, float('inf')]": "ValueError: Expected finite numbers of azimuth",
+    "[]": "ValueError: Expected finite numbers of azimuth, at least one",
+    "(number for number in (1.0, 2.0))": "TypeError: Expected azimuth as a number",
+    "None": "TypeError: Expected azimuth as a number, or a sequence or tensor of numbers, but got NoneType",
+    "'east'": "TypeError: Expected azimuth as a number, or a sequence or tensor of numbers, but got str",
+}
+VIEW_OF_EACH = """
+from hash3d import Hash3DConfig
+cache = Hash3DConfig().build()
+for azimuth in ({},):
+    try:
+        cache.view(elevation=0, azimuth=azimuth, radius=1)
+    except Exception as error:
+        print(f"{{type(error).__name__}}: {{error}}")
+"""
+
+
+def test_angles_that_are_no_numbers_are_refused_by_name():
     """In a process of its own, where no type checker of the tests speaks first."""
-    code = f"from hash3d import Hash3DConfig; Hash3DConfig().build().view(elevation=0, azimuth={azimuth}, radius=1)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.stderr.splitlines()[-1].startswith(kind)
-    assert message in run.stderr.splitlines()[-1]
+    code = VIEW_OF_EACH.format(", ".join(REFUSED))
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    for line, expected in zip(told, REFUSED.values(), strict=True):
+        assert line.startswith(expected)
 
 
 def test_a_scope_that_is_changed_in_place_is_another():

@@ -127,7 +127,7 @@ def test_kills_lose_nothing(finished, tiny_recipe, tmp_path):
     has compiled them): kernels that a process compiled itself may round otherwise.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hash3d.training.run", "numba"])
+    context.set_forkserver_preload([__name__, "numba"])
     stage = dataclasses.replace(tiny_recipe.stage, steps=14)
     recipe = dataclasses.replace(tiny_recipe, stage=stage, checkpoint_every=2)
 
