@@ -18,10 +18,13 @@ VALUES = (math.nan, math.inf, -math.inf)
 STEPS = 7
 LASTING = ("parameters", "moments")
 """What one bad number spoils for good."""
+PLACED = [
+    place for place in itertools.product(SYSTEMS, (0, 1), PLACES) if place[1] < STAGES[place[0]] and matters(*place)
+]
 TRIALS = [
-    trial
-    for trial in itertools.product(SYSTEMS, (0, 1), PLACES, VALUES, ("once", "from here on"))
-    if trial[1] < STAGES[trial[0]] and matters(*trial[:3])
+    (*place, VALUES[(number + extra) % 3], kind)
+    for number, place in enumerate(PLACED)
+    for extra, kind in enumerate(("once", "from here on"))
 ]
 
 
