@@ -40,7 +40,7 @@ class RunFolder:
 
     @property
     def input_picture(self) -> Path:
-        """The reference picture with its alpha, as the run reads it."""
+        """The reference image with its alpha, as the run reads it."""
         return self.path / "input.png"
 
     @property
