@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev check
 	$(PYTEST)
 
-# The scripts of research/ and prior_training/, in small; the CPU takes minutes.
+# The long form of some tests, and the scripts of research/ and prior_training/ in small; the CPU takes minutes.
 nightly: $(VENV)/.installed-dev
 	$(PYTEST) -m nightly
 

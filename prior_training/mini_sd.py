@@ -58,7 +58,7 @@ class TextTraining(Training[StableDiffusionPrior, TextViews]):
     ) -> dict[str, Any]:
         """The empty prompt stands where the prompt is dropped."""
         tokens = torch.where(keep[:, None], batch.tokens, self.no_text)
-        return self.prior.unet_inputs(noisy, timesteps, self.prior.embed_tokens(tokens))
+        return self.prior.make_inputs(noisy, timesteps, self.prior.embed_tokens(tokens))
 
     def variants(self, batch: TextViews) -> dict[str, TextViews]:
         """The right prompt, another view's, and the right one but for the view's word."""

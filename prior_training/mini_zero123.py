@@ -60,7 +60,7 @@ class Zero123Training(Training[Zero123Prior, Pairs]):
         condition = ImageCondition(
             embeddings=self.prior.embed(to_images(batch.condition)), latents=batch.condition_latents.float()
         )
-        return self.prior.unet_inputs(noisy, timesteps, condition, self.pose_of(batch), keep.float())
+        return self.prior.make_inputs(noisy, timesteps, condition, self.pose_of(batch), keep.float())
 
     def variants(self, batch: Pairs) -> dict[str, Pairs]:
         """The right pose, and one with the azimuth 15 degrees off."""

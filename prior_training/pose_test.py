@@ -26,7 +26,7 @@ def velocity_losses(
     timesteps = torch.full((len(views),), TIMESTEP)
     noisy = prior.schedule.add_noise(latents, noise, timesteps)
     condition = prior.condition(views.inputs.to(prior.device))
-    inputs = prior.unet_inputs(noisy, timesteps, condition, views.pose(prior.pose_variant).to(noisy))
+    inputs = prior.make_inputs(noisy, timesteps, condition, views.pose(prior.pose_variant).to(noisy))
     predicted = prior.schedule.to_noise(prior.unet(**inputs).sample, noisy, timesteps)
     signal, _ = prior.schedule.coefficients(timesteps, latents)
     return ((predicted - noise) / signal).square().mean((1, 2, 3)).float().cpu()

@@ -26,7 +26,7 @@ def sample_views(
     condition = prior.condition(images)
 
     def inputs(noisy: Tensor, timesteps: Tensor) -> dict[str, Any]:
-        return prior.guided_inputs(noisy, timesteps, condition, pose.to(noisy))
+        return prior.make_guided_inputs(noisy, timesteps, condition, pose.to(noisy))
 
     return _ddim(prior, inputs, len(images), guidance_scale, num_steps, seed)
 
@@ -44,7 +44,7 @@ def sample_pictures(
     conditional, unconditional = prior.embed(prompts), prior.embed([""] * len(prompts))
 
     def inputs(noisy: Tensor, timesteps: Tensor) -> dict[str, Any]:
-        return prior.guided_inputs(noisy, timesteps, conditional, unconditional)
+        return prior.make_guided_inputs(noisy, timesteps, conditional, unconditional)
 
     return _ddim(prior, inputs, len(prompts), guidance_scale, num_steps, seed)
 

@@ -145,7 +145,7 @@ class ReleasedTable:
 def test_released_is_the_released_table_call_by_call():
     """Two branches of two random views; in noise mode a hit is the blend itself. Views meet by collisions alone."""
     config = dataclasses.replace(PRESETS["released"], mode="noise", reuse_probability=0.9)
-    plain, hooked = tiny_unet(), tiny_unet()
+    plain, hooked = (tiny_unet(sample_size=8, layers_per_block=1) for _ in range(2))
     hooked.load_state_dict(plain.state_dict())
     model = ReleasedTable(0.9, seed=config.seed)
     cache = apply_hash3d(hooked, config)

@@ -30,10 +30,10 @@ def prior_speeds(name: str, repeats: int) -> tuple[float, float, float]:
     size = prior.unet.config.sample_size
     noisy, timesteps = torch.randn(1, 4, size, size), torch.tensor([500])
     if isinstance(prior, StableDiffusionPrior):
-        inputs = prior.guided_inputs(noisy, timesteps, prior.embed(["a red mug"]), prior.embed([""]))
+        inputs = prior.make_guided_inputs(noisy, timesteps, prior.embed(["a red mug"]), prior.embed([""]))
     else:
         image = torch.zeros(1, 3, prior.image_size, prior.image_size)
-        inputs = prior.guided_inputs(noisy, timesteps, prior.condition(image), torch.zeros(1, 4))
+        inputs = prior.make_guided_inputs(noisy, timesteps, prior.condition(image), torch.zeros(1, 4))
     partial = PartialUNet(prior.unet, Hash3DConfig.cut)
     _, feature = partial.full_pass(**inputs)
     calls = (lambda: prior.unet(**inputs), lambda: partial.shallow_pass(feature, **inputs))

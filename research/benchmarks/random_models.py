@@ -66,9 +66,9 @@ def pair(prior: Prior, views: int = 1) -> dict[str, Any]:
     timesteps = torch.full((views,), 500)
     if isinstance(prior, Zero123Prior):
         condition = prior.condition(torch.zeros(1, 3, prior.image_size, prior.image_size, device=prior.device))
-        return prior.guided_inputs(noisy, timesteps, condition.expand(views), torch.zeros(views, 4))
+        return prior.make_guided_inputs(noisy, timesteps, condition.expand(views), torch.zeros(views, 4))
     embeddings = [prior.embed([prompt]).expand(views, -1, -1) for prompt in (PROMPT, "")]
-    return prior.guided_inputs(noisy, timesteps, *embeddings)
+    return prior.make_guided_inputs(noisy, timesteps, *embeddings)
 
 
 def timed(function: Callable[[], object], device: torch.device, repeats: int, warm_up: int = 3) -> Spread:

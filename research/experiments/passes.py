@@ -34,7 +34,7 @@ def time_passes(prior: Zero123Prior, repeats: int = REPEATS) -> dict[str, Any]:
     picture = torch.zeros(1, 3, prior.image_size, prior.image_size, device=device)
     noisy = torch.randn(1, 4, size, size, generator=torch.Generator().manual_seed(0)).to(device, prior.dtype)
     pose, timesteps = torch.zeros(1, 4, device=device), torch.tensor([500], device=device)
-    inputs = prior.guided_inputs(noisy, timesteps, prior.condition(picture), pose)
+    inputs = prior.make_guided_inputs(noisy, timesteps, prior.condition(picture), pose)
 
     def of_cut(cut: int) -> float:
         partial = PartialUNet(prior.unet, cut)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .cache import FeatureCache
     from .unet import apply_hash3d, remove_hash3d
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "DeepCacheConfig",
     "FeatureCache",

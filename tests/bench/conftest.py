@@ -47,4 +47,4 @@ def prior():
 def inputs(prior):
     torch.manual_seed(0)
     noisy, embeddings = torch.randn(1, 4, 8, 8), prior.embed(["a red mug", ""])
-    return prior.guided_inputs(noisy, torch.tensor([500]), embeddings[:1], embeddings[1:])
+    return prior.make_guided_inputs(noisy, torch.tensor([500]), embeddings[:1], embeddings[1:])

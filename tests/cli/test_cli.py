@@ -1,6 +1,6 @@
 """The command line itself."""
 
-from hash3d.cli import COMMANDS, format_error
+from hash3d.cli import COMMANDS, escape, format_error
 
 from .conftest import assert_refused
 
@@ -20,3 +20,7 @@ def test_an_error_of_the_system_gets_its_path():
     )
     assert format_error(error).startswith(expected)
     assert format_error(ValueError("Expected a cup.")) == "Expected a cup."
+
+
+def test_control_characters_of_a_name_are_written_as_python_does():
+    assert escape("no \x1b[31ma\nb\udcff ünï.png") == r"no \x1b[31ma\nb\udcff ünï.png"

@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 def predict(prior):
     noisy = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
-        inputs = prior.guided_inputs(
+        inputs = prior.make_guided_inputs(
             noisy, torch.tensor([300, 400]), prior.embed(["a red mug", "a"]), prior.embed(["", ""])
         )
         return prior.unet(**inputs).sample
@@ -35,11 +35,11 @@ def test_rows_of_the_guidance_pair():
     prior = tiny_stable_diffusion()
     noisy, timesteps = torch.randn(2, 4, 8, 8), torch.tensor([300, 400])
     conditional, unconditional = prior.embed(["a red mug", "a photo"]), prior.embed(["", ""])
-    inputs = prior.guided_inputs(noisy, timesteps, conditional, unconditional)
+    inputs = prior.make_guided_inputs(noisy, timesteps, conditional, unconditional)
     assert torch.equal(inputs["sample"], torch.cat([noisy, noisy]))
     assert inputs["timestep"].tolist() == [300, 400, 300, 400]
     assert torch.equal(inputs["encoder_hidden_states"], torch.cat([conditional, unconditional]))
-    assert set(inputs) == set(prior.unet_inputs(noisy, timesteps, conditional))
+    assert set(inputs) == set(prior.make_inputs(noisy, timesteps, conditional))
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])

@@ -20,7 +20,7 @@ def reference(count=1, seed=0):
 def predict(prior, count=2):
     generator = torch.Generator().manual_seed(5)
     noisy = torch.randn(count, 4, 8, 8, generator=generator)
-    inputs = prior.guided_inputs(
+    inputs = prior.make_guided_inputs(
         noisy, torch.full((count,), 300), prior.condition(reference()).expand(count), poses(prior.pose_variant)
     )
     with torch.no_grad():

@@ -81,6 +81,32 @@ def test_a_truncated_file_is_refused(gaussians, tmp_path):
         read_ply(path)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        (b"element vertex 17", line, "lacks this layout")
+        for line in (b"element", b"element vertex", b"element vertex -1", b"element face 17", b" ", b"element vertex x")
+    ]
+    + [
+        (b"property float x", b"property", "lacks this layout"),
+        (b"property float x\n", b"property float u\n", r"lacks \['x'\]"),
+    ],
+)
+def test_another_header_is_refused(old, new, match, gaussians, tmp_path):
+    path = write_ply(tmp_path / "scene.ply", gaussians)
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with pytest.raises(ValueError, match=match):
+        read_ply(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_row_that_is_not_finite_is_refused(value, gaussians, tmp_path):
+    path = write_ply(tmp_path / "scene.ply", gaussians)
+    path.write_bytes(path.read_bytes()[:-4] + np.float32(value).tobytes())
+    with pytest.raises(ValueError, match="finite Gaussians"):
+        read_ply(path)
+
+
 def test_another_formats_name_is_refused(gaussians, tmp_path):
     with pytest.raises(ValueError, match=r"^Expected a file name that ends in \.ply, but got 'x\.glb'\. Rename it\.$"):
         write_ply(tmp_path / "x.glb", gaussians)

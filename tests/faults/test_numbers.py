@@ -18,10 +18,13 @@ VALUES = (math.nan, math.inf, -math.inf)
 STEPS = 7
 LASTING = ("parameters", "moments")
 """What one bad number spoils for good."""
+PLACED = [
+    place for place in itertools.product(SYSTEMS, (0, 1), PLACES) if place[1] < STAGES[place[0]] and matters(*place)
+]
 TRIALS = [
-    trial
-    for trial in itertools.product(SYSTEMS, (0, 1), PLACES, VALUES, ("once", "from here on"))
-    if trial[1] < STAGES[trial[0]] and matters(*trial[:3])
+    (*place, VALUES[(number + extra) % 3], kind)
+    for number, place in enumerate(PLACED)
+    for extra, kind in enumerate(("once", "from here on"))
 ]
 
 
@@ -43,7 +46,7 @@ def try_one(monkeypatch, tiny, folder, system, stage, place, value, kind, at):
         return "stopped"
     assert all_finite(run.trainer.scene.state_dict())
     count = sum(run.summary([])["not_finite"].values())
-    assert count > 0, "a bad number that nobody counted"
+    assert count > 0 or "are pruned" in str(told), "a bad number that nobody counted"
     assert told
     return "recovered"
 
@@ -67,7 +70,8 @@ def test_a_bad_number_is_told_and_spoils_no_checkpoint(trial, monkeypatch, tiny,
 @pytest.mark.parametrize("number", range(len(TRIALS)))
 def test_every_bad_number_is_told(number, monkeypatch, tiny, tmp_path):
     """NaN or infinity at each place of each stage of the nine systems, in the first, third or last step."""
-    try_one(monkeypatch, tiny, tmp_path / "run", *TRIALS[number], at=(0, 2, STEPS - 1)[number % 3])
+    at = (int("moments" in TRIALS[number]), 2, STEPS - 1)[number % 3]  # Moments are made by the first step.
+    try_one(monkeypatch, tiny, tmp_path / "run", *TRIALS[number], at=at)
 
 
 def test_a_run_without_guidance_is_stopped_with_advice_and_its_counts(tiny, tmp_path):

@@ -87,11 +87,11 @@ def use(prior):
     image = torch.zeros(1, 3, prior.image_size, prior.image_size)
     latents, now = prior.encode(image), torch.tensor([500])
     if isinstance(prior, Zero123Prior):
-        inputs = prior.guided_inputs(
+        inputs = prior.make_guided_inputs(
             prior.schedule.add_noise(latents, latents, now), now, prior.condition(image), torch.zeros(1, 4)
         )
     else:
-        inputs = prior.guided_inputs(latents, now, prior.embed(["a mug"]), prior.embed([""]))
+        inputs = prior.make_guided_inputs(latents, now, prior.embed(["a mug"]), prior.embed([""]))
     prior.decode(prior.unet(**inputs, return_dict=False)[0][:1])
 
 

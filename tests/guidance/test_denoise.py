@@ -101,7 +101,9 @@ def test_the_picture_is_that_of_a_loop_over_diffusers_scheduler(strength):
         latents = scheduler.add_noise(latents, noise, kept[:1])
         inner = guidance.guidance
         for timestep in kept:
-            inputs = prior.guided_inputs(latents, timestep.expand(2), inner.condition.expand(2), inner.pose(CAMERAS))
+            inputs = prior.make_guided_inputs(
+                latents, timestep.expand(2), inner.condition.expand(2), inner.pose(CAMERAS)
+            )
             conditional, unconditional = prior.unet(**inputs).sample.chunk(2)
             prediction = unconditional + 5.0 * (conditional - unconditional)
             latents = scheduler.step(prediction, timestep, latents).prev_sample

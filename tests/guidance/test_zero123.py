@@ -105,7 +105,7 @@ def test_the_loss_is_sds_by_hand():
         latents = prior.encode(image.permute(0, 3, 1, 2) * 2 - 1)
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
         noisy = prior.schedule.add_noise(latents, noise, timestep)
-        inputs = prior.guided_inputs(noisy, timestep, guidance.condition, guidance.pose(cameras))
+        inputs = prior.make_guided_inputs(noisy, timestep, guidance.condition, guidance.pose(cameras))
         conditional, unconditional = prior.unet(**inputs).sample.chunk(2)
         velocity = unconditional + 5.0 * (conditional - unconditional)
         noise_pred = prior.schedule.to_noise(velocity, noisy, timestep)

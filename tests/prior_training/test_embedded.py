@@ -46,7 +46,7 @@ def test_mini_sd_shows_the_prompt(mini_sd):
     """The matcher, which shares no weights with it, reads colour and noun off quick samples."""
     asked = [("red", "apple"), ("blue", "mug"), ("yellow", "rocket"), ("green", "cactus")]
     prompts = [f"a {color} {noun}, front view" for color, noun in asked]
-    pictures = sample_pictures(mini_sd, prompts, guidance_scale=5.0, num_steps=12, seed=0)
+    pictures = sample_pictures(mini_sd, prompts, guidance_scale=5.0, num_steps=8, seed=0)
     labels = Matcher.load(embedded_folder("mini-matcher")).labels(pictures)
     assert [COLORS[index] for index in labels.color.tolist()] == [color for color, _ in asked]
     assert [NOUNS[index] for index in labels.noun.tolist()] == [noun for _, noun in asked]
@@ -58,6 +58,6 @@ def test_mini_zero123_turns_objects():
     objects = sample_objects(HELD_OUT + 1000 + torch.arange(6))
     views, truth = held_out_views(objects, RelativePose(azimuth=90.0), prior.image_size)
     pose = views.pose(prior.pose_variant)
-    side = sample_views(prior, views.inputs, pose, guidance_scale=2.0, num_steps=8, seed=0)
+    side = sample_views(prior, views.inputs, pose, guidance_scale=2.0, num_steps=5, seed=0)
     errors = [(guess - truth).square().mean((1, 2, 3)).log10().mean() for guess in (side, views.inputs)]
     assert 10 * (errors[1] - errors[0]) > 1.0

@@ -52,13 +52,13 @@ def test_the_loss_is_that_of_the_velocity(prior, prediction_type):
 def test_the_right_pose_is_the_one_asked_for(prior, monkeypatch):
     """The U-Net sees the pose of the views first, then the one 15 degrees further round."""
     seen = []
-    unet_inputs = prior.unet_inputs
+    make_inputs = prior.make_inputs
 
     def watched(noisy, timesteps, condition, pose):
         seen.append((torch.rad2deg(torch.atan2(pose[:, 1], pose[:, 2])), noisy))
-        return unet_inputs(noisy, timesteps, condition, pose)
+        return make_inputs(noisy, timesteps, condition, pose)
 
-    monkeypatch.setattr(prior, "unet_inputs", watched)
+    monkeypatch.setattr(prior, "make_inputs", watched)
     pose_test(prior, some_views(3, relative_azimuth=20.0), TRUTH, batch_size=3)
     torch.testing.assert_close(seen[0][0], torch.full((3,), 20.0))
     torch.testing.assert_close(seen[1][0], torch.full((3,), 35.0))

@@ -24,7 +24,7 @@ from tests.tiny_models import tiny_stable_diffusion
 def unet_and_inputs():
     prior = tiny_stable_diffusion()
     noisy, embeddings = torch.zeros(1, 4, 8, 8), prior.embed(["a red mug", ""])
-    return prior.unet, prior.guided_inputs(noisy, torch.tensor([500]), embeddings[:1], embeddings[1:])
+    return prior.unet, prior.make_guided_inputs(noisy, torch.tensor([500]), embeddings[:1], embeddings[1:])
 
 
 def test_operations_are_those_of_the_layers():

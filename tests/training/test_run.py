@@ -65,19 +65,29 @@ def test_resume_with_other_options_is_refused(finished, tiny_recipe):
         Run(dataclasses.replace(tiny_recipe, seed=5), finished, resume=True)
 
 
-def test_interrupt_exports_and_resumes(finished, tiny_recipe, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_interrupt_exports_and_resumes(number, finished, tiny_recipe, tmp_path):
     def interrupt(trainer, _):
         if trainer.step_count == 6:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
-    path, before = tmp_path / "run", signal.getsignal(signal.SIGINT)
+    path, before = tmp_path / "run", signal.getsignal(number)
     summary = Run(tiny_recipe, path, progress=interrupt).execute()
     assert not summary["completed"]
     assert summary["steps"] == len(series(path)) == 6
     assert {file.name for file in path.iterdir()} >= OUTPUTS
     assert Run(tiny_recipe, path, resume=True).execute()["completed"]
     assert series(path) == series(finished)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
+
+
+def test_an_ignored_signal_stays_ignored(tiny_recipe, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run = Run(tiny_recipe, tmp_path, progress=lambda *_: os.kill(os.getpid(), signal.SIGHUP))
+        assert run.execute()["completed"]
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_run_in_another_thread_leaves_signals_alone(tiny_recipe, tmp_path):
@@ -127,7 +137,7 @@ def test_kills_lose_nothing(finished, tiny_recipe, tmp_path):
     has compiled them): kernels that a process compiled itself may round otherwise.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hash3d.training.run", "numba"])
+    context.set_forkserver_preload([__name__, "numba"])
     stage = dataclasses.replace(tiny_recipe.stage, steps=14)
     recipe = dataclasses.replace(tiny_recipe, stage=stage, checkpoint_every=2)
 

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers import UNet3DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from torch.autograd import forward_ad
 
 from hash3d import Hash3DConfig, apply_hash3d
 from hash3d.unet import accelerate_unet
@@ -40,6 +42,32 @@ def test_with_gradients_a_call_is_the_unets_own_also_where_its_view_was_seen(che
     assert messages(recwarn, "gradients were on. Call it under torch.no_grad") == 1
     assert cache.statistics.bypassed == {"gradients were on": 3}
     assert (cache.statistics.full, cache.statistics.shallow) == (1, 0)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad])
+@pytest.mark.parametrize("derive", [
+    lambda function, at, along: torch.func.jvp(function, (at,), (along,))[1],
+    lambda function, at, along: derive_dual(function, at, along),
+])  # fmt: skip
+def test_a_derivative_in_forward_mode_is_the_unets_own(derive, mode):
+    unet = tiny_unet().requires_grad_(False)
+    unet.set_attn_processor(AttnProcessor())  # The fused attention has no derivative in forward mode.
+    inputs = unet_inputs(unet)
+    sample = inputs.pop("sample")
+    with mode():
+        expected = derive(lambda at: unet(at, **inputs).sample, sample, torch.ones_like(sample))
+        cache = apply_hash3d(unet)
+        for _ in range(2):
+            with cache.view(**VIEW):
+                unet(sample, **inputs)
+                found = derive(lambda at: unet(at, **inputs).sample, sample, torch.ones_like(sample))
+            assert torch.allclose(found, expected, atol=1e-6)
+    assert cache.statistics.bypassed == {"gradients were on": 2}
+
+
+def derive_dual(function, at, along):
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(function(forward_ad.make_dual(at, along))).tangent
 
 
 def test_a_weight_that_wants_a_gradient_is_enough():

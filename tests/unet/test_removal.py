@@ -176,3 +176,20 @@ def test_it_can_be_taken_off_and_put_on_again():
         remove_hash3d(unet)
         remove_hash3d(unet)
     assert "forward" not in unet.__dict__
+
+
+def test_a_functional_call_runs_the_weights_it_is_given(recwarn):
+    """Whose features never meet those of the module's own weights: in turns nothing is reused, and that is told."""
+    unet = tiny_unet().requires_grad_(False)
+    inputs, others = unet_inputs(unet), {name: 1.3 * weight for name, weight in unet.named_parameters()}
+
+    @torch.no_grad()
+    def predict_both():
+        return unet(**inputs).sample, torch.func.functional_call(unet, others, (), inputs).sample
+
+    expected, cache = predict_both(), apply_hash3d(unet)
+    for _ in range(5):
+        with cache.view(**VIEW):
+            assert all(map(torch.equal, predict_both(), expected))
+    assert (cache.statistics.full, cache.statistics.shallow) == (10, 0)
+    assert sum("started anew in each of the last 8 calls" in str(each.message) for each in recwarn) == 1

@@ -1,7 +1,6 @@
 """What changes in a U-Net after features were kept, and what a view and its call disagree on, is never a silent hit."""
 
-import subprocess
-import sys
+import copy
 import warnings
 
 import pytest
@@ -47,6 +46,16 @@ def write_in_place(unet):
         deep(unet).conv1.weight.mul_(2.0)
 
 
+def put_layer(unet):
+    """As libraries that exchange layers for quantized ones do."""
+    deep(unet)._modules["conv1"] = copy.deepcopy(deep(unet).conv1)
+    deep(unet).conv1.weight.data.mul_(2.0)
+
+
+def put_weight(unet):
+    deep(unet).conv1._parameters["weight"] = torch.nn.Parameter(2.0 * deep(unet).conv1.weight, requires_grad=False)
+
+
 def hook_after(unet):
     deep(unet).register_forward_hook(lambda module, inputs, output: 2.0 * output)
 
@@ -89,8 +98,8 @@ def register_config(unet):
 
 
 CHANGES = [
-    write_data, exchange_data, write_numpy, write_in_place, hook_after, hook_before, hook_everywhere, patch_forward,
-    exchange_class, scale_output, pad_in_circles, train_a_block, register_config,
+    write_data, exchange_data, write_numpy, write_in_place, put_layer, put_weight, hook_after, hook_before,
+    hook_everywhere, patch_forward, exchange_class, scale_output, pad_in_circles, train_a_block, register_config,
 ]  # fmt: skip
 
 
@@ -114,6 +123,31 @@ def test_a_changed_model_runs_in_full_and_hits_again_afterwards(change, scope, f
     finally:
         if handle is not None:
             handle.remove()
+
+
+class Louder(torch.nn.Module):
+    """A layer whose strength is a buffer."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        self.register_buffer("strength", torch.ones(1))
+
+    def forward(self, *args):
+        return self.strength * self.layer(*args)
+
+
+@pytest.mark.parametrize("change", [
+    lambda layer: layer.strength.mul_(2.0), lambda layer: setattr(layer, "strength", torch.zeros(1)),
+])  # fmt: skip
+def test_a_buffer_counts_as_a_weight(change):
+    unet = tiny_unet()
+    deep(unet).conv1 = Louder(deep(unet).conv1)
+    cache, inputs = apply_hash3d(unet), alike(unet)
+    predict(unet, cache, inputs)
+    change(deep(unet).conv1)
+    predict(unet, cache, inputs)
+    assert (cache.statistics.full, cache.statistics.shallow) == (2, 0)
 
 
 def test_a_hook_that_goes_is_seen_too():
@@ -202,78 +236,3 @@ def test_what_was_edited_while_the_cache_was_off_is_not_answered_by_it():
     apply_hash3d(unet, cache)
     predict(unet, cache, inputs)
     assert (cache.statistics.full, cache.statistics.shallow) == (2, 0)
-
-
-def test_a_scope_that_is_changed_in_place_is_another():
-    class Prompt:
-        def __init__(self):
-            self.words = ["a", "cat"]
-
-    unet, prompt = tiny_unet(), Prompt()
-    cache, inputs = apply_hash3d(unet), alike(unet)
-    for _ in range(2):
-        predict(unet, cache, inputs, scope=prompt)
-    prompt.words.append("asleep")
-    predict(unet, cache, inputs, scope=prompt)
-    assert (cache.statistics.full, cache.statistics.shallow) == (2, 1)
-
-
-def test_a_scope_that_is_new_at_each_look_is_refused():
-    many = type("Many", (), {})()
-    many.parts = [type("Part", (), {})() for _ in range(2000)]
-    with pytest.raises(ValueError, match="scope that says the same when it is asked twice, but got a Many"):
-        Hash3DConfig().build().view(elevation=0, azimuth=0, radius=1, scope=many)
-
-
-def test_a_timestep_that_is_not_the_views_keeps_features_of_its_own(recwarn):
-    unet = tiny_unet()
-    cache, inputs = apply_hash3d(unet), alike(unet)
-    for timestep, expected in ((400, 0), (700, 0), (700, 1), (400, 2)):
-        predict(unet, cache, {**inputs, "timestep": timestep})
-        assert cache.statistics.shallow == expected
-    assert sum("another timestep than the U-Net" in str(each.message) for each in recwarn) == 1
-
-
-def test_branches_of_unlike_timesteps_meet_only_the_same_ones():
-    unet = tiny_unet()
-    cache, inputs = apply_hash3d(unet), alike(unet)
-    for timesteps, expected in (([400, 400], 0), ([400, 700], 0), ([400, 700], 1), ([400, 400], 2)):
-        predict(unet, cache, {**inputs, "timestep": torch.tensor(timesteps)}, timestep=None)
-        assert cache.statistics.shallow == expected
-
-
-def test_branches_of_unlike_latents_are_told_at_the_callers_line(recwarn):
-    unet = tiny_unet()
-    cache, inputs = apply_hash3d(unet), unet_inputs(unet)
-    inputs["sample"][1] += 1.0
-    for _ in range(2):
-        predict(unet, cache, inputs)
-    told = [each for each in recwarn if "branches of a view have different noisy latents" in str(each.message)]
-    assert [each.filename for each in told] == [__file__]
-
-
-def test_a_view_may_be_kept_and_entered_again_but_not_inside_itself():
-    cache = Hash3DConfig().build()
-    view = cache.view(**VIEW)
-    for _ in range(2):
-        with view:
-            assert cache.current_view.timesteps == [400.0]
-        assert cache.current_view is None
-    with view, pytest.raises(RuntimeError, match="entered inside another"), view:
-        pass
-    assert cache.current_view is None
-
-
-@pytest.mark.parametrize(("azimuth", "kind", "message"), [
-    ("float('nan')", "ValueError", "Expected finite numbers of azimuth"),
-    ("[1.0, float('inf')]", "ValueError", "Expected finite numbers of azimuth"), ("[]", "ValueError", "at least one"),
-    ("(number for number in (1.0, 2.0))", "TypeError", "Expected azimuth as a number"),
-    ("None", "TypeError", "but got NoneType"),
-    ("'east'", "TypeError", "but got str"),
-])  # fmt: skip
-def test_angles_that_are_no_numbers_are_refused_by_name(azimuth, kind, message):
-    """In a process of its own, where no type checker of the tests speaks first."""
-    code = f"from hash3d import Hash3DConfig; Hash3DConfig().build().view(elevation=0, azimuth={azimuth}, radius=1)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.stderr.splitlines()[-1].startswith(kind)
-    assert message in run.stderr.splitlines()[-1]

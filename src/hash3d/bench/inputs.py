@@ -1,4 +1,4 @@
-"""What a system is measured on where nothing is given: a picture, a shape to start from."""
+"""What a system is measured on where nothing is given: an image, a shape to start from."""
 
 from pathlib import Path
 

@@ -108,7 +108,7 @@ class Keeping:
         self._signature: object = None
         self._layout: tuple[Any, ...] | None = None
         self._size = 0
-        self._seen, self._strangers = dict[str, None](), 0
+        self._seen, self._strangers, self._restarts = dict[str, None](), 0, 0
         self._checks, self._told = 0, set[Any]()
 
     def _open(self, view: View) -> Block:
@@ -135,9 +135,12 @@ class Keeping:
 
     def match(self, signature: object) -> None:
         """Start anew, memory included, if what all features depend on (weights, dtype, device, shapes) has changed."""
-        if self._signature not in (None, signature):
+        anew = self._signature not in (None, signature)
+        if anew:
             self.release()
-        self._signature = signature
+        self._signature, self._restarts = signature, self._restarts + 1 if anew else 0
+        if self._restarts == MANY_STRANGERS:
+            self._tell_once("always anew")
 
     def release(self, *, loaded: bool = True) -> None:
         """Forget all features, and let their memory go; without `loaded` not those that wait for their first call."""

@@ -17,6 +17,8 @@ MESSAGES = {
     "view, such as the prompt.",
     "changing settings": "The U-Net was set another way in each of the last 8 calls, so that no feature could be "
     "reused: an attribute of a layer, or what a hook or attention processor holds, is new each time.",
+    "always anew": "The cache started anew in each of the last 8 calls, so that no feature could be reused: weights, "
+    "sizes, dtypes or the number of guidance branches change in each, as where weights are offloaded layer by layer.",
     "other timestep": "cache.view was given another timestep than the U-Net: features are reused at the same pair "
     "only. Leave the timestep out of cache.view to take the call's.",
     "unlike branches": "The guidance branches of a view have different noisy latents: are they views? Give cache.view "

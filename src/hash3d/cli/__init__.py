@@ -68,14 +68,21 @@ def format_error(error: Exception) -> str:
     return str(error)
 
 
+def escape(text: str) -> str:
+    """Write what a terminal would obey, such as the control characters of a file's name, as Python does."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text.strip())
+
+
 def say_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Say a warning in one line on stderr."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"{category.__name__}: {message}", markup=False)
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        f"{category.__name__}: {escape(str(message))}", markup=False
+    )
 
 
 def fail(message: str) -> None:
     """Say what is wrong on stderr, and leave with 2."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"hash3d: {message}", markup=False)
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"hash3d: {escape(message)}", markup=False)
     sys.exit(2)
 
 

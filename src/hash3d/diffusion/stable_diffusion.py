@@ -75,17 +75,17 @@ class StableDiffusionPrior(LatentPrior):
         """Embed prompts for the U-Net's cross-attention; "" is the unconditional one."""
         return self.embed_tokens(self.tokenize(prompts).to(self.device))
 
-    def unet_inputs(self, noisy: Latents, timesteps: Timesteps, embeddings: Tokens) -> dict[str, Any]:
+    def make_inputs(self, noisy: Latents, timesteps: Timesteps, embeddings: Tokens) -> dict[str, Any]:
         """Return the keyword arguments of one conditional U-Net call."""
         timestep = to_device(timesteps, noisy.device)
         return {"sample": noisy, "timestep": timestep, "encoder_hidden_states": embeddings.to(noisy)}
 
-    def guided_inputs(
+    def make_guided_inputs(
         self, noisy: Latents, timesteps: Timesteps, conditional: Tokens, unconditional: Tokens
     ) -> dict[str, Any]:
         """Return the U-Net's keyword arguments for the guidance pair: rows [conditional, unconditional views]."""
         embeddings = torch.cat([conditional, unconditional])
-        return self.unet_inputs(torch.cat([noisy] * 2), torch.cat([timesteps] * 2), embeddings)
+        return self.make_inputs(torch.cat([noisy] * 2), torch.cat([timesteps] * 2), embeddings)
 
     @classmethod
     def load(

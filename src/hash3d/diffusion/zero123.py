@@ -125,7 +125,7 @@ class Zero123Prior(LatentPrior):
         latents = self.vae.encode(images.to(self.dtype)).latent_dist.mode()
         return ImageCondition(embeddings=self.embed(images), latents=latents)
 
-    def unet_inputs(
+    def make_inputs(
         self,
         noisy: Latents,
         timesteps: Timesteps,
@@ -148,14 +148,14 @@ class Zero123Prior(LatentPrior):
         given = {name: value.to(noisy) for name, value in given.items()}
         return {"sample": sample, "timestep": to_device(timesteps, noisy.device), **given}
 
-    def guided_inputs(
+    def make_guided_inputs(
         self, noisy: Latents, timesteps: Timesteps, condition: ImageCondition, pose: Float[Tensor, "B 4"]
     ) -> dict[str, Any]:
         """Return the U-Net's keyword arguments for the guidance pair: rows [conditional, unconditional views]."""
         embeddings, latents = torch.cat([condition.embeddings] * 2), torch.cat([condition.latents] * 2)
         twice = ImageCondition(embeddings=embeddings, latents=latents)
         keep = torch.cat([torch.ones(len(noisy)), torch.zeros(len(noisy))])
-        return self.unet_inputs(torch.cat([noisy] * 2), torch.cat([timesteps] * 2), twice, torch.cat([pose] * 2), keep)
+        return self.make_inputs(torch.cat([noisy] * 2), torch.cat([timesteps] * 2), twice, torch.cat([pose] * 2), keep)
 
     @classmethod
     def load(

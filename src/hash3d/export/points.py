@@ -4,6 +4,7 @@ They are little-endian binary with one float32 for each property, the raw parame
 scales before the exponential, rotations (w, x, y, z), colours as spherical harmonics of degree 0.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ _COLUMNS = {
     "quats": ("rot_0", "rot_1", "rot_2", "rot_3"),
 }
 _NEEDED = tuple(name for names in _COLUMNS.values() for name in names)
+_HEAD = "ply\nformat binary_little_endian 1.0\n"
 PROPERTIES = (*_NEEDED[:3], "nx", "ny", "nz", *_NEEDED[3:])
 """In order: Kerbl et al. (2023), scene/gaussian_model.py `save_ply`; the normals are unused, here zero."""
 
@@ -36,29 +38,30 @@ def write_ply(path: Path, gaussians: Gaussians) -> Path:
     table = np.stack([columns.get(name, unused) for name in PROPERTIES], axis=-1).astype("<f4")
     table = table[np.isfinite(table).all(axis=-1)]
     properties = "".join(f"property float {name}\n" for name in PROPERTIES)
-    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(table)}\n{properties}end_header\n"
+    header = f"{_HEAD}element vertex {len(table)}\n{properties}end_header\n"
     write_bytes(path, header.encode("ascii") + table.tobytes())
     return path
 
 
 def read_ply(path: Path) -> dict[str, Tensor]:
-    """Read the raw parameters in float32 by `Gaussians`' names. Raises `ValueError` if it has not all of them."""
+    """Read the raw parameters in float32 by `Gaussians`' names. Raises `ValueError` if some lack or are not finite."""
     content = Path(path).read_bytes()
     head, mark, body = content.partition(b"end_header\n")
     lines = head.decode("ascii", errors="replace").split("\n")
-    if not mark or lines[:2] != ["ply", "format binary_little_endian 1.0"]:
+    plain = "\n".join(line for line in lines if not line.startswith(("comment", "obj_info")))
+    layout = re.fullmatch(rf"{_HEAD}element vertex (\d{{1,12}})\n((?:property float \S+\n)+)", plain)
+    if not mark or not plain.startswith(_HEAD):
         raise ValueError(f"Expected a little-endian binary PLY file, but {path} is not one.")
-    words = [line.split() for line in lines[2:] if line and not line.startswith(("comment", "obj_info"))]
-    elements = [word[1:] for word in words if word[0] == "element"]
-    properties = [word for word in words if word[0] == "property"]
-    is_plain = len(elements) == 1 and elements[0][0] == "vertex" and all(word[1] == "float" for word in properties)
-    names = [word[-1] for word in properties]
+    names = re.findall(r"float (\S+)", layout[2]) if layout else []
     missing = [name for name in _NEEDED if name not in names]
-    if not is_plain or missing:
-        raise ValueError(f"Expected a PLY file of Gaussians in float32, but {path} lacks {missing or 'this layout'}.")
-    count = int(elements[0][1])
+    if not layout or missing:
+        what = missing if layout else "this layout"
+        raise ValueError(f"Expected a PLY file of Gaussians in float32, but {path} lacks {what}.")
+    count = int(layout[1])
     if len(body) != 4 * count * len(names):
         raise ValueError(f"Expected {4 * count * len(names)} bytes of Gaussians in {path}, but got {len(body)}.")
     table = torch.from_numpy(np.frombuffer(body, "<f4").astype(np.float32).reshape(count, len(names)))
     found = {parameter: table[:, [names.index(name) for name in _COLUMNS[parameter]]] for parameter in _COLUMNS}
+    if not all(values.isfinite().all() for values in found.values()):
+        raise ValueError(f"Expected finite Gaussians in {path}, but some are not. Write the file again.")
     return found | {"opacity_logits": found["opacity_logits"][:, 0]}

@@ -108,4 +108,4 @@ class StableDiffusionGuidance(LatentGuidance[StableDiffusionPrior]):
         """The prompt with the nearest view's words, and the unconditional one."""
         views = view_index(cameras.elevation, cameras.azimuth)
         conditional = self._conditional.index_select(0, to_device(views, self._conditional.device))
-        return self.prior.guided_inputs(noisy, timesteps, conditional, self._unconditional.expand_as(conditional))
+        return self.prior.make_guided_inputs(noisy, timesteps, conditional, self._unconditional.expand_as(conditional))

@@ -87,7 +87,7 @@ class Zero123Guidance(LatentGuidance[Zero123Prior]):
     def inputs(self, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], cameras: Cameras) -> dict[str, Any]:
         """The reference image, and the cameras' poses relative to it."""
         condition = self.condition.expand(len(cameras))
-        return self.prior.guided_inputs(noisy, timesteps, condition, self.pose(cameras))
+        return self.prior.make_guided_inputs(noisy, timesteps, condition, self.pose(cameras))
 
     def pose(self, cameras: Cameras) -> Float[Tensor, "B 4"]:
         """The cameras' pose numbers relative to the reference view."""

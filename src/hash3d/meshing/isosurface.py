@@ -152,8 +152,4 @@ def _keep_faces(mesh: Mesh, kept: Bool[np.ndarray, " F"]) -> Mesh:
     """Keep some of the faces and the vertices they use."""
     used, renumbered = np.unique(mesh.faces.numpy()[kept], return_inverse=True)
     indices = torch.from_numpy(used)
-    return Mesh(
-        vertices=mesh.vertices[indices],
-        faces=torch.from_numpy(renumbered.reshape(-1, 3).astype(np.int64)),
-        colors=None if mesh.colors is None else mesh.colors[indices],
-    )
+    return Mesh(vertices=mesh.vertices[indices], faces=torch.from_numpy(renumbered.reshape(-1, 3).astype(np.int64)))

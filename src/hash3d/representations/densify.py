@@ -119,11 +119,13 @@ def select_largest(values: Float[Tensor, " N"], threshold: float, most: int) -> 
 
 
 def select_useless(gaussians: Gaussians, config: DensifyConfig) -> Bool[Tensor, " N"]:
-    """Select the Gaussians that are too faint, too large or not finite."""
+    """Select the Gaussians that are too faint, too large or not finite; tells of the last."""
     opacities = gaussians.opacity_logits.detach().sigmoid()
     scales = gaussians.log_scales.detach().exp().amax(dim=-1)
     columns = [getattr(gaussians, name).detach() for name in PARAMETER_NAMES]
     finite = torch.cat([each if each.ndim == 2 else each[:, None] for each in columns], dim=1).isfinite().all(dim=-1)
+    if not finite.all():
+        warnings.warn(f"{int((~finite).sum())} Gaussians are not finite and are pruned.", stacklevel=2)
     too_large = scales > (math.inf if config.prune_scale is None else config.prune_scale)
     return (opacities < config.prune_opacity) | too_large | ~finite
 

@@ -65,7 +65,16 @@ class HashGridConfig:
         return HashGrid(self, generator)
 
 
-class HashGrid(nn.Module):
+class Encoding(nn.Module):
+    """What both encodings share."""
+
+    def forward_and_backward(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N F"], Backward]:
+        """Return the features, and the differentiable backward pass from gradients in them to those in the points."""
+        features, backward, *_ = torch.func.vjp(self, points)
+        return features, lambda cotangents: backward(cotangents)[0]
+
+
+class HashGrid(Encoding):
     """Trilinear interpolation in grids whose corners share the entries of a table by hash where they do not all fit.
 
     `table` is "features entries", all levels after each other: PyTorch gathers single numbers many times faster than
@@ -95,34 +104,19 @@ class HashGrid(nn.Module):
             from ._triton_hash_grid import encode
 
             return encode(points, self.table, self.levels[: self.active_levels], self.num_features)
-        return self._features([cell.features() for cell in self._cells(points.T.clamp(0.0, 1.0))])
+        axes, tables = points.T.clamp(0.0, 1.0), self.table.split(self.sizes, dim=1)[: self.active_levels]
+        levels = zip(tables, self.config.resolutions, strict=False)
+        planes = [plane for table, resolution in levels for plane in interpolate(table, axes, resolution)]
+        return torch.nn.functional.pad(torch.stack(planes), (0, 0, 0, self.num_features - len(planes))).T
 
     def forward_and_backward(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N F"], Backward]:
         """Return the features, and the differentiable backward pass from gradients in them to those in the points."""
-        if uses_triton(self.config.backend, self.table):
-            from ._triton_hash_grid import encode_backward
+        if not uses_triton(self.config.backend, self.table):
+            return super().forward_and_backward(points)
+        from ._triton_hash_grid import encode_backward
 
-            active = self.levels[: self.active_levels]
-            return self(points), lambda cotangents: encode_backward(points, self.table, active, cotangents)
-        axes = points.T.clamp(0.0, 1.0)
-        found = self._cells(axes)
-
-        def backward(cotangents: Tensor) -> Tensor:
-            columns = cotangents.T.split(self.config.features)
-            gradients = [cell.backward(column) for cell, column in zip(found, columns, strict=False)]
-            return (torch.stack(gradients).sum(dim=0) * (axes == points.T)).T
-
-        return self._features([cell.features() for cell in found]), backward
-
-    def _features(self, levels: list[list[Tensor]]) -> Float[Tensor, "N F"]:
-        planes = [plane for level in levels for plane in level]
-        return torch.nn.functional.pad(torch.stack(planes), (0, 0, 0, self.num_features - len(planes))).T
-
-    def _cells(self, axes: Float[Tensor, "3 N"]) -> "list[Cells]":
-        """Find the cells of points in the levels that are on."""
-        tables = self.table.split(self.sizes, dim=1)[: self.active_levels]
-        levels = zip(tables, self.config.resolutions, strict=False)
-        return [find_cells(table, axes, resolution) for table, resolution in levels]
+        active = self.levels[: self.active_levels]
+        return self(points), lambda cotangents: encode_backward(points, self.table, active, cotangents)
 
     def _describe_levels(self) -> list[list[int]]:
         rows, first = [], 0
@@ -141,44 +135,17 @@ class HashGrid(nn.Module):
         self.active_levels = state["active_levels"]
 
 
-@dataclass(frozen=True)
-class Cells:
-    """The cells of one level in which N points lie; their 8 corners lie along the first axes of `corners`."""
-
-    resolution: int
-    corners: list[Float[Tensor, "2 2 2 N"]]
-    """One tensor a feature: its values at the corners."""
-    weights: Float[Tensor, "3 2 N"]
-    """Weights of the lower and the upper end along each axis."""
-
-    def features(self) -> list[Float[Tensor, " N"]]:
-        """Interpolate the features trilinearly between the corners."""
-        x, y, z = self.weights
-        weights = (x[:, None, None] * y[None, :, None] * z[None, None, :]).flatten(0, 2)
-        return [(corners.view_as(weights) * weights).sum(dim=0) for corners in self.corners]
-
-    def backward(self, cotangents: Float[Tensor, "features N"]) -> Float[Tensor, "3 N"]:
-        """Return the gradient in the coordinates, given that in the features."""
-        x, y, z = self.weights
-        first, *others = (corners * part for corners, part in zip(self.corners, cotangents, strict=True))
-        values = sum(others, first)
-        gradients = (
-            (values[1] - values[0]) * (y[:, None] * z[None, :]),
-            (values[:, 1] - values[:, 0]) * (x[:, None] * z[None, :]),
-            (values[:, :, 1] - values[:, :, 0]) * (x[:, None] * y[None, :]),
-        )
-        return self.resolution * torch.stack([each.sum(dim=(0, 1)) for each in gradients])
-
-
-def find_cells(table: Float[Tensor, "features entries"], axes: Float[Tensor, "3 N"], resolution: int) -> Cells:
-    """Find the cells of one level at the coordinates `axes` in [0, 1]."""
+def interpolate(
+    table: Float[Tensor, "features entries"], axes: Float[Tensor, "3 N"], resolution: int
+) -> list[Float[Tensor, " N"]]:
+    """Interpolate a level's features trilinearly at the coordinates `axes` in [0, 1]."""
     scaled = axes * resolution
     lower = scaled.detach().floor().clamp(max=resolution - 1)
-    weight = scaled - lower
-    ends = torch.stack([lower, lower + 1.0], dim=1).long()
-    indices = corner_entries(ends, resolution, table.shape[1])
-    corners = [plane.gather(0, indices.flatten()).view_as(indices) for plane in table]
-    return Cells(resolution, corners, torch.stack([1.0 - weight, weight], dim=1))
+    indices = corner_entries(torch.stack([lower, lower + 1.0], dim=1).long(), resolution, table.shape[1]).flatten(0, 2)
+    upper = scaled - lower
+    x, y, z = torch.stack([1.0 - upper, upper], dim=1)
+    weights = (x[:, None, None] * y[None, :, None] * z[None, None, :]).flatten(0, 2)
+    return [(plane.gather(0, indices.flatten()).view_as(indices) * weights).sum(dim=0) for plane in table]
 
 
 def corner_entries(corners: Int[Tensor, "3 2 N"], resolution: int, entries: int) -> Int[Tensor, "2 2 2 N"]:
@@ -210,7 +177,7 @@ class FrequencyConfig:
         return Frequency(self)
 
 
-class Frequency(nn.Module):
+class Frequency(Encoding):
     """The coordinates in [-1, 1], then sin(2^k pi x), then cos(2^k pi x), for each k and axis."""
 
     frequencies: Tensor
@@ -227,19 +194,5 @@ class Frequency(nn.Module):
     def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
         """Features of points in [0, 1]^3."""
         centred = 2.0 * points - 1.0
-        angles = self._angles(centred).flatten(1)
+        angles = (centred[:, None, :] * self.frequencies[:, None]).flatten(1)
         return torch.cat([centred, angles.sin(), angles.cos()], dim=-1)
-
-    def forward_and_backward(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N F"], Backward]:
-        """As `HashGrid.forward_and_backward`."""
-
-        def backward(cotangents: Tensor) -> Tensor:
-            angles = self._angles(2.0 * points - 1.0)
-            centred, sines, cosines = cotangents.split([3, *[3 * self.config.num_frequencies] * 2], dim=-1)
-            waves = sines.view_as(angles) * angles.cos() - cosines.view_as(angles) * angles.sin()
-            return 2.0 * (centred + (waves * self.frequencies[:, None]).sum(dim=1))
-
-        return self(points), backward
-
-    def _angles(self, centred: Float[Tensor, "N 3"]) -> Float[Tensor, "N num_frequencies 3"]:
-        return centred[:, None, :] * self.frequencies[:, None]

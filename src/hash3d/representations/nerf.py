@@ -167,20 +167,13 @@ class Nerf(Trainable):
         self, points: Float[Tensor, "N 3"]
     ) -> tuple[Float[Tensor, "N F"], Float[Tensor, " N"], Float[Tensor, "N 3"]]:
         """Return features, densities and the densities' gradients in the points, all differentiable in parameters."""
-        training, moving = torch.is_grad_enabled(), points.requires_grad
-        with torch.enable_grad():
-            positions = points if moving else points.detach().requires_grad_()
-            blob = self._blob(positions)
-            (blob_gradient,) = torch.autograd.grad(blob.sum(), positions, create_graph=moving)
+        blob, backward_blob, *_ = torch.func.vjp(self._blob, points)
         features, backward = self.encoding.forward_and_backward(self._in_unit_cube(points))
         raw, by_features = value_and_gradient(self.density_network, features)
-        raw = raw + (blob if moving else blob.detach())
-        with torch.enable_grad():
-            raw = raw if raw.requires_grad else raw.requires_grad_()
-            density = self._activate(raw)
-            (by_raw,) = torch.autograd.grad(density.sum(), raw, create_graph=training)
-        gradient = by_raw[:, None] * (blob_gradient + backward(by_features) * (0.5 / self.radius))
-        return features, density if training else density.detach(), gradient
+        raw = raw + blob
+        derivative = raw.sigmoid() if self.config.density_activation == "softplus" else raw.clamp(max=15.0).exp()
+        by_points = backward_blob(torch.ones_like(blob))[0] + backward(by_features) * (0.5 / self.radius)
+        return features, self._activate(raw), derivative[:, None] * by_points
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return the groups "encoding" (if it has parameters), "density" and "color", with the rates at step 0."""

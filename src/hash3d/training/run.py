@@ -261,9 +261,9 @@ def peak_memory(device: torch.device) -> int:
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl+C or SIGTERM into a question answered between two steps; a second one stops at once.
+    """Turn the first Ctrl+C, SIGTERM or SIGHUP into a question answered between two steps; a second one stops at once.
 
-    Signals reach the main thread alone; in another one nothing is ever requested.
+    What is ignored (`nohup`) stays ignored. Signals reach the main thread alone; in another one nothing is requested.
     """
     requested: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -274,7 +274,8 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
         requested.append(number)
         signal.signal(number, before[number])
 
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before: dict[int, Any] = {number: each for number, each in handlers.items() if each != signal.SIG_IGN}
     try:
         for number in before:
             signal.signal(number, note)

@@ -15,6 +15,7 @@ import weakref
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ class RunFolder:
 
     @property
     def input_picture(self) -> Path:
-        """The reference picture with its alpha, as the run reads it."""
+        """The reference image with its alpha, as the run reads it."""
         return self.path / "input.png"
 
     @property
@@ -124,7 +125,7 @@ class RunFolder:
         try:
             recipe = from_plain(read_json(path))
         except (ValueError, RecursionError) as error:
-            raise ValueError(error if str(path) in str(error) else f"{path}: {error}") from error
+            raise ValueError(error if str(path) in str(error) else f"{path}: {shorten(str(error), 500)}") from error
         if not isinstance(recipe, Recipe):
             raise ValueError(f"Expected a recipe in {path}, but it holds something else.")
         return recipe

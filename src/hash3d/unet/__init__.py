@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig
 from hash3d.cache.calls import View
 
-from .model import needs_gradient
+from .model import each_tensor, needs_gradient
 from .partial_unet import PartialUNet
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ class Forward:
         assert self.cache is not None
         sample, context = inputs["sample"], inputs.get("encoder_hidden_states")
         device, channels = sample.device, self.unet.config.out_channels
-        shapes = tuple(sample.shape[1:]), None if context is None else tuple(context.shape[1:])
+        shapes = [tuple(each.shape[1:]) for each in each_tensor([sample, context])]
         autocast = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
         weights = id(self.unet), self.watch.epoch, self.watch.writes
         self.cache.match((weights, sample.dtype, device, shapes, view.branches, autocast))

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import torch
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from hash3d.cache.calls import View
 
@@ -97,11 +99,12 @@ def _skipped_down_block(num_layers: int) -> Callable[..., Any]:
 
 
 def needs_gradient(unet: nn.Module, inputs: dict[str, Any]) -> bool:
-    """Whether a call is to be differentiated, in an input or in a weight."""
-    return torch.is_grad_enabled() and (
-        any(tensor.requires_grad for tensor in each_tensor(inputs))
-        or any(parameter.requires_grad for parameter in unet.parameters())
+    """Whether a call is to be differentiated, in an input or in a weight; forward mode does not ask for `no_grad`."""
+    wants_gradient = attrgetter("requires_grad")
+    backward = torch.is_grad_enabled() and (
+        any(map(wants_gradient, each_tensor(inputs))) or any(map(wants_gradient, unet.parameters()))
     )
+    return backward or forward_ad._current_level >= 0
 
 
 def each_tensor(value: Any) -> Iterator[Tensor]:

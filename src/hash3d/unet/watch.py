@@ -20,11 +20,11 @@ from torch.utils.hooks import RemovableHandle
 from hash3d.cache.calls import describe, digest
 
 SLICES = 8
-"""Calls in which all frozen weights and all attributes of layers are looked at on a GPU."""
+"""Calls in which all layers, frozen weights and attributes are looked at on a GPU."""
 FIRST = 5
 """Layers that are looked at in each call: the U-Net itself and its up blocks, which have FreeU's factors."""
 RESCAN = 64
-"""Calls after which modules are compared even if none was registered: one may have been deleted."""
+"""Calls after which all numbers are looked at on a GPU."""
 START = 64
 """Bytes of a weight that each call reads on a CPU."""
 ELSEWHERE = {*vars(nn.Module()), "processor"} - {"training"}
@@ -66,9 +66,10 @@ class ModelWatch:
         """Look at all modules anew."""
         modules = list(self.unet.modules())
         self._registrations, self._handles = count_registrations(), -1
-        self._parts = [part for module in modules for part in (module._modules, module._parameters) if part]
-        self._found = self._list_parts()
-        self.parameters = [each for each in self.unet.parameters() if type(each) is nn.Parameter]
+        self._parts = [p for m in modules for p in (m._modules, m._parameters, m._buffers) if p or p is m._modules]
+        self._found = list(map(self._list_parts, range(SLICES)))
+        tensors = [*self.unet.parameters(), *self.unet.buffers()]
+        self.parameters: list[Tensor] = [each for each in tensors if type(each) in (nn.Parameter, Tensor)] or tensors
         frozen = [each for each in self.parameters if not each.requires_grad and not each.is_inference()]
         trained = [each for each in self.parameters if each.requires_grad]
         self._slices = [trained + frozen[start::SLICES] for start in range(SLICES if frozen else 1)]
@@ -86,8 +87,9 @@ class ModelWatch:
         self._hooks = [_global_forward_hooks, _global_forward_pre_hooks, *hooks]
         self._seen: list[Any] = []
 
-    def _list_parts(self) -> list[Any]:
-        return list(chain.from_iterable(map(dict.values, self._parts)))
+    def _list_parts(self, place: int) -> list[Any]:
+        """The layers, weights and buffers of a slice of all modules."""
+        return list(chain.from_iterable(map(dict.values, self._parts[place::SLICES])))
 
     def rest(self) -> None:
         """Say that our own hooks are off: any that comes now is another's."""
@@ -96,16 +98,20 @@ class ModelWatch:
     def look(self, *, at_numbers: bool = False) -> None:
         """See what has changed since the last call; `at_numbers` also what was written behind PyTorch's back."""
         self._calls += 1
-        if self._registrations != (registrations := count_registrations()) or self._calls % RESCAN == 0:
-            self._registrations, self._handles, found = registrations, -1, self._list_parts()
-            if len(found) != len(self._found) or any(map(is_not, found, self._found)):
+        on_host, written, moved = self.parameters[0].is_cpu, False, False
+        new = self._registrations != (registrations := count_registrations())
+        for place in range(SLICES) if on_host or new else [self._calls % SLICES]:
+            found, before = self._list_parts(place), self._found[place]
+            if len(found) != len(before) or any(map(is_not, found, before)):
                 self.epoch += 1
                 self._scan()
-        on_host, written, moved = self.parameters[0].is_cpu, False, False
+                break
+        if new:
+            self._registrations, self._handles = registrations, -1
         for place in range(len(self._slices)) if on_host else [self._calls % len(self._slices)]:
-            before, self._weights[place] = self._weights[place], _look_at_weights(self._slices[place])
-            written |= before[0] != self._weights[place][0]
-            moved |= before[1] != self._weights[place][1]
+            was, self._weights[place] = self._weights[place], _look_at_weights(self._slices[place])
+            written |= was[0] != self._weights[place][0]
+            moved |= was[1] != self._weights[place][1]
         if at_numbers:
             written |= self._look_at_numbers(on_host, written, moved)
         self.writes, self.moves = self.writes + written, self.moves + moved
@@ -189,12 +195,12 @@ class ModelWatch:
         return self.parameters[0].data_ptr(), self.parameters[-1].data_ptr(), self.moves
 
 
-def _look_at_weights(parameters: list[nn.Parameter]) -> tuple[int, int]:
+def _look_at_weights(parameters: list[Tensor]) -> tuple[int, int]:
     """The sums of versions and of addresses."""
     return sum(map(attrgetter("_version"), parameters)), sum(map(Tensor.data_ptr, parameters))
 
 
-def _read_starts(parameters: list[nn.Parameter]) -> list[bytes]:
+def _read_starts(parameters: list[Tensor]) -> list[bytes]:
     """The first bytes of each weight on the host; the first number, if they do not lie in order."""
     return [
         string_at(each.data_ptr(), min(each.nbytes, START) if each.is_contiguous() else each.itemsize)

@@ -1,7 +1,7 @@
 """Weights that were written behind PyTorch's back, such as through `parameter.data`: seen by their numbers."""
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from hash3d.cache.messages import MESSAGES, tell
 from hash3d.cache.running import LateNumbers
@@ -13,9 +13,9 @@ NEAR = 3e-8
 class WeightSums:
     """Compares the sum of the norms of the weights on a GPU with the one before, a call or so later: nothing waits."""
 
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
+    def __init__(self, parameters: list[Tensor]) -> None:
         here = parameters[0].device
-        self._parameters: list[torch.Tensor] = [p for p in parameters if p.device == here and p.is_floating_point()]
+        self._parameters: list[Tensor] = [p for p in parameters if p.device == here and p.is_floating_point()]
         self._late = LateNumbers()
         self._before: float | None = None
 
