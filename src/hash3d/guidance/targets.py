@@ -56,10 +56,10 @@ class TargetBuffer(Generic[ViewT]):
 
     Example::
 
-        if step % 4 == 0:
-            targets.add(denoised, view)
+        if step % 3 == 0:
+            targets.add(denoised, view)  # (H, W, 3), and whatever renders it again
         images, views = targets.sample(4, generator)
-        loss = (render(views) - images).square().mean()
+        loss = (render(views) - torch.stack(images)).square().mean()
 
     Args:
         kept: images that are kept; a new one takes the place of the oldest.
