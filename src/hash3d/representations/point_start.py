@@ -236,7 +236,7 @@ def _keep_colors(geometry: Any) -> None:
     from trimesh.visual import ColorVisuals
     from trimesh.visual.color import srgb_to_linear
 
-    material = getattr(geometry.visual, "material", None)
+    material: Any = getattr(geometry.visual, "material", None)
     texture, factor = (getattr(material, name, None) for name in ("baseColorTexture", "baseColorFactor"))
     if texture is not None and factor is not None:
         linear = srgb_to_linear(np.asarray(texture.convert("RGB")) / 255.0) * factor[:3] / 255.0
