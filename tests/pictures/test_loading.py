@@ -1,6 +1,5 @@
 """Files of every kind to pixels, and the sentence for each file that is no picture."""
 
-import io
 import math
 import struct
 import sys
@@ -10,11 +9,11 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageOps
 
 from hash3d.pictures import PictureError, load_picture, read_rgba
 from hash3d.pictures.loading import FORMATS, MAX_PIXELS
-from tests.pictures.drawing import RED, composite, disc, icc_profile, write
+from tests.pictures.drawing import RED, composite, disc, write
 
 
 def header_only_png(path, width, height):
@@ -223,51 +222,6 @@ def test_many_strips(tmp_path):
     assert abs(picture[..., 3].mean() - 0.3) < 2e-3
 
 
-def stored_in(profile, color, mode="RGB"):
-    """An image whose pixels show an sRGB colour to whoever heeds the profile."""
-    source, target = ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    return ImageCms.profileToProfile(Image.new("RGB", (64, 64), color), source, target, outputMode=mode)
-
-
-@pytest.mark.parametrize("kind", ["png", "jpg", "alpha", "palette", "reduced"])
-def test_an_embedded_profile_is_heeded(kind, tmp_path):
-    profile, wanted = icc_profile(), (60, 180, 75)
-    image = stored_in(profile, wanted)
-    if kind == "alpha":
-        image.putalpha(200)
-    elif kind == "palette":
-        image = image.quantize(8)
-    elif kind == "reduced":
-        image = image.resize((1100, 32))
-    path = tmp_path / f"photo.{'jpg' if kind == 'jpg' else 'png'}"
-    image.save(path, icc_profile=profile, **({"quality": 95, "subsampling": 0} if kind == "jpg" else {}))
-    pixel = read_rgba(path)[8, 8] * 255
-    assert np.abs(pixel[:3] - wanted).max() < 3
-    assert pixel[3] == pytest.approx(200 if kind == "alpha" else 255, abs=0.01)
-
-
-@pytest.mark.parametrize("bits", [8, 16])
-def test_a_profile_of_greys_is_heeded(bits, tmp_path):
-    """Gamma 1: a half of the light is 188 of 255 in sRGB."""
-    value = np.full((32, 32), 128 if bits == 8 else 128 * 257, dtype=np.uint8 if bits == 8 else np.uint16)
-    path = write(tmp_path / "grey.png", value, icc_profile=icc_profile("GRAY", gamma=1.0))
-    np.testing.assert_allclose(read_rgba(path)[4, 4] * 255, [188, 188, 188, 255], atol=1.5)
-
-
-@pytest.mark.parametrize("content", [b"junk", icc_profile("GRAY")])
-def test_a_profile_that_cannot_be_used_is_told(content, tmp_path):
-    path = write(tmp_path / "photo.png", np.full((32, 32, 3), 100, dtype=np.uint8), icc_profile=content)
-    with pytest.warns(UserWarning, match="colour profile cannot be used"):
-        assert (read_rgba(path)[..., :3] == np.float32(100) / 255).all()
-
-
-def test_srgb_by_its_own_profile_changes_no_bit(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    path = write(tmp_path / "photo.png", pixels, icc_profile=profile)
-    assert np.array_equal(read_rgba(path)[..., :3], pixels.astype(np.float32) / 255)
-
-
 def test_premultiplied_edges_are_divided_and_told(tmp_path):
     """A program stored the colours times alpha: the disc's soft edge is dark."""
     truth = disc(64, (32, 32), 20)
@@ -287,6 +241,14 @@ def test_an_object_that_fills_the_image_is_refused(tmp_path, monkeypatch):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     with pytest.raises(PictureError, match=r"the object fills the picture .*\. Leave a margin\.$"):
         load_picture(write(tmp_path / "full.png", noise))
+
+
+def test_sixteen_bits_with_white_as_0_are_refused(tmp_path):
+    """Pillow hands their numbers on as if black were 0."""
+    path = tmp_path / "grey.tif"
+    Image.fromarray(np.full((32, 32), 0x4000, dtype=np.uint16)).save(path, tiffinfo={262: 0})
+    with pytest.raises(PictureError, match="has white as 0 in 16 bits"):
+        read_rgba(path)
 
 
 def test_a_turned_tiff(tmp_path):

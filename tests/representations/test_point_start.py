@@ -58,6 +58,20 @@ def test_a_text_file_without_colours_is_grey(tmp_path):
     assert (start.colors == 0.5).all()
 
 
+@pytest.mark.parametrize("prefix", ["", "diffuse_"])
+@pytest.mark.parametrize(("kind", "largest"), [("uchar", 255), ("ushort", 65535), ("float", 1)])
+@pytest.mark.parametrize("form", ["ascii", "binary_big_endian"])
+def test_colours_of_any_number_type(prefix, kind, largest, form, tmp_path):
+    given, types = [largest, 0.2 * largest, 0], {"uchar": "u1", "ushort": "u2", "float": "f4"}
+    names = "".join(f"property float {name}\n" for name in "xyz")
+    names += "".join(f"property {kind} {prefix}{name}\n" for name in ("red", "green", "blue"))
+    row = np.array([(1.0, 2.0, 3.0, *given)], dtype=",".join([">f4"] * 3 + [f">{types[kind]}"] * 3))
+    data = (" ".join(map(str, row[0].tolist()))).encode() if form == "ascii" else row.tobytes()
+    header = f"ply\nformat {form} 1.0\nelement vertex 1\n{names}end_header\n"
+    (tmp_path / "colours.ply").write_bytes(header.encode() + data)
+    assert read_point_cloud(tmp_path / "colours.ply").colors.tolist() == [pytest.approx([1.0, 0.2, 0.0])]
+
+
 def test_gaussians_of_an_earlier_run_keep_their_colours(tmp_path):
     colors = torch.rand(7, 3, generator=generator())
     scene = Gaussians(GaussiansConfig(), torch.randn(7, 3, generator=generator()), colors)
@@ -181,13 +195,38 @@ def test_a_texture_colours_the_samples(tmp_path):
     # A square in the plane of x and y: u follows x, v follows y; red on the left half, the top green.
     pixels = np.zeros((64, 64, 3), dtype=np.uint8)
     pixels[:, :32, 0] = pixels[:32, :, 1] = 255
-    visual = trimesh.visual.TextureVisuals(uv=[[0, 0], [1, 0], [1, 1], [0, 1]], image=Image.fromarray(pixels))
+    material = trimesh.visual.material.PBRMaterial(baseColorTexture=Image.fromarray(pixels))
+    visual = trimesh.visual.TextureVisuals(uv=[[0, 0], [1, 0], [1, 1], [0, 1]], material=material)
     vertices = [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]
     trimesh.Trimesh(vertices, [[0, 1, 2], [0, 2, 3]], visual=visual, process=False).export(tmp_path / "square.glb")
     start = sample_mesh(tmp_path / "square.glb", 1000, generator())
     clear = ((start.points[:, :2] - 0.5).abs() > 0.02).all(dim=-1)
     expected = torch.stack([start.points[:, 0] < 0.5, start.points[:, 1] > 0.5], dim=-1).float()
     assert torch.equal(start.colors[clear][:, :2], expected[clear])
+
+
+@pytest.mark.parametrize("meshes", [1, 2])
+def test_a_textures_factor_is_linear(meshes, tmp_path):
+    """Half of white, linear, is 0.735 in sRGB; alone and beside another mesh."""
+    white = Image.new("RGB", (4, 4), "white")
+    squares = []
+    for place in range(meshes):
+        square = trimesh.Trimesh([[0, place, 0], [1, place, 0], [1, place, 1]], [[0, 1, 2]], process=False)
+        factor = [255, 255, 255, 255] if place else [128, 128, 128, 255]
+        material = trimesh.visual.material.PBRMaterial(baseColorTexture=white, baseColorFactor=factor)
+        square.visual = trimesh.visual.TextureVisuals(uv=[[0, 0], [1, 0], [1, 1]], material=material)
+        squares.append(square)
+    trimesh.Scene(squares).export(tmp_path / "factor.glb")
+    start = sample_mesh(tmp_path / "factor.glb", 100, generator())
+    expected = torch.where(start.points[:, 1:2] > 0.5, 1.0, 0.735).expand(-1, 3).float()
+    torch.testing.assert_close(start.colors, expected, atol=0.01, rtol=0.0)
+
+
+def test_vertices_that_are_counted_back_are_refused(tmp_path):
+    """Which trimesh counts from the end of the file, not from the face."""
+    (tmp_path / "back.obj").write_text("v 0 0 0\nv 1 0 0\nv 1 1 0\nf -3 -2 -1\nv 0 5 0\nv 1 5 0\nv 1 6 0\nf -3 -2 -1\n")
+    with pytest.raises(ValueError, match="count vertices from the first"):
+        sample_mesh(tmp_path / "back.obj", 10, generator())
 
 
 def test_growth_fills_the_neighbourhood_and_repeats_with_its_seed():

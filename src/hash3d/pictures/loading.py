@@ -3,19 +3,19 @@
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageFile
 from scipy import ndimage
 from torch import Tensor
 
 from .arrays import PictureError, Pixels, premultiply, resize, unpremultiply
 from .background import remove_background
+from .profiles import find_conversion
 
 MAX_PIXELS, MAX_SIDE, MIN_SIDE, MAX_ASPECT = 120_000_000, 1024, 16, 70
 STRIP_PIXELS = 2_000_000
@@ -109,6 +109,8 @@ def _check_header(image: ImageFile.ImageFile, path: Path) -> None:
         problem = f"8 or 16 bits a pixel, but {path} has 32. Save it with 8 or 16 bits."
     elif is_deep:
         problem = f"8 bits a colour channel, but {path} has 16, of which 8 would be lost. Save it with 8 bits."
+    elif image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(262) == 0:
+        problem = f"black as 0, but {path} has white as 0 in 16 bits. Save it as PNG."
     elif short < MIN_SIDE:
         problem = f"a picture of at least {MIN_SIDE} pixels a side, but {size}. Pass a larger one."
     elif long > MAX_ASPECT * short:
@@ -126,7 +128,7 @@ def _decode(image: Image.Image, max_side: float) -> Pixels:
     image.draft(None, _choose_size(image, max_side))
     image.load()  # Before the size is asked for: Pillow turns a TIFF upright here.
     width, height = _choose_size(image, max_side)
-    to_srgb = _find_conversion(image)
+    to_srgb = find_conversion(image)
     if (width, height) == image.size:
         return _as_floats(image, to_srgb)
     step = image.height / height
@@ -154,26 +156,6 @@ def _turn_upright(pixels: Pixels, orientation: int) -> Pixels:
         pixels = pixels.swapaxes(0, 1)
     flips = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(orientation, ())
     return np.flip(pixels, flips) if flips else pixels
-
-
-def _find_conversion(image: Image.Image) -> Callable[[Image.Image], Any] | None:
-    """Return the map of the image's embedded colour profile to sRGB, RGB or greys; None if it has none, or sRGB's."""
-    content = image.info.get("icc_profile")
-    if not content:
-        return None
-    mode = {"CMYK": "CMYK", "L": "L", "LA": "L", "1": "L"}.get(image.mode, "L" if image.mode[0] == "I" else "RGB")
-    try:
-        profile = ImageCms.ImageCmsProfile(BytesIO(content))
-        if "srgb" in ImageCms.getProfileDescription(profile).lower():
-            return None
-        transform = ImageCms.buildTransform(
-            profile, ImageCms.createProfile("sRGB"), mode, "RGB", flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        )  # fmt: skip
-    except (ImageCms.PyCMSError, OSError, ValueError) as error:
-        warnings.warn(f"The image's colour profile cannot be used ({error}): it is read as sRGB.", stacklevel=2)
-        return None
-    return lambda strip: ImageCms.applyTransform(strip if strip.mode == mode else strip.convert(mode), transform)
 
 
 def _as_floats(image: Image.Image, to_srgb: Callable[[Image.Image], Any] | None) -> Pixels:

@@ -4,6 +4,7 @@ Points are in the world of `hash3d.cameras` (+y up, front +z), colours sRGB. Pos
 centred: a file in map coordinates keeps its shape.
 """
 
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +141,10 @@ def sample_mesh(file: Path, num_points: int, generator: torch.Generator, up: Up 
     from trimesh.sample import sample_surface
 
     scene = _read(file)
+    if file.suffix.lower() == ".obj" and re.search(rb"^\s*f\b.*\s-\d", file.read_bytes(), re.MULTILINE):
+        raise ValueError(
+            f"Expected faces of {file} to count vertices from the first, but some count back. Export it again."
+        )
     if not _has_faces(scene):
         raise ValueError(f"Expected {file} to hold a mesh, but it has no faces. Pass points as a PLY file.")
     for geometry in scene.geometry.values():
@@ -211,19 +216,32 @@ def _has_faces(scene: Any) -> bool:
 def _point_colors(cloud: Any) -> Any:
     """Return the RGB "N 3" of a trimesh point cloud."""
     raw = cloud.metadata.get("_ply_raw", {}).get("vertex", {}).get("data")
-    names = ("f_dc_0", "f_dc_1", "f_dc_2")
-    if isinstance(raw, np.ndarray) and set(names) <= set(raw.dtype.names or ()):
-        coefficients = np.stack([raw[name] for name in names], axis=-1).astype(np.float64)
-        return (0.5 + SH_DEGREE_0 * coefficients).clip(0.0, 1.0)
-    if len(cloud.visual.vertex_colors) == len(cloud.vertices) and cloud.visual.kind == "vertex":
-        return cloud.visual.vertex_colors[:, :3] / 255.0
+    fields = raw.dtype.names or () if isinstance(raw, np.ndarray) else raw or ()
+    for names in (
+        ("f_dc_0", "f_dc_1", "f_dc_2"),
+        ("red", "green", "blue"),
+        ("diffuse_red", "diffuse_green", "diffuse_blue"),
+    ):
+        if set(names) <= set(fields):
+            given = np.stack([np.ravel(raw[name]) for name in names], axis=-1)
+            largest = np.iinfo(given.dtype).max if given.dtype.kind in "iu" else 1.0
+            colors = given.astype(np.float64) / largest
+            return (0.5 + SH_DEGREE_0 * colors if names[0] == "f_dc_0" else colors).clip(0.0, 1.0)
     return np.full((len(cloud.vertices), 3), GREY)
 
 
 def _keep_colors(geometry: Any) -> None:
-    """Keep vertex colours beside a material without texture, which trimesh loses where it joins meshes."""
+    """Keep what trimesh loses: vertex colours beside a material without texture, and a texture's factor (linear)."""
+    from PIL import Image
     from trimesh.visual import ColorVisuals
+    from trimesh.visual.color import srgb_to_linear
 
+    material: Any = getattr(geometry.visual, "material", None)
+    texture, factor = (getattr(material, name, None) for name in ("baseColorTexture", "baseColorFactor"))
+    if texture is not None and factor is not None:
+        linear = srgb_to_linear(np.asarray(texture.convert("RGB")) / 255.0) * factor[:3] / 255.0
+        material.baseColorTexture = Image.fromarray((255.0 * linear_to_srgb(linear)).round().astype(np.uint8))
+        material.baseColorFactor = None
     colors = getattr(geometry.visual, "vertex_attributes", {}).get("color")
     if colors is not None and geometry.visual.uv is None:
         geometry.visual = ColorVisuals(geometry, vertex_colors=colors)
