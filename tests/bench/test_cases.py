@@ -1,4 +1,4 @@
-"""The five cases, and the recipes that they run."""
+"""The cases, and the recipes that they run."""
 
 from dataclasses import replace
 
@@ -10,10 +10,13 @@ from hash3d.schedules import Schedule
 
 def test_the_cases_differ_in_cache_and_engine_alone(tiny_recipe):
     draws = sample_views(tiny_recipe, num_timesteps=1000, steps=range(4, 12))
-    off, fast, deepcache, released, ours = plan(tiny_recipe, draws)
+    off, fast, deepcache, released, ours, replay = plan(tiny_recipe, draws)
     assert [each.engine for each in (off, deepcache, released)] == ["eager"] * 3
-    assert fast.engine == ours.engine == "auto"
+    assert fast.engine == ours.engine == replay.engine == "auto"
     assert (off.cache, fast.cache, ours.cache) == (None, None, tiny_recipe.cache)
+    stage = recipe_of(replay, tiny_recipe).stage
+    assert (replay.cache, stage.replay.every) == (None, 3)
+    assert replace(stage, replay=None) == recipe_of(off, tiny_recipe).stage
     share = reuse_share(ours.cache, draws)
     assert deepcache.cache == DeepCacheConfig(interval=round(1 / (1 - share)), cut=ours.cache.cut)
     assert released.cache == replace(RELEASED, reuse_probability=released.cache.reuse_probability)

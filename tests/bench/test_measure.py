@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hash3d.bench.cases import DEEPCACHE, OFF_EAGER, OFF_FAST, OURS, RELEASED_EAGER, Case, sample_views
+from hash3d.bench.cases import DEEPCACHE, OFF_EAGER, OFF_FAST, OURS, RELEASED_EAGER, REPLAY, Case, sample_views
 from hash3d.bench.measure import Contestant, StepTimes, run_blocks, with_shared_weights
 from hash3d.bench.summary import share_reused
 from hash3d.cache import RELEASED
@@ -12,8 +12,10 @@ from tests.tiny_recipes import OFTEN
 from .conftest import PLAN, load
 
 
-def test_five_cases_see_the_same_cameras_and_noise(results):
+def test_cases_that_distil_see_the_same_cameras_and_noise(results):
+    *results, replay = results
     assert [each.case.name for each in results] == [OFF_EAGER, OFF_FAST, DEEPCACHE, RELEASED_EAGER, OURS]
+    assert replay.case.name == REPLAY
     assert len({each.draws for each in results}) == 1
     for each in results:
         assert (len(each.steps), each.blocks) == (PLAN.steps, (PLAN.block, PLAN.block))
@@ -22,11 +24,17 @@ def test_five_cases_see_the_same_cameras_and_noise(results):
 
 def test_the_cases_reuse_the_same_share(results):
     """Eight steps open every cell; of those that follow two of eight are full."""
-    off, fast, deepcache, released, ours = (share_reused(each.steps) for each in results)
+    off, fast, deepcache, released, ours, _ = (share_reused(each.steps) for each in results)
     assert (off, fast, ours) == (0.0, 0.0, 0.75)
     assert results[2].case.cache.interval == 4
     # A step more or less.
     assert [deepcache, released] == pytest.approx([0.75, 0.75], abs=1.01 / PLAN.steps)
+
+
+def test_replay_makes_a_pass_every_third_step(results):
+    passes = [sum(map(sum, step.passes)) for step in results[-1].steps]
+    assert set(passes) == {0, 1}
+    assert abs(sum(passes) - len(passes) / 3) < 1
 
 
 def test_two_diffusion_models_are_counted_each(tiny):

@@ -118,7 +118,7 @@ def test_the_loss_is_the_mean_squared_error_and_its_gradient_ends_at_the_picture
     image = pictures(size=50).requires_grad_()
     output = guidance(image, CAMERAS, start(guidance), step=0)
     output.loss.backward()
-    target = guidance_of(tiny_zero123()).denoise(image, CAMERAS, start(guidance))
+    target = target_of(guidance_of(tiny_zero123()), image, CAMERAS, start(guidance))
     assert target.shape == image.shape
     assert not target.requires_grad
     torch.testing.assert_close(output.loss, (image - target).square().mean())
@@ -236,6 +236,7 @@ def test_at_scale_1_a_target_of_one_step_is_the_conditional_prediction_of_the_im
     noise, timesteps = torch.randn(latents.shape, generator=inner.generator), torch.full((2,), 500)
     noisy = prior.schedule.add_noise(latents, noise, timesteps)
     conditional = prior.unet(**inner.inputs(noisy, timesteps, CAMERAS)).sample[:2]
+    conditional = prior.schedule.to_noise(conditional, noisy, timesteps)
     clean = prior.schedule.to_latents(conditional, noisy, timesteps)
     expected = inner.decode(prior.schedule.add_noise(clean, conditional, torch.zeros_like(timesteps)))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

@@ -43,7 +43,7 @@ class ReplayConfig:
 
     def active(self, step: int, steps: int) -> bool:
         """Whether a step of a stage of `steps` fits targets."""
-        return step < self.until * steps
+        return self.until == 1.0 or step < self.until * steps
 
     def path(self, start: int) -> list[int]:
         """The timesteps of a target's denoising, from `start` down."""
