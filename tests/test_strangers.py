@@ -1,10 +1,11 @@
 """Configurations of somebody else's model: numbers, names of code, depth."""
 
 import json
+import os
 
 import pytest
 
-from hash3d.strangers import expect_depth, read_configuration
+from hash3d.strangers import expect_depth, expect_plain_files, read_configuration
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,13 @@ def test_depth_is_blocks_times_layers():
     expect_depth(config, 60)
     with pytest.raises(ValueError, match="60 layers, but its weights have 59 tensors"):
         expect_depth(config, 59)
+
+
+def test_a_pipe_in_a_folder_is_refused(tmp_path):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "file").write_text("")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "none")
+    expect_plain_files(tmp_path)
+    os.mkfifo(tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match=r"weights\.safetensors is neither\. Remove it\.$"):
+        expect_plain_files(tmp_path)

@@ -148,6 +148,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("name", list(CONFIGS))
+@pytest.mark.filterwarnings("ignore:max_bytes=100 holds 3")
 def test_a_resumed_cache_goes_on_identically(name, tmp_path):
     cache, resumed = CONFIGS[name].build(), CONFIGS[name].build()
     random_calls(cache, 30, seed=1)

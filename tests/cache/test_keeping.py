@@ -35,6 +35,7 @@ def insert_views(cache, keys, rows, number):
 
 
 @pytest.mark.parametrize("name", list(STORES))
+@pytest.mark.filterwarnings("ignore:max_bytes=.* holds")
 def test_every_entry_that_is_held_keeps_its_numbers(name):
     """Three hundred calls of 1 to 4 views, of which some miss, with resets and round trips through a state."""
     cache, draw, number, seen = STORES[name].build(), random.Random(0), 1, set()

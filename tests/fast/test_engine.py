@@ -52,6 +52,7 @@ def test_a_batch_of_graphs_is_filled_to_a_power_of_two_by_its_last_view():
 
 
 @pytest.mark.parametrize("order", ["grouped", "interleaved"])
+@pytest.mark.filterwarnings("ignore:The guidance branches of a view have different")
 def test_views_of_a_filled_batch_get_what_they_get_alone(monkeypatch, order):
     unet = tiny_unet()
     inputs = unet_inputs(unet, views=3)

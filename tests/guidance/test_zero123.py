@@ -57,6 +57,7 @@ def test_without_reuse_the_losses_are_those_without_a_hook(patches, views):
     assert series(guidance_of(prior), views=views)[0] == expected
 
 
+@pytest.mark.filterwarnings("ignore:A U-Net call ran in full")
 def test_with_reuse_the_noise_stays_the_same():
     """Only the predictions differ: after the same calls the generators stand at the same place."""
     prior = tiny_zero123()

@@ -199,6 +199,29 @@ def with_clear(kind):
     return pixels
 
 
+@pytest.mark.parametrize("radius", [6, 125])
+def test_an_object_that_is_a_speck_or_all_of_the_image_is_none(radius, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rembg", None)
+    pixels = np.full((256, 256, 3), 255, dtype=np.uint8)
+    pixels[128 - radius : 128 + radius, 128 - radius : 128 + radius] = RED
+    with pytest.raises(PictureError, match="has neither"):
+        load_picture(write(tmp_path / "square.png", pixels))
+
+
+def test_dust_goes(tmp_path):
+    pixels = composite(BALL, (255, 255, 255))
+    pixels[20:22, 20:22] = 0
+    assert load_picture(write(tmp_path / "dust.png", pixels))[20, 20, 3] == 0
+
+
+def test_a_thin_part_keeps_its_colour(tmp_path):
+    """Far from inner pixels there is none whose colour it could be mixed of."""
+    pixels = composite(BALL, (255, 255, 255))
+    pixels[127:130, 180:230] = (20, 160, 40)
+    tip = load_picture(write(tmp_path / "stick.png", pixels))[128, 220]
+    torch.testing.assert_close(tip, torch.tensor([20, 160, 40, 255]) / 255, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["stray pixel", "pixel in the object", "frame", "rounded corners"])
 def test_a_few_clear_pixels_cut_nothing_out(kind, tmp_path):
     path = write(tmp_path / "opaque.png", with_clear(kind))

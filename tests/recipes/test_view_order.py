@@ -163,6 +163,7 @@ def test_annealed_timesteps_stay_in_the_range_of_their_step_and_fill_it():
 
 
 @pytest.mark.parametrize("stage", [sds_gs.supplement(), zero123_gs.SCALES["released"]()], ids=["sds_gs", "zero123_gs"])
+@pytest.mark.filterwarnings("ignore:cache.view was given another timestep")
 def test_the_views_of_a_batch_hit_together_but_for_chance_finds(stage):
     """Through the default cache at full scale. A batch that returns to its cells hits as a whole, unless a view's first
     visit had found an entry of an earlier stay, which has then grown too old (at most 1 return in 20)."""

@@ -64,6 +64,7 @@ def folder(tmp_path_factory):
     return path
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_a_folder_makes_a_start_that_repeats_with_its_seed(folder, monkeypatch):
     coarse = partialmethod(ShapERenderer.decode_to_mesh, grid_size=24)  # 128 takes 8 s
     monkeypatch.setattr(ShapERenderer, "decode_to_mesh", coarse)
@@ -79,6 +80,7 @@ def test_a_folder_makes_a_start_that_repeats_with_its_seed(folder, monkeypatch):
     assert torch.equal(start.colors, again.colors)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_a_folder_in_half_precision_loads_in_full(folder, tmp_path):
     load_shap_e(folder).save_pretrained(tmp_path, variant="fp16")
     pipeline = load_shap_e(tmp_path)

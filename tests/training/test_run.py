@@ -99,6 +99,7 @@ def test_a_run_in_another_thread_leaves_signals_alone(tiny_recipe, tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.filterwarnings("ignore:.* has no checkpoint")
 def test_resume_before_the_first_checkpoint_starts_again(finished, tiny_recipe, tmp_path):
     Run(tiny_recipe, tmp_path / "run")
     (tmp_path / "run" / "metrics.jsonl").write_text('{"loss": 0}\n')

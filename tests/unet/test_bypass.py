@@ -70,6 +70,7 @@ def derive_dual(function, at, along):
         return forward_ad.unpack_dual(function(forward_ad.make_dual(at, along))).tangent
 
 
+@pytest.mark.filterwarnings("ignore:The guidance branches of a view have different")
 def test_a_weight_that_wants_a_gradient_is_enough():
     unet = tiny_unet().requires_grad_(False)
     cache, inputs = apply_hash3d(unet), unet_inputs(unet)
@@ -82,6 +83,7 @@ def test_a_weight_that_wants_a_gradient_is_enough():
         assert unet(**inputs).sample.requires_grad
 
 
+@pytest.mark.filterwarnings("ignore:A U-Net call ran in full")
 def test_outside_a_view_and_with_residuals_of_a_controlnet_the_unet_runs_in_full():
     unet = tiny_unet()
     inputs = unet_inputs(unet)

@@ -90,6 +90,7 @@ def test_neighbours_share_a_feature_and_strangers_do_not():
     assert cache.statistics.summary()["mean_gap"]["azimuth"] == pytest.approx((10 + 3) / 2)
 
 
+@pytest.mark.filterwarnings("ignore:A U-Net call ran in full")
 def test_noise_mode_runs_no_unet_on_a_hit():
     unet = tiny_unet()
     cache = apply_hash3d(unet, Hash3DConfig(reuse_probability=1.0, mode="noise"))
@@ -136,6 +137,7 @@ def test_what_a_feature_depends_on_resets_the_cache(change):
     assert (cache.statistics.full, cache.statistics.shallow) == (2, 0)
 
 
+@pytest.mark.filterwarnings("ignore:The guidance branches of a view have different")
 def test_positional_call_and_tuple_output():
     unet = tiny_unet()
     inputs = unet_inputs(unet)
@@ -199,6 +201,7 @@ def predict_shallow_alone(unet, cache, inputs, row):
         return predict(unet, one)[0]
 
 
+@pytest.mark.filterwarnings("ignore:The guidance branches of a view have different")
 def test_with_gradients_on_but_nothing_to_differentiate_no_graph_is_kept():
     unet = tiny_unet().requires_grad_(False)
     cache = apply_hash3d(unet, Hash3DConfig(guard=GuardConfig(audit_every=1)))

@@ -31,6 +31,8 @@ def wrap(unet, calls, factor=2.0):
 
 @pytest.mark.parametrize("in_view", [False, True])
 @pytest.mark.parametrize("order", ["before", "after", "both"])
+@pytest.mark.filterwarnings("ignore:A U-Net call ran in full")
+@pytest.mark.filterwarnings("ignore:The guidance branches of a view have different")
 def test_a_patch_acts_once_and_stays_after_removal(order, in_view):
     unet, calls = tiny_unet(), []
     inputs = unet_inputs(unet)
@@ -120,6 +122,8 @@ def saved_and_loaded(unet):
 
 
 @pytest.mark.parametrize("copied", [deep_copy, saved_and_loaded])
+@pytest.mark.filterwarnings("ignore:A U-Net call ran in full")
+@pytest.mark.filterwarnings("ignore:The guidance branches of a view have different")
 def test_a_copy_runs_its_own_weights_and_takes_a_cache_of_its_own(copied):
     unet = tiny_unet()
     cache, inputs = apply_hash3d(unet), unet_inputs(unet)
@@ -148,6 +152,7 @@ def test_a_copy_of_a_patched_unet_runs_the_patched_forward():
     assert calls == [1]
 
 
+@pytest.mark.filterwarnings("ignore:A U-Net call ran in full")
 def test_weights_and_folders_are_saved_without_the_cache(tmp_path):
     unet = tiny_unet()
     names, inputs = set(unet.state_dict()), unet_inputs(unet)
