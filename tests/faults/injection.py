@@ -76,8 +76,7 @@ def text(trainer, value):
 
 @contextmanager
 def parameters(trainer, value):
-    with torch.no_grad():
-        next(p for p in trainer.scene.model.parameters() if p.requires_grad).view(-1)[:1] = value
+    next(p for p in trainer.scene.model.parameters() if p.requires_grad).data.view(-1)[:1] = value
     yield
 
 

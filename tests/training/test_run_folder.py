@@ -84,3 +84,9 @@ def test_a_digest_is_of_the_recipe_without_steps_and_of_the_pixels(tiny_recipe):
 )
 def test_lines_count_while_they_are_whole_and_in_order(content, kept):
     assert valid_lines(content) == b"".join(content.splitlines(keepends=True)[:kept])
+
+
+def test_a_new_run_removes_what_a_killed_start_has_left(tiny_recipe, tmp_path):
+    (tmp_path / ".recipe.json.abcd_123.tmp.json").write_text("half")
+    RunFolder(tmp_path).create(tiny_recipe)
+    assert [each.name for each in tmp_path.iterdir()] == ["recipe.json"]

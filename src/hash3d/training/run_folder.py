@@ -77,6 +77,7 @@ class RunFolder:
         make_folder(self.path)
         self.lock()
         self.check_free()
+        self._remove_temporary()
         self.write_recipe(recipe)
 
     def lock(self) -> None:
