@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test nightly check clean
+.PHONY: demo test nightly check docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hash3d generate zero123_gs --image examples/pictures/mushroom.png
@@ -24,6 +24,15 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# The site, in site/. Its Python examples are run first; a warning or a broken link is an error.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m pytest tests/test_pages.py
+	$(BIN)/python -m sphinx -q -W --keep-going docs site
+
+$(VENV)/.installed-docs: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r constraints.txt
@@ -35,4 +44,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) outputs
+	rm -rf $(VENV) outputs site docs/generated

@@ -1,6 +1,6 @@
 """Fast 3D generation by score distillation: deep diffusion features reused across cameras and timesteps.
 
-In a loop of your own:
+In a loop of your own::
 
     cache = apply_hash3d(unet, Hash3DConfig())
     with cache.view(elevation=e, azimuth=a, radius=r, timestep=t):
