@@ -1,3 +1,4 @@
+import os
 import re
 
 import numpy as np
@@ -72,6 +73,13 @@ def test_other_files_are_refused(content, tmp_path):
     (tmp_path / "other.ply").write_bytes(content)
     with pytest.raises(ValueError, match="Expected a little-endian binary PLY"):
         read_ply(tmp_path / "other.ply")
+
+
+def test_a_file_of_another_size_is_refused_unread(gaussians, tmp_path):
+    path = write_ply(tmp_path / "model.ply", gaussians)
+    os.truncate(path, 2**40)  # Sparse: to read it would take a terabyte of memory.
+    with pytest.raises(ValueError, match="bytes of Gaussians"):
+        read_ply(path)
 
 
 def test_a_truncated_file_is_refused(gaussians, tmp_path):

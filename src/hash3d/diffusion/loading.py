@@ -152,8 +152,13 @@ def _build(model_class: Any, path: Path, count: int) -> nn.Module:
     expect_depth(config, count)
     with torch.device("meta"):
         if issubclass(model_class, ModelMixin):
-            return model_class.from_config(config)
-        return model_class(model_class.config_class.from_pretrained(path, local_files_only=True))
+            model = model_class.from_config(config)
+        else:
+            model = model_class(model_class.config_class.from_pretrained(path, local_files_only=True))
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d) and len(module.padding) != 2:
+            raise ValueError(f"expected a padding of two numbers in {name}, but got {module.padding}.")
+    return model
 
 
 def _assign(model: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype) -> None:

@@ -25,6 +25,8 @@ _NEEDED = tuple(name for names in _COLUMNS.values() for name in names)
 _HEAD = "ply\nformat binary_little_endian 1.0\n"
 PROPERTIES = (*_NEEDED[:3], "nx", "ny", "nz", *_NEEDED[3:])
 """In order: Kerbl et al. (2023), scene/gaussian_model.py `save_ply`; the normals are unused, here zero."""
+LONGEST_HEADER = 2**16
+"""Bytes in which the header of a PLY file must end."""
 
 
 def write_ply(path: Path, gaussians: Gaussians) -> Path:
@@ -45,8 +47,8 @@ def write_ply(path: Path, gaussians: Gaussians) -> Path:
 
 def read_ply(path: Path) -> dict[str, Tensor]:
     """Read the raw parameters in float32 by `Gaussians`' names. Raises `ValueError` if some lack or are not finite."""
-    content = Path(path).read_bytes()
-    head, mark, body = content.partition(b"end_header\n")
+    with Path(path).open("rb") as file:
+        head, mark, _ = file.read(LONGEST_HEADER).partition(b"end_header\n")
     lines = head.decode("ascii", errors="replace").split("\n")
     plain = "\n".join(line for line in lines if not line.startswith(("comment", "obj_info")))
     layout = re.fullmatch(rf"{_HEAD}element vertex (\d{{1,12}})\n((?:property float \S+\n)+)", plain)
@@ -58,9 +60,10 @@ def read_ply(path: Path) -> dict[str, Tensor]:
         what = missing if layout else "this layout"
         raise ValueError(f"Expected a PLY file of Gaussians in float32, but {path} lacks {what}.")
     count = int(layout[1])
-    if len(body) != 4 * count * len(names):
-        raise ValueError(f"Expected {4 * count * len(names)} bytes of Gaussians in {path}, but got {len(body)}.")
-    table = torch.from_numpy(np.frombuffer(body, "<f4").astype(np.float32).reshape(count, len(names)))
+    begin, size = len(head) + len(mark), 4 * count * len(names)
+    if (got := Path(path).stat().st_size - begin) != size:  # Before so many bytes are read.
+        raise ValueError(f"Expected {size} bytes of Gaussians in {path}, but got {got}.")
+    table = torch.from_numpy(np.fromfile(path, "<f4", offset=begin).astype(np.float32).reshape(count, len(names)))
     found = {parameter: table[:, [names.index(name) for name in _COLUMNS[parameter]]] for parameter in _COLUMNS}
     if not all(values.isfinite().all() for values in found.values()):
         raise ValueError(f"Expected finite Gaussians in {path}, but some are not. Write the file again.")
