@@ -5,7 +5,7 @@ Usage:
     python -m research.benchmarks.gallery --runs outputs/gallery --page  # the page alone
     python -m research.benchmarks.gallery --systems zero123_gs sds_gs --threads 2
 
-A run is `hash3d generate SYSTEM ... --out RUNS/SYSTEM-off --no-cache`, or RUNS/SYSTEM-on without that option, in a
+A run is `hash3d generate SYSTEM ... --out RUNS/SYSTEM-on --replay-every 0`, or RUNS/SYSTEM-off with --no-cache, in a
 process of its own, so that its peak memory is its own. One that is done stays, one that was stopped goes on.
 """
 
@@ -125,7 +125,16 @@ def generate_command(folder: Path, name: str, cache: str) -> list[str]:
     if "image" in given:
         given["image"] = str(PICTURES / given["image"])
     inputs = [part for option, value in given.items() for part in (f"--{option}", value)]
-    return ["generate", name, *inputs, "--out", str(folder), *(["--no-cache"] if cache == "off" else [])]
+    return [
+        "generate",
+        name,
+        *inputs,
+        "--out",
+        str(folder),
+        "--replay-every",
+        "0",
+        *(["--no-cache"] if cache == "off" else []),
+    ]
 
 
 def finished(folder: Path) -> dict[str, Any] | None:

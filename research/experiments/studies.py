@@ -253,6 +253,7 @@ def replay() -> Study:
             Variant(name="with guidance", change=replayed(guidance_scale=None)),
         ),
         seeds=(0, 1, 2),
+        shown=("no cache", "features reused", "replay", "every 6"),
         plotted=True,
     )
 

@@ -129,7 +129,7 @@ def test_only_what_is_not_done_is_run(gallery, runs, tmp_path, monkeypatch, caps
     prompt = ["--prompt", "a red mug with a blue handle"]
     assert called == [
         ["generate", "sds_gs", "--out", str(runs / "sds_gs-off"), "--resume"],
-        ["generate", "sds_gs", *prompt, "--out", str(runs / "sds_gs-on")],
+        ["generate", "sds_gs", *prompt, "--out", str(runs / "sds_gs-on"), "--replay-every", "0"],
     ]
     assert "Expected sds_gs-on to finish" in capsys.readouterr().err
     assert (runs / "sds_gs-off" / gallery.MADE).exists()
