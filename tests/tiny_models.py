@@ -12,6 +12,8 @@ from prior_training.tokenizer import build_tokenizer
 
 DOWN = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D")
 UP = ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D")
+VIEW = {"elevation": 5.0, "azimuth": 10.0, "radius": 1.5, "timestep": 400}
+"""Of a call."""
 
 
 def tiny_unet(**changes) -> UNet2DConditionModel:
@@ -70,6 +72,19 @@ def unet_inputs(unet: UNet2DConditionModel, views: int = 1, branches: int = 2, s
     if unet.config.class_embed_type == "projection":
         inputs["class_labels"] = torch.randn(rows, NUM_POSE_FEATURES, generator=generator)
     return inputs
+
+
+def alike(unet: UNet2DConditionModel, **more) -> dict:
+    """Inputs whose two branches have the same noisy latents."""
+    inputs = unet_inputs(unet, **more)
+    inputs["sample"][1] = inputs["sample"][0]
+    return inputs
+
+
+def predict(unet: UNet2DConditionModel, cache, inputs: dict, **view) -> torch.Tensor:
+    """The prediction of a call within `VIEW`, or another view."""
+    with torch.no_grad(), cache.view(**{**VIEW, **view}):
+        return unet(**inputs).sample
 
 
 def tiny_autoencoder() -> AutoencoderKL:

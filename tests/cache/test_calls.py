@@ -8,21 +8,7 @@ import torch
 
 from hash3d import Hash3DConfig, apply_hash3d
 from hash3d.cache.calls import describe
-from tests.tiny_models import tiny_unet, unet_inputs
-
-VIEW = {"elevation": 5.0, "azimuth": 10.0, "radius": 1.5, "timestep": 400}
-
-
-def alike(unet, **more):
-    """Inputs whose two branches have the same noisy latents."""
-    inputs = unet_inputs(unet, **more)
-    inputs["sample"][1] = inputs["sample"][0]
-    return inputs
-
-
-def predict(unet, cache, inputs, **view):
-    with torch.no_grad(), cache.view(**{**VIEW, **view}):
-        return unet(**inputs).sample
+from tests.tiny_models import VIEW, alike, predict, tiny_unet, unet_inputs
 
 
 def test_a_scope_that_is_new_at_each_look_is_refused():
@@ -54,7 +40,8 @@ def test_branches_of_unlike_latents_are_told_at_the_callers_line(recwarn):
     cache, inputs = apply_hash3d(unet), unet_inputs(unet)
     inputs["sample"][1] += 1.0
     for _ in range(2):
-        predict(unet, cache, inputs)
+        with torch.no_grad(), cache.view(**VIEW):
+            unet(**inputs)
     told = [each for each in recwarn if "branches of a view have different noisy latents" in str(each.message)]
     assert [each.filename for each in told] == [__file__]
 

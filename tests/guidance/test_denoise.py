@@ -8,7 +8,8 @@ from hash3d import DeepCacheConfig, GridConfig, Hash3DConfig, apply_hash3d
 from hash3d.cameras import Cameras
 from hash3d.diffusion.noise import NoiseSchedule
 from hash3d.guidance.base import Guidance
-from hash3d.guidance.denoise import DenoiseGuidance, DenoiseGuidanceConfig, ddim_step, denoise, resize, shared_timestep
+from hash3d.guidance.denoise import DenoiseGuidance, DenoiseGuidanceConfig, ddim_step, denoise, shared_timestep
+from hash3d.guidance.latent_guidance import resize
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidance, StableDiffusionGuidanceConfig
 from hash3d.guidance.zero123 import Zero123Guidance, Zero123GuidanceConfig
 from hash3d.schedules import constant, ramp

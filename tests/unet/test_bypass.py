@@ -10,9 +10,7 @@ from torch.autograd import forward_ad
 
 from hash3d import Hash3DConfig, apply_hash3d
 from hash3d.unet import accelerate_unet
-from tests.tiny_models import tiny_unet, unet_inputs
-
-VIEW = {"elevation": 5.0, "azimuth": 10.0, "radius": 1.5, "timestep": 400}
+from tests.tiny_models import VIEW, tiny_unet, unet_inputs
 
 
 def messages(recwarn, text):

@@ -7,14 +7,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
 from hash3d import Hash3DConfig, apply_hash3d
-from tests.tiny_models import UNETS, tiny_unet, unet_inputs
-
-VIEW = {"elevation": 5.0, "azimuth": 10.0, "radius": 1.5, "timestep": 400}
-
-
-def predict(unet, cache, inputs, **view):
-    with torch.no_grad(), cache.view(**{**VIEW, **view}):
-        return unet(**inputs).sample
+from tests.tiny_models import UNETS, VIEW, predict, tiny_unet, unet_inputs
 
 
 def hits(cache):

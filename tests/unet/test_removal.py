@@ -7,9 +7,7 @@ import pytest
 import torch
 
 from hash3d import apply_hash3d, remove_hash3d
-from tests.tiny_models import tiny_unet, unet_inputs
-
-VIEW = {"elevation": 5.0, "azimuth": 10.0, "radius": 1.5, "timestep": 400}
+from tests.tiny_models import VIEW, tiny_unet, unet_inputs
 
 
 def predict(unet, inputs):

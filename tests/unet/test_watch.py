@@ -8,21 +8,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
-from tests.tiny_models import tiny_unet, unet_inputs
-
-VIEW = {"elevation": 5.0, "azimuth": 10.0, "radius": 1.5, "timestep": 400}
-
-
-def alike(unet, **more):
-    """Inputs whose two branches have the same noisy latents."""
-    inputs = unet_inputs(unet, **more)
-    inputs["sample"][1] = inputs["sample"][0]
-    return inputs
-
-
-def predict(unet, cache, inputs, **view):
-    with torch.no_grad(), cache.view(**{**VIEW, **view}):
-        return unet(**inputs).sample
+from tests.tiny_models import alike, predict, tiny_unet
 
 
 def deep(unet):
