@@ -9,7 +9,6 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from hash3d.schedules import Schedule, ramp
 from hash3d.transfer import to_device
 
 from .base import GuidanceInputs, GuidanceOutput
-from .latent_guidance import LatentGuidance
+from .latent_guidance import LatentGuidance, resize
 from .stable_diffusion import StableDiffusionGuidanceConfig
 from .zero123 import Zero123GuidanceConfig
 
@@ -151,13 +150,6 @@ def denoise(
         noisy = ddim_step(schedule, noise_pred.float(), noisy, timesteps, now - after)
     with guidance.stopwatch.part("decode"):
         return guidance.decode(noisy)
-
-
-def resize(images: Float[Tensor, "B h w C"], size: Sequence[int]) -> Float[Tensor, "B H W C"]:
-    """Images at another size, by antialiased bilinear interpolation; at that size unchanged."""
-    if images.shape[1:3] == torch.Size(size):
-        return images
-    return F.interpolate(images.permute(0, 3, 1, 2), tuple(size), mode="bilinear", antialias=True).permute(0, 2, 3, 1)
 
 
 def shared_timestep(timesteps: Int[Tensor, " B"]) -> int:

@@ -1,6 +1,7 @@
 """Score distillation with a latent diffusion model: what guidance by an image and guidance by a text share."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, get_args
@@ -136,9 +137,7 @@ class LatentGuidance(ABC, Generic[PriorT]):
     def encode(self, image: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B 4 h w"]:
         """Latents of images of any size."""
         size = self.prior.image_size
-        pixels = image.permute(0, 3, 1, 2)
-        if pixels.shape[-1] != size or pixels.shape[-2] != size:
-            pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+        pixels = resize(image, (size, size)).permute(0, 3, 1, 2)
         generator = self.generator if self.config.sample_latents else None
         return self.prior.encode(pixels * 2.0 - 1.0, generator)
 
@@ -179,6 +178,13 @@ class LatentGuidance(ABC, Generic[PriorT]):
         conditional, unconditional = prediction.chunk(2)
         guided = classifier_free_guidance(conditional, unconditional, scale)
         return self.prior.schedule.to_noise(guided, noisy, timesteps)
+
+
+def resize(images: Float[Tensor, "B h w C"], size: Sequence[int]) -> Float[Tensor, "B H W C"]:
+    """Images at another size, by antialiased bilinear interpolation; at that size unchanged."""
+    if images.shape[1:3] == torch.Size(size):
+        return images
+    return F.interpolate(images.permute(0, 3, 1, 2), tuple(size), mode="bilinear", antialias=True).permute(0, 2, 3, 1)
 
 
 def expect_one_of(name: str, value: str, choices: Any) -> None:

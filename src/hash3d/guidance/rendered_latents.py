@@ -3,9 +3,10 @@
 A channel is what the diffusion model adds noise to: already times the autoencoder's scaling factor, in no fixed range.
 """
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from .latent_guidance import resize
 
 
 def resize_latents(latents: Float[Tensor, "B H W C"], size: int) -> Float[Tensor, "B C size size"]:
@@ -19,7 +20,4 @@ def resize_latents(latents: Float[Tensor, "B H W C"], size: int) -> Float[Tensor
             f"Expected rendered latents of 4 channels, but got {latents.shape[-1]}. Render 4 features, "
             'or set the guidance to rendered="pictures".'
         )
-    channels_first = latents.permute(0, 3, 1, 2)
-    if latents.shape[1] == latents.shape[2] == size:
-        return channels_first
-    return F.interpolate(channels_first, (size, size), mode="bilinear", antialias=True)
+    return resize(latents, (size, size)).permute(0, 3, 1, 2)

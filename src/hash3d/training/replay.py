@@ -9,8 +9,8 @@ import torch
 
 from hash3d.cameras import Cameras
 from hash3d.guidance.base import Guidance, GuidanceOutput
-from hash3d.guidance.denoise import DenoiseGuidance, denoise, resize
-from hash3d.guidance.latent_guidance import LatentGuidance
+from hash3d.guidance.denoise import DenoiseGuidance, denoise
+from hash3d.guidance.latent_guidance import LatentGuidance, resize
 from hash3d.guidance.targets import ReplayConfig, TargetBuffer
 from hash3d.recipes.stage import Stage
 from hash3d.rendering.base import Render
