@@ -136,25 +136,28 @@ class Cameras:
 
 @dataclass(frozen=True, kw_only=True)
 class CameraSamplerConfig:
-    """Distribution of the random views of a stage, and how they are sampled."""
+    """Distribution of the random views of a stage, and how they are sampled.
+
+    Args:
+        elevation: Range in degrees. Half of the samples are uniform in degrees, half uniform on the sphere (threestudio
+            28d9d80, data/uncond.py).
+        azimuth: Range in degrees, relative to the reference view.
+        radius: Distance to the origin in scene units: that of the reference view and of shown views, and without a
+            range that of the random views.
+        radius_range: Distances of the random views in scene units, uniform for each view. None: always `radius`.
+        fov_y: Vertical field of view in degrees: that of the reference view and of shown views, and without a range
+            that of the random views.
+        fov_y_range: Vertical fields of view of the random views in degrees, one for each view. None: always `fov_y`.
+        batch_size: Views a step. The azimuth range is split into this many equal strata, one view each.
+    """
 
     elevation: tuple[float, float] = (-10.0, 60.0)
-    """Range in degrees. Half of the samples are uniform in degrees, half uniform on the sphere
-    (threestudio 28d9d80, data/uncond.py)."""
     azimuth: tuple[float, float] = (-180.0, 180.0)
-    """Range in degrees, relative to the reference view."""
     radius: float = 1.5
-    """Distance to the origin in scene units: that of the reference view and of shown views, and without a range that
-    of the random views."""
     radius_range: tuple[float, float] | None = None
-    """Distances of the random views in scene units, uniform for each view. None: always `radius`."""
     fov_y: float = 49.1
-    """Vertical field of view in degrees: that of the reference view and of shown views, and without a range that of
-    the random views."""
     fov_y_range: tuple[float, float] | None = None
-    """Vertical fields of view of the random views in degrees, uniform for each view. None: always `fov_y`."""
     batch_size: int = 1
-    """Views a step. The azimuth range is split into this many equal strata, one view each."""
 
     def __post_init__(self) -> None:
         expect_range(self, "batch_size", at_least=1)

@@ -19,24 +19,27 @@ PRIMES = (73856093, 19349669, 83492791)
 
 @dataclass(frozen=True, kw_only=True)
 class GridConfig:
-    """Cell sizes and the hash."""
+    """Cell sizes and the hash.
+
+    Args:
+        elevation: Cell size in degrees. Larger cells hit more often, from views further off (paper: 10 to 30).
+        azimuth: Cell size in degrees. Features age fast with the azimuth: 20 degrees cost a quarter of similarity.
+        radius: Cell size in scene units.
+        timestep: Cell size in diffusion steps. A feature ages slowly with the timestep, so this can be wide.
+        num_buckets: Size of the hash table. Buckets are made when first filled, so a large number costs nothing.
+        periodic: Whether azimuths -1 and 359 are one place. The released code has no wrap.
+        order: Which field is i, j, k and l of the listing; it only changes which cells collide.
+        multipliers: N1, N2 and N3 of the hash; they only change which cells collide.
+    """
 
     elevation: float = 20.0
-    """Cell size in degrees. Larger cells hit more often, with features of views further off; the paper has 10 to 30."""
     azimuth: float = 20.0
-    """Cell size in degrees. A feature ages fast with the azimuth: 20 degrees cost about a quarter of its similarity."""
     radius: float = 0.1
-    """Cell size in scene units."""
     timestep: float = 100.0
-    """Cell size in diffusion steps. A feature ages slowly with the timestep, so this can be wide."""
     num_buckets: int = 2**31 - 1
-    """Size of the hash table. Buckets are made when first filled, so a large number costs nothing."""
     periodic: bool = True
-    """Whether azimuths -1 and 359 are one place. The released code has no wrap."""
     order: tuple[str, str, str, str] = FIELDS
-    """Which field is i, j, k and l of the listing; it only changes which cells collide."""
     multipliers: tuple[int, int, int] = PRIMES
-    """N1, N2 and N3 of the hash; they only change which cells collide."""
 
     def __post_init__(self) -> None:
         for one in fields(self)[:4]:
@@ -70,18 +73,21 @@ RELEASED_GRID = GridConfig(
 
 @dataclass(frozen=True, kw_only=True)
 class GuardConfig:
-    """How reuse is watched. By default it is not."""
+    """How reuse is watched. By default it is not.
+
+    Args:
+        warm_up: Guidance calls at the start that run in full: the first fog changes faster than features keep.
+        audit_every: Every so many hits one is spot-checked: the view runs in full too, and the difference is recorded.
+            A check costs a full pass (its prediction is used): 20 takes about 5 % of the reuse away. None: no checks.
+        max_error: Relative error of the prediction (running mean over spot checks) above which reuse is off; checks go
+            on, and when it is below again reuse is on. Needs `audit_every`. None: never off.
+        memory: Of the running mean: 0 is the last check alone.
+    """
 
     warm_up: int = 0
-    """Guidance calls at the start that run in full: a scene that is still a fog changes faster than features keep."""
     audit_every: int | None = None
-    """Every so many hits one is spot-checked: the view runs in full too, and the difference is recorded. A check costs
-    a full pass (and its prediction is used), so 20 takes about 5 % of the reuse away. None: no checks."""
     max_error: float | None = None
-    """Relative error of the prediction (running mean over spot checks) above which reuse is off; checks go on, and when
-    it is below again reuse is on. Needs `audit_every`. None: never off."""
     memory: float = 0.7
-    """Of the running mean: 0 is the last check alone."""
 
     def __post_init__(self) -> None:
         if self.warm_up < 0:
@@ -102,47 +108,49 @@ class Hash3DConfig:
     """Hash3D (Yang and Wang, CVPR 2025, https://arxiv.org/abs/2404.06091).
 
     Example: `cache = apply_hash3d(unet, Hash3DConfig(reuse_probability=0.5))`.
+
+    Args:
+        reuse_probability: Chance that a view looks for a stored feature (eta of the paper). More is faster; above it
+            the share of hits depends on the cells.
+        cut: The supplement's reuse layer i: the feature entering up layer i + 1 is kept. Larger is faster and less
+            exact. Negative counts from the end: -1 is the last, -2 (the paper's) is i = 10 of the 12 of Stable
+            Diffusion and Zero123.
+        grid: Cell sizes and the hash.
+        other_grids: Further grids, from fine to coarse, in tables beside the first: then the cell that has served best
+            decides (the paper's adaptive grid, `AdaptiveTable`).
+        gamma: Memory of the running similarity by which one of several grids is chosen; the papers give no value.
+        queue_length: Entries a bucket; the oldest leaves.
+        aggregation: How a bucket's entries become one feature: blended by the distance of the noisy latents
+            (`softmax_squared`: by its square, eq. 6 of arXiv v1), or the nearest key's.
+        verify: Use an entry only if its whole cell equals the query's. False: colliding cells are mixed up.
+        store: The hash table, or the supplement's pool of the last features without keys.
+        pool_length: Entries of the pool.
+        mode: Keep the deep feature, or the predicted noise (then a hit runs no U-Net at all, at a loss of quality).
+        whole_batch: One coin a call, and one miss makes the whole batch run in full, as in the released code.
+        max_age: Guidance calls after which an entry is forgotten; None never. The scene changes while it is optimised:
+            in a short run, features of the first fog spoil what comes later.
+        max_bytes: Memory that the entries may hold; never exceeded, the oldest leave first. A new entry is copied
+            before they do. A checkpoint is a copy on the host while it is written.
+        guard: Warm-up, spot checks, and a bound on their error.
+        seed: Of the cache's own generator.
     """
 
     reuse_probability: float = 1.0
-    """Chance that a view looks for a stored feature (eta of the paper). More is faster; above it the share of hits
-    depends on the cells."""
     cut: int = -1
-    """The supplement's reuse layer i: the feature entering up layer i + 1 is kept. Larger is faster and less exact.
-    Negative counts from the end: -1 is the last, -2 (the paper's) is i = 10 of the 12 of Stable Diffusion and Zero123.
-    """
     grid: GridConfig = field(default_factory=GridConfig)
-    """Cell sizes and the hash."""
     other_grids: tuple[GridConfig, ...] = ()
-    """Further grids, from fine to coarse, in tables beside the first: then the cell that has served best decides (the
-    paper's adaptive grid, `AdaptiveTable`)."""
     gamma: float = 0.9
-    """Memory of the running similarity by which one of several grids is chosen; the papers give no value."""
     queue_length: int = 3
-    """Entries a bucket; the oldest leaves."""
     aggregation: Aggregation = "softmax"
-    """How a bucket's entries become one feature: blended by the distance of the noisy latents (`softmax_squared`: by
-    its square, eq. 6 of arXiv v1), or the nearest key's."""
     verify: bool = True
-    """Use an entry only if its whole cell equals the query's. False: colliding cells are mixed up."""
     store: Literal["table", "pool"] = "table"
-    """The hash table, or the supplement's pool of the last features without keys."""
     pool_length: int = 1000
-    """Entries of the pool."""
     mode: Mode = "feature"
-    """Keep the deep feature, or the predicted noise (then a hit runs no U-Net at all, at a loss of quality)."""
     whole_batch: bool = False
-    """One coin a call, and one miss makes the whole batch run in full, as in the released code."""
     max_age: int | None = 120
-    """Guidance calls after which an entry is forgotten; None never. The scene changes while it is optimised: in a short
-    run, features of the first fog spoil what comes later."""
     max_bytes: int = 2 * GIBIBYTE
-    """Memory that the entries may hold; never exceeded, the oldest leave first. A new entry is copied before they do.
-    A checkpoint is a copy on the host while it is written."""
     guard: GuardConfig = field(default_factory=GuardConfig)
-    """Warm-up, spot checks, and a bound on their error."""
     seed: int = 0
-    """Of the cache's own generator."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.reuse_probability <= 1.0:
@@ -195,7 +203,13 @@ class Hash3DConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DeepCacheConfig:
-    """DeepCache (Ma et al., CVPR 2024, https://arxiv.org/abs/2312.00858) on the same mechanism, as the baseline."""
+    """DeepCache (Ma et al., CVPR 2024, https://arxiv.org/abs/2312.00858) on the same mechanism, as the baseline.
+
+    Args:
+        interval: Every so many calls run in full; the others take the last feature, whatever the view.
+        cut: As in `Hash3DConfig`.
+        max_bytes: Memory that the entries may hold.
+    """
 
     reuse_probability: ClassVar[float] = 1.0
     aggregation: ClassVar[Aggregation] = "softmax"
@@ -206,11 +220,8 @@ class DeepCacheConfig:
     seed: ClassVar[int] = 0
 
     interval: int = 4
-    """Every so many calls run in full; the others take the last feature, whatever the view."""
     cut: int = -2
-    """As in `Hash3DConfig`."""
     max_bytes: int = 2 * GIBIBYTE
-    """Memory that the entries may hold."""
 
     def __post_init__(self) -> None:
         if self.interval < 1:

@@ -27,18 +27,21 @@ from .zero123 import Zero123GuidanceConfig
 
 @dataclass(frozen=True, kw_only=True)
 class DenoiseGuidanceConfig:
-    """How far images are noised and in how many steps denoised. Defaults: DreamGaussian 69a3c70, main2.py."""
+    """How far images are noised and in how many steps denoised. Defaults: DreamGaussian 69a3c70, main2.py.
+
+    Args:
+        guidance: The guidance that predicts the noise: its scale, how it samples latents and noise. Its weighting,
+            timesteps and bound on the gradient serve score distillation alone.
+        num_steps: Steps of the whole way from pure noise to an image, of which `strength` leaves the last few.
+        strength: Share of the `num_steps` that is left out, over the steps of the run: the larger, the less noise, and
+            the closer the image stays to the render. Of 50 steps 0.8 leaves 10, and 0.95 leaves 3.
+    """
 
     guidance: Zero123GuidanceConfig | StableDiffusionGuidanceConfig = field(
         default_factory=lambda: Zero123GuidanceConfig(guidance_scale=5.0)
     )
-    """The guidance that predicts the noise: its scale, how it samples latents and noise. Its weighting, timesteps and
-    bound on the gradient serve score distillation alone."""
     num_steps: int = 50
-    """Steps of the whole way from pure noise to an image, of which `strength` leaves the last few."""
     strength: Schedule = field(default_factory=lambda: ramp((0, 0.8), (50, 0.95)))
-    """Share of the `num_steps` that is left out, over the steps of the run: the larger, the less noise, and the closer
-    the image stays to the render. Of 50 steps 0.8 leaves 10, and 0.95 leaves 3."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:

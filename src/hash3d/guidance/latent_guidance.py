@@ -28,22 +28,25 @@ PriorT = TypeVar("PriorT", bound=LatentPrior)
 
 @dataclass(frozen=True, kw_only=True)
 class LatentGuidanceConfig:
-    """SDS on latents."""
+    """SDS on latents.
+
+    Args:
+        guidance_scale: Classifier-free guidance: 1 is the bare condition. More is sharper and more saturated.
+        weighting: w(t): "sds" 1 - abar, "sqrt" 1 - sqrt(abar) (the released Hash3D), or "uniform" 1.
+        min_timestep: Lowest timestep over the steps, as a share of the model's.
+        max_timestep: Highest timestep over the steps, as a share of the model's.
+        shared_timestep: One timestep for all views of a step (threestudio), or one for each.
+        sample_latents: Sample the latents from the encoder's posterior, or take its mode; a tiny autoencoder has none.
+        max_gradient: Bound on every number of the gradient on the latents over the steps; less is steadier, slower.
+    """
 
     guidance_scale: float
-    """Classifier-free guidance: 1 is the bare condition. More is sharper and more saturated."""
     weighting: Weighting = "sds"
-    """w(t): "sds" 1 - abar, "sqrt" 1 - sqrt(abar) (the released Hash3D), or "uniform" 1."""
     min_timestep: Schedule = field(default_factory=lambda: constant(0.02))
-    """Lowest timestep over the steps, as a share of the model's."""
     max_timestep: Schedule = field(default_factory=lambda: constant(0.98))
-    """Highest timestep over the steps, as a share of the model's."""
     shared_timestep: bool = True
-    """One timestep for all views of a step (threestudio), or one for each."""
     sample_latents: bool = True
-    """Sample the latents from the encoder's posterior, or take its mode; a tiny autoencoder has none."""
     max_gradient: Schedule | None = None
-    """Bound on every number of the gradient on the latents over the steps; None is none. Less is steadier, slower."""
 
     def __post_init__(self) -> None:
         expect_one_of("weighting", self.weighting, Weighting)

@@ -23,13 +23,16 @@ Rendered = Literal["pictures", "latents"]
 
 @dataclass(frozen=True, kw_only=True)
 class StableDiffusionGuidanceConfig(LatentGuidanceConfig):
-    """SDS with Stable Diffusion. Defaults: threestudio 28d9d80, configs/dreamfusion-sd.yaml, but for the scale."""
+    """SDS with Stable Diffusion. Defaults: threestudio 28d9d80, configs/dreamfusion-sd.yaml, but for the scale.
+
+    Args:
+        guidance_scale: Classifier-free guidance u + s (c - u), 1 being the bare prompt; the small embedded prior wants
+            about 10. threestudio's 100 is 101 here: it starts at the conditional prediction, c + 100 (c - u).
+        rendered: What the guidance gets: images ("pictures"), or latents [B, h, w, 4] without encoder (Latent-NeRF).
+    """
 
     guidance_scale: float = 100.0
-    """Classifier-free guidance u + s (c - u), 1 being the bare prompt; the small embedded prior wants about 10.
-    threestudio's 100 is 101 here: it starts at the conditional prediction, c + 100 (c - u)."""
     rendered: Rendered = "pictures"
-    """What the guidance is given: images ("pictures"), or latents [B, h, w, 4] (Latent-NeRF), which need no encoder."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

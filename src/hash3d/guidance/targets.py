@@ -17,24 +17,27 @@ ViewT = TypeVar("ViewT")
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayConfig:
-    """How often targets are made, how many are kept, and how many are fitted at a step (docs/experiments/replay.md)."""
+    """How often targets are made, how many are kept, and how many are fitted at a step (docs/experiments/replay.md).
+
+    Args:
+        every: Steps between two targets. More cost less, and learn less.
+        denoising_steps: U-Net passes of a target, at timesteps t, t (k - 1) / k, ..., t / k.
+        guidance_scale: Of the targets. At 1 a pass has no unconditional branch; None is the guidance's own scale.
+        kept: Targets that are kept; a new one takes the place of the oldest.
+        fitted: Kept targets that a step fits, chosen at random.
+        until: Share of the stage's steps after which it goes on by score distillation.
+        weight: Of the mean squared error between renders and targets, in place of the guidance's loss weight.
+        max_bytes: Bytes of kept targets, of which at least one stays.
+    """
 
     every: int = 3
-    """Steps between two targets. More cost less, and learn less."""
     denoising_steps: int = 1
-    """U-Net passes of a target, at timesteps t, t (k - 1) / k, ..., t / k."""
     guidance_scale: float | None = 1.0
-    """Of the targets. At 1 a pass has no unconditional branch; None is the guidance's own scale."""
     kept: int = 24
-    """Targets that are kept; a new one takes the place of the oldest."""
     fitted: int = 4
-    """Kept targets that a step fits, chosen at random."""
     until: float = 1.0
-    """Share of the stage's steps after which it goes on by score distillation."""
     weight: float = 1000.0
-    """Of the mean squared error between renders and targets, in place of the guidance's loss weight."""
     max_bytes: int = 256 * 2**20
-    """Bytes of kept targets, of which at least one stays."""
 
     def __post_init__(self) -> None:
         expect_range(self, "every denoising_steps kept fitted max_bytes", at_least=1)

@@ -21,14 +21,17 @@ from .latent_guidance import LatentGuidance, LatentGuidanceConfig, load_latent_p
 
 @dataclass(frozen=True, kw_only=True)
 class Zero123GuidanceConfig(LatentGuidanceConfig):
-    """SDS with Zero123. Defaults: threestudio 28d9d80, configs/stable-zero123.yaml."""
+    """SDS with Zero123. Defaults: threestudio 28d9d80, configs/stable-zero123.yaml.
+
+    Args:
+        guidance_scale: Classifier-free guidance: 1 is the bare condition. More is sharper and more saturated.
+        min_timestep: Lowest timestep over the steps, as a share of the model's.
+        max_timestep: Highest timestep over the steps, as a share of the model's.
+    """
 
     guidance_scale: float = 3.0
-    """Classifier-free guidance: 1 is the bare condition. More is sharper and more saturated."""
     min_timestep: Schedule = field(default_factory=lambda: ramp((50, 0.7), (200, 0.3)))
-    """Lowest timestep over the steps, as a share of the model's."""
     max_timestep: Schedule = field(default_factory=lambda: ramp((50, 0.98), (200, 0.8)))
-    """Highest timestep over the steps, as a share of the model's."""
 
     def load_prior(self, name: str, device: torch.device, *, pose: str = "auto") -> Zero123Prior:
         """Load a Zero123 by its folder or name; "auto" finds the pose convention from what is known of it."""

@@ -30,15 +30,18 @@ POINTS_AT_ONCE = 32_768
 
 @dataclass(frozen=True, kw_only=True)
 class IsosurfaceConfig:
-    """Which surface, and how finely."""
+    """Which surface, and how finely.
+
+    Args:
+        level: Density at the surface, above 0. threestudio has 25 for a NeRF; Gaussians take 0.8 (threestudio) or 1.0
+            (DreamGaussian 69a3c70). auto: the mean of the densities above 1e-5 on the first pass's grid.
+        resolution: Samples along the box's longest side, in both passes.
+        min_component: Connected components with a smaller share of the largest one's faces are removed.
+    """
 
     level: float | Literal["auto"] = 25.0
-    """Density at the surface, above 0. threestudio has 25 for a NeRF; Gaussians take 0.8 (threestudio) or 1.0
-    (DreamGaussian 69a3c70). auto: the mean of the densities above 1e-5 on the first pass's grid."""
     resolution: int = 128
-    """Samples along the box's longest side, in both passes."""
     min_component: float = 0.01
-    """Connected components with a smaller share of the largest one's faces are removed."""
 
     def __post_init__(self) -> None:
         if self.level != "auto" and not self.level > 0.0:

@@ -19,34 +19,40 @@ Pose = Literal["auto", "stable", "xl"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A system with its input: an image, a text, or both."""
+    """A system with its input: an image, a text, or both.
+
+    Args:
+        system: Name of the system.
+        priors: The diffusion model of each guidance by the guidance's name: a folder, an embedded prior's name, or a
+            hub name. The first is the main one: it frames the reference image, and encodes and decodes latents.
+        image: The reference image.
+        prompt: What to make.
+        negative_prompt: What it should not look like.
+        framing: Whether the image is brought to the prior's framing: auto, keep or recentre.
+        pose: The pose convention of the Zero123: auto, stable or xl.
+        reference_elevation: Elevation in degrees from which the image was taken, and from which the result is shown.
+        start: Where the first stage's Gaussians start; None: as their configuration says.
+        seed: Seed of the run's random numbers.
+        stage: The first stage.
+        refinement: A second stage, which starts from the first one's result.
+        cache: Feature reuse; None runs the whole U-Net at every step.
+        checkpoint_every: Steps between two checkpoints.
+    """
 
     system: str
     priors: Mapping[str, str]
-    """The diffusion model of each guidance by the guidance's name: a folder, an embedded prior's name, or a hub name.
-    The first is the main one: it frames the reference image, and encodes and decodes latents."""
     image: Path | None = None
-    """The reference image."""
     prompt: str | None = None
-    """What to make."""
     negative_prompt: str = ""
-    """What it should not look like."""
     framing: Framing = "auto"
-    """Whether the image is brought to the prior's framing: auto, keep or recentre."""
     pose: Pose = "auto"
-    """The pose convention of the Zero123: auto, stable or xl."""
     reference_elevation: float = 5.0
-    """Elevation in degrees from which the image was taken, and from which the result is shown."""
     start: PointStartConfig | ShapEConfig | None = None
-    """Where the first stage's Gaussians start; None: as their configuration says."""
     seed: int = 0
     stage: Stage
     refinement: Stage | None = None
-    """A second stage, which starts from the first one's result."""
     cache: CacheConfig | None = None
-    """Feature reuse; None runs the whole U-Net at every step."""
     checkpoint_every: int = 50
-    """Steps between two checkpoints."""
 
     def __post_init__(self) -> None:
         check_numbers(self)

@@ -37,42 +37,47 @@ def expect_steps(steps: int | None) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One optimisation of one representation."""
+    """One optimisation of one representation.
+
+    Args:
+        steps: Optimisation steps.
+        cameras: Where the random views lie.
+        view_order: In which order cameras and timesteps are sampled.
+        size: Pixels a side of the random view over the steps; the value of the last knot passed is rounded down.
+        reference_size: Pixels a side of the reference view over the steps; without a reference image it has no use.
+        representation: What is optimised, by its `Scene`. A second stage starts from the first's result.
+        surface: Which surface the result has, for the next stage and for an exported mesh; None takes the usual one.
+        growth: How points grow around the surface of the stage before, where Gaussians start from it; None: not.
+        densify: How Gaussians are added and removed; None keeps their number.
+        renderer: Renders the representation: splats for Gaussians, rays for fields, triangles for meshes.
+        occupancy: The cells of a field that rays skip; None skips none.
+        shading: Light on random views; None shows colours as they are.
+        background: What lies behind random views. Reference and final views are on white.
+        guidances: The guidances by name. Timesteps of the first are sampled; the others get the same share of theirs.
+        replay: Denoised views that are kept and fitted many times, without a cache; None: score distillation only.
+        losses: Weights of the losses.
+        adam_betas: Adam's betas of the representation.
+        cache: In place of the recipe's cache, if that is on: DeepCache where one image is denoised in several passes.
+    """
 
     steps: int
-    """Optimisation steps."""
     cameras: CameraSamplerConfig
-    """Where the random views lie."""
     view_order: ViewOrderConfig = field(default_factory=ViewOrderConfig)
-    """In which order cameras and timesteps are sampled."""
     size: Schedule
-    """Pixels a side of the random view over the steps; the value of the last knot passed is rounded down."""
     reference_size: Schedule = field(default_factory=lambda: constant(256))
-    """Pixels a side of the reference view over the steps; without a reference image it has no use."""
     representation: Config
-    """What is optimised; `hash3d.scenes` has a `Scene` for each kind. A second stage starts from the first's result."""
     surface: IsosurfaceConfig | None = None
-    """Which surface the result has, for the next stage and for an exported mesh; None takes the usual one."""
     growth: GrowthConfig | None = None
-    """How points grow around the surface of the stage before, where Gaussians start from it; None: they do not."""
     densify: DensifyConfig | None = None
-    """How Gaussians are added and removed; None keeps their number."""
     renderer: Config
-    """Renders the representation: splats for Gaussians, rays for fields, triangles for meshes."""
     occupancy: OccupancyGridConfig | None = None
-    """The cells of a field that rays skip; None skips none."""
     shading: ShadingConfig | None = None
-    """Light on random views; None shows colours as they are."""
     background: BackgroundConfig = field(default_factory=SolidBackgroundConfig)
-    """What lies behind random views. Reference and final views are on white."""
     guidances: Mapping[str, GuidanceConfig]
-    """The guidances by name. The first one's timesteps are sampled; the others get the same share of their ranges."""
     replay: ReplayConfig | None = None
-    """Denoised views that are kept and fitted many times, without a cache; None: score distillation at every step."""
     losses: LossWeights
     adam_betas: tuple[float, float] = (0.9, 0.99)
     cache: CacheConfig | None = None
-    """In place of the recipe's cache, if that is on: DeepCache where one image is denoised in several passes."""
 
     def __post_init__(self) -> None:
         expect_steps(self.steps)

@@ -25,16 +25,19 @@ MAX_TRIES = 100
 
 @dataclass(frozen=True, kw_only=True)
 class ViewOrderConfig:
-    """How often a run returns to a cell, and to how many at a time."""
+    """How often a run returns to a cell, and to how many at a time.
+
+    Args:
+        visits_per_cell: Visits of a cell before another takes its place. 1: independent samples. With k visits, k - 1
+            of k steps can reuse what the first one computed.
+        active_cells: Cells visited in turn. With 1 the visits of a cell follow each other, which costs shape; more let
+            the features of a cell grow older, by `visits_per_cell` times `active_cells` steps.
+        grid: The cells: the cache's grid.
+    """
 
     visits_per_cell: int = 1
-    """Visits of a cell before another takes its place. 1: independent samples. With k visits, k - 1 of k steps can
-    reuse what the first one computed."""
     active_cells: int = 1
-    """Cells visited in turn. With 1 the visits of a cell follow each other, which costs shape; more let the features
-    of a cell grow older, by `visits_per_cell` times `active_cells` steps."""
     grid: GridConfig = field(default_factory=GridConfig)
-    """The cells: the cache's grid."""
 
     def __post_init__(self) -> None:
         expect_range(self, "visits_per_cell active_cells", at_least=1)

@@ -24,14 +24,17 @@ RasterRenderer = Callable[..., Render]
 
 @dataclass(frozen=True, kw_only=True)
 class RasterRendererConfig:
-    """Constants of the rasteriser."""
+    """Constants of the rasteriser.
+
+    Args:
+        near: Faces with a corner closer than this along the camera's z axis (scene units) are left out.
+        antialias: Blend pixels across silhouettes. Without it no outline has a gradient.
+        backend: What finds the visible faces. auto: Triton's kernel on CUDA if Triton is installed, else torch.
+    """
 
     near: float = 0.01
-    """Faces with a corner closer than this along the camera's z axis (scene units) are left out."""
     antialias: bool = True
-    """Blend pixels across silhouettes. Without it no outline has a gradient."""
     backend: FieldBackend = "auto"
-    """What finds the visible faces. auto: Triton's kernel on CUDA if Triton is installed, else torch."""
 
     def __post_init__(self) -> None:
         expect_range(self, "near", above=0)

@@ -22,25 +22,28 @@ Kind = Literal["albedo", "textureless", "lambertian"]
 
 @dataclass(frozen=True, kw_only=True)
 class ShadingConfig:
-    """How often the light is on, how strong it is, and where it is."""
+    """How often the light is on, how strong it is, and where it is.
+
+    Args:
+        albedo_until: Before this step the colours are shown as they are.
+        shaded_share: Share of the later steps with light.
+        textureless_share: Share of the steps with light in which every surface is white.
+        ambient: Light from everywhere.
+        diffuse: Light of the point light on a surface that faces it.
+        soft: Draw `diffuse` uniformly from [0, 1] at each step with light, `ambient` is 1 - `diffuse` (Magic3D).
+        light: dreamfusion: in the direction of the eye plus a normal draw of variance 1 an axis; magic3d: at most 60
+            degrees from the direction of the eye, uniform in that angle and around it.
+        light_distance: Range of the distance of the light from the origin, in scene units.
+    """
 
     albedo_until: int = 2001
-    """Before this step the colours are shown as they are."""
     shaded_share: float = 0.75
-    """Share of the later steps with light."""
     textureless_share: float = 0.5
-    """Share of the steps with light in which every surface is white."""
     ambient: float = 0.1
-    """Light from everywhere."""
     diffuse: float = 0.9
-    """Light of the point light on a surface that faces it."""
     soft: bool = False
-    """Draw `diffuse` uniformly from [0, 1] at each step with light, and let `ambient` be 1 - `diffuse` (Magic3D)."""
     light: Literal["dreamfusion", "magic3d"] = "dreamfusion"
-    """dreamfusion: in the direction of the eye plus a normal draw of variance 1 an axis; magic3d: at most 60 degrees
-    from the direction of the eye, uniform in that angle and around it."""
     light_distance: tuple[float, float] = (0.8, 1.5)
-    """Range of the distance of the light from the origin, in scene units."""
 
     def __post_init__(self) -> None:
         expect_range(self, "shaded_share textureless_share", at_least=0, at_most=1)

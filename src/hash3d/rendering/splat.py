@@ -23,18 +23,21 @@ SplatRenderer = Callable[..., Render]
 
 @dataclass(frozen=True, kw_only=True)
 class SplatRendererConfig:
-    """Constants of the rasteriser; the defaults are those of gsplat 1.5.3 in its "classic" mode."""
+    """Constants of the rasteriser; the defaults are those of gsplat 1.5.3 in its "classic" mode.
+
+    Args:
+        near: Gaussians whose centre is closer than this along the camera's z axis (scene units) are left out.
+        eps2d: Variance in pixels^2 added to each ellipse, so that none falls between the pixels.
+        min_alpha: A Gaussian fainter than this at a pixel adds nothing there. gsplat has 1/255.
+        min_transmittance: A pixel ends before the Gaussian that would bring its transmittance to this (gsplat: 1e-4).
+        backend: auto: numba on the CPU; on CUDA gsplat if it is installed, else torch. torch is slow.
+    """
 
     near: float = 0.01
-    """Gaussians whose centre is closer than this along the camera's z axis (scene units) are left out."""
     eps2d: float = 0.3
-    """Variance in pixels^2 added to each ellipse, so that none falls between the pixels."""
     min_alpha: float = 1.0 / 255.0
-    """A Gaussian fainter than this at a pixel adds nothing there. gsplat has 1/255."""
     min_transmittance: float = 1e-4
-    """A pixel ends before the Gaussian that would bring its transmittance to this or below. gsplat has 1e-4."""
     backend: Backend = "auto"
-    """auto: numba on the CPU; on CUDA gsplat if it is installed, else torch. torch is slow."""
 
     def build(self) -> "SplatRenderer":
         """Return `render_gaussians` with these constants."""

@@ -60,17 +60,20 @@ class VolumeRender(Render):
 
 @dataclass(frozen=True, kw_only=True)
 class VolumeRendererConfig:
-    """Constants of the ray marcher; the defaults are threestudio's (28d9d80, renderers/nerf_volume_renderer.py)."""
+    """Constants of the ray marcher; the defaults are threestudio's (28d9d80, renderers/nerf_volume_renderer.py).
+
+    Args:
+        samples_per_ray: Steps along the cube's diagonal. A step is 2 sqrt(3) radius / samples_per_ray scene units long.
+        min_alpha: Fainter steps are left out, and learn nothing; an occupancy grid's `min_alpha` counts if less.
+        min_transmittance: Steps behind a transmittance below this are left out. With both at 0 no step is left out, and
+            the pass for densities alone is saved.
+        backend: auto: Triton's kernels on CUDA if Triton is installed, else torch, the reference implementation.
+    """
 
     samples_per_ray: int = 512
-    """Steps along the cube's diagonal. A step is 2 sqrt(3) radius / samples_per_ray scene units long."""
     min_alpha: float = 0.01
-    """Steps fainter than this are left out, and learn nothing; an occupancy grid's `min_alpha` counts if it is less."""
     min_transmittance: float = 1e-4
-    """Steps behind a transmittance below this are left out. With both at 0 no step is left out, and the pass for
-    densities alone is saved."""
     backend: FieldBackend = "auto"
-    """auto: Triton's kernels on CUDA if Triton is installed, else torch, the reference implementation."""
 
     def __post_init__(self) -> None:
         expect_range(self, "samples_per_ray", at_least=1)

@@ -20,12 +20,15 @@ WHITE_AND_BLACK = ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 
 @dataclass(frozen=True, kw_only=True)
 class SolidBackgroundConfig:
-    """White or black."""
+    """White or black.
+
+    Args:
+        color: The colour, and that of an evaluation.
+        other_share: Share of the steps that have the other one (0.5 in DreamGaussian 69a3c70, configs/image_sai.yaml).
+    """
 
     color: Literal["white", "black"] = "white"
-    """The colour, and that of an evaluation."""
     other_share: float = 0.0
-    """Share of the steps that have the other one (0.5 in DreamGaussian 69a3c70, configs/image_sai.yaml)."""
 
     def __post_init__(self) -> None:
         expect_range(self, "other_share", at_least=0, at_most=1)
@@ -41,19 +44,21 @@ class EnvironmentConfig:
 
     28d9d80, models/background/neural_environment_map_background.py: bands 0, 1 and 2 of spherical harmonics, then a
     network.
+
+    Args:
+        hidden_layers: Hidden layers of the network.
+        hidden_width: Width of a hidden layer.
+        color_activation: sigmoid for colours in [0, 1]; none for latents.
+        lr: Learning rate of the network.
+        solid_share: Share of the steps on which all views have solid black or white instead, by a fair coin (0.8 in the
+            Gaussian Splatting extension of threestudio, configs/gaussian_splatting_shading.yaml).
     """
 
     hidden_layers: int = 2
-    """Hidden layers of the network."""
     hidden_width: int = 16
-    """Width of a hidden layer."""
     color_activation: Literal["sigmoid", "none"] = "sigmoid"
-    """sigmoid for colours in [0, 1]; none for latents."""
     lr: float = 0.001
-    """Learning rate of the network."""
     solid_share: float = 0.0
-    """Share of the steps on which all views have solid black or white instead, by a fair coin (0.8 in the
-    Gaussian Splatting extension of threestudio, configs/gaussian_splatting_shading.yaml)."""
 
     def __post_init__(self) -> None:
         expect_range(self, "hidden_layers hidden_width", at_least=1)

@@ -17,26 +17,29 @@ from .gaussians import PARAMETER_NAMES, Gaussians
 
 @dataclass(frozen=True, kw_only=True)
 class DensifyConfig:
-    """When Gaussians are added and removed, and which; the defaults are DreamGaussian's (69a3c70, image_sai.yaml)."""
+    """When Gaussians are added and removed, and which; the defaults are DreamGaussian's (69a3c70, image_sai.yaml).
+
+    Args:
+        every: Steps between two rounds.
+        start: First step at which a round may happen.
+        stop: Last step at which a round may happen.
+        grad_threshold: Least mean length of the gradient with respect to the centre on the screen, in units of half an
+            image (a shift from the centre to the edge is 1), for a Gaussian to be cloned or split. It scales with the
+            loss: retune it with the weights.
+        split_scale: Gaussians whose longest axis exceeds this (scene units) are split, smaller ones cloned.
+        prune_opacity: Gaussians below this opacity are removed.
+        prune_scale: Gaussians whose longest axis exceeds this (scene units) are removed; None removes none.
+        max_points: Most Gaussians; None takes the Gaussians' own limit. The largest gradients are added first.
+    """
 
     every: int = 100
-    """Steps between two rounds."""
     start: int = 100
-    """First step at which a round may happen."""
     stop: int = 1_000_000
-    """Last step at which a round may happen."""
     grad_threshold: float = 0.01
-    """Least mean length of the gradient with respect to the centre on the screen, in units of half an image (a shift
-    from the centre to the edge is 1), for a Gaussian to be cloned or split. It scales with the loss: retune it with
-    the weights."""
     split_scale: float = 0.04
-    """Gaussians whose longest axis exceeds this (scene units) are split, smaller ones cloned."""
     prune_opacity: float = 0.01
-    """Gaussians below this opacity are removed."""
     prune_scale: float | None = 0.4
-    """Gaussians whose longest axis exceeds this (scene units) are removed; None removes none."""
     max_points: int | None = None
-    """Most Gaussians; None takes the Gaussians' own limit. Those with the largest gradients are added first."""
 
     def __post_init__(self) -> None:
         expect_range(self, "every", at_least=1)

@@ -26,22 +26,25 @@ EMPTY_DENSITY = 1e-5
 
 @dataclass(frozen=True, kw_only=True)
 class DmtetMeshConfig:
-    """The grid, its initialisation and learning rates; the defaults are threestudio's Magic123, second stage."""
+    """The grid, its initialisation and learning rates; the defaults are threestudio's Magic123, second stage.
+
+    Args:
+        resolution: Cells along each side of the box. 64 give 274,625 vertices, about as many as threestudio's grid 128.
+        radius: Half of a side of the box around the origin, in scene units, which the first surface tightens.
+        max_offset: Farthest that a vertex moves along each axis, in cells (as in threestudio: 1/128 of the box at 64).
+        values_lr: Learning rate of the signed values (0.01 in Magic3D, as for the other two).
+        offsets_lr: Learning rate of the offsets, before the hyperbolic tangent.
+        colors_lr: Learning rate of the colour field.
+        adam_eps: Adam's epsilon.
+    """
 
     resolution: int = 64
-    """Cells along each side of the box. 64 give 274,625 vertices, about as many as threestudio's irregular grid 128."""
     radius: float = 1.0
-    """Half of a side of the box around the origin, in scene units, which the first surface tightens."""
     max_offset: float = 0.5
-    """Farthest that a vertex moves along each axis, in cells (1/128 of the box at 64 cells, as in threestudio)."""
     values_lr: float = 1e-3
-    """Learning rate of the signed values (0.01 in Magic3D, as for the other two)."""
     offsets_lr: float = 1e-3
-    """Learning rate of the offsets, before the hyperbolic tangent."""
     colors_lr: float = 1e-3
-    """Learning rate of the colour field."""
     adam_eps: float = 1e-8
-    """Adam's epsilon."""
 
     def __post_init__(self) -> None:
         expect_range(self, "resolution", at_least=2)

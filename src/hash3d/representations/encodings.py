@@ -21,27 +21,30 @@ Backward = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class HashGridConfig:
-    """A multiresolution hash grid (Mueller et al. 2022, "Instant Neural Graphics Primitives"); as threestudio's."""
+    """A multiresolution hash grid (Mueller et al. 2022, "Instant Neural Graphics Primitives"); as threestudio's.
+
+    Args:
+        levels: Number of grids.
+        features: Features a level.
+        log2_entries: Log2 of the most entries that a level stores; a grid with more corners is hashed. 14 suits a CPU.
+        base_resolution: Cells a side of the coarsest grid.
+        finest_resolution: Cells a side of the finest grid; levels grow by one factor (Mueller et al. 2022, eq. 3).
+        start_level: Levels switched on at step 0; None: all. The others give zeros until their turn, coarse to fine.
+        start_step: Step at which levels begin to be added (threestudio 28d9d80, configs/dreamfusion-sd.yaml).
+        update_steps: Steps per added level: start_level + floor(max(step - start_step, 0) / update_steps) are on.
+        backend: auto: Triton's kernels on CUDA if Triton is installed, else torch, the reference implementation.
+    """
 
     levels: int = 16
-    """Number of grids."""
     features: int = 2
-    """Features a level."""
     log2_entries: int = 19
-    """Log2 of the most entries that a level stores; a grid with more corners is hashed. 14 is quick on a CPU."""
     base_resolution: int = 16
-    """Cells a side of the coarsest grid."""
     finest_resolution: int = 4096
-    """Cells a side of the finest grid; the levels between grow by the same factor (Mueller et al. 2022, eq. 3)."""
     start_level: int | None = None
-    """Levels switched on at step 0; None switches all on. The others give zeros until their turn, coarse to fine."""
     start_step: int = 2000
-    """Step at which levels begin to be added (threestudio 28d9d80, configs/dreamfusion-sd.yaml)."""
     update_steps: int = 500
-    """Steps between two added levels: level count = start_level + floor(max(step - start_step, 0) / update_steps)."""
 
     backend: FieldBackend = "auto"
-    """auto: Triton's kernels on CUDA if Triton is installed, else torch, the reference implementation."""
 
     def __post_init__(self) -> None:
         expect_range(self, "levels features log2_entries base_resolution update_steps", at_least=1)
@@ -164,10 +167,13 @@ def corner_factors(resolution: int, entries: int) -> tuple[int, int, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class FrequencyConfig:
-    """Sines and cosines of the coordinates (Mildenhall et al. 2020, "NeRF", eq. 4)."""
+    """Sines and cosines of the coordinates (Mildenhall et al. 2020, "NeRF", eq. 4).
+
+    Args:
+        num_frequencies: Frequencies pi, 2 pi, 4 pi, ... of coordinates in [-1, 1]. NeRF has 10, Stable-DreamFusion 6.
+    """
 
     num_frequencies: int = 6
-    """Frequencies pi, 2 pi, 4 pi, ... of coordinates in [-1, 1]. NeRF has 10, Stable-DreamFusion 6."""
 
     def __post_init__(self) -> None:
         expect_range(self, "num_frequencies", at_least=1)

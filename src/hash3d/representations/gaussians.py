@@ -50,31 +50,34 @@ class Splats(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class GaussiansConfig:
-    """Initialisation and learning rates; the defaults are threestudio's (gaussian_splatting_zero123.yaml)."""
+    """Initialisation and learning rates; the defaults are threestudio's (gaussian_splatting_zero123.yaml).
+
+    Args:
+        num_points: Gaussians at the start.
+        radius: Radius in scene units of the ball that the first Gaussians fill uniformly.
+        opacity: Opacity of each Gaussian at the start (0.05 in threestudio, 0.1 in DreamGaussian).
+        means_lr: Learning rate of the positions, first and last, in scene units a step; log-linear between
+            (DreamGaussian 69a3c70 uses 10 times as much).
+        sh0_lr: Learning rate of the colour coefficients, first and last: a fall averages out reused features' noise.
+        lr_steps: Step at which the positions and colours reach their last learning rate.
+        opacity_lr: Learning rate of the opacities, before the sigmoid.
+        scale_lr: Learning rate of the scales, before the exponential.
+        quat_lr: Learning rate of the rotations (0.005 in DreamGaussian).
+        adam_eps: Adam's epsilon. Gradients of one Gaussian are tiny: Kerbl et al. (2023) use 1e-15; threestudio 1e-8.
+        max_points: Densification stops adding at this many Gaussians.
+    """
 
     num_points: int = 4096
-    """Gaussians at the start."""
     radius: float = 0.5
-    """Radius in scene units of the ball that the first Gaussians fill uniformly."""
     opacity: float = 0.1
-    """Opacity of each Gaussian at the start (0.05 in threestudio, 0.1 in DreamGaussian)."""
     means_lr: tuple[float, float] = (1e-3, 2e-5)
-    """Learning rate of the positions, first and last, in scene units a step; log-linear between
-    (DreamGaussian 69a3c70 uses 10 times as much)."""
     sh0_lr: tuple[float, float] = (0.01, 0.01)
-    """Learning rate of the colour coefficients, first and last: a fall averages out reused features' noise."""
     lr_steps: int = 1000
-    """Step at which the positions and colours reach their last learning rate."""
     opacity_lr: float = 0.05
-    """Learning rate of the opacities, before the sigmoid."""
     scale_lr: float = 0.005
-    """Learning rate of the scales, before the exponential."""
     quat_lr: float = 0.001
-    """Learning rate of the rotations (0.005 in DreamGaussian)."""
     adam_eps: float = 1e-15
-    """Adam's epsilon. Gradients of single Gaussians are tiny, so Kerbl et al. (2023) use 1e-15; threestudio 1e-8."""
     max_points: int = 500_000
-    """Densification stops adding at this many Gaussians."""
 
     def __post_init__(self) -> None:
         expect_range(self, "num_points", at_least=1, at_most=self.max_points)

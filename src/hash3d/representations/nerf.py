@@ -23,43 +23,46 @@ from .relu_network import value_and_gradient
 
 @dataclass(frozen=True, kw_only=True)
 class NerfConfig:
-    """What every field has; `HashGridNerfConfig`, `VanillaNerfConfig` and `LatentNerfConfig` are the ones to build."""
+    """What every field has; `HashGridNerfConfig`, `VanillaNerfConfig` and `LatentNerfConfig` are the ones to build.
+
+    Args:
+        encoding: The encoding of a position, which is the networks' input.
+        radius: Half the side in scene units of the cube that holds the scene.
+        hidden_layers: Hidden layers of the density and of the colour network.
+        hidden_width: Width of a hidden layer.
+        channels: Channels of the colour: 3 for RGB, 4 for latents of Stable Diffusion.
+        color_activation: sigmoid for colours in [0, 1]; none for latents.
+        density_activation: Maps the network's output plus the blob to a density of at least 0.
+        blob: The start: magic3d adds scale (1 - |x| / std), dreamfusion scale exp(-|x|^2 / (2 std^2)), before the
+            activation (threestudio 28d9d80, models/geometry/implicit_volume.py).
+        blob_scale: Height of the blob at the origin; 0 for none.
+        blob_std: Size of the blob in scene units.
+        encoding_lr: Learning rate of the encoding.
+        density_lr: Learning rate of the density network (0.001 in Magic123).
+        color_lr: Learning rate of the colour network (0.001 in Magic123).
+        warmup_steps: Steps over which the learning rates rise linearly from a tenth.
+        lr_decay: Factor of the learning rates at `lr_steps`, reached log-linearly; constant after.
+        lr_steps: Step at which the learning rates are at their last value.
+        adam_eps: Adam's epsilon (1e-8 in Zero-123 NeRF and Magic123).
+    """
 
     encoding: HashGridConfig | FrequencyConfig = field(default_factory=HashGridConfig)
-    """The encoding of a position, which is the networks' input."""
     radius: float = 1.0
-    """Half the side in scene units of the cube that holds the scene."""
     hidden_layers: int = 1
-    """Hidden layers of the density and of the colour network."""
     hidden_width: int = 64
-    """Width of a hidden layer."""
     channels: int = 3
-    """Channels of the colour: 3 for RGB, 4 for latents of Stable Diffusion."""
     color_activation: Literal["sigmoid", "none"] = "sigmoid"
-    """sigmoid for colours in [0, 1]; none for latents."""
     density_activation: Literal["softplus", "trunc_exp"] = "softplus"
-    """Maps the network's output plus the blob to a density of at least 0."""
     blob: Literal["magic3d", "dreamfusion"] = "magic3d"
-    """The start: magic3d adds scale (1 - |x| / std), dreamfusion scale exp(-|x|^2 / (2 std^2)), before the activation
-    (threestudio 28d9d80, models/geometry/implicit_volume.py)."""
     blob_scale: float = 10.0
-    """Height of the blob at the origin; 0 for none."""
     blob_std: float = 0.5
-    """Size of the blob in scene units."""
     encoding_lr: float = 0.01
-    """Learning rate of the encoding."""
     density_lr: float = 0.01
-    """Learning rate of the density network (0.001 in Magic123)."""
     color_lr: float = 0.01
-    """Learning rate of the colour network (0.001 in Magic123)."""
     warmup_steps: int = 0
-    """Steps over which the learning rates rise linearly from a tenth."""
     lr_decay: float = 1.0
-    """Factor of the learning rates at `lr_steps`, reached log-linearly; constant after."""
     lr_steps: int = 10_000
-    """Step at which the learning rates are at their last value."""
     adam_eps: float = 1e-15
-    """Adam's epsilon (1e-8 in Zero-123 NeRF and Magic123)."""
 
     def __post_init__(self) -> None:
         expect_range(self, "radius blob_std lr_decay encoding_lr density_lr color_lr", above=0)

@@ -14,19 +14,21 @@ from .field import Field
 
 @dataclass(frozen=True, kw_only=True)
 class OccupancyGridConfig:
-    """How fine the grid is and how it follows the field."""
+    """How fine the grid is and how it follows the field.
+
+    Args:
+        resolution: Cells a side of the cube [-radius, radius]^3.
+        threshold: A cell whose alpha over one step of a ray exceeds min(threshold, mean alpha) is occupied.
+        decay: A cell's alpha is max(decay * old, new): it falls slowly and rises at once.
+        update_every: Steps between two updates.
+        warmup_steps: Until then an update evaluates all cells; after, a quarter of all, and as many of the occupied.
+    """
 
     resolution: int = 32
-    """Cells a side of the cube [-radius, radius]^3."""
     threshold: float = 0.01
-    """A cell whose alpha over one step of a ray is above min(threshold, mean alpha of all cells) is occupied."""
     decay: float = 0.95
-    """A cell's alpha is max(decay * old, new): it falls slowly and rises at once."""
     update_every: int = 16
-    """Steps between two updates."""
     warmup_steps: int = 256
-    """Before this step an update evaluates all cells; after, a quarter of the cells sampled from all and as many from
-    the occupied ones."""
 
     def __post_init__(self) -> None:
         expect_range(self, "resolution update_every", at_least=1)

@@ -64,14 +64,17 @@ class PointStart:
 
 @dataclass(frozen=True, kw_only=True)
 class GrowthConfig:
-    """Noisy point growing (Yi et al. 2023, "GaussianDreamer"; numbers of its code, 06f24c0, `add_points`)."""
+    """Noisy point growing (Yi et al. 2023, "GaussianDreamer"; numbers of its code, 06f24c0, `add_points`).
+
+    Args:
+        num_candidates: Points drawn uniformly in the bounding box of the start's points.
+        distance: A candidate stays if it is closer than this to one of the start's points, in units of the start.
+        color_noise: It takes that point's colour plus a uniform number between 0 and this in each channel.
+    """
 
     num_candidates: int = 1_000_000
-    """Points drawn uniformly in the bounding box of the start's points."""
     distance: float = 0.01
-    """A candidate stays if it is closer than this to one of the start's points, in units of the start."""
     color_noise: float = 0.2
-    """It takes that point's colour plus a uniform number between 0 and this in each channel."""
 
 
 def grow_points(start: PointStart, config: GrowthConfig, generator: torch.Generator) -> PointStart:
@@ -92,18 +95,21 @@ def grow_points(start: PointStart, config: GrowthConfig, generator: torch.Genera
 
 @dataclass(frozen=True, kw_only=True)
 class PointStartConfig:
-    """Start from a file: a PLY of points, or a mesh in any format that trimesh reads."""
+    """Start from a file: a PLY of points, or a mesh in any format that trimesh reads.
+
+    Args:
+        file: A PLY without faces is read as points, anything else is sampled as a mesh.
+        radius: Distance of the farthest point from the origin in scene units. The bounding box is centred.
+        num_points: Points drawn on a mesh; of a PLY of points at most this many are kept.
+        up: The file's upward axis.
+        growth: Whether points grow around those of the file; its distance is a share of `radius`.
+    """
 
     file: Path
-    """A PLY without faces is read as points, anything else is sampled as a mesh."""
     radius: float = 0.5
-    """Distance of the farthest point from the origin in scene units. The bounding box is centred."""
     num_points: int = 4096
-    """Points drawn on a mesh; of a PLY of points at most this many are kept."""
     up: Up = "y"
-    """The file's upward axis."""
     growth: GrowthConfig | None = None
-    """Whether points grow around those of the file; its distance is a share of `radius`."""
 
     def __post_init__(self) -> None:
         expect_range(self, "radius num_points", above=0)

@@ -16,20 +16,23 @@ from .point_start import GrowthConfig, PointStart, grow_points, linear_to_srgb, 
 
 @dataclass(frozen=True, kw_only=True)
 class ShapEConfig:
-    """Which shape; the defaults are GaussianDreamer's."""
+    """Which shape; the defaults are GaussianDreamer's.
+
+    Args:
+        folder: A diffusers folder of Shap-E.
+        prompt: The text.
+        guidance_scale: Weight of the text over no text. Shap-E itself uses 15.
+        num_steps: Denoising steps.
+        scale: Scene units of one unit of Shap-E, whose shapes lie in [-1, 1]^3.
+        growth: Whether points grow around the shape's vertices, in Shap-E's units.
+    """
 
     folder: Path
-    """A diffusers folder of Shap-E."""
     prompt: str
-    """The text."""
     guidance_scale: float = 15.0
-    """Weight of the text over no text. Shap-E itself uses 15."""
     num_steps: int = 64
-    """Denoising steps."""
     scale: float = 1.6
-    """Scene units of one unit of Shap-E, whose shapes lie in [-1, 1]^3."""
     growth: GrowthConfig | None = field(default_factory=GrowthConfig)
-    """Whether points grow around the shape's vertices, in Shap-E's units."""
 
     def build(self, generator: torch.Generator, device: str = "cpu") -> PointStart:
         """Generate the shape; every number comes from `generator` (on the CPU)."""

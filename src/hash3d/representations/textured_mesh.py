@@ -27,20 +27,22 @@ LOGIT_MARGIN = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class TexturedMeshConfig:
-    """The texture and the learning rates; the defaults are DreamGaussian's second stage."""
+    """The texture and the learning rates; the defaults are DreamGaussian's second stage.
+
+    Args:
+        texture_size: Texels a side, a multiple of 16.
+        padding: Texels between two pieces of the unwrapped surface.
+        texture_lr: Learning rate of the texture, before the sigmoid.
+        offsets_lr: Learning rate of the vertices' offsets, in scene units a step; None keeps the geometry as it is.
+            DreamGaussian has 1e-4 where it trains the geometry.
+        adam_betas: Adam's averages ((0.95, 0.999) in DreamGaussian with Hash3D).
+    """
 
     texture_size: int = 1024
-    """Texels a side, a multiple of 16."""
     padding: int = 4
-    """Texels between two pieces of the unwrapped surface."""
     texture_lr: float = 0.2
-    """Learning rate of the texture, before the sigmoid."""
     offsets_lr: float | None = None
-    """Learning rate of the vertices' offsets, in scene units a step; None keeps the geometry as it is.
-
-    DreamGaussian has 1e-4 where it trains the geometry."""
     adam_betas: tuple[float, float] = (0.9, 0.999)
-    """Adam's averages ((0.95, 0.999) in DreamGaussian with Hash3D)."""
 
     def __post_init__(self) -> None:
         if self.texture_size < COARSEST_TEXELS or self.texture_size % COARSEST_TEXELS:
