@@ -121,7 +121,7 @@ def options_text(file):
 @pytest.mark.parametrize("page", CURRENT, ids=name_of)
 def test_every_hash3d_command_has_its_options(page):
     for command in commands(page.read_text()):
-        match = re.search(r"(?:^|[ /])hash3d ([a-z]\w*)", command)
+        match = re.search(r"(?:^|[ /])hash3d ([a-z][\w-]*)", command)
         if match is None:
             continue
         assert match.group(1) in COMMANDS, f"{name_of(page)} runs `{command}`, but there is no such command."

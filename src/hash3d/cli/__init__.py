@@ -19,6 +19,7 @@ from .streams import silence, usable_streams
 COMMANDS = {
     "generate": "turn an image or a text into a 3D asset",
     "evaluate": "compare a run with true views: PSNR, SSIM",
+    "render-views": "render true views of your meshes, for evaluate",
     "export": "write a run's asset as PLY, MP4 or a contact sheet",
     "systems": "list the systems",
     "bench": "measure a system with and without reuse",
@@ -55,7 +56,7 @@ def run_command(given: list[str]) -> int:
     name, *options = given
     if name not in COMMANDS:
         raise ValueError(f"Expected a command ({', '.join(COMMANDS)}), but got {name!r}. Try: hash3d --help")
-    command: Callable[[list[str]], int] = import_module(f"hash3d.cli.{name}").main
+    command: Callable[[list[str]], int] = import_module(f"hash3d.cli.{name.replace('-', '_')}").main
     warnings.showwarning = say_warning
     return command(options)
 
@@ -90,4 +91,4 @@ def _say_usage() -> None:
     console = Console(highlight=False)
     console.print(USAGE, markup=False)
     for name, meaning in COMMANDS.items():
-        console.print(f"  {name:10} {meaning}", markup=False)
+        console.print(f"  {name:12} {meaning}", markup=False)

@@ -16,6 +16,7 @@ from .evaluate import Evaluate
 from .export import Export
 from .options import options_of
 from .parsing import parse_options
+from .render_views import RenderViews
 from .systems import Systems
 
 
@@ -34,7 +35,10 @@ def main(arguments: list[str]) -> int:
     """Print the script. Returns the exit code."""
     shell = parse_options(Completion, "completion", arguments).shell
     generate = join({system.name: options_of(system, Hash3DConfig()) for system in SYSTEMS})
-    commands = {"evaluate": Evaluate, "export": Export, "systems": Systems, "bench": Bench, "completion": Completion}
+    commands = {
+        "evaluate": Evaluate, "render-views": RenderViews, "export": Export, "systems": Systems, "bench": Bench,
+        "completion": Completion,
+    }  # fmt: skip
     with suppress(SystemExit):
         tyro.cli(join({"generate": generate, **commands}), prog="hash3d", args=["--tyro-print-completion", shell])
     return 0

@@ -4,11 +4,9 @@ Points are in the world of `hash3d.cameras` (+y up, front +z), colours sRGB. Pos
 centred: a file in map coordinates keeps its shape.
 """
 
-import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,14 +16,7 @@ from torch import Tensor
 from hash3d.ranges import expect_range
 
 from .gaussians import SH_DEGREE_0
-
-Up = Literal["y", "z"]
-"""The axis that points up in a file: "y" as in glTF (front +z), "z" as in Blender and Shap-E (front -y)."""
-
-GREY = 0.5
-"""RGB of points without a colour."""
-COARSEST_STEP = 1e-3
-"""Warn where the file's numbers are farther apart than this share of the shape's size."""
+from .mesh_file import GREY, Up, expect_finite, has_faces, read_mesh, read_scene, to_world
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +107,7 @@ class PointStartConfig:
 
     def build(self, generator: torch.Generator) -> PointStart:
         """Read the file and fit its points; every number comes from `generator` (on the CPU)."""
-        if self.file.suffix.lower() == ".ply" and not _has_faces(_read(self.file)):
+        if self.file.suffix.lower() == ".ply" and not has_faces(read_scene(self.file)):
             start = read_point_cloud(self.file, self.up).subsample(self.num_points, generator)
         else:
             start = sample_mesh(self.file, self.num_points, generator, self.up)
@@ -131,10 +122,10 @@ def read_point_cloud(file: Path, up: Up = "y") -> PointStart:
 
     `ValueError`: the file does not read, or holds no points, or some that are not finite.
     """
-    geometry = _read(file)
+    geometry = read_scene(file)
     clouds = list(geometry.geometry.values())
     points = np.concatenate([cloud.vertices for cloud in clouds]) if clouds else np.zeros((0, 3))
-    _expect_finite(points, file)
+    expect_finite(points, file)
     colors = np.concatenate([_point_colors(cloud) for cloud in clouds])
     return PointStart(points=to_world(points, up), colors=torch.from_numpy(colors).float())
 
@@ -144,79 +135,21 @@ def sample_mesh(file: Path, num_points: int, generator: torch.Generator, up: Up 
 
     `ValueError`: the file does not read, or its mesh has no faces, no area, or vertices that are not finite.
     """
+    from trimesh import Trimesh
     from trimesh.sample import sample_surface
 
-    scene = _read(file)
-    if file.suffix.lower() == ".obj" and re.search(rb"^\s*f\b.*\s-\d", file.read_bytes(), re.MULTILINE):
-        raise ValueError(
-            f"Expected faces of {file} to count vertices from the first, but some count back. Export it again."
-        )
-    if not _has_faces(scene):
-        raise ValueError(f"Expected {file} to hold a mesh, but it has no faces. Pass points as a PLY file.")
-    for geometry in scene.geometry.values():
-        _keep_colors(geometry)
-    mesh = scene.to_mesh()
-    _expect_finite(mesh.vertices, file)
+    mesh = read_mesh(file, up)
+    low, high = mesh.vertices.amin(dim=0), mesh.vertices.amax(dim=0)
     # Areas are squares of lengths: the mesh is centred and scaled to a size of 1 for sampling, and back.
-    centre = 0.5 * mesh.bounds[0] + 0.5 * mesh.bounds[1]
-    extent = float(np.abs(mesh.vertices - centre).max()) or 1.0
-    mesh.vertices = (mesh.vertices - centre) / extent
-    if not mesh.area > 0.0:
+    centre = 0.5 * low + 0.5 * high
+    extent = float((mesh.vertices - centre).abs().max()) or 1.0
+    unit = Trimesh(((mesh.vertices - centre) / extent).numpy(), mesh.faces.numpy(), process=False)
+    if not unit.area > 0.0:
         raise ValueError(f"Expected {file} to hold a mesh with a surface, but its area is 0. Export it again.")
     seed = int(torch.randint(2**31, (1,), generator=generator))
-    points, faces, weights = sample_surface(mesh, num_points, return_barycentric=True, seed=seed)
-    linear = file.suffix.lower() in (".glb", ".gltf")
-    colors = _surface_colors(mesh.visual, mesh.faces[faces], weights, faces, linear)
-    return PointStart(points=to_world(centre + extent * points, up), colors=torch.from_numpy(colors).float())
-
-
-def _expect_finite(points: Any, file: Path) -> None:
-    """Refuse a file without points or with NaN or infinite ones; warn if its numbers are too coarse for its shape."""
-    bad = int((~np.isfinite(points).all(axis=-1)).sum())
-    if not len(points) or bad:
-        what = f"{bad} of its {len(points)} are not finite" if len(points) else "it has none"
-        raise ValueError(f"Expected {file} to hold points, but {what}. Export it again.")
-    with np.errstate(over="ignore"):
-        exact = bool((points == points.astype(np.float32)).all())
-    step = np.abs(points).max() * np.finfo(np.float32 if exact else np.float64).eps
-    size = np.ptp(points, axis=0).max()
-    if step > COARSEST_STEP * size > 0.0:
-        warnings.warn(
-            f"The positions in {file} are rounded to about {step:.2g}, for a shape of size {size:.2g}: it lies too far "
-            f"from the origin. Move it to the origin before exporting it, or export it in double precision.",
-            stacklevel=3,
-        )
-
-
-def linear_to_srgb(linear: Any) -> Any:
-    """Encode linear RGB as sRGB, both in [0, 1] (IEC 61966-2-1)."""
-    from trimesh.visual import color
-
-    return color.linear_to_srgb(np.asarray(linear, dtype=np.float64).clip(0.0, 1.0))
-
-
-def to_world(points: Any, up: Up) -> Float[Tensor, "N 3"]:
-    """Turn a file's positions into our world, in their dtype: z up and front -y become y up and front +z."""
-    x, y, z = torch.as_tensor(np.asarray(points)).unbind(-1)
-    return torch.stack([x, z, -y] if up == "z" else [x, y, z], dim=-1)
-
-
-def _read(file: Path) -> Any:
-    """Read the file as a trimesh scene."""
-    import trimesh
-
-    if not file.is_file():
-        raise ValueError(f"Expected a file of points or a mesh, but there is no file {file}. Check the path.")
-    try:
-        return trimesh.load_scene(file, process=False)
-    except Exception as error:
-        raise ValueError(
-            f"Expected {file} to be a PLY of points or a mesh, but it does not read ({error}). Export it again."
-        ) from error
-
-
-def _has_faces(scene: Any) -> bool:
-    return any(len(getattr(geometry, "faces", ())) for geometry in scene.geometry.values())
+    sampled = sample_surface(unit, num_points, return_barycentric=True, seed=seed)
+    points, faces, weights = (torch.from_numpy(each) for each in sampled)
+    return PointStart(points=centre + extent * points, colors=mesh.colors(faces, weights))
 
 
 def _point_colors(cloud: Any) -> Any:
@@ -234,43 +167,3 @@ def _point_colors(cloud: Any) -> Any:
             colors = given.astype(np.float64) / largest
             return (0.5 + SH_DEGREE_0 * colors if names[0] == "f_dc_0" else colors).clip(0.0, 1.0)
     return np.full((len(cloud.vertices), 3), GREY)
-
-
-def _keep_colors(geometry: Any) -> None:
-    """Keep what trimesh loses: vertex colours beside a material without texture, and a texture's factor (linear)."""
-    from PIL import Image
-    from trimesh.visual import ColorVisuals
-    from trimesh.visual.color import srgb_to_linear
-
-    material: Any = getattr(geometry.visual, "material", None)
-    texture, factor = (getattr(material, name, None) for name in ("baseColorTexture", "baseColorFactor"))
-    if texture is not None and factor is not None:
-        linear = srgb_to_linear(np.asarray(texture.convert("RGB")) / 255.0) * factor[:3] / 255.0
-        material.baseColorTexture = Image.fromarray((255.0 * linear_to_srgb(linear)).round().astype(np.uint8))
-        material.baseColorFactor = None
-    colors = getattr(geometry.visual, "vertex_attributes", {}).get("color")
-    if colors is not None and geometry.visual.uv is None:
-        geometry.visual = ColorVisuals(geometry, vertex_colors=colors)
-
-
-def _surface_colors(visual: Any, corners: Any, weights: Any, faces: Any, linear: bool) -> Any:
-    """Return the RGB "N 3" at points of faces; `linear`: colours but a texture's are linear, as glTF has them."""
-    if visual.kind == "texture" and visual.uv is not None and _texture(visual.material) is not None:
-        from trimesh.visual.color import uv_to_interpolated_color
-
-        uv = np.einsum("nk,nkc->nc", weights, visual.uv[corners])
-        return uv_to_interpolated_color(uv, _texture(visual.material))[:, :3] / 255.0
-    if visual.kind == "vertex":
-        colors = np.einsum("nk,nkc->nc", weights, visual.vertex_colors[corners][..., :3] / 255.0)
-    elif visual.kind == "face":
-        colors = visual.face_colors[faces][:, :3] / 255.0
-    elif visual.kind == "texture":
-        colors = np.broadcast_to(visual.material.main_color[:3] / 255.0, (len(faces), 3))
-    else:
-        return np.full((len(faces), 3), GREY)
-    return linear_to_srgb(colors) if linear else colors
-
-
-def _texture(material: Any) -> Any:
-    """Return the image of a trimesh material, or None."""
-    return getattr(material, "baseColorTexture", None) or getattr(material, "image", None)

@@ -11,7 +11,8 @@ import torch
 
 from hash3d.strangers import expect_plain_files, read_configuration
 
-from .point_start import GrowthConfig, PointStart, grow_points, linear_to_srgb, to_world
+from .mesh_file import linear_to_srgb, to_world
+from .point_start import GrowthConfig, PointStart, grow_points
 
 
 @dataclass(frozen=True, kw_only=True)

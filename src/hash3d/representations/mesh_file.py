@@ -1,0 +1,167 @@
+"""Read a mesh in any format that trimesh reads: the triangles of all its parts, and the colours of points on them.
+
+Vertices are turned into the world of `hash3d.cameras` (+y up, front +z) and stay in float64: a file in map coordinates
+keeps its shape. Colours are sRGB.
+"""
+
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Up = Literal["y", "z"]
+"""The axis that points up in a file: "y" as in glTF (front +z), "z" as in Blender and Shap-E (front -y)."""
+GREY = 0.5
+"""RGB of what has no colour."""
+COARSEST_STEP = 1e-3
+"""Warn where the file's numbers are farther apart than this share of the shape's size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshFile:
+    """The triangles of a file, part after part, with what colours them."""
+
+    vertices: Float[Tensor, "V 3"]
+    """In the file's units, float64."""
+    normals: Float[Tensor, "V 3"]
+    """Unit normals: the file's, or else means of the faces around a vertex."""
+    faces: Int[Tensor, "F 3"]
+    parts: tuple[Any, ...]
+    """trimesh's meshes."""
+    linear: bool
+    """Whether colours but a texture's are linear, as glTF has them."""
+
+    def colors(self, faces: Int[Tensor, " N"], weights: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """RGB in [0, 1] at barycentric `weights` in `faces`: by texture, vertices or faces, or else grey."""
+        rows, shares = faces.cpu().numpy(), weights.detach().cpu().double().numpy()
+        colors, first = np.empty((len(rows), 3)), 0
+        for part in self.parts:
+            chosen = np.flatnonzero((rows >= first) & (rows < first + len(part.faces)))
+            if len(chosen):
+                local = rows[chosen] - first
+                colors[chosen] = _color(part.visual, part.faces[local], shares[chosen], local, self.linear)
+            first += len(part.faces)
+        return torch.from_numpy(colors).float()
+
+
+def read_mesh(file: Path, up: Up = "y") -> MeshFile:
+    """Read a mesh file.
+
+    `ValueError`: the file does not read, or its mesh has no faces or vertices that are not finite.
+    """
+    scene = read_scene(file)
+    if file.suffix.lower() == ".obj" and re.search(rb"^\s*f\b.*\s-\d", file.read_bytes(), re.MULTILINE):
+        raise ValueError(
+            f"Expected faces of {file} to count vertices from the first, but some count back. Export it again."
+        )
+    if not has_faces(scene):
+        raise ValueError(f"Expected {file} to hold a mesh, but it has no faces. Pass points as a PLY file.")
+    for geometry in scene.geometry.values():
+        _keep_colors(geometry)
+    parts = tuple(part for part in scene.dump() if len(getattr(part, "faces", ())))
+    starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
+    vertices = np.concatenate([part.vertices for part in parts])
+    expect_finite(vertices, file)
+    return MeshFile(
+        vertices=to_world(vertices, up),
+        normals=to_world(np.concatenate([part.vertex_normals for part in parts]), up),
+        faces=torch.from_numpy(np.concatenate([p.faces + n for p, n in zip(parts, starts[:-1], strict=True)])),
+        parts=parts,
+        linear=file.suffix.lower() in (".glb", ".gltf"),
+    )
+
+
+def read_scene(file: Path) -> Any:
+    """Read a file of points or a mesh as a trimesh scene."""
+    import trimesh
+
+    if not file.is_file():
+        raise ValueError(f"Expected a file of points or a mesh, but there is no file {file}. Check the path.")
+    try:
+        return trimesh.load_scene(file, process=False)
+    except Exception as error:
+        raise ValueError(
+            f"Expected {file} to be a PLY of points or a mesh, but it does not read ({error}). Export it again."
+        ) from error
+
+
+def has_faces(scene: Any) -> bool:
+    """Whether any part of a trimesh scene is a mesh."""
+    return any(len(getattr(geometry, "faces", ())) for geometry in scene.geometry.values())
+
+
+def expect_finite(points: Any, file: Path) -> None:
+    """Refuse a file without points or with NaN or infinite ones; warn if its numbers are too coarse for its shape."""
+    bad = int((~np.isfinite(points).all(axis=-1)).sum())
+    if not len(points) or bad:
+        what = f"{bad} of its {len(points)} are not finite" if len(points) else "it has none"
+        raise ValueError(f"Expected {file} to hold points, but {what}. Export it again.")
+    with np.errstate(over="ignore"):
+        exact = bool((points == points.astype(np.float32)).all())
+    step = np.abs(points).max() * np.finfo(np.float32 if exact else np.float64).eps
+    size = np.ptp(points, axis=0).max()
+    if step > COARSEST_STEP * size > 0.0:
+        warnings.warn(
+            f"The positions in {file} are rounded to about {step:.2g}, for a shape of size {size:.2g}: it lies too far "
+            f"from the origin. Move it to the origin before exporting it, or export it in double precision.",
+            stacklevel=3,
+        )
+
+
+def linear_to_srgb(linear: Any) -> Any:
+    """Encode linear RGB as sRGB, both in [0, 1] (IEC 61966-2-1)."""
+    from trimesh.visual import color
+
+    return color.linear_to_srgb(np.asarray(linear, dtype=np.float64).clip(0.0, 1.0))
+
+
+def to_world(points: Any, up: Up) -> Float[Tensor, "N 3"]:
+    """Turn a file's positions into our world, in their dtype: z up and front -y become y up and front +z."""
+    x, y, z = torch.as_tensor(np.asarray(points)).unbind(-1)
+    return torch.stack([x, z, -y] if up == "z" else [x, y, z], dim=-1)
+
+
+def _keep_colors(geometry: Any) -> None:
+    """Keep what trimesh loses: vertex colours beside a material without texture, and a texture's factor (linear)."""
+    from PIL import Image
+    from trimesh.visual import ColorVisuals
+    from trimesh.visual.color import srgb_to_linear
+
+    material: Any = getattr(geometry.visual, "material", None)
+    texture, factor = (getattr(material, name, None) for name in ("baseColorTexture", "baseColorFactor"))
+    if texture is not None and factor is not None:
+        linear = srgb_to_linear(np.asarray(texture.convert("RGB")) / 255.0) * factor[:3] / 255.0
+        material.baseColorTexture = Image.fromarray((255.0 * linear_to_srgb(linear)).round().astype(np.uint8))
+        material.baseColorFactor = None
+    colors = getattr(geometry.visual, "vertex_attributes", {}).get("color")
+    if colors is not None and geometry.visual.uv is None:
+        geometry.visual = ColorVisuals(geometry, vertex_colors=colors)
+
+
+def _color(visual: Any, corners: Any, weights: Any, faces: Any, linear: bool) -> Any:
+    """Return the RGB "N 3" at points of the faces of one part, whose corners are rows of its vertices."""
+    if visual.kind == "texture" and visual.uv is not None and _texture(visual.material) is not None:
+        from trimesh.visual.color import uv_to_interpolated_color
+
+        uv = np.einsum("nk,nkc->nc", weights, visual.uv[corners])
+        return uv_to_interpolated_color(uv, _texture(visual.material))[:, :3] / 255.0
+    if visual.kind == "vertex":
+        colors = np.einsum("nk,nkc->nc", weights, visual.vertex_colors[corners][..., :3] / 255.0)
+    elif visual.kind == "face":
+        colors = visual.face_colors[faces][:, :3] / 255.0
+    elif visual.kind == "texture":
+        colors = np.broadcast_to(visual.material.main_color[:3] / 255.0, (len(faces), 3))
+    else:
+        return np.full((len(faces), 3), GREY)
+    return linear_to_srgb(colors) if linear else colors
+
+
+def _texture(material: Any) -> Any:
+    """Return the image of a trimesh material, or None."""
+    return getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
