@@ -9,13 +9,12 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from diffusers import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from hash3d.cache.messages import tell
 from hash3d.transfer import to_device
-from hash3d.unet import PARAMETERS, check_engine
 from hash3d.unet import Engine as Engine
+from hash3d.unet import check_engine
 from hash3d.unet.partial_unet import PartialUNet
 from hash3d.unet.watch import ModelWatch
 
@@ -49,7 +48,7 @@ class UNetEngine(PartialUNet):
 
     def __init__(
         self,
-        unet: UNet2DConditionModel,
+        unet: nn.Module,
         cut: int,
         forward: Callable[..., Any] | None = None,
         watch: ModelWatch | None = None,
@@ -69,17 +68,17 @@ class UNetEngine(PartialUNet):
 
     def plain_pass(self, *args: Any, **kwargs: Any) -> Any:
         """The U-Net's output: the prediction [N, C, h, w] in memory of its own, in a tuple."""
-        found = self._replay("plain", _by_name(args, kwargs))
+        found = self._replay("plain", self._by_name(args, kwargs))
         return super().plain_pass(*args, **kwargs) if found is None else found[:1]
 
     def full_pass(self, *args: Any, **kwargs: Any) -> tuple[Any, Tensor]:
         """The U-Net's output, and the feature entering the cut; the feature is overwritten by the next pass."""
-        found = self._replay("full", _by_name(args, kwargs))
+        found = self._replay("full", self._by_name(args, kwargs))
         return super().full_pass(*args, **kwargs) if found is None else (found[:1], found[1])
 
     def shallow_pass(self, feature: Tensor, *args: Any, **kwargs: Any) -> Any:
         """The U-Net's output from a feature and the shallow layers alone."""
-        found = self._replay("shallow", {"feature": feature, **_by_name(args, kwargs)})
+        found = self._replay("shallow", {"feature": feature, **self._by_name(args, kwargs)})
         return super().shallow_pass(feature, *args, **kwargs) if found is None else found[:1]
 
     def _replay(self, kind: Kind, inputs: Inputs) -> tuple[Tensor, ...] | None:
@@ -90,7 +89,7 @@ class UNetEngine(PartialUNet):
         inputs = {**inputs, "timestep": _timesteps(inputs["timestep"], inputs["sample"])}
         key = kind, form(inputs), self._model_state()
         if key not in self._recorded:
-            self.unet.to(memory_format=torch.channels_last)
+            self.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             key = kind, form(inputs), self._model_state()  # The weights may have moved.
             self._recorded[key] = self._record(kind, inputs)
         recorded = self._recorded[key]
@@ -101,12 +100,23 @@ class UNetEngine(PartialUNet):
 
     def _run(self, kind: Kind, **inputs: Any) -> tuple[Tensor, ...]:
         """What a graph holds."""
-        if kind == "plain":
-            return super().plain_pass(**inputs, return_dict=False)[:1]
-        if kind == "shallow":
-            return super().shallow_pass(**inputs, return_dict=False)[:1]
-        output, feature = super().full_pass(**inputs, return_dict=False)
-        return output[0], feature
+        feature: list[Tensor] = []
+
+        def forward(**given: Any) -> Any:
+            if kind == "plain":
+                return super(UNetEngine, self).plain_pass(**given)
+            if kind == "shallow":
+                return super(UNetEngine, self).shallow_pass(**given)
+            output, entering = super(UNetEngine, self).full_pass(**given)
+            feature.append(entering)
+            return output
+
+        return self.layout.call(forward, inputs), *feature
+
+    def _by_name(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
+        """The arguments of a U-Net call by name, without those that are None."""
+        inputs = self.layout.bind(args, kwargs)
+        return {name: value for name, value in inputs.items() if value is not None and name != "return_dict"}
 
     def _record(self, kind: Kind, inputs: Inputs) -> RecordedCall | None:
         """A graph of a pass, or None with a warning where there can be none."""
@@ -131,12 +141,6 @@ class UNetEngine(PartialUNet):
         if self._looks:
             self.watch.look()
         return self.watch.epoch, self.watch.settings, self.watch.addresses
-
-
-def _by_name(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
-    """The arguments of a U-Net call by name, without those that are None."""
-    inputs = {**dict(zip(PARAMETERS, args, strict=False)), **kwargs}
-    return {name: value for name, value in inputs.items() if value is not None and name != "return_dict"}
 
 
 def _timesteps(timestep: Any, sample: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Hash3D on an unmodified diffusers U-Net, in two lines: `apply_hash3d`, then `with cache.view(...)` around each call.
+"""Hash3D on an unmodified U-Net, in two lines: `apply_hash3d`, then `with cache.view(...)` around each call.
 
 `remove_hash3d` leaves the U-Net as it was. On a GPU the passes run as CUDA graphs (`engine`); `accelerate_unet` does
 that alone, without a cache.
@@ -6,20 +6,17 @@ that alone, without a cache.
 
 import copy
 import functools
-import inspect
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from weakref import WeakKeyDictionary, ref
 
 import torch
-from diffusers import UNet2DConditionModel
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
 from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig
 from hash3d.cache.calls import View
 
-from .model import each_tensor, needs_gradient
+from .model import each_tensor, layout_of, needs_gradient, prediction_of
 from .partial_unet import PartialUNet
 
 if TYPE_CHECKING:
@@ -29,13 +26,6 @@ Engine = Literal["auto", "eager", "graph"]
 """auto: graph on CUDA, else eager. eager: PyTorch as it is. graph: CUDA graphs of channels-last passes with fused
 layers."""
 
-PARAMETERS = list(inspect.signature(UNet2DConditionModel.forward).parameters)[1:]
-UNSUPPORTED = (
-    "down_block_additional_residuals",
-    "mid_block_additional_residual",
-    "down_intrablock_additional_residuals",
-)
-"""Inputs that the shallow pass does not model (ControlNet, T2I-Adapter)."""
 ADVICE = {
     "no view was open": "Put `with cache.view(...)` around it, in the same thread.",
     "gradients were on": "Call it under torch.no_grad(), or take requires_grad off its weights and inputs.",
@@ -46,12 +36,13 @@ _FORWARDS: "WeakKeyDictionary[nn.Module, ref[Forward]]" = WeakKeyDictionary()
 
 
 def apply_hash3d(
-    unet: UNet2DConditionModel, config: CacheConfig | FeatureCache | None = None, *, engine: Engine = "auto"
+    unet: nn.Module, config: CacheConfig | FeatureCache | None = None, *, engine: Engine = "auto"
 ) -> FeatureCache:
     """Let a U-Net reuse deep features across views and timesteps. Outside `cache.view` nothing changes.
 
     Args:
-        unet: any diffusers `UNet2DConditionModel`; it is not modified but for its attribute `forward`.
+        unet: any diffusers `UNet2DConditionModel`, or a `UNetModel` of LDM (`hash3d.unet.ldm`); it is not modified but
+            for its attribute `forward`.
         config: a `Hash3DConfig`, a `DeepCacheConfig`, or a cache already built; None is `Hash3DConfig()`.
         engine: how the passes run inside `cache.view`. "auto" makes CUDA graphs of them on a CUDA device (the weights'
             memory format becomes channels last); "eager" leaves them to PyTorch. See `hash3d.fast.engine`.
@@ -60,7 +51,7 @@ def apply_hash3d(
         The cache: its `view` goes around each call, its `statistics` say what was reused.
 
     Raises:
-        TypeError: what came is no `UNet2DConditionModel`.
+        TypeError: what came is no such U-Net.
         ValueError: the U-Net has a cache already, or the cut does not exist in it.
 
     Example:
@@ -71,33 +62,24 @@ def apply_hash3d(
     """
     from .hook import Hash3DForward
 
-    _expect_unet(unet)
     cache = config if isinstance(config, FeatureCache) else (config or Hash3DConfig()).build()
     Hash3DForward(unet, cache.cut, engine, cache).install()
     return cache
 
 
-def accelerate_unet(unet: UNet2DConditionModel, *, engine: Engine = "auto") -> None:
+def accelerate_unet(unet: nn.Module, *, engine: Engine = "auto") -> None:
     """Run a U-Net's calls without gradients by an engine, without a cache, until `remove_hash3d`.
 
     Raises `TypeError` if it is none, and `ValueError` if it has a cache or an engine already.
     """
-    _expect_unet(unet)
     Forward(unet, -1, engine).install()
 
 
-def remove_hash3d(unet: UNet2DConditionModel) -> None:
+def remove_hash3d(unet: nn.Module) -> None:
     """Take the cache off a U-Net, and leave what others have put on before or since; without one, nothing happens."""
     found = _FORWARDS.pop(unet, None)
     if found is not None and (forward := found()) is not None:
         forward.remove()
-
-
-def _expect_unet(what: Any) -> None:
-    if not isinstance(what, UNet2DConditionModel):
-        from .find import expect_unet
-
-        expect_unet(what)
 
 
 def check_engine(engine: Engine, device: torch.device | None = None) -> None:
@@ -116,16 +98,18 @@ class Forward:
 
     __slots__ = (
         "__weakref__", "__wrapped__", "_before", "_busy", "_eager", "_fast", "_lock", "_native", "_removed", "_watch",
-        "cache", "cut", "engine", "passes", "unet",
+        "cache", "cut", "engine", "layout", "passes", "unet",
     )  # fmt: skip
 
-    def __init__(self, unet: UNet2DConditionModel, cut: int, engine: Engine, cache: FeatureCache | None = None) -> None:
+    def __init__(self, unet: nn.Module, cut: int, engine: Engine, cache: FeatureCache | None = None) -> None:
         check_engine(engine)
         self.unet: Any = unet
+        self.layout = layout_of(unet)
         self.cut, self.engine, self.cache = cut, engine, cache
         self._watch: ModelWatch | None = None
         self._before = unet.__dict__.get("forward")
-        self.__wrapped__ = inner = unet.forward
+        inner: Any = unet.forward
+        self.__wrapped__ = inner
         self._native = getattr(inner, "__func__", None) is type(unet).forward and inner.__self__ is unet
         self.passes = self._eager = PartialUNet(unet, cut, inner)
         self._fast: PartialUNet | None = None
@@ -174,7 +158,7 @@ class Forward:
             self.remove()
             return self.__wrapped__(*args, **kwargs)
         with self._lock:
-            inputs = dict(zip(PARAMETERS, args, strict=False)) | kwargs
+            inputs = self.layout.bind(args, kwargs)
             if self._busy or "sample" not in inputs or not self._serves(inputs):
                 return self.__wrapped__(*args, **kwargs)
             self._busy = True
@@ -185,17 +169,16 @@ class Forward:
             finally:
                 self.watch.rest()
                 self._busy = False
-        return UNet2DConditionOutput(sample=prediction) if inputs.get("return_dict", True) else (prediction,)
+        return self.layout.wrap(prediction, inputs)
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: dict[str, Any]) -> Tensor:
         """The prediction [N, C, h, w]."""
-        prediction: Tensor = self.passes.plain_pass(*args, **kwargs)[0]
-        return prediction
+        return prediction_of(self.passes.plain_pass(*args, **kwargs))
 
     def _serves(self, inputs: dict[str, Any]) -> bool:
         """Whether a call is replaced; one that the cache cannot serve is counted there, and told once of its kind."""
         gradients = needs_gradient(self.unet, inputs)
-        residuals = any(inputs.get(name) is not None for name in UNSUPPORTED)
+        residuals = any(inputs.get(name) is not None for name in self.layout.residuals)
         if self.cache is None:
             return not gradients and not residuals
         for reason, holds in zip(ADVICE, (self.cache.current_view is None, gradients, residuals), strict=True):
@@ -237,7 +220,7 @@ class Forward:
         """What the feature of each view depends on besides its key; the cache starts anew if all of them changed."""
         assert self.cache is not None
         sample, context = inputs["sample"], inputs.get("encoder_hidden_states")
-        device, channels = sample.device, self.unet.config.out_channels
+        device, channels = sample.device, self.layout.out_channels
         shapes = [tuple(each.shape[1:]) for each in each_tensor([sample, context])]
         autocast = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
         weights = id(self.unet), self.watch.epoch, self.watch.writes

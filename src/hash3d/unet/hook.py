@@ -9,7 +9,7 @@ from hash3d.cache import FeatureCache
 from hash3d.cache.calls import Query, View
 
 from . import Forward
-from .model import choose, join, split
+from .model import choose, join, prediction_of, split
 
 
 class Hash3DForward(Forward):
@@ -22,7 +22,7 @@ class Hash3DForward(Forward):
         """The prediction [S * B, C, h, w] for S branches of B views."""
         cache, call, view = self.cache, (args, kwargs), self.cache.current_view
         assert view is not None
-        cache.check_batch(view, inputs["sample"], self.unet.config.out_channels)
+        cache.check_batch(view, inputs["sample"], self.layout.out_channels)
         keys = view.keys(inputs["timestep"])
         queries = cache.lookup(keys, self.identify(inputs, view), together=self.mixes_views)
         latents = split(inputs["sample"], view)[0]
@@ -47,10 +47,10 @@ class Hash3DForward(Forward):
         rows = self.passes.fill([query.row for query in queries], len(view.places))
         args, kwargs = choose(call, rows, view)
         if self.cache.mode == "noise":
-            prediction = kept = self.passes.plain_pass(*args, **kwargs)[0]
+            prediction = kept = prediction_of(self.passes.plain_pass(*args, **kwargs))
         else:
             output, kept = self.passes.full_pass(*args, **kwargs)
-            prediction = output[0]
+            prediction = prediction_of(output)
         return split(prediction, view)[:, : len(queries)], split(kept, view)[:, : len(queries)]
 
     def _run_shallow(self, call: Any, queries: list[Query], features: Tensor, view: View) -> Tensor:
@@ -61,5 +61,5 @@ class Hash3DForward(Forward):
         args, kwargs = choose(call, rows, view)
         if padding := len(rows) - len(queries):
             features = torch.cat([features, *[features[:, -1:]] * padding], dim=1)
-        prediction = self.passes.shallow_pass(join(features, view), *args, **kwargs)[0]
+        prediction = prediction_of(self.passes.shallow_pass(join(features, view), *args, **kwargs))
         return split(prediction, view)[:, : len(queries)]

@@ -1,13 +1,16 @@
-"""What the hook has to know of a diffusers U-Net: its layers, and the rows of its inputs."""
+"""What the hook has to know of a U-Net: its layers, its inputs, and their rows."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
+from diffusers import UNet2DConditionModel
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
@@ -35,41 +38,124 @@ def patched(patches: Sequence[Patch]) -> Iterator[None]:
                 module.__dict__[name] = method
 
 
-def list_layers(unet: Any, cut: int) -> tuple[list[Layer], list[tuple[Any, int]]]:
-    """The down layers, in order of their skips s = 0, 1, ..., and the up layers as block and index.
+def layout_of(unet: Any) -> "Layout":
+    """How a U-Net is laid out. Raises `TypeError` for what is no U-Net, with where one is."""
+    if isinstance(unet, UNet2DConditionModel):
+        return DiffusersLayout(unet)
+    from .ldm import LDMLayout
 
-    Raises `ValueError` if their numbers differ, or if there is no such cut.
-    """
-    down: list[Layer] = [(unet.conv_in, unet.config.block_out_channels[0])]
-    for block in unet.down_blocks:
-        down += [(resnet, resnet.out_channels) for resnet in block.resnets]
-        down += [(downsampler, down[-1][1]) for downsampler in block.downsamplers or ()]
-    up = [(block, index) for block in unet.up_blocks for index in range(len(block.resnets))]
-    if len(down) != len(up):
+    if LDMLayout.fits(unet):
+        return LDMLayout(unet)
+    from .find import refuse
+
+    raise refuse(unet)
+
+
+def count_cuts(unet: nn.Module, cut: int, down: int, up: int) -> int:
+    """The number of cuts, from those of layers. Raises `ValueError` if these differ, or if there is no such cut."""
+    if down != up:
         raise ValueError(
-            f"Expected a U-Net with one up layer for each skip connection, but {type(unet).__name__} has {len(up)} up "
-            f"layers and {len(down)} skip connections."
+            f"Expected a U-Net with one up layer for each skip connection, but {type(unet).__name__} has {up} up "
+            f"layers and {down} skip connections."
         )
-    if not -len(up) <= cut < len(up):
-        raise ValueError(f"Expected the cut to be {-len(up)} to {len(up) - 1} for this U-Net, but got {cut}.")
-    return down, up
+    if not -up <= cut < up:
+        raise ValueError(f"Expected the cut to be {-up} to {up - 1} for this U-Net, but got {cut}.")
+    return up
 
 
-def skip_layers(unet: Any, kept: Iterable[nn.Module], entry_block: nn.Module, entry_index: int) -> list[Patch]:
-    """Patches that skip all layers but the down layers `kept` and the up layers from the entry on."""
-    kept, patches = set(kept), list[Patch]()
-    for block in unet.down_blocks:
-        layers = [*block.resnets, *(block.downsamplers or ())]
-        if kept.isdisjoint(layers):
-            patches.append((block, "forward", _skipped_down_block(len(layers))))
-        else:
-            patches += _skip_in_block(block, [n for n, resnet in enumerate(block.resnets) if resnet not in kept])
-            patches += [(each, "forward", _first_argument) for each in block.downsamplers or () if each not in kept]
-    if unet.mid_block is not None:
-        patches.append((unet.mid_block, "forward", _first_argument))
-    earlier = list(unet.up_blocks)[: list(unet.up_blocks).index(entry_block)]
-    patches += [(block, "forward", _first_argument) for block in earlier]
-    return patches + _skip_in_block(entry_block, range(entry_index))
+@runtime_checkable
+class Layout(Protocol):
+    """What the hook has to know of a kind of U-Net."""
+
+    names: Sequence[str]
+    """The inputs of its forward in order, the first three as diffusers names them."""
+    residuals: tuple[str, ...]
+    """Inputs that the shallow pass does not model (ControlNet, T2I-Adapter)."""
+
+    @property
+    def out_channels(self) -> int:
+        """Of the prediction."""
+
+    def list_layers(self) -> tuple[list[Layer], list[nn.Module]]:
+        """The down layers, in order of their skips s = 0, 1, ..., and the first module of each up layer."""
+
+    def skip_layers(self, kept: Iterable[nn.Module], entry: nn.Module) -> list[Patch]:
+        """Patches that skip all layers but the down layers `kept` and the up layers from the entry on."""
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The inputs of a call by name."""
+
+    def call(self, forward: Callable[..., Any], inputs: dict[str, Any]) -> Tensor:
+        """The prediction [N, C, h, w] from inputs by name."""
+
+    def wrap(self, prediction: Tensor, inputs: dict[str, Any]) -> Any:
+        """The output of a call."""
+
+    def is_known(self, value: Any) -> bool:
+        """Whether a class or function is known to treat each row of a batch by itself."""
+
+
+class DiffusersLayout:
+    """A diffusers `UNet2DConditionModel`, of any depth."""
+
+    names: Sequence[str] = tuple(inspect.signature(UNet2DConditionModel.forward).parameters)[1:]
+    residuals: tuple[str, ...] = (
+        "down_block_additional_residuals",
+        "mid_block_additional_residual",
+        "down_intrablock_additional_residuals",
+    )
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        self.unet: Any = unet
+
+    @property
+    def out_channels(self) -> int:
+        """Of the prediction."""
+        return int(self.unet.config.out_channels)
+
+    def list_layers(self) -> tuple[list[Layer], list[nn.Module]]:
+        """See `Layout`. An attention belongs to the resnet before it."""
+        unet = self.unet
+        down: list[Layer] = [(unet.conv_in, unet.config.block_out_channels[0])]
+        for block in unet.down_blocks:
+            down += [(resnet, resnet.out_channels) for resnet in block.resnets]
+            down += [(downsampler, down[-1][1]) for downsampler in block.downsamplers or ()]
+        return down, [resnet for block in unet.up_blocks for resnet in block.resnets]
+
+    def skip_layers(self, kept: Iterable[nn.Module], entry: nn.Module) -> list[Patch]:
+        """See `Layout`. Whole blocks are skipped at once."""
+        unet, kept, patches = self.unet, set(kept), list[Patch]()
+        for block in unet.down_blocks:
+            layers = [*block.resnets, *(block.downsamplers or ())]
+            if kept.isdisjoint(layers):
+                patches.append((block, "forward", _skipped_down_block(len(layers))))
+            else:
+                patches += _skip_in_block(block, [n for n, resnet in enumerate(block.resnets) if resnet not in kept])
+                patches += [(each, "forward", _first_argument) for each in block.downsamplers or () if each not in kept]
+        if unet.mid_block is not None:
+            patches.append((unet.mid_block, "forward", _first_argument))
+        for block in unet.up_blocks:
+            if entry in (resnets := list(block.resnets)):
+                return patches + _skip_in_block(block, range(resnets.index(entry)))
+            patches.append((block, "forward", _first_argument))
+        raise AssertionError("the entry is no up layer")
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """See `Layout`."""
+        return dict(zip(self.names, args, strict=False)) | kwargs
+
+    def call(self, forward: Callable[..., Any], inputs: dict[str, Any]) -> Tensor:
+        """See `Layout`."""
+        prediction: Tensor = forward(**{**inputs, "return_dict": False})[0]
+        return prediction
+
+    def wrap(self, prediction: Tensor, inputs: dict[str, Any]) -> Any:
+        """See `Layout`."""
+        return UNet2DConditionOutput(sample=prediction) if inputs.get("return_dict", True) else (prediction,)
+
+    def is_known(self, value: Any) -> bool:
+        """Whether it is torch's, diffusers' or peft's."""
+        return str(value.__module__).startswith(("torch.", "diffusers.", "peft."))
 
 
 def _skip_in_block(block: Any, indices: Iterable[int]) -> list[Patch]:
@@ -96,6 +182,12 @@ def _skipped_down_block(num_layers: int) -> Callable[..., Any]:
         return hidden_states, (hidden_states,) * num_layers
 
     return skip
+
+
+def prediction_of(output: Any) -> Tensor:
+    """The prediction [N, C, h, w] in a U-Net's output."""
+    prediction: Tensor = output if isinstance(output, Tensor) else output[0]
+    return prediction
 
 
 def needs_gradient(unet: nn.Module, inputs: dict[str, Any]) -> bool:

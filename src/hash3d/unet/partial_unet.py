@@ -10,32 +10,29 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
-from .model import list_layers, patched, skip_layers
+from .model import count_cuts, layout_of, patched
 
 
 class PartialUNet:
-    """The passes of one `UNet2DConditionModel` around one cut, as PyTorch runs them.
+    """The passes of one U-Net around one cut, as PyTorch runs them.
 
     Args:
-        unet: any `UNet2DConditionModel` whose down layers each make one skip connection.
+        unet: any `UNet2DConditionModel`, or U-Net of LDM, whose down layers each make one skip connection.
         cut: the supplement's index i, 0 <= i < `num_cuts`; negative counts from the end, as in a list.
         forward: runs the whole U-Net; None is the U-Net itself.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, cut: int, forward: Callable[..., Any] | None = None) -> None:
-        self.unet: Any = unet
+    def __init__(self, unet: nn.Module, cut: int, forward: Callable[..., Any] | None = None) -> None:
+        self.unet, self.layout = unet, layout_of(unet)
         self.forward = forward or unet
-        down_layers, up_layers = list_layers(unet, cut)
-        self.num_cuts = len(up_layers)
+        down_layers, up_layers = self.layout.list_layers()
+        self.num_cuts = count_cuts(unet, cut, len(down_layers), len(up_layers))
         self.cut = cut % self.num_cuts
         self.skip = self.num_cuts - 1 - self.cut
-        self._skip_channels = down_layers[self.skip][1]
-        block, index = up_layers[self.cut]
-        self._entry = block.resnets[index]
-        self._patches = skip_layers(unet, [module for module, _ in down_layers[: self.skip + 1]], block, index)
+        self._skip_channels, self._entry = down_layers[self.skip][1], up_layers[self.cut]
+        self._patches = self.layout.skip_layers([module for module, _ in down_layers[: self.skip + 1]], self._entry)
 
     def plain_pass(self, *args: Any, **kwargs: Any) -> Any:
         """The U-Net's output."""

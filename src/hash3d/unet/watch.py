@@ -7,7 +7,6 @@ from itertools import chain
 from operator import attrgetter, is_not, itemgetter
 from typing import Any
 
-from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn.modules.module import (
     _global_forward_hooks,
@@ -18,6 +17,8 @@ from torch.nn.modules.module import (
 from torch.utils.hooks import RemovableHandle
 
 from hash3d.cache.calls import describe, digest
+
+from .model import layout_of
 
 SLICES = 8
 """Calls in which all layers, frozen weights and attributes are looked at on a GPU."""
@@ -54,8 +55,9 @@ class ModelWatch:
     is_patched = False
     """Whether layers have hooks or forwards that are to run in each call."""
 
-    def __init__(self, unet: UNet2DConditionModel) -> None:
+    def __init__(self, unet: nn.Module) -> None:
         self.unet: Any = unet
+        self._is_known = layout_of(unet).is_known
         self._calls = self._changes = 0
         self._numbers: Any = None
         self._state: Any = None
@@ -76,7 +78,7 @@ class ModelWatch:
         self._weights = list(map(_look_at_weights, self._slices))
         self._adapters = [m for m in modules[1:] if hasattr(m, "active_adapters") or "scaling" in m.__dict__]
         self._attentions = [module for module in modules if hasattr(module, "processor")]
-        first = [self.unet, *self.unet.up_blocks]  # With FreeU's factors.
+        first = [self.unet, *getattr(self.unet, "up_blocks", ())]  # With FreeU's factors.
         self._layers = first + [module for module in modules if module not in {*first, *self._adapters}]
         self._dicts = list(map(vars, self._layers))
         self._kinds: list[Any] = []
@@ -155,7 +157,7 @@ class ModelWatch:
         except (RuntimeError, ValueError):
             pass
         self._getters[number], self._values[number] = get, values
-        kind = type(layer) if _is_known(type(layer)) else describe(type(layer))
+        kind = type(layer) if self._is_known(type(layer)) else describe(type(layer))
         self._said[number] = digest(kind, describe(_without_origin(found)))
         self._changes += 1
 
@@ -183,9 +185,9 @@ class ModelWatch:
         self._kinds = sorted({*map(type, self._layers)}, key=repr)
         own = ("diffusers.models.", "diffusers.loaders.")
         self._strangers = [each for each in processors if not type(each).__module__.startswith(own)]
-        self.mixes_views = bool(self._strangers) or not all(map(_is_known, self._kinds))
+        self.mixes_views = bool(self._strangers) or not all(map(self._is_known, self._kinds))
         self._settable = [each for each in processors if vars(each)]
-        patched = [kind.forward for kind in self._kinds if not _is_known(kind.forward)]
+        patched = [kind.forward for kind in self._kinds if not self._is_known(kind.forward)]
         self.is_patched = bool(hooks or patched) or any("forward" in each for each in self._dicts[1:])
         self._kept = [type(each).__qualname__ for each in processors], describe([hooks, patched]), self._said.copy()
 
@@ -207,11 +209,6 @@ def _read_starts(parameters: list[Tensor]) -> list[bytes]:
         for each in parameters
         if each.is_cpu and each.nbytes
     ]
-
-
-def _is_known(value: Any) -> bool:
-    """Whether a class or function is torch's or diffusers'."""
-    return str(value.__module__).startswith(("torch.", "diffusers.", "peft."))
 
 
 def _without_origin(attributes: dict[str, Any]) -> dict[str, Any]:

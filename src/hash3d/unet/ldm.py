@@ -1,0 +1,78 @@
+"""U-Nets in the layout of LDM (Rombach et al. 2022): Zero123 and threestudio as published, MVDream, ImageDream.
+
+Their code is copied from project to project, so that they are known by their parts, not by a class or a package:
+`input_blocks` each make one skip connection, and `output_blocks` each consume one, concatenated to what enters them.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from .model import Layer, Patch
+
+PARTS = ("time_embed", "input_blocks", "middle_block", "output_blocks", "out")
+ROW_BY_ROW = {
+    "UNetModel", "TimestepEmbedSequential", "ResBlock", "Downsample", "Upsample", "GroupNorm32", "SpatialTransformer",
+    "BasicTransformerBlock", "CrossAttention", "MemoryEfficientCrossAttention", "FeedForward", "GEGLU",
+    "AttentionBlock", "QKVAttention", "QKVAttentionLegacy",
+}  # fmt: skip
+"""The layers of `ldm/modules` that treat each row of a batch by itself. MVDream's attention has other names."""
+
+
+class LDMLayout:
+    """A `UNetModel` of LDM; its forward takes the noisy latents, the timesteps and the context, and what else it likes.
+
+    See `hash3d.unet.model.Layout`.
+    """
+
+    residuals: tuple[str, ...] = ("control",)
+
+    def __init__(self, unet: nn.Module) -> None:
+        self.unet: Any = unet
+        own = tuple(inspect.signature(type(unet).forward).parameters)[1:]
+        self.names: Sequence[str] = ("sample", "timestep", "encoder_hidden_states", *own[3:])
+        self._own = dict(zip(self.names, own, strict=False))
+
+    @staticmethod
+    def fits(what: Any) -> bool:
+        """Whether it has the parts of such a U-Net."""
+        return isinstance(what, nn.Module) and all(isinstance(getattr(what, part, None), nn.Module) for part in PARTS)
+
+    @property
+    def out_channels(self) -> int:
+        """Of the prediction."""
+        return int(self.unet.out[-1].out_channels)
+
+    def list_layers(self) -> tuple[list[Layer], list[nn.Module]]:
+        """Each block is a layer, whose first part (a convolution, residual block or downsampler) has the channels."""
+        return [(block, block[0].out_channels) for block in self.unet.input_blocks], list(self.unet.output_blocks)
+
+    def skip_layers(self, kept: Iterable[nn.Module], entry: nn.Module) -> list[Patch]:
+        """What is skipped hands on no channels, so that concatenating costs nothing."""
+        kept, up = set(kept), list(self.unet.output_blocks)
+        blocks = [*self.unet.input_blocks, self.unet.middle_block, *up[: up.index(entry)]]
+        return [(block, "forward", _no_channels) for block in blocks if block not in kept]
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """See `Layout`."""
+        given = {name: kwargs.pop(own) for name, own in self._own.items() if own in (kwargs := dict(kwargs))}
+        return dict(zip(self.names, args, strict=False)) | given | kwargs
+
+    def call(self, forward: Callable[..., Any], inputs: dict[str, Any]) -> Tensor:
+        """See `Layout`."""
+        prediction: Tensor = forward(**{self._own.get(name, name): value for name, value in inputs.items()})
+        return prediction
+
+    def wrap(self, prediction: Tensor, inputs: dict[str, Any]) -> Any:
+        """The prediction itself."""
+        return prediction
+
+    def is_known(self, value: Any) -> bool:
+        """Whether it is torch's, or bears the name of one of LDM's own layers."""
+        return str(value.__module__).startswith("torch.") or value.__qualname__.partition(".")[0] in ROW_BY_ROW
+
+
+def _no_channels(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+    return hidden_states[:, :0]
