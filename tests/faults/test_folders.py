@@ -219,6 +219,24 @@ def test_a_second_writer_is_refused_until_the_first_one_ends(folder, recipe):
     Run(recipe, folder, resume=True)
 
 
+@pytest.mark.parametrize("change", ["moved", "replaced", "linked"])
+def test_a_folder_that_changes_under_a_run_is_told_and_not_written(folder, recipe, tmp_path, change):
+    def disturb(*_):
+        moved = folder.rename(tmp_path / "moved")
+        if change == "replaced":
+            shutil.copytree(moved, folder)
+        elif change == "linked":
+            folder.symlink_to(shutil.copytree(moved, tmp_path / "other"))
+
+    run = Run(replace(recipe, stage=replace(recipe.stage, steps=5)), folder, resume=True, progress=disturb)
+    before = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"was moved, replaced or deleted meanwhile\. Put it back"):
+        run.execute()
+    assert folder.exists() == (change != "moved")
+    for each in tmp_path.iterdir():
+        assert {path.name: path.read_bytes() for path in each.rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize("name", ["metrics.jsonl", "model.ply", "preview.png", "checkpoint"])
 def test_a_person_s_file_is_not_written_over(recipe, tmp_path, name):
     (tmp_path / name).write_text("mine")

@@ -24,7 +24,7 @@ VALUES = (
     None, True, -1, 0, 10**23, -0.5, float("nan"), float("inf"), "", "x" * 5000, "../../etc", [], [[]], {},
     {"type": "Path"}, {"type": []}, {"type": "Mapping", "items": [[[], 1]]}, {"type": "os:system"},
 )  # fmt: skip
-SECONDS = 30
+SECONDS = 120
 
 
 def mutate(plain, random):

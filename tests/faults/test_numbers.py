@@ -30,7 +30,8 @@ TRIALS = [
 
 def try_one(monkeypatch, tiny, folder, system, stage, place, value, kind, at):
     """One trial; fails with what went wrong."""
-    recipe = replace(tiny(system, steps=STEPS), checkpoint_every=2)
+    recipe, name = tiny(system, steps=1), ("stage", "refinement")[stage]
+    recipe = replace(recipe, checkpoint_every=2, **{name: replace(getattr(recipe, name), steps=STEPS)})
 
     def when(number, step):
         return number == stage and (step == at if kind == "once" else step >= at)

@@ -74,3 +74,18 @@ def test_a_state_from_another_device_goes_on_with_the_kernels_of_this_one(saved,
         step(*each)
     tolerance = {"rtol": 0, "atol": 0} if own is saved else {"rtol": 1e-5, "atol": 1e-6}  # Rounding of two kernels.
     torch.testing.assert_close(numbers(other), numbers(gaussians), **tolerance)
+
+
+@pytest.mark.parametrize("damage", [lambda moments: moments[:0], lambda moments: None, lambda moments: moments.T])
+def test_moments_that_do_not_fit_are_refused_and_settings_stay(damage):
+    gaussians, optimizer = adam(None)
+    step(gaussians, optimizer)
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["param_groups"][0] |= {"betas": None, "amsgrad": True}
+    other, resumed = adam(None)
+    load_state(resumed, saved)
+    assert resumed.param_groups[0]["betas"] == optimizer.param_groups[0]["betas"]
+    step(other, resumed)
+    saved["state"][0]["exp_avg"] = damage(saved["state"][0]["exp_avg"])
+    with pytest.raises(ValueError, match="moments that do not fit a parameter"):
+        load_state(resumed, saved)

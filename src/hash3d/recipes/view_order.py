@@ -155,6 +155,7 @@ class ViewOrder:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue inside the saved episodes."""
         self._episodes = [
-            Episode(cells=[(a, b, c, d) for a, b, c, d in cells], visits_left=left) for cells, left in state["episodes"]
+            Episode(cells=[(int(a), int(b), int(c), int(d)) for a, b, c, d in cells], visits_left=int(left))
+            for cells, left in state["episodes"]
         ]
-        self._turn = state["turn"]
+        self._turn = int(state["turn"]) % len(self._episodes)

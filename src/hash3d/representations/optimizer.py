@@ -60,9 +60,15 @@ def build_adam(
 
 
 def load_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Load a state that another device may have saved; whether kernels are fused stays as it is here."""
+    """Load the moments that another device may have saved; the groups' settings stay as they are here.
+
+    Raises `ValueError` if they do not fit the parameters.
+    """
     groups = [
-        {**saved, "fused": group.get("fused")}
+        {**group, "params": saved["params"], "lr": float(saved["lr"])}
         for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True)
     ]
     optimizer.load_state_dict({**state, "param_groups": groups})
+    for parameter, moments in optimizer.state.items():
+        if not all(isinstance(each, Tensor) and each.shape in (parameter.shape, ()) for each in moments.values()):
+            raise ValueError(f"moments that do not fit a parameter of {list(parameter.shape)}")

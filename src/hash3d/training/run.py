@@ -134,6 +134,7 @@ class Run:
             self.train()
             model = self.trainer.scene.model
             show = show_model(model, self.trainer.stage, self.prior)
+            self.folder.expect_own()
             outputs = write_outputs(self.folder.path, model, show, self.recipe.up_to(self.trainer.number), self.picture)
             summary = self.summary(outputs)
             self.folder.write_summary(summary)

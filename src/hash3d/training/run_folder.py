@@ -14,6 +14,7 @@ import warnings
 import weakref
 from dataclasses import replace
 from itertools import chain, count
+from os.path import samestat
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -36,6 +37,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._pending: list[str] = []
+        self._descriptor: int | None = None
         self._unlock: weakref.finalize[..., Any] | None = None
 
     @property
@@ -88,7 +90,7 @@ class RunFolder:
         if self._unlock is not None:
             return
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            self._descriptor = descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             raise ValueError(f"Expected a run folder, but {self.path} cannot be opened: {error.strerror}.") from error
         self._unlock = weakref.finalize(self, os.close, descriptor)
@@ -102,9 +104,25 @@ class RunFolder:
             ) from error
         except OSError as error:
             warnings.warn(f"{self.path} cannot be locked ({error.strerror}): start only one run in it.", stacklevel=2)
+        try:
+            self.expect_own()
+        except ValueError:
+            self.unlock()
+            raise
+
+    def expect_own(self) -> None:
+        """Raise `ValueError` if the locked folder was moved or replaced, or holds a link or a pipe."""
+        try:
+            own = self._descriptor is None or samestat(os.fstat(self._descriptor), self.path.stat())
+        except OSError:
+            own = False
+        if not own:
+            raise ValueError(
+                f"Expected the folder of this run in {self.path}, but it was moved, replaced or deleted meanwhile. "
+                "Put it back, and go on with --resume."
+            )
         for each in [*self.path.iterdir(), *self.checkpoint.parent.glob("*")]:
             if each.is_symlink() or not (each.is_file() or each.is_dir()):
-                self.unlock()
                 kind = "link. Replace it by what it names" if each.is_symlink() else "pipe or a device. Remove it"
                 raise ValueError(f"Expected files of a run's own, but {each} is a {kind}.")
 
@@ -112,7 +130,7 @@ class RunFolder:
         """Let others write."""
         if self._unlock is not None:
             self._unlock()
-            self._unlock = None
+            self._unlock = self._descriptor = None
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Write recipe.json."""
@@ -156,7 +174,10 @@ class RunFolder:
         Args:
             state: what `load_checkpoint` gives back.
             owner: the digest of what the state belongs to.
+
+        Raises what `expect_own` raises, or `WriteError`.
         """
+        self.expect_own()
         save_tensors(self.checkpoint, {**state, "metrics_bytes": self.flush_metrics(), "owner": owner})
 
     def load_checkpoint(self, device: torch.device, owner: str) -> dict[str, Any] | None:
@@ -215,7 +236,8 @@ class RunFolder:
             write_bytes(self.metrics, kept)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Write summary.json."""
+        """Write summary.json. Raises what `expect_own` raises, or `WriteError`."""
+        self.expect_own()
         write_json(self.path / "summary.json", summary)
 
     def read_summary(self) -> dict[str, Any] | None:

@@ -259,7 +259,7 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue as if the run had not stopped."""
-        self.step_count = state["step"]
+        self.step_count = int(state["step"])
         self.scene.load_state_dict(state["scene"])
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name].cpu())
@@ -268,7 +268,7 @@ class Trainer:
             self.replay.load_state_dict(state["replay"])
         self.watch.counts = dict(state["not_finite"])
         for name, guidance in self.guidances.items():
-            guidance.passes = state["passes"][name]
+            guidance.passes = int(state["passes"][name])
         if self.cache:
             self.cache.load_state_dict(state["cache"])
         for name, cache in self._other_caches.items():
