@@ -62,6 +62,10 @@ PROMPTS = (
     ("a green car", "car", "green"), ("a red mushroom", "mushroom", "red"), ("a blue teapot", "teapot", "blue"),
     ("a brown chair", "chair", "brown"), ("an orange pumpkin", "pumpkin", "orange"),
     ("a white snowman", "snowman", "white"), ("a purple hat", "hat", "purple"), ("a grey robot", "robot", "grey"),
+    ("a pink pig", "pig", "pink"), ("a yellow duck", "duck", "yellow"), ("a black cat", "cat", "black"),
+    ("a turquoise vase", "vase", "turquoise"), ("a blue bus", "bus", "blue"), ("a red house", "house", "red"),
+    ("a green cactus", "cactus", "green"), ("a brown table", "table", "brown"), ("a grey rocket", "rocket", "grey"),
+    ("a red apple", "apple", "red"),
 )  # fmt: skip
 """A text, and the noun and the colour of the body that it names."""
 Variant = Literal["off", "on", "replay"]

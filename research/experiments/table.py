@@ -18,6 +18,7 @@ SHALLOW_COST = 0.18
 METRICS = {
     "psnr": ("PSNR", ".2f", "+.3f", ".3f"),
     "ssim": ("SSIM, cropped", ".3f", "+.4f", ".4f"),
+    "sharpness": ("sharpness", ".2f", "+.3f", ".3f"),
     "iou": ("IoU", ".3f", "+.4f", ".4f"),
 }
 """Heading; formats of the mean, of the paired difference, of its standard error."""
@@ -33,7 +34,8 @@ HEADS = (
     "seconds",
 )
 LEGEND = (
-    "SSIM leaves out a border of 5 pixels, as scikit-image does. "
+    "SSIM leaves out a border of 5 pixels, as scikit-image does. Sharpness: squared differences of neighbouring "
+    "pixels over those of the truth. "
     "In brackets the mean difference to the first variant over the `runs` pairs of one object and seed, +- its "
     "standard error. Reuse: share of shallow passes. Cost: of guidance with its audits, relative to the first variant. "
     "{costs} Gap and age: mean distance in degrees, scene units and diffusion steps, and mean age in steps, of the "

@@ -34,7 +34,7 @@ def test_generate_evaluate_export(generate, hash3d, tmp_path):
     assert code == 0, err
     assert "PSNR" in out
     mean = json.loads((tmp_path / "run" / "evaluation.json").read_text())["mean"]
-    assert set(mean) == {"psnr", "ssim", "ssim_padded"}
+    assert set(mean) == {"psnr", "ssim", "ssim_padded", "sharpness"}
     assert out.count("no alpha channel") == 1
     code, out, err = hash3d("export", tmp_path / "run", "--format", "ply")
     assert code == 0, err

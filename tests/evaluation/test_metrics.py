@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from hash3d.evaluation.metrics import psnr, silhouette_iou, ssim, ssim_padded
+from hash3d.evaluation.metrics import psnr, sharpness, silhouette_iou, ssim, ssim_padded
 
 
 def picture(seed=0, size=32):
@@ -41,6 +41,15 @@ def test_ssim_is_symmetric_and_falls_with_noise():
     values = [ssim((clean + share * (picture(1) - 0.5)).clamp(0, 1), clean) for share in (0.1, 0.3, 0.9)]
     assert values == sorted(values, reverse=True)
     assert ssim(clean, picture(1)) == pytest.approx(ssim(picture(1), clean))
+
+
+def test_sharpness_is_a_ratio_of_squared_differences():
+    """Half the contrast has a quarter of the energy; a box blur of white noise over n pixels leaves less of it."""
+    truth = picture()
+    assert sharpness(truth, truth) == 1.0
+    assert sharpness(0.5 * truth + 0.2, truth) == pytest.approx(0.25)
+    blurred = torch.nn.functional.avg_pool2d(truth.permute(2, 0, 1), 3, stride=1, padding=1).permute(1, 2, 0)
+    assert sharpness(blurred, truth) < 0.2
 
 
 def test_silhouette_iou():

@@ -12,16 +12,17 @@ from .tables import print_table
 
 COLUMNS = {
     "azimuth": ("azimuth", ".1f"), "elevation": ("elevation", ".0f"), "psnr": ("PSNR", ".2f"), "ssim": ("SSIM", ".3f"),
-    "ssim_padded": ("SSIM, padded", ".3f"), "iou": ("IoU", ".3f"),
+    "ssim_padded": ("SSIM, padded", ".3f"), "sharpness": ("sharpness", ".2f"), "iou": ("IoU", ".3f"),
 }  # fmt: skip
 """Headings and formats by the names of `evaluation.json`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Compare a run with true views in the frame of its input image: PSNR, SSIM, silhouette IoU, and their means.
+    """Compare a run with true views in the frame of its input image: PSNR, SSIM, sharpness, IoU, and their means.
 
     SSIM leaves out a border of 5 pixels, as scikit-image does; padded, it counts all pixels, as torchmetrics does.
+    Sharpness is squared differences of neighbouring pixels over those of the truth.
     """
 
     folder: tyro.conf.Positional[Path]

@@ -4,19 +4,19 @@ from typing import Any
 
 from hash3d.scenes.show import Show
 
-from .metrics import psnr, silhouette_iou, ssim, ssim_padded
+from .metrics import psnr, sharpness, silhouette_iou, ssim, ssim_padded
 from .reference_frame import ReferenceFrame
 from .truth import Truth
 
-METRICS = ("psnr", "ssim", "ssim_padded", "iou")
+METRICS = ("psnr", "ssim", "ssim_padded", "sharpness", "iou")
 
 
 def compare(show: Show, truth: Truth, frame: ReferenceFrame) -> dict[str, Any]:
     """Render a scene as each true view sees it, and measure how alike they are.
 
     Returns:
-        `views`, a row each with PSNR, both SSIMs and, of a view with an alpha channel, silhouette IoU; `mean`, over the
-        views that have the metric; `notes`, what the views do not tell.
+        `views`, a row each with PSNR, both SSIMs, sharpness and, of a view with an alpha channel, silhouette IoU;
+        `mean`, over the views that have the metric; `notes`, what the views do not tell.
     """
     rows, cameras = [], frame.cameras(truth)
     for index in range(len(cameras)):
@@ -31,6 +31,7 @@ def compare(show: Show, truth: Truth, frame: ReferenceFrame) -> dict[str, Any]:
             "psnr": psnr(image, target),
             "ssim": ssim(image, target),
             "ssim_padded": ssim_padded(image, target),
+            "sharpness": sharpness(image, target),
         }
         if truth.has_alpha[index]:
             row["iou"] = silhouette_iou(alpha, truth.alpha[index])

@@ -39,6 +39,12 @@ def _pad(image: Float[Tensor, "H W 3"]) -> Float[Tensor, "h w 3"]:
     return F.pad(image.permute(2, 0, 1)[None], (WINDOW_RADIUS,) * 4, mode="reflect")[0].permute(1, 2, 0)
 
 
+def sharpness(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> float:
+    """Squared differences of neighbouring pixels over those of the truth: below 1 what is blurred, above it noise."""
+    energies = [sum(each.double().diff(dim=dim).square().sum().item() for dim in (0, 1)) for each in (image, truth)]
+    return energies[0] / energies[1] if energies[1] else math.inf
+
+
 def silhouette_iou(
     alpha: Float[Tensor, "*shape"], truth_alpha: Float[Tensor, "*shape"], threshold: float = 0.5
 ) -> float:

@@ -39,8 +39,8 @@ def test_points_are_the_table_s(rows):
     assert line[1] == str(point.runs)
     assert line[2].endswith(f"({difference:+.3f} +- {error:.3f})")
     difference, error = point.differences["iou"]
-    assert line[4].endswith(f"({difference:+.4f} +- {error:.4f})")
-    assert line[5:7] == [f"{point.share:.0%}", f"{point.cost:.2f}"]
+    assert line[5].endswith(f"({difference:+.4f} +- {error:.4f})")
+    assert line[6:8] == [f"{point.share:.0%}", f"{point.cost:.2f}"]
 
 
 def test_what_is_drawn_is_what_the_points_say(rows, tmp_path, monkeypatch):

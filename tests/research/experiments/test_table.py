@@ -37,18 +37,18 @@ def test_only_pairs_that_both_have_count():
     on = {"full": 4, "shallow": 6, "mode": "feature", "cut": 1, "hits": 6}
     rows += [row("on", name, psnr=value, **on) for name, value in (("a", 20.5), ("b", 23.5), ("d", 0.0))]
     first, second = (cells(line) for line in table(rows, ["off", "on"], Costs(timing=TIMING))[2:])
-    assert first[:6] == ["off", "3", "47.00", "-", "-", "0%"]
+    assert first[:7] == ["off", "3", "47.00", "-", "-", "-", "0%"]
     assert second[1] == "2"
     # Differences 0.5 and 1.5: mean 1, error sqrt(0.5 / 2). Cost: (4 + 0.25 * 6) / 10.
     assert second[2] == "22.00 (+1.000 +- 0.500)"
-    assert second[5:] == ["60%", "0.55", "2 / 4 / 0 / 50", "3.0", "-", "5"]
+    assert second[6:] == ["60%", "0.55", "2 / 4 / 0 / 50", "3.0", "-", "5"]
 
 
 def test_a_seed_is_a_pair_of_its_own():
     rows = [row("off", "a", 0, iou=0.5), row("off", "a", 1, iou=0.7), row("on", "a", 1, iou=0.8)]
     second = cells(table(rows, ["off", "on"], Costs())[3])
     assert second[1] == "1"
-    assert second[4] == "0.800 (+0.1000)"
+    assert second[5] == "0.800 (+0.1000)"
 
 
 def test_costs_of_a_shallow_pass():
@@ -66,7 +66,7 @@ def test_an_audit_costs_a_shallow_pass_besides_its_full_one():
     assert costs.guidance(on) == pytest.approx(4 + 0.25 * (6 + 2))
     assert costs.guidance(row("on", "a", mode="noise", cut=1, **run)) == 4, "a stored prediction is there already"
     second = cells(table([row("off", "a"), on], ["off", "on"], costs)[3])
-    assert (second[6], second[9]) == ("0.60", "2: 0.25")
+    assert (second[7], second[10]) == ("0.60", "2: 0.25")
 
 
 def test_the_legend_says_what_a_shallow_pass_counts():
@@ -77,6 +77,6 @@ def test_the_legend_says_what_a_shallow_pass_counts():
 
 def test_variants_without_rows_or_figures_have_no_numbers():
     lines = table([row("off", "a")], ["off", "on"], Costs())
-    assert cells(lines[2])[2:5] == ["-", "-", "-"]
-    assert cells(lines[3])[1:] == ["0", *["-"] * 9]
+    assert cells(lines[2])[2:6] == ["-"] * 4
+    assert cells(lines[3])[1:] == ["0", *["-"] * 10]
     assert len({line.count("|") for line in lines}) == 1
