@@ -52,6 +52,7 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(replayed, name):
     whole = make_trainer(recipe)
     rows = run(whole, 4)
     state = copy.deepcopy(whole.state_dict())
+    assert len(state["cache"]["storage"]["images"]) == 2, "made at steps 0 and 3"
     rows += run(whole, 3)
     again = make_trainer(recipe)
     again.load_state_dict(state)

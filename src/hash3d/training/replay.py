@@ -87,14 +87,14 @@ class Replay:
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on: tensors and plain values."""
         return {
-            "targets": self.targets.state_dict(),
+            "storage": self.targets.state_dict(),
             "view_order": self.view_order.state_dict(),
             "generator": self.generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue as if the run had not stopped."""
-        self.targets.load_state_dict(state["targets"], self.scene.device)
+        self.targets.load_state_dict(state["storage"], self.scene.device)
         self.view_order.load_state_dict(state["view_order"])
         self.generator.set_state(state["generator"].cpu())
 

@@ -242,16 +242,16 @@ class Trainer:
         return Metrics(row)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on: tensors and plain values."""
+        """All that the next step depends on: tensors and plain values. The cache is of features, or replay's images."""
+        kept = self.cache or self.replay
         return {
             "stage": self.number,
             "step": self.step_count,
             "scene": self.scene.state_dict(),
             "view_order": self.view_order.state_dict(),
-            "replay": self.replay.state_dict() if self.replay else None,
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
             "passes": {name: guidance.passes for name, guidance in self.guidances.items()},
-            "cache": self.cache.state_dict() if self.cache else None,
+            "cache": kept.state_dict() if kept else None,
             "other_caches": {name: cache.state_dict() for name, cache in self._other_caches.items()},
             "not_finite": dict(self.watch.counts),
             "seconds": self.stopwatch.seconds(),
@@ -264,13 +264,11 @@ class Trainer:
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name].cpu())
         self.view_order.load_state_dict(state["view_order"])
-        if self.replay:
-            self.replay.load_state_dict(state["replay"])
         self.watch.counts = dict(state["not_finite"])
         for name, guidance in self.guidances.items():
             guidance.passes = int(state["passes"][name])
-        if self.cache:
-            self.cache.load_state_dict(state["cache"])
+        if kept := self.cache or self.replay:
+            kept.load_state_dict(state["cache"])
         for name, cache in self._other_caches.items():
             cache.load_state_dict(state["other_caches"][name])
         self.stopwatch.add(state["seconds"])
