@@ -24,9 +24,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# The site, in site/. Its Python examples are run first; a warning or a broken link is an error.
+# The site, in site/. Its examples are run first; a warning or a broken link is an error.
 docs: $(VENV)/.installed-docs
-	$(BIN)/python -m pytest tests/test_pages.py
+	$(BIN)/python -m pytest tests/test_pages.py tests/test_docs.py tests/systems/test_adding_a_system.py
 	$(BIN)/python -m sphinx -q -W --keep-going docs site
 
 $(VENV)/.installed-docs: $(VENV)/.installed-dev

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from hash3d.cli import COMMANDS
-
 ROOT = Path(__file__).parent.parent
 READMES = ("README.md", "CONTRIBUTING.md", "research/README.md", "prior_training/README.md")
 PAGES = [*(ROOT / name for name in READMES), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -116,24 +114,6 @@ def options_text(file):
     """The source of a script, and of the modules beside it that it may take its options from."""
     beside = file.parent.glob("*.py") if file.parts[-2] != "examples" else [file]
     return "\n".join(each.read_text() for each in beside)
-
-
-@pytest.mark.parametrize("page", CURRENT, ids=name_of)
-def test_every_hash3d_command_has_its_options(page):
-    for command in commands(page.read_text()):
-        match = re.search(r"(?:^|[ /])hash3d ([a-z][\w-]*)", command)
-        if match is None:
-            continue
-        assert match.group(1) in COMMANDS, f"{name_of(page)} runs `{command}`, but there is no such command."
-        for option in re.findall(r"(?<=\s)--([\w.-]+)", command):
-            last = option.removeprefix("no-").split(".")[-1].replace("-", "_")
-            assert re.search(rf"\b{last}\b\s*:", wheel()), f"{name_of(page)} runs `{command}`: no option --{option}."
-
-
-@cache
-def wheel():
-    """The source of the package: an option is a field or an argument there."""
-    return "\n".join(file.read_text() for file in (ROOT / "src" / "hash3d").rglob("*.py"))
 
 
 @pytest.mark.parametrize("page", CURRENT, ids=name_of)

@@ -1,17 +1,63 @@
-"""The Python examples of the pages are run, each page from its top in one namespace."""
+"""The examples of the pages are run: Python from a page's top in one namespace, commands through the parser."""
 
 import re
-from pathlib import Path
+import shlex
 
 import pytest
+import torch
+import tyro
 
-DOCS = Path(__file__).parent.parent / "docs"
+from hash3d.cli import COMMANDS, main
+from tests.test_docs import CURRENT, ROOT, commands, name_of
+from tests.tiny_models import tiny_unet
+
+WORDS = {"SYSTEM": "zero123_gs", "figurine": "sds_gs"}
+"""What stands for a name that the reader chooses."""
 
 
-@pytest.mark.parametrize("page", ["in_your_own_loop", "conventions"])
-def test_the_examples_of_a_page_run(page, capsys):
-    blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / f"{page}.md").read_text(), re.S | re.M)
+class ParsedError(Exception):
+    """The options are parsed; nothing runs."""
+
+
+def blocks(page):
+    return re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.S | re.M)
+
+
+def run(page, blocks, names):
     assert blocks
-    names = {}
     for block in blocks:
-        exec(compile(block, f"{page}.md", "exec"), names)
+        exec(compile(block, page, "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("page", ["docs/in_your_own_loop.md", "docs/conventions.md"])
+def test_the_examples_of_a_page_run(page, capsys):
+    run(page, blocks(page), {})
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/how_it_works.md"])
+def test_the_two_lines_run_in_a_loop_that_has_the_rest(page):
+    names = {"torch": torch, "unet": tiny_unet(), "t": 500, "e": 10.0, "a": 30.0, "r": 1.5, "prompt": "a red mug"}
+    names |= {name: torch.zeros(1, 4, 12) for name in ("text", "empty", "embeddings")}
+    names["latents"] = torch.zeros(1, 4, 8, 8)
+    lines = [block for block in blocks(page) if "apply_hash3d(" in block]
+    statistics = run(page, lines, names)["cache"].statistics
+    assert (statistics.full, statistics.bypassed) == (1, {})
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=name_of)
+def test_the_parser_accepts_every_command(page, monkeypatch, capsys):
+    parse = tyro.cli
+
+    def stop(*arguments, **settings):
+        parse(*arguments, **settings)
+        raise ParsedError
+
+    monkeypatch.setattr(tyro, "cli", stop)
+    for command in commands(page.read_text()):
+        called = re.search(r"(?:^|[ /])hash3d (\w.*)", command.split(" > ")[0])
+        words = [WORDS.get(word, word) for word in shlex.split(called.group(1))] if called else []
+        assert set(words[:1]) <= COMMANDS.keys()
+        if len(words) > 1:
+            with pytest.raises(ParsedError):
+                main(words)

@@ -7,10 +7,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from hash3d import Hash3DConfig
 from hash3d.cli import generate, options
 from hash3d.recipes.serialize import from_plain, to_plain
 from hash3d.rendering.volume import VolumeRendererConfig
@@ -23,7 +25,7 @@ from tests.conftest import OFTEN
 from tests.tiny_recipes import tiny
 
 ROOT = Path(__file__).parents[2]
-FILE, ROW, BALL, COLOR = re.findall(
+FILE, ROW, PYTHON, BALL, COLOR = re.findall(
     r"^```python\n(.*?)^```$", (ROOT / "docs" / "adding_a_system.md").read_text(), re.S | re.M
 )
 
@@ -128,6 +130,14 @@ def test_the_command_line_knows_it(figurine):
     )
     with pytest.raises(ValueError, match="Unrecognized options: --image"):
         generate.parse(["figurine", "--image", "photo.png"])
+
+
+def test_from_python_it_needs_no_row(figurine, monkeypatch):
+    runs = []
+    monkeypatch.setattr("hash3d.training.run.Run", lambda *given: SimpleNamespace(execute=lambda: runs.append(given)))
+    exec(PYTHON, {"figurine": figurine})
+    recipe = figurine.recipe(prompt="a red mug", prior="mini-sd", cache=Hash3DConfig())
+    assert runs == [(recipe, Path("outputs/mug"))]
 
 
 def test_a_system_runs_through_the_one_loop(figurine, text_prior_folder, tmp_path):
