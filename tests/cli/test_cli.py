@@ -1,6 +1,10 @@
 """The command line itself."""
 
-from hash3d.cli import COMMANDS, escape, format_error
+import re
+
+import pytest
+
+from hash3d.cli import COMMANDS, escape, fail, format_error
 
 from .conftest import assert_refused
 
@@ -24,3 +28,9 @@ def test_an_error_of_the_system_gets_its_path():
 
 def test_control_characters_of_a_name_are_written_as_python_does():
     assert escape("no \x1b[31ma\nb\udcff ünï.png") == r"no \x1b[31ma\nb\udcff ünï.png"
+
+
+def test_an_endless_message_loses_its_middle(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        fail("begin " + "x" * 5000 + " end")
+    assert re.fullmatch(r"hash3d: begin x{494} \.\.\. x{496} end\n", capsys.readouterr().err)

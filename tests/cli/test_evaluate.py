@@ -41,8 +41,10 @@ def test_generate_evaluate_export(generate, hash3d, tmp_path):
     assert os.path.getsize(out.strip()) > 0
 
 
-def test_an_interrupted_run_without_its_model_is_told(generate, hash3d, tmp_path):
+def test_a_run_without_its_image_or_its_model_is_told(generate, hash3d, tmp_path):
     assert generate()[0] == 0
+    (tmp_path / "run" / "input.png").rename(tmp_path / "moved.png")
+    assert_refused(hash3d("evaluate", tmp_path / "run", "--truth", tmp_path), "there is no file .*input.png")
     (tmp_path / "run" / "model.ply").unlink()
     message = "Expected a finished run in .*, but it has no model.ply"
     assert_refused(hash3d("export", tmp_path / "run", "--format", "sheet"), message)

@@ -85,7 +85,7 @@ def change_bytes(folder, draw):
 def use(prior):
     """What a guidance does with a prior."""
     image = torch.zeros(1, 3, prior.image_size, prior.image_size)
-    latents, now = prior.encode(image), torch.tensor([500])
+    latents, now = prior.encode(image), torch.tensor([prior.schedule.num_timesteps // 2])
     if isinstance(prior, Zero123Prior):
         inputs = prior.make_guided_inputs(
             prior.schedule.add_noise(latents, latents, now), now, prior.condition(image), torch.zeros(1, 4)
@@ -141,6 +141,8 @@ def test_many_mutated_priors(request, tmp_path, record_property):
         ("unet", "layers_per_block", [[10**5]], "layers, but its weights have"),
         ("unet", "block_out_channels", [8] * 5000, "layers, but its weights have"),
         ("unet", "sample_size", 10**6, "1 to 4096 pixels"),
+        ("unet", "norm_num_groups", True, "num_groups"),
+        ("unet", "norm_eps", "x", "eps"),
         ("vae", "scaling_factor", 0, "scaling_factor above 0"),
         ("vae", "scaling_factor", math.nan, "scaling_factor is nan"),
         ("scheduler", "num_train_timesteps", 10**6, "1 to 100,000 timesteps"),

@@ -25,6 +25,8 @@ COMMANDS = {
     "bench": "measure a system with and without reuse",
     "completion": "print a completion script for bash, zsh or tcsh",
 }
+LONGEST_MESSAGE = 1000
+"""Characters of an error that are shown."""
 USAGE = "hash3d COMMAND [OPTIONS]; hash3d COMMAND --help tells a command's options, hash3d --version the version"
 
 
@@ -82,7 +84,9 @@ def say_warning(message: Warning | str, category: type[Warning], *_: Any, **__: 
 
 
 def fail(message: str) -> None:
-    """Say what is wrong on stderr, and leave with 2."""
+    """Say what is wrong on stderr, without the middle of what is endless, and leave with 2."""
+    if len(message) > LONGEST_MESSAGE:
+        message = f"{message[: LONGEST_MESSAGE // 2]} ... {message[-LONGEST_MESSAGE // 2 :]}"
     Console(stderr=True, soft_wrap=True, highlight=False).print(f"hash3d: {escape(message)}", markup=False)
     sys.exit(2)
 

@@ -65,6 +65,6 @@ def evaluate(folder: Path, truth: Path) -> dict[str, Any]:
     from hash3d.training.run_folder import RunFolder
 
     _, show = load_asset(folder, torch.device("cpu"))
-    image = RunFolder(folder).input_picture
-    frame = find_reference_frame(read_reached(folder), image if image.is_file() else None)
+    recipe = read_reached(folder)
+    frame = find_reference_frame(recipe, RunFolder(folder).input_picture if recipe.image else None)
     return compare(show, load_truth(truth), frame)
