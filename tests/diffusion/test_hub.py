@@ -25,7 +25,7 @@ def test_a_name_that_is_nothing(name):
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(FileNotFoundError, match="but it is a file"):
+    with pytest.raises(FileNotFoundError, match=r"a diffusers folder, a \.safetensors or a \.ckpt"):
         resolve_folder(str(tmp_path / "file"), ())
 
 

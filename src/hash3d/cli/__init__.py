@@ -20,6 +20,7 @@ COMMANDS = {
     "generate": "turn an image or a text into a 3D asset",
     "evaluate": "compare a run with true views: PSNR, SSIM",
     "render-views": "render true views of your meshes, for evaluate",
+    "convert": "turn a single file of weights into a diffusers folder",
     "export": "write a run's asset as PLY, MP4 or a contact sheet",
     "systems": "list the systems",
     "bench": "measure a system with and without reuse",

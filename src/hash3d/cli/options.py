@@ -77,7 +77,8 @@ class Generate:
     resume: bool = False
     """Go on with the run in --out from its last checkpoint."""
     prior: Maybe[str] = None
-    """A diffusers folder, an embedded prior, or a hub name; by default the system's embedded one. A local path wins."""
+    """A diffusers folder, a single file (.safetensors, .ckpt), an embedded prior, or a hub name; by default the
+    system's embedded one. A local path wins."""
     scale: Maybe[Literal["mini", "supplement", "released"]] = None
     """The recipe's settings: by default mini for an embedded prior, else the supplement's. Full scale (supplement,
     released) needs --prior. released is the authors' code; --preset released, its reuse, belongs to it."""

@@ -16,6 +16,8 @@ from hash3d.strangers import expect_depth, expect_plain_files, read_configuratio
 
 EMBEDDED = ("mini-zero123", "mini-sd")
 """Priors whose weights ship inside the package."""
+PROJECTION, OTHER_PROJECTIONS = "clip_camera_projection", ("cc_projection",)
+"""The part of a Zero123 folder whose configuration may state the pose convention, and what others call it."""
 _WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_model|pytorch_model|model)(?:\.(?P<first>\w+))?(?:-\d+-of-(?P<shards>\d+))?"
     r"(?:\.(?P<second>\w+))?\.(?P<format>safetensors|bin)"
@@ -39,14 +41,19 @@ def is_hub_name(name: str) -> bool:
 def resolve_folder(name: str, parts: Iterable[str], dtype: torch.dtype = torch.float32) -> Path:
     """Return the local folder of a prior: an existing path wins, then an embedded prior's name, then the hub.
 
+    A single file is converted to a folder in the user's cache at its first use (see `hash3d.diffusion.convert`).
     From the hub only the subfolders `parts` are fetched, in the variant that `dtype` needs (see `choose_weights`).
     Raises `FileNotFoundError` if nothing is found.
     """
     path = Path(name).expanduser()
     if path.is_dir():
         return path
+    if path.suffix in (".safetensors", ".ckpt") and path.is_file():
+        from .convert import converted_folder
+
+        return converted_folder(path)
     if path.exists():
-        raise FileNotFoundError(f"Expected the prior {name!r} to be a diffusers folder, but it is a file.")
+        raise FileNotFoundError(f"Expected the prior {name!r} to be a diffusers folder, a .safetensors or a .ckpt.")
     if name in EMBEDDED:
         if not embedded_folder(name).is_dir():
             raise FileNotFoundError(f"Expected {embedded_folder(name)} to hold the prior {name!r}, but it is missing.")
@@ -61,6 +68,7 @@ def _download(name: str, parts: tuple[str, ...], dtype: torch.dtype) -> Path:
     """Fetch the needed files of a hub repository. Offline (HF_HUB_OFFLINE) its cached snapshot is taken."""
     import huggingface_hub
 
+    parts = (*parts, *OTHER_PROJECTIONS) if PROJECTION in parts else parts
     patterns = ["model_index.json", *(f"{part}/*.{ending}" for part in parts for ending in ("json", "txt"))]
     try:
         try:
@@ -111,7 +119,7 @@ def load_part(model_class: Any, folder: Path, part: str, dtype: torch.dtype) -> 
     with name_part(path):
         tensors = {name: value for file in files for name, value in _read_tensors(path / file).items()}
         model = _build(model_class, path, len(tensors))
-        _assign(model, tensors, dtype)
+        assign(model, tensors, dtype)
     return model.eval().requires_grad_(False)
 
 
@@ -163,7 +171,7 @@ def _build(model_class: Any, path: Path, count: int) -> nn.Module:
     return model
 
 
-def _assign(model: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype) -> None:
+def assign(model: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype) -> None:
     """Give a model on the meta device its tensors in `dtype`. Raises `ValueError` for the first that does not fit."""
     expected = model.state_dict()
     tensors = {_current_name(name, expected): value for name, value in tensors.items()}
@@ -188,9 +196,9 @@ def _assign(model: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype) ->
 
 
 def _current_name(name: str, expected: Collection[str]) -> str:
-    """Rename an old file's tensor: an autoencoder's attention, or CLIP's text model with or without its prefix."""
+    """Rename a tensor of another layout: old attention of an autoencoder, CLIP's text model, kxic's `CCProjection`."""
     if ".attentions." in name:
         for old, new in _OLD_NAMES.items():
             name = name.replace(old, new)
-    same = (name, name.removeprefix("text_model."), f"text_model.{name}")
+    same = (name, name.removeprefix("text_model."), f"text_model.{name}", name.replace("projection.", "proj.", 1))
     return next((each for each in same if each in expected), name)

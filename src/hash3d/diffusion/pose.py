@@ -12,11 +12,10 @@ from torch import Tensor
 
 from hash3d.strangers import read_configuration
 
-from .loading import is_hub_name
+from .loading import PROJECTION, is_hub_name
 
 PoseVariant = Literal["xl", "stable"]
-NUM_POSE_FEATURES, PROJECTION = 14, "clip_camera_projection"
-"""The second is the part of a Zero123 folder whose configuration may state the convention, as `pose_variant`."""
+NUM_POSE_FEATURES = 14
 
 
 def decide_pose_variant(
@@ -36,9 +35,9 @@ def decide_pose_variant(
                 raise ValueError(f"Expected the pose variant xl or stable, but {value!r} is {reason} ({folder}).")
             return value, reason  # type: ignore[return-value]
     for origin, text in _known_names(folder, name):
-        if variant := _read_variant(text):
+        if variant := read_variant(text):
             return variant, f"by {origin}, {text}"
-    variant = _read_variant(folder.resolve().name) or _read_variant(folder.absolute().name) or "xl"
+    variant = read_variant(folder.resolve().name) or read_variant(folder.absolute().name) or "xl"
     warnings.warn(
         f"Expected {folder} to state its pose convention, but nothing does. Assumed {variant!r}; the other makes every "
         f"view wrong. Pass --pose stable or --pose xl (in Python: pose_variant).",
@@ -66,7 +65,7 @@ def _known_names(folder: Path, name: str | None) -> Iterator[tuple[str, str]]:
             yield f"_name_or_path of {file}", saved
 
 
-def _read_variant(name: str) -> PoseVariant | None:
+def read_variant(name: str) -> PoseVariant | None:
     """Return the convention that a model's name or path tells: Stable-Zero123's, that of any other Zero123, or None."""
     for word in reversed(name.lower().split("/")):
         if re.search(r"zero[-_ ]?(123|1[-_]?to[-_]?3)", word):

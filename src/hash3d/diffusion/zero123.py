@@ -21,9 +21,9 @@ from hash3d.strangers import read_configuration
 from hash3d.transfer import to_device
 
 from .latent_prior import LatentPrior
-from .loading import load_part
+from .loading import OTHER_PROJECTIONS, PROJECTION, load_part
 from .noise import Latents, NoiseSchedule, Timesteps
-from .pose import PROJECTION, PoseVariant, decide_pose_variant, pose_features
+from .pose import PoseVariant, decide_pose_variant, pose_features
 
 
 class CLIPCameraProjection(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -173,7 +173,8 @@ class Zero123Prior(LatentPrior):
         """
         from transformers import CLIPVisionModelWithProjection
 
-        camera_projection = load_part(CLIPCameraProjection, folder, PROJECTION, dtype)
+        part = next((name for name in OTHER_PROJECTIONS if (folder / name).is_dir()), PROJECTION)
+        camera_projection = load_part(CLIPCameraProjection, folder, part, dtype)
         stated = camera_projection.config.pose_variant
         variant, reason = decide_pose_variant(folder, option=pose_variant, stated=stated, name=name)
         mean, std = _read_pixel_statistics(folder / "feature_extractor" / "preprocessor_config.json")

@@ -1,0 +1,38 @@
+"""`hash3d convert FILE --out FOLDER`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+
+from .parsing import Maybe, parse_options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Turn a single file of weights (Stable Diffusion 1 or 2, Zero123) into a diffusers folder, which --prior takes."""
+
+    file: tyro.conf.Positional[Path]
+    """A .safetensors or .ckpt; of the latter only tensors are read, and no code is run."""
+    out: Path
+    """The folder to write."""
+    pose: Maybe[Literal["xl", "stable"]] = None
+    """The pose convention of a Zero123 whose file's name does not tell it; stable is Stable-Zero123's."""
+    tokenizer: Maybe[str] = None
+    """A folder with vocab.json and merges.txt, or a hub name, for a Stable Diffusion; by default CLIP's on the hub."""
+
+
+def main(arguments: list[str]) -> int:
+    """Write the folder. Returns the exit code."""
+    options = parse_options(Convert, "convert", arguments)
+    if not options.file.is_file():
+        raise ValueError(f"Expected a file of weights, but there is no file {options.file}. Check the path.")
+    if options.out.is_dir() and any(options.out.iterdir()):
+        raise ValueError(f"Expected --out to be a new or empty folder, but {options.out} has files.")
+    from hash3d.diffusion.convert import TOKENIZER, convert_file
+
+    convert_file(options.file, options.out, pose=options.pose, tokenizer=options.tokenizer or TOKENIZER)
+    Console(highlight=False, soft_wrap=True).print(str(options.out), markup=False)
+    return 0

@@ -1,0 +1,274 @@
+"""Turn a single file, as Stable Diffusion and Zero123 were published, into a diffusers folder.
+
+Nothing in a file is ever run: only its tensors are read. Widths and depths are read off them, and diffusers' own
+functions rename them. LDM's names: `model.diffusion_model` is the U-Net (`model_ema` its running mean, which is taken
+if it is there), `first_stage_model` the autoencoder, `cond_stage_model` the encoder of texts or images, `cc_projection`
+Zero123's projection of image and pose.
+"""
+
+import os
+import re
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .latent_prior import LatentPrior
+from .loading import assign
+from .noise import NoiseSchedule
+from .pose import PoseVariant, read_variant
+
+UNET, VAE, CLIP, VISION = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "model.visual."
+TOKENIZER = "openai/clip-vit-large-patch14"
+"""The vocabulary of all Stable Diffusions, which no single file holds."""
+EMBEDDINGS = (
+    ("embeddings.position_embedding.weight", "embeddings.token_embedding.weight"),
+    ("positional_embedding", "token_embedding.weight"),
+)
+"""Of places and words, in the text encoders of Stable Diffusion 1 and 2."""
+Weights = dict[str, Tensor]
+
+
+class _Inert:
+    """Stands for whatever a checkpoint names besides tensors, such as the callbacks of its trainer."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+
+def convert_file(
+    path: Path, folder: Path, *, pose: PoseVariant | None = None, tokenizer: str = TOKENIZER
+) -> LatentPrior:
+    """Write the diffusers folder of a single file, and return the model.
+
+    Args:
+        path: a `.safetensors`, or a `.ckpt` of PyTorch 1.6 or newer, of which only tensors are unpickled.
+        folder: where to write.
+        pose: the pose convention of a Zero123; None takes it from the file's name.
+        tokenizer: a folder with `vocab.json` and `merges.txt`, or a hub name, for a Stable Diffusion.
+
+    Raises:
+        ValueError: the file is no Stable Diffusion 1.x or 2.x or Zero123, or its convention is not known.
+    """
+    weights = read_file(path)
+    if UNET + "input_blocks.0.0.weight" not in weights or VAE + "encoder.conv_in.weight" not in weights:
+        raise ValueError(f"Expected {path} to hold a whole Stable Diffusion or Zero123, but it has no {UNET}*.")
+    make = _zero123 if "cc_projection.weight" in weights else _stable_diffusion
+    prior = make(weights, path, pose, tokenizer)
+    prior.save(folder)
+    return prior
+
+
+def converted_folder(path: Path) -> Path:
+    """The folder of a single file in the user's cache, converted at its first use."""
+    state = path.stat()
+    name = blake2b(repr((str(path.resolve()), state.st_size, state.st_mtime_ns)).encode(), digest_size=4).hexdigest()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "hash3d" / f"{path.stem}-{name}"
+    if not (folder / "model_index.json").is_file():  # The last file that is written.
+        convert_file(path, folder)
+    return folder
+
+
+def read_file(path: Path) -> Weights:
+    """The tensors of a single file by name. Raises `ValueError` if it cannot be read."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        strangers: Any = [(_Inert, name) for name in torch.serialization.get_unsafe_globals_in_checkpoint(path)]
+        with torch.serialization.safe_globals(strangers):
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return {name: value for name, value in found.get("state_dict", found).items() if isinstance(value, Tensor)}
+    except Exception as error:
+        raise ValueError(f"Expected the tensors of a model in {path}, but it cannot be read. Fetch it anew.") from error
+
+
+def _fill(kind: Any, config: Any, tensors: Weights) -> Any:
+    """A model of a configuration with these tensors, in the dtype of the first."""
+    try:
+        with torch.device("meta"):
+            model = kind(**config) if isinstance(config, dict) else kind(config)
+        assign(model, tensors, next(iter(tensors.values())).dtype)
+    except (StopIteration, ValueError) as error:
+        raise ValueError(f"The file's {kind.__name__} does not convert: {error or 'it has no tensors.'}") from error
+    return model
+
+
+def _part(weights: Weights, prefix: str) -> Weights:
+    """The tensors of a part, by their names in it."""
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def _count(weights: Weights, prefix: str) -> int:
+    """How many numbered layers are below a name."""
+    found = (re.match(re.escape(prefix) + r"\.(\d+)\.", name) for name in weights)
+    return len({match[1] for match in found if match})
+
+
+def _common(weights: Weights, size: int) -> dict[str, Any]:
+    """U-Net, autoencoder and schedule, as arguments of a prior's constructor."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+
+    config, vae_config = read_unet_config(_part(weights, UNET), size), _read_vae_config(_part(weights, VAE), size)
+    averaged = any(name.startswith("model_ema.diffusion_model") for name in weights)
+    unet = convert_ldm_unet_checkpoint(weights, config, extract_ema=averaged)
+    vae = convert_ldm_vae_checkpoint(weights, vae_config)
+    return {
+        "unet": _fill(UNet2DConditionModel, config, unet),
+        "vae": _fill(AutoencoderKL, vae_config, vae),
+        "schedule": NoiseSchedule(),
+    }
+
+
+def read_unet_config(unet: Weights, size: int) -> dict[str, Any]:
+    """The configuration of the diffusers U-Net with these weights, for latents of a size.
+
+    Heads cannot be read off: Stable Diffusion 1 and Zero123, whose projections are convolutions, have 8; later ones,
+    whose projections are linear, have one for each 64 channels.
+    """
+    levels: list[list[tuple[int, int]]] = [[]]
+    for number in range(1, _count(unet, "input_blocks")):
+        block = f"input_blocks.{number}"
+        if f"{block}.0.op.weight" in unet:
+            levels.append([])
+        else:
+            depth = _count(unet, f"{block}.1.transformer_blocks")
+            levels[-1].append((len(unet[f"{block}.0.out_layers.3.weight"]), depth))
+    channels, depths = zip(*(level[-1] for level in levels), strict=True)
+    projection = unet["middle_block.1.proj_in.weight"]
+    linear = projection.ndim == 2
+    kinds = ["CrossAttn" if depth else "" for depth in depths]
+    return {
+        "sample_size": size,
+        "in_channels": unet["input_blocks.0.0.weight"].shape[1],
+        "out_channels": len(unet["out.2.weight"]),
+        "block_out_channels": channels,
+        "layers_per_block": len(levels[0]),
+        "down_block_types": tuple(f"{kind}DownBlock2D" for kind in kinds),
+        "up_block_types": tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)),
+        "transformer_layers_per_block": tuple(max(depth, 1) for depth in depths),
+        "cross_attention_dim": unet["middle_block.1.transformer_blocks.0.attn2.to_k.weight"].shape[1],
+        "attention_head_dim": tuple(max(width // 64, 1) for width in channels) if linear else 8,
+        "use_linear_projection": linear,
+    }
+
+
+def _read_vae_config(vae: Weights, size: int) -> dict[str, Any]:
+    """The configuration of the diffusers autoencoder with these weights, for latents of a size."""
+    levels = range(_count(vae, "encoder.down"))
+    return {
+        "block_out_channels": tuple(len(vae[f"encoder.down.{level}.block.0.conv1.weight"]) for level in levels),
+        "layers_per_block": _count(vae, "encoder.down.0.block"),
+        "down_block_types": ("DownEncoderBlock2D",) * len(levels),
+        "up_block_types": ("UpDecoderBlock2D",) * len(levels),
+        "latent_channels": len(vae["post_quant_conv.weight"]),
+        "sample_size": size * 2 ** (len(levels) - 1),
+    }
+
+
+def _clip_size(own: Weights, width: int) -> dict[str, int]:
+    """Width, depth and heads of an encoder of CLIP: one for each 64 channels."""
+    inner = next(len(value) for name, value in own.items() if name.endswith(("c_fc.weight", "fc1.weight")))
+    layers = max(_count(own, "transformer.resblocks"), _count(own, "encoder.layers"))
+    return {
+        "hidden_size": width, "intermediate_size": inner, "num_hidden_layers": layers,
+        "num_attention_heads": max(width // 64, 1),
+    }  # fmt: skip
+
+
+def _rename_vision(own: Weights) -> Weights:
+    """The tensors of OpenAI's image encoder by the names of transformers, which has three for one in attention."""
+    names = {
+        "transformer.resblocks.": "vision_model.encoder.layers.", ".ln_1.": ".layer_norm1.", ".ln_2.": ".layer_norm2.",
+        ".c_fc.": ".fc1.", ".c_proj.": ".fc2.", ".attn.": ".self_attn.", "ln_pre.": "vision_model.pre_layrnorm.",
+        "ln_post.": "vision_model.post_layernorm.", "conv1.": "vision_model.embeddings.patch_embedding.",
+        "class_embedding": "vision_model.embeddings.class_embedding",
+        "positional_embedding": "vision_model.embeddings.position_embedding.weight",
+    }  # fmt: skip
+    found = {"visual_projection.weight": own["proj"].T.contiguous()}
+    for name, value in own.items():
+        for old, new in names.items():
+            name = name.replace(old, new)
+        if "in_proj_" in name:
+            for each, part in zip("qkv", value.chunk(3), strict=True):
+                found[name.replace("in_proj_", f"{each}_proj.")] = part
+        elif name != "proj":
+            found[name] = value
+    return found
+
+
+def _zero123(weights: Weights, path: Path, pose: PoseVariant | None, _: str) -> LatentPrior:
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+    from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+    from .zero123 import CLIPCameraProjection, Zero123Prior
+
+    variant = pose or read_variant(path.stem)
+    if variant is None:
+        raise ValueError(
+            f"Expected the name of {path} to tell its pose convention, as stable_zero123.ckpt does. Run hash3d convert "
+            "with --pose stable or --pose xl."
+        )
+    own = _part(weights, CLIP + VISION)
+    (width, projected), patch = own["proj"].shape, own["conv1.weight"].shape[-1]
+    side = patch * round((len(own["positional_embedding"]) - 1) ** 0.5)
+    config = CLIPVisionConfig(**_clip_size(own, width), projection_dim=projected, patch_size=patch, image_size=side)
+    tokens, numbers = weights["cc_projection.weight"].shape
+    projection = {f"proj.{name}": value for name, value in _part(weights, "cc_projection.").items()}
+    return Zero123Prior(
+        **_common(weights, 32),
+        image_encoder=_fill(CLIPVisionModelWithProjection, config, _rename_vision(own)),
+        camera_projection=_fill(CLIPCameraProjection, {"embedding_dim": numbers - 4, "output_dim": tokens}, projection),
+        pixel_mean=tuple(OPENAI_CLIP_MEAN),
+        pixel_std=tuple(OPENAI_CLIP_STD),
+        pose_variant=variant,
+    )
+
+
+def _stable_diffusion(weights: Weights, path: Path, _: object, tokenizer: str) -> LatentPrior:
+    from diffusers.loaders.single_file_utils import convert_ldm_clip_checkpoint, convert_open_clip_checkpoint
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from .stable_diffusion import StableDiffusionPrior
+
+    second = CLIP + "model.ln_final.weight" in weights  # OpenCLIP, of Stable Diffusion 2.
+    own = _part(weights, CLIP + ("model." if second else "transformer.text_model."))
+    places, words = map(own.get, EMBEDDINGS[second])
+    if places is None or words is None:
+        raise ValueError(f"Expected the text encoder of Stable Diffusion 1 or 2 in {path}, but there is none.")
+    size = _clip_size(own, places.shape[1])
+    size["num_hidden_layers"] -= second  # It takes the layer before the last.
+    config = CLIPTextConfig(
+        **size,
+        vocab_size=len(words),
+        max_position_embeddings=len(places),
+        hidden_act="gelu" if second else "quick_gelu",
+    )
+    with torch.device("meta"):
+        like = CLIPTextModel(config)
+    text = convert_open_clip_checkpoint(like, weights) if second else convert_ldm_clip_checkpoint(weights)
+    return StableDiffusionPrior(
+        **_common(weights, 64),
+        text_encoder=_fill(CLIPTextModel, config, text),
+        tokenizer=_fetch_tokenizer(tokenizer, len(places), "!" if second else None),
+    )
+
+
+def _fetch_tokenizer(source: str, length: int, padding: str | None) -> Any:
+    """The tokenizer of a folder, of its `tokenizer/`, or of the hub."""
+    from transformers import CLIPTokenizer
+
+    inside = Path(source) / "tokenizer"
+    try:
+        found = CLIPTokenizer.from_pretrained(inside if inside.is_dir() else source, model_max_length=length)
+    except Exception as error:
+        raise ValueError(
+            f"Expected a CLIP tokenizer at {source}. Pass --tokenizer a folder with vocab.json."
+        ) from error
+    if padding is not None:
+        found.pad_token = padding
+    return found
