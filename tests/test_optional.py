@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-WITHOUT = ("gsplat", "triton", "rembg", "DeepCache", "beartype", "matplotlib", "hypothesis")
+WITHOUT = ("gsplat", "triton", "rembg", "flip_evaluator", "DeepCache", "beartype", "matplotlib", "hypothesis")
 """The packages of the extras, and the compiler of kernels that only some platforms have."""
 USE = """
 import torch

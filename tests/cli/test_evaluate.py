@@ -2,16 +2,19 @@
 
 import json
 import os
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from hash3d.cli.evaluate import format_cell
+from hash3d.evaluation import perceptual
 
 from .conftest import assert_refused
 
 
-def test_generate_evaluate_export(generate, hash3d, tmp_path):
+def test_generate_evaluate_export(generate, hash3d, tmp_path, monkeypatch):
     code, out, err = generate("--cache.reuse-probability", "0.5", "--pose", "xl")
     assert code == 0
     assert err.count("pose convention: xl (stated by the option)") == 1
@@ -36,6 +39,19 @@ def test_generate_evaluate_export(generate, hash3d, tmp_path):
     mean = json.loads((tmp_path / "run" / "evaluation.json").read_text())["mean"]
     assert set(mean) == {"psnr", "ssim", "ssim_padded", "sharpness"}
     assert out.count("no alpha channel") == 1
+    assert out.splitlines()[0].split() == ["azimuth", "elevation", "PSNR", "SSIM", "SSIM,", "padded", "sharpness"]
+    assert_refused(hash3d("evaluate", tmp_path / "run"), "Expected --truth FOLDER, or CLIP among the --metrics")
+    monkeypatch.setattr(perceptual, "load_clip", lambda *_: (Mock(), None))
+    monkeypatch.setattr(
+        perceptual, "Clip", lambda model, tokenizer, reference: lambda image, _: float(reference.mean())
+    )
+    code, out, err = hash3d("evaluate", tmp_path / "run", "--metrics", "clip_b32")
+    assert code == 0, err
+    evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert [row["azimuth"] for row in evaluation["views"]] == [45.0 * place for place in range(8)]
+    color, alpha = np.split(np.asarray(Image.open(tmp_path / "run" / "input.png")) / 255.0, [3], axis=-1)
+    assert evaluation["mean"] == {"clip_b32": pytest.approx((color * alpha + 1.0 - alpha).mean(), abs=1e-6)}
+    assert "CLIP B/32" in out
     code, out, err = hash3d("export", tmp_path / "run", "--format", "ply")
     assert code == 0, err
     assert os.path.getsize(out.strip()) > 0

@@ -34,7 +34,8 @@ def test_a_scene_equals_its_own_views_and_errors_are_averaged():
         backgrounds=torch.ones(2, 3),
         reference_elevation=0.0,
     )
-    metrics = compare(show, truth, SAME_CAMERA)
+    metrics = compare(show, truth, SAME_CAMERA, {"darker": lambda image, true: float((image - true).mean())})
+    assert metrics["mean"]["darker"] == pytest.approx(float((views - shifted).mean()), abs=1e-5)
     expected = [psnr(views[n], shifted[n]) for n in range(2)]
     assert torch.allclose(torch.tensor([row["psnr"] for row in metrics["views"]]), torch.tensor(expected), atol=1e-3)
     assert abs(metrics["mean"]["psnr"] - sum(expected) / 2) < 1e-3

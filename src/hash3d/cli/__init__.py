@@ -18,7 +18,7 @@ from .streams import silence, usable_streams
 
 COMMANDS = {
     "generate": "turn an image or a text into a 3D asset",
-    "evaluate": "compare a run with true views: PSNR, SSIM",
+    "evaluate": "compare a run with true views: PSNR, SSIM, LPIPS, CLIP",
     "render-views": "render true views of your meshes, for evaluate",
     "convert": "turn a single file of weights into a diffusers folder",
     "export": "write a run's asset as PLY, MP4 or a contact sheet",

@@ -2,19 +2,23 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
 
-from .parsing import expect_run, parse_options
+from .parsing import Maybe, expect_run, parse_options
 from .tables import print_table
 
 COLUMNS = {
     "azimuth": ("azimuth", ".1f"), "elevation": ("elevation", ".0f"), "psnr": ("PSNR", ".2f"), "ssim": ("SSIM", ".3f"),
     "ssim_padded": ("SSIM, padded", ".3f"), "sharpness": ("sharpness", ".2f"), "iou": ("IoU", ".3f"),
+    "flip": ("FLIP", ".3f"), "lpips_vgg": ("LPIPS, VGG", ".3f"), "lpips_alex": ("LPIPS, Alex", ".3f"),
+    "clip_b32": ("CLIP B/32", ".3f"), "clip_l14": ("CLIP L/14", ".3f"), "clip_g14": ("CLIP bigG/14", ".3f"),
 }  # fmt: skip
 """Headings and formats by the names of `evaluation.json`."""
+VIEWS_WITHOUT_TRUTH, VIEW_SIZE = 8, 256
+"""Every 45 degrees at elevation 0, as the paper judges what is made of a text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,22 +31,31 @@ class Evaluate:
 
     folder: tyro.conf.Positional[Path]
     """The run folder."""
-    truth: Path
-    """A folder with views.json and its images."""
+    truth: Maybe[Path] = None
+    """A folder with views.json and its images. Without it CLIP judges 8 views all round, alone."""
+    metrics: tuple[Literal["flip", "lpips_vgg", "lpips_alex", "clip_b32", "clip_l14", "clip_g14"], ...] = ()
+    """Further metrics. flip needs the extra `metrics` alone; the others need weights. clip_: mean cosine of the views
+    and the input image, or of a text alone the prompt."""
+    weights: Maybe[Path] = None
+    """A folder of weights, before the hubs are asked: vgg16-397923af.pth and vgg.pth, alexnet-owt-7be5be79.pth and
+    alex.pth; folders clip-vit-base-patch32, clip-vit-large-patch14, CLIP-ViT-bigG-14-laion2B-39B-b160k."""
 
 
 def main(arguments: list[str]) -> int:
     """Print the metrics and write evaluation.json. Returns the exit code."""
     options = parse_options(Evaluate, "evaluate", arguments)
     expect_run(options.folder)
+    if options.truth is None and not any(name.startswith("clip") for name in options.metrics):
+        raise ValueError("Expected --truth FOLDER, or CLIP among the --metrics, but got neither.")
     from hash3d.files import write_json
 
-    metrics = evaluate(options.folder, options.truth)
+    metrics = evaluate(options)
     write_json(options.folder / "evaluation.json", metrics)
     rows = (*metrics["views"], {"azimuth": "mean", "elevation": "", **metrics["mean"]})
+    columns = {name: each for name, each in COLUMNS.items() if any(name in row for row in rows)}
     print_table(
-        [heading for heading, _ in COLUMNS.values()],
-        [[format_cell(row.get(name, "-"), form) for name, (_, form) in COLUMNS.items()] for row in rows],
+        [heading for heading, _ in columns.values()],
+        [[format_cell(row.get(name, "-"), form) for name, (_, form) in columns.items()] for row in rows],
     )
     for note in metrics["notes"]:
         Console(highlight=False).print(note, markup=False)
@@ -54,17 +67,30 @@ def format_cell(value: float | str, form: str) -> str:
     return value if isinstance(value, str) else format(value, form)
 
 
-def evaluate(folder: Path, truth: Path) -> dict[str, Any]:
+def evaluate(options: Evaluate) -> dict[str, Any]:
     """Compare the asset of a run folder with each true view. See `compare` for what is returned."""
     import torch
 
-    from hash3d.evaluation.compare import compare
+    from hash3d.evaluation.compare import compare, compare_with_reference
+    from hash3d.evaluation.perceptual import load_measures
     from hash3d.evaluation.reference_frame import find_reference_frame
     from hash3d.evaluation.truth import load_truth
+    from hash3d.export.turntable import orbit
+    from hash3d.pictures import load_picture
     from hash3d.training.outputs import load_asset, read_reached
     from hash3d.training.run_folder import RunFolder
 
-    _, show = load_asset(folder, torch.device("cpu"))
-    recipe = read_reached(folder)
-    frame = find_reference_frame(recipe, RunFolder(folder).input_picture if recipe.image else None)
-    return compare(show, load_truth(truth), frame)
+    _, show = load_asset(options.folder, torch.device("cpu"))
+    recipe = read_reached(options.folder)
+    image = RunFolder(options.folder).input_picture if recipe.image else None
+    reference: Any = recipe.prompt
+    if image and options.metrics:
+        color, alpha = load_picture(image).split((3, 1), dim=-1)
+        reference = color * alpha + 1.0 - alpha
+    measures = load_measures(options.metrics, reference, weights=options.weights)
+    if options.truth is None:
+        own = recipe.stages[-1].cameras
+        views = orbit(VIEWS_WITHOUT_TRUTH, 0.0, own.radius, own.fov_y, VIEW_SIZE)
+        clips = {name: measure for name, measure in measures.items() if name.startswith("clip")}
+        return compare_with_reference(show, views, clips)
+    return compare(show, load_truth(options.truth), find_reference_frame(recipe, image), measures)
