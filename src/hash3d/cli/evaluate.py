@@ -87,10 +87,11 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     if image and options.metrics:
         color, alpha = load_picture(image).split((3, 1), dim=-1)
         reference = color * alpha + 1.0 - alpha
+    frame = find_reference_frame(recipe, image)
     measures = load_measures(options.metrics, reference, weights=options.weights)
     if options.truth is None:
         own = recipe.stages[-1].cameras
         views = orbit(VIEWS_WITHOUT_TRUTH, 0.0, own.radius, own.fov_y, VIEW_SIZE)
         clips = {name: measure for name, measure in measures.items() if name.startswith("clip")}
         return compare_with_reference(show, views, clips)
-    return compare(show, load_truth(options.truth), find_reference_frame(recipe, image), measures)
+    return compare(show, load_truth(options.truth), frame, measures)
