@@ -286,6 +286,23 @@ def test_files_that_cannot_be_a_start(tmp_path):
         sample_mesh(tmp_path / "flat.obj", 10, generator())
 
 
+@pytest.mark.parametrize(
+    ("faces", "damage"), [(1, (b"3 0 1 2", b"3 0 1 9")), (1, (b"3 0 1 2", b"3 0 1 -1")), (0, (b"9 9 9", b"9 9"))]
+)
+def test_damaged_numbers_of_a_ply_are_told_with_its_name(tmp_path, faces, damage):
+    positions = "".join(f"property float {axis}\n" for axis in "xyz")
+    colors = "".join(f"property uchar {name}\n" for name in ("red", "green", "blue"))
+    header = f"ply\nformat ascii 1.0\nelement vertex 3\n{positions}{colors}element face {faces}\n"
+    rows = "0 0 0 9 9 9\n1 0 0 8 8 8\n0 1 0 7 7 7\n" + "3 0 1 2\n" * faces
+    whole = f"{header}property list uchar int vertex_indices\nend_header\n{rows}".encode()
+    file = tmp_path / "shape.ply"
+    file.write_bytes(whole)
+    PointStartConfig(file=file).build(generator())
+    file.write_bytes(whole.replace(*damage))
+    with pytest.raises(ValueError, match=r"shape\.ply to be a PLY .* does not read"):
+        PointStartConfig(file=file).build(generator())
+
+
 def test_settings_that_cannot_be(tmp_path):
     with pytest.raises(ValueError, match="above 0"):
         PointStartConfig(file=tmp_path, radius=0.0)

@@ -6,6 +6,8 @@ keeps its shape. Colours are sRGB.
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -55,26 +57,40 @@ def read_mesh(file: Path, up: Up = "y") -> MeshFile:
 
     `ValueError`: the file does not read, or its mesh has no faces or vertices that are not finite.
     """
-    scene = read_scene(file)
-    if file.suffix.lower() == ".obj" and re.search(rb"^\s*f\b.*\s-\d", file.read_bytes(), re.MULTILINE):
-        raise ValueError(
-            f"Expected faces of {file} to count vertices from the first, but some count back. Export it again."
+    with naming(file):
+        scene = read_scene(file)
+        if file.suffix.lower() == ".obj" and re.search(rb"^\s*f\b.*\s-\d", file.read_bytes(), re.MULTILINE):
+            raise ValueError(
+                f"Expected faces of {file} to count vertices from the first, but some count back. Export it again."
+            )
+        if not has_faces(scene):
+            raise ValueError(f"Expected {file} to hold a mesh, but it has no faces. Pass points as a PLY file.")
+        for geometry in scene.geometry.values():
+            _keep_colors(geometry)
+        parts = tuple(part for part in scene.dump() if len(getattr(part, "faces", ())))
+        starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
+        vertices = np.concatenate([part.vertices for part in parts])
+        expect_finite(vertices, file)
+        return MeshFile(
+            vertices=to_world(vertices, up),
+            normals=to_world(np.concatenate([part.vertex_normals for part in parts]), up),
+            faces=torch.from_numpy(np.concatenate([p.faces + n for p, n in zip(parts, starts[:-1], strict=True)])),
+            parts=parts,
+            linear=file.suffix.lower() in (".glb", ".gltf"),
         )
-    if not has_faces(scene):
-        raise ValueError(f"Expected {file} to hold a mesh, but it has no faces. Pass points as a PLY file.")
-    for geometry in scene.geometry.values():
-        _keep_colors(geometry)
-    parts = tuple(part for part in scene.dump() if len(getattr(part, "faces", ())))
-    starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
-    vertices = np.concatenate([part.vertices for part in parts])
-    expect_finite(vertices, file)
-    return MeshFile(
-        vertices=to_world(vertices, up),
-        normals=to_world(np.concatenate([part.vertex_normals for part in parts]), up),
-        faces=torch.from_numpy(np.concatenate([p.faces + n for p, n in zip(parts, starts[:-1], strict=True)])),
-        parts=parts,
-        linear=file.suffix.lower() in (".glb", ".gltf"),
-    )
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Turn an error of reading a file, also of a part read at its first use, into a `ValueError` that names it."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ValueError) and str(file) in str(error):
+            raise
+        raise ValueError(
+            f"Expected {file} to be a PLY of points or a mesh, but it does not read ({error}). Export it again."
+        ) from error
 
 
 def read_scene(file: Path) -> Any:
@@ -83,12 +99,13 @@ def read_scene(file: Path) -> Any:
 
     if not file.is_file():
         raise ValueError(f"Expected a file of points or a mesh, but there is no file {file}. Check the path.")
-    try:
-        return trimesh.load_scene(file, process=False)
-    except Exception as error:
-        raise ValueError(
-            f"Expected {file} to be a PLY of points or a mesh, but it does not read ({error}). Export it again."
-        ) from error
+    with naming(file):
+        scene = trimesh.load_scene(file, process=False)
+        for part in scene.geometry.values():
+            faces = getattr(part, "faces", ())
+            if len(faces) and not 0 <= faces.min() <= faces.max() < len(part.vertices):
+                raise ValueError("a face names a vertex that is not there")
+    return scene
 
 
 def has_faces(scene: Any) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 from hash3d.ranges import expect_range
 
 from .gaussians import SH_DEGREE_0
-from .mesh_file import GREY, Up, expect_finite, has_faces, read_mesh, read_scene, to_world
+from .mesh_file import GREY, Up, expect_finite, has_faces, naming, read_mesh, read_scene, to_world
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +107,11 @@ class PointStartConfig:
 
     def build(self, generator: torch.Generator) -> PointStart:
         """Read the file and fit its points; every number comes from `generator` (on the CPU)."""
-        if self.file.suffix.lower() == ".ply" and not has_faces(read_scene(self.file)):
-            start = read_point_cloud(self.file, self.up).subsample(self.num_points, generator)
-        else:
-            start = sample_mesh(self.file, self.num_points, generator, self.up)
+        with naming(self.file):
+            if self.file.suffix.lower() == ".ply" and not has_faces(read_scene(self.file)):
+                start = read_point_cloud(self.file, self.up).subsample(self.num_points, generator)
+            else:
+                start = sample_mesh(self.file, self.num_points, generator, self.up)
         start = start.fit(1.0)
         if self.growth is not None:
             start = grow_points(start, self.growth, generator)
