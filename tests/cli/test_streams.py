@@ -1,11 +1,12 @@
 """Output that nobody can read: a run goes on, and a command ends in order."""
 
+import io
 import os
 import sys
 
 import pytest
 
-from hash3d.cli.streams import silence
+from hash3d.cli.streams import silence, usable_streams
 
 
 @pytest.fixture(params=["full", "unread", "closed"])
@@ -46,3 +47,13 @@ def test_an_answer_that_cannot_be_written_ends_in_order(arguments, hash3d, broke
     assert (code, err[: len(full)]) == {
         "full": (2, full), "unread": (1, ""), "closed": (0, ""),
     }[request.node.callspec.params["broken"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_names_that_an_encoding_lacks_are_written(encoding, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with usable_streams():
+        sys.stdout.write("outputs/ü\udcff\n")
+    stream.flush()
+    assert stream.buffer.getvalue() == ("outputs/ü".encode(encoding, "backslashreplace") + b"\\udcff\n")

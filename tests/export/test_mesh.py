@@ -99,6 +99,17 @@ def test_a_glb_has_matt_materials_and_one_embedded_png(textured, tmp_path):
     assert "NORMAL" in described["meshes"][0]["primitives"][0]["attributes"]
 
 
+@pytest.mark.parametrize("mine", ["mug.png", "mug.mtl"])
+def test_an_obj_writes_over_no_file_of_others(mine, textured, tmp_path):
+    (tmp_path / mine).write_text("mine")
+    with pytest.raises(FileExistsError, match=rf"Expected no .*{mine}, for it belongs to mug\.obj"):
+        write_obj(tmp_path / "mug.obj", textured)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(mine, "mine")]
+    (tmp_path / mine).unlink()
+    for _ in range(2):
+        write_obj(tmp_path / "mug.obj", textured)
+
+
 def test_an_obj_names_the_files_beside_it(textured, tmp_path):
     write_obj(tmp_path / "mug.obj", textured)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["mug.mtl", "mug.obj", "mug.png"]

@@ -34,8 +34,14 @@ def silence(stream: Any) -> None:
 
 @contextmanager
 def usable_streams() -> Iterator[None]:
-    """Make stderr unfailing, and put /dev/null in the place of a stream that was closed before the start (`>&-`)."""
+    """Make stderr unfailing, and put /dev/null in the place of a stream that was closed before the start (`>&-`).
+
+    What stdout's encoding lacks, such as a letter of a file's name, is written as Python writes it.
+    """
     with open(os.devnull, "w") as nowhere:
         errors: Any = Unfailing(sys.stderr or nowhere)
-        with redirect_stdout(sys.stdout or nowhere), redirect_stderr(errors):
+        output: Any = sys.stdout or nowhere
+        if getattr(output, "errors", None) == "strict":
+            output.reconfigure(errors="backslashreplace")
+        with redirect_stdout(output), redirect_stderr(errors):
             yield

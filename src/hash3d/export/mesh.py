@@ -46,7 +46,8 @@ def write_obj(path: Path, mesh: BakedMesh) -> Path:
     """Write a Wavefront OBJ to `path` and return `path`; the texture goes to an MTL and a PNG of that name beside it.
 
     Each file is written whole or not at all, the OBJ last. The names of the MTL and the PNG have underscores for
-    spaces, which end a name for many readers. Raises `ValueError` if `path` does not end in .obj.
+    spaces, which end a name for many readers. Raises `ValueError` if `path` does not end in .obj, and
+    `FileExistsError` if an MTL or a PNG of that name is there without the OBJ: it is another's.
     """
     from trimesh.exchange.obj import export_obj
     from trimesh.visual.material import SimpleMaterial
@@ -59,8 +60,11 @@ def write_obj(path: Path, mesh: BakedMesh) -> Path:
         image=_as_png(mesh.texture), diffuse=white, ambient=white, specular=black, name=name
     )
     text, others = export_obj(geometry, include_normals=True, return_texture=True, mtl_name=f"{name}.mtl", header=None)
-    for name, content in others.items():
-        write_bytes(path.with_name(name), content)
+    files = {path.with_name(name): content for name, content in others.items()}
+    if taken := [] if path.exists() else [file for file in files if file.exists()]:
+        raise FileExistsError(f"Expected no {taken[0]}, for it belongs to {path.name}. Choose another name.")
+    for file, content in files.items():
+        write_bytes(file, content)
     write_bytes(path, text.encode())
     return path
 

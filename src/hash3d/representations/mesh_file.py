@@ -102,7 +102,7 @@ def read_scene(file: Path) -> Any:
     with naming(file):
         scene = trimesh.load_scene(file, process=False)
         for part in scene.geometry.values():
-            faces = getattr(part, "faces", ())
+            faces: Any = getattr(part, "faces", ())
             if len(faces) and not 0 <= faces.min() <= faces.max() < len(part.vertices):
                 raise ValueError("a face names a vertex that is not there")
     return scene
