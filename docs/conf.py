@@ -5,6 +5,8 @@ import pkgutil
 import re
 import shutil
 from contextlib import redirect_stdout, suppress
+from importlib import import_module
+from inspect import isclass
 from pathlib import Path
 
 import hash3d
@@ -20,10 +22,15 @@ exclude_patterns = ["_build"]
 myst_heading_anchors = 4
 myst_enable_extensions = ["dollarmath"]
 suppress_warnings = ["ref.python"]  # A name that two modules have is a link to neither.
-autodoc_default_options = {"members": True, "undoc-members": False, "member-order": "bysource"}
+autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
-HIDDEN = ("assets", "bench", "cli", "evaluation", "fast", "meshing", "systems", "training", "unet")
+toc_object_entries_show_parents = "hide"
+highlight_language = "text"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+INSIDE = ("files", "finite", "kernels", "ranges", "stopwatch", "strangers", "transfer")
+HIDDEN = ("assets", "bench", "cli", "evaluation", "fast", "meshing", "systems", "training", "unet", *INSIDE)
 """Rooms that nobody calls from outside: CONTRIBUTING.md says what is in them."""
 GENERATED = Path(__file__).parent / "generated"
 
@@ -44,31 +51,80 @@ def write_command_line() -> None:
     pages += [(f"hash3d {name}", (name, "--help")) for name in COMMANDS if name != "generate"]
     lines = ["Command line", "============", ""]
     for title, words in pages:
-        lines += [title, "-" * len(title), "", "::", "", *(f"    {line}" for line in help_of(*words).splitlines()), ""]
+        lines += [
+            title,
+            "-" * len(title),
+            "",
+            ".. code-block:: text",
+            "",
+            *(f"    {line}" for line in help_of(*words).splitlines()),
+            "",
+        ]
     (GENERATED / "command_line.rst").write_text("\n".join(lines))
 
 
 def write_api() -> None:
-    """Write a page for each package with all of its public modules."""
-    rooms: dict[str, list[str]] = {"hash3d": ["hash3d", "hash3d.unet"]}
+    """Write a page for each package: of the names in its `__all__`, or of all its public modules."""
+    rooms: dict[str, list[str]] = {"hash3d": []}
     for module in pkgutil.walk_packages(hash3d.__path__, "hash3d."):
         parts = module.name.split(".")
         if not any(part.startswith("_") for part in parts) and parts[1] not in HIDDEN:
             rooms.setdefault(".".join(parts[:2]), []).append(module.name)
+    contents = [
+        "API reference",
+        "=============",
+        "",
+        ".. toctree::",
+        "   :hidden:",
+        "",
+        *(f"   {room}" for room in rooms),
+        "",
+    ]
     for room, modules in rooms.items():
-        lines = [room, "=" * len(room), ""]
-        for name in modules:
-            heading = [] if name == room else [name, "-" * len(name), ""]
-            lines += [*heading, f".. automodule:: {name}", *["   :no-members:"] * (name == room), ""]
+        package = import_module(room)
+        names = [name for name in getattr(package, "__all__", ()) if not (modules and name in hash3d.__all__)]
+        lines = [
+            room,
+            "=" * len(room),
+            "",
+            f".. automodule:: {room}",
+            *["   :no-members:"] * bool(names or modules[1:]),
+            "",
+        ]
+        for name in names or modules[1:]:
+            if names and callable(thing := getattr(package, name)):
+                lines += [f".. auto{'class' if isclass(thing) else 'function'}:: {room}.{name}", ""]
+            elif not names:
+                lines += [name, "-" * len(name), "", f".. automodule:: {name}", ""]
         (GENERATED / f"{room}.rst").write_text("\n".join(lines))
-    contents = "\n".join(f"   {room}" for room in rooms)
-    (GENERATED / "api.rst").write_text(f"API reference\n=============\n\n.. toctree::\n\n{contents}\n")
+        contents += [f":doc:`{room}`", f"   {as_text(package.__doc__.splitlines()[0])}"]
+    (GENERATED / "api.rst").write_text("\n".join(contents))
+
+
+def nest_pages(app, name, text) -> None:
+    """The pages beside a README are its children."""
+    folder, _, page = name.rpartition("/")
+    if page == "README" and folder != "gallery":
+        text[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
+
+
+def keep_colons(app, what, name, thing, options, lines) -> None:
+    """Napoleon would take what stands before a colon for the type of an attribute, in its first line alone."""
+    if what in ("attribute", "data"):
+        lines.insert(0, "")
+
+
+def as_text(line: str) -> str:
+    """A line of a docstring is plain text with code in backticks: nothing else in it is markup."""
+    code = re.split(r"(?<!`)`([^`]+)`(?!`)", line)
+    code[::2] = [re.sub(r"([|*]|(?<=\w)_(?!\w))", r"\\\1", text) for text in code[::2]]
+    code[1::2] = [f"``{text}``" for text in code[1::2]]
+    return "".join(code)
 
 
 def read_as_text(app, what, name, thing, options, lines) -> None:
-    """Docstrings are plain text with code in backticks: nothing else in them is markup."""
-    escaped = [re.sub(r"([|*]|(?<=\w)_(?!\w))", r"\\\1", line) for line in lines]
-    lines[:] = [re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", line) for line in escaped]
+    """Docstrings are plain text."""
+    lines[:] = map(as_text, lines)
 
 
 def setup(app) -> None:
@@ -77,4 +133,6 @@ def setup(app) -> None:
     GENERATED.mkdir()
     write_command_line()
     write_api()
+    app.connect("autodoc-process-docstring", keep_colons, priority=400)
     app.connect("autodoc-process-docstring", read_as_text)
+    app.connect("source-read", nest_pages)

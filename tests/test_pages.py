@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import tyro
 
 from hash3d.cli import COMMANDS, main
 from tests.test_docs import CURRENT, ROOT, commands, name_of
+from tests.tiny_ldm import ldm_inputs, tiny_ldm
 from tests.tiny_models import tiny_unet
 
 WORDS = {"SYSTEM": "zero123_gs", "figurine": "sds_gs"}
@@ -30,9 +32,20 @@ def run(page, blocks, names):
     return names
 
 
-@pytest.mark.parametrize("page", ["docs/in_your_own_loop.md", "docs/conventions.md"])
-def test_the_examples_of_a_page_run(page, capsys):
-    run(page, blocks(page), {})
+def test_the_examples_of_the_conventions_run():
+    run("docs/conventions.md", blocks("docs/conventions.md"), {})
+
+
+def test_the_examples_of_your_own_loop_run(capsys):
+    """The model in LDM's layout is a tiny one."""
+    unet = tiny_ldm()
+    inputs = ldm_inputs(unet)
+    wrapped = SimpleNamespace(diffusion_model=unet)
+    model = SimpleNamespace(model=wrapped, apply_model=lambda x, t, cond: wrapped.diffusion_model(x, t, cond))
+    names = {"model": model, "e": 10.0, "a": 30.0, "r": 1.5, "t": 400, "image_name": "mug.png"}
+    names |= {"x_in": inputs["x"], "t_in": inputs["timesteps"], "cond": inputs["context"]}
+    run("docs/in_your_own_loop.md", blocks("docs/in_your_own_loop.md"), names)
+    assert names["cache"].statistics.full == 1
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/how_it_works.md"])

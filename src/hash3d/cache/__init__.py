@@ -8,6 +8,7 @@ from .grid import Key
 
 if TYPE_CHECKING:
     from .feature_cache import FeatureCache
+    from .keeping import CacheStatistics
     from .table import HashTable
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "PRESETS",
     "RELEASED",
     "CacheConfig",
+    "CacheStatistics",
     "DeepCacheConfig",
     "FeatureCache",
     "GridConfig",
@@ -24,7 +26,7 @@ __all__ = [
     "Key",
 ]
 
-_NEED_TORCH = {"FeatureCache": "feature_cache", "HashTable": "table"}
+_NEED_TORCH = {"CacheStatistics": "keeping", "FeatureCache": "feature_cache", "HashTable": "table"}
 
 
 def __getattr__(name: str) -> Any:
