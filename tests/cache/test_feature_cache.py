@@ -172,8 +172,18 @@ def test_a_state_has_memory_of_its_own_and_is_refused_without_a_version():
     cache.store.entries()[0].feature.zero_()
     assert saved["feature"].mean() == 1
     del state["version"]
-    with pytest.raises(ValueError, match=r"state of version 4, but got version None\. Start anew"):
+    with pytest.raises(ValueError, match=r"state of version 5, but got version None\. Start anew"):
         Hash3DConfig().build().load_state_dict(state)
+
+
+@pytest.mark.parametrize("other", [
+    Hash3DConfig(cut=-2), Hash3DConfig(mode="noise"), Hash3DConfig(store="pool"), DeepCacheConfig(cut=-1),
+    Hash3DConfig(grid=GridConfig(azimuth=5.0)), Hash3DConfig(other_grids=(GridConfig(azimuth=40.0),)),
+])  # fmt: skip
+def test_a_state_whose_entries_are_something_else_is_refused(other):
+    """Sizes may fit: a feature of another layer would be reused, or one of a cell that has the same number."""
+    with pytest.raises(ValueError, match="with entries of cut=-1, mode=feature, store=table, grid="):
+        Hash3DConfig().build().load_state_dict(other.build().state_dict())
 
 
 def test_views_name_the_keys():

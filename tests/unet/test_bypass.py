@@ -1,6 +1,6 @@
 """Calls that the cache cannot serve: they are the U-Net's own, counted, and told once of each kind."""
 
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 import torch
@@ -69,6 +69,20 @@ def derive_dual(function, at, along):
 
 
 @pytest.mark.filterwarnings("ignore:The guidance branches of a view have different")
+def test_a_gradient_may_be_wanted_of_an_input_in_any_mapping():
+    settings = {"addition_time_embed_dim": 4, "projection_class_embeddings_input_dim": 14}
+    unet = tiny_unet(addition_embed_type="text_time", **settings).requires_grad_(False)
+    text = torch.ones(2, 6, requires_grad=True)
+    inputs = unet_inputs(unet)
+    inputs["added_cond_kwargs"] = MappingProxyType({"text_embeds": text, "time_ids": torch.ones(2, 2)})
+    expected = torch.autograd.grad(unet(**inputs).sample.sum(), text)
+    cache = apply_hash3d(unet)
+    with cache.view(**VIEW):
+        with torch.no_grad():
+            unet(**inputs)
+        assert torch.equal(*torch.autograd.grad(unet(**inputs).sample.sum(), text), *expected)
+
+
 def test_a_weight_that_wants_a_gradient_is_enough():
     unet = tiny_unet().requires_grad_(False)
     cache, inputs = apply_hash3d(unet), unet_inputs(unet)
@@ -98,6 +112,44 @@ def test_outside_a_view_and_with_residuals_of_a_controlnet_the_unet_runs_in_full
     reasons = {"no view was open": 1, "it has residuals of a ControlNet or T2I-Adapter": 2}
     assert cache.statistics.bypassed == cache.summary()["bypassed"] == reasons
     assert "2 calls bypassed: it has residuals" in str(cache.statistics)
+
+
+def trace(unet, inputs):
+    return torch.jit.trace(lambda sample: unet(sample, **inputs).sample, torch.zeros(2, 4, 8, 8), check_trace=False)
+
+
+def export(unet, inputs):
+    class Predict(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unet = unet
+
+        def forward(self, sample):
+            return self.unet(sample, **inputs).sample
+
+    return torch.export.export(Predict(), (torch.zeros(2, 4, 8, 8),), strict=False).module()
+
+
+def map_over(unet, inputs):
+    return lambda sample: torch.func.vmap(lambda one: unet(one, **inputs).sample)(sample[None])[0]
+
+
+@pytest.mark.parametrize("record", [trace, export, map_over])
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:There is a performance drop")
+@torch.no_grad()
+def test_what_is_recorded_holds_no_feature(record):
+    """A traced or exported program runs later on other inputs, a mapped one on several at once."""
+    blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "block_out_channels": (8,)}
+    unet = tiny_unet(sample_size=8, layers_per_block=1, **blocks).requires_grad_(False)
+    inputs = unet_inputs(unet)
+    sample = inputs.pop("sample")
+    expected, cache = unet(sample, **inputs).sample, apply_hash3d(unet)
+    with cache.view(**VIEW):
+        unet(torch.zeros_like(sample), **inputs)
+        with pytest.warns(UserWarning, match="it was recorded"):
+            predicted = record(unet, inputs)(sample)
+    torch.testing.assert_close(predicted, expected)
+    assert cache.statistics.shallow == 0
 
 
 def in_a_pipeline():

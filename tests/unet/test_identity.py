@@ -1,13 +1,17 @@
 """What a feature depends on besides the view: prompts, other conditioning inputs, adapters, weights, processors."""
 
 import copy
+from array import array
+from collections import deque
+from types import MappingProxyType
 
+import numpy as np
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
 from hash3d import Hash3DConfig, apply_hash3d
-from tests.tiny_models import UNETS, VIEW, predict, tiny_unet, unet_inputs
+from tests.tiny_models import VIEW, predict, tiny_unet, unet_inputs
 
 
 def hits(cache):
@@ -125,14 +129,18 @@ def test_each_view_has_its_own_rows_of_the_conditioning():
     assert (cache.statistics.full, hits(cache)) == (3, 1)
 
 
-def test_channels_beside_the_noisy_latents_are_conditioning():
-    """A reference image or a mask in the sample: known by its numbers if no scope vouches for it."""
-    unet = tiny_unet(**UNETS["zero123"])
+@pytest.mark.parametrize(("given", "predicted", "noisy"), [(8, 4, 4), (6, 6, 3), (9, 8, 4), (3, 6, 3)])
+def test_channels_beside_the_noisy_latents_are_conditioning(given, predicted, noisy):
+    """A reference image or a mask in the sample: known by its numbers if no scope vouches for it.
+
+    Zero123; DeepFloyd IF's second stage, Kandinsky's inpainting, IF's first, which predict a variance too.
+    """
+    unet = tiny_unet(in_channels=given, out_channels=predicted)
     cache, inputs = apply_hash3d(unet), unet_inputs(unet)
-    for change, expected in ((0.0, 0), (0.0, 1), (1.0, 1)):
+    for change, expected in ((0.0, 0), (0.0, 1), (1.0, 1 if given > noisy else 2)):
         inputs["sample"] = inputs["sample"].clone()
-        inputs["sample"][:, :4] += 0.1
-        inputs["sample"][:, 4:] += change
+        inputs["sample"][:, :noisy] += 0.1
+        inputs["sample"][:, noisy:] += change
         predict(unet, cache, inputs)
         assert hits(cache) == expected
 
@@ -169,6 +177,10 @@ class Word:
 @pytest.mark.parametrize("make", [
     lambda text: text, lambda text: [text, {"weight": 2}], lambda text: {text, "of"}, Word,
     lambda text: torch.tensor([len(text), ord(text[0])]), lambda text: (torch.tensor(ord(text[0])), text),
+    deque, lambda text: bytearray(text.encode()), lambda text: array("b", text.encode()),
+    lambda text: memoryview(bytearray(text.encode())),
+    lambda text: {text: 0}.keys(), lambda text: np.ma.array([0, 1], mask=[text == "cat", False]),
+    lambda text: np.array([(ord(text[0]),)], dtype=[("letter", "i4")]),
 ])  # fmt: skip
 def test_a_scope_is_any_value_and_counts_by_what_it_says(make):
     unet = tiny_unet()
@@ -178,7 +190,7 @@ def test_a_scope_is_any_value_and_counts_by_what_it_says(make):
         assert hits(cache) == expected
 
 
-def test_lists_of_tensors_are_split_by_view():
+def test_lists_and_mappings_of_tensors_are_split_by_view():
     unet = tiny_unet()
     inputs, seen = unet_inputs(unet, views=2), []
     images = torch.arange(4.0)[:, None]
@@ -189,11 +201,11 @@ def test_lists_of_tensors_are_split_by_view():
     )[1]
     cache = apply_hash3d(unet)
     middle = {name: value[[0, 2]] for name, value in inputs.items()}
-    predict(unet, cache, {**middle, "cross_attention_kwargs": {"images": [images[[0, 2]], (images[[0, 2]],)]}})
-    given = {"images": [images, (images,)]}
+    predict(unet, cache, {**middle, "cross_attention_kwargs": {"images": [images[[0, 2]], {"one": images[[0, 2]]}]}})
+    given = {"images": [images, MappingProxyType({"one": images})]}
     predict(unet, cache, {**inputs, "cross_attention_kwargs": given}, azimuth=[10.0, 100.0])
-    (first, (second,)) = seen[-1]["images"]
-    assert first.tolist() == second.tolist() == [[1.0], [3.0]]
+    first, second = seen[-1]["images"]
+    assert first.tolist() == second["one"].tolist() == [[1.0], [3.0]]
     assert hits(cache) == 1
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hash3d import apply_hash3d, remove_hash3d
-from tests.tiny_models import VIEW, tiny_unet, unet_inputs
+from tests.tiny_models import VIEW, alike, tiny_unet, unet_inputs
 
 
 def predict(unet, inputs):
@@ -93,6 +93,20 @@ def test_hooks_of_pytorch_and_diffusers_act_once_and_stay():
     assert torch.equal(predict(unet, inputs), expected)
 
 
+@pytest.mark.parametrize("place", ["mid_block", "mid_block.attentions.0", "up_blocks.0", "conv_in"])
+def test_a_hook_on_a_layer_that_a_reuse_leaves_out_sees_nothing_there(place, recwarn):
+    """Not what passes through: whoever collects features would take that for the layer's. Told once."""
+    unet, seen = tiny_unet().requires_grad_(False), []
+    unet.get_submodule(place).register_forward_hook(lambda _, inputs, output: seen.append((inputs, output)))
+    cache, inputs = apply_hash3d(unet), alike(unet)
+    for _ in range(3):
+        with cache.view(**VIEW):
+            predict(unet, inputs)
+    assert cache.statistics.shallow == 2
+    assert len(seen) == (3 if place == "conv_in" else 1)
+    assert sum("do not run there" in str(each.message) for each in recwarn) == (place != "conv_in")
+
+
 def test_a_patch_that_knows_one_batch_gets_whole_batches():
     """It adds the channels of a whole batch, as inpainting does: a part of the views would not fit."""
     unet = tiny_unet(in_channels=8)
@@ -119,7 +133,14 @@ def saved_and_loaded(unet):
     return torch.load(file, weights_only=False)
 
 
-@pytest.mark.parametrize("copied", [deep_copy, saved_and_loaded])
+def shallow_copy(unet):
+    """With layers of its own, as a replica of `nn.DataParallel`."""
+    twin = copy.copy(unet)
+    twin._modules = copy.deepcopy(unet._modules)
+    return twin
+
+
+@pytest.mark.parametrize("copied", [deep_copy, saved_and_loaded, shallow_copy])
 @pytest.mark.filterwarnings("ignore:A U-Net call ran in full")
 @pytest.mark.filterwarnings("ignore:The guidance branches of a view have different")
 def test_a_copy_runs_its_own_weights_and_takes_a_cache_of_its_own(copied):
@@ -140,6 +161,21 @@ def test_a_copy_runs_its_own_weights_and_takes_a_cache_of_its_own(copied):
     assert own.statistics.full == 1
     remove_hash3d(twin)
     assert torch.equal(predict(unet, inputs), expected)
+
+
+def test_a_shallow_copy_takes_a_cache_before_its_first_call():
+    unet = tiny_unet().requires_grad_(False)
+    first = apply_hash3d(unet)
+    twin = shallow_copy(unet)
+    twin.conv_out.weight.zero_()
+    twin.conv_out.bias.zero_()
+    second = apply_hash3d(twin)
+    with first.view(**VIEW), second.view(**VIEW):
+        assert predict(twin, alike(twin)).abs().max() == 0
+    assert (first.statistics.full, second.statistics.full) == (0, 1)
+    remove_hash3d(twin)
+    assert "forward" not in twin.__dict__
+    assert unet.__dict__["forward"].unet is unet
 
 
 def test_a_copy_of_a_patched_unet_runs_the_patched_forward():

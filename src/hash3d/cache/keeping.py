@@ -140,7 +140,7 @@ class Keeping:
             self.release()
         self._signature, self._restarts = signature, self._restarts + 1 if anew else 0
         if self._restarts == MANY_STRANGERS:
-            self._tell_once("always anew")
+            self.tell_once("always anew")
 
     def release(self, *, loaded: bool = True) -> None:
         """Forget all features, and let their memory go; without `loaded` not those that wait for their first call."""
@@ -158,9 +158,10 @@ class Keeping:
             if sample.is_cuda:
                 self._late.send(1.0 / alike.float())  # Infinite if not.
             elif not alike:
-                self._tell_once("unlike branches")
+                self.tell_once("unlike branches")
 
-    def _tell_once(self, what: str, *numbers: int) -> None:
+    def tell_once(self, what: str, *numbers: int) -> None:
+        """Tell one of `messages.MESSAGES`, unless it was told already."""
         if (what, numbers) not in self._told:
             from .messages import MESSAGES, tell
 
@@ -171,12 +172,12 @@ class Keeping:
         """The identity of each view's feature: see `View.identities`."""
         identities = view.identities(conditions, settings)
         if view.timesteps is not None and any(view.off_key):
-            self._tell_once("other timestep")
+            self.tell_once("other timestep")
         watched = identities if view.scope is None else [settings]
         self._strangers = 0 if any(each in self._seen for each in watched) else self._strangers + 1
         self._seen.update(dict.fromkeys(watched))
         if self._strangers == MANY_STRANGERS:
-            self._tell_once("strangers" if view.scope is None else "changing settings")
+            self.tell_once("strangers" if view.scope is None else "changing settings")
         return identities
 
     def reset(self) -> None:
@@ -195,7 +196,7 @@ class Keeping:
                 entry.latents, entry.feature = entry.latents.to(latents.device), entry.feature.to(latents.device)
             wanted, fitting = self.config.capacity(views), self.max_bytes // self._size
             if fitting < wanted <= MOST_ENTRIES:
-                self._tell_once("little memory", self.max_bytes, fitting, self._size, wanted, wanted * self._size)
+                self.tell_once("little memory", self.max_bytes, fitting, self._size, wanted, wanted * self._size)
         return self._size
 
     def _is_finite(self, entry: Entry) -> bool:
@@ -209,7 +210,7 @@ class Keeping:
         """Whether the sum of an entry is finite; the others are counted."""
         if not (finite := math.isfinite(total)):
             self.statistics.not_finite += 1
-            self._tell_once("not finite")
+            self.tell_once("not finite")
         return finite
 
     def _drop_spoilt(self) -> None:
@@ -218,7 +219,7 @@ class Keeping:
             return
         for total, entry in self._late.arrived():
             if entry is None and not math.isfinite(total):
-                self._tell_once("unlike branches")
+                self.tell_once("unlike branches")
             elif entry is not None and not self._see(total) and entry in self.store.entries():
                 self.store.remove(entry)
 

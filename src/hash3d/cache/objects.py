@@ -1,6 +1,6 @@
 """What may change inside of an object that a feature depends on, such as an attention processor of your own."""
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -28,7 +28,7 @@ _IDENTITIES: "WeakKeyDictionary[Any, str]" = WeakKeyDictionary()
 
 def name_of(value: Any) -> str:
     """The name of a value, the same for an equal one; what cannot be hashed has its type's."""
-    if not isinstance(value, Hashable) or isinstance(value, frozenset | MethodType):
+    if not _is_hashable(value) or isinstance(value, frozenset | MethodType):
         return str(type(value).__name__)
     if type(value).__hash__ is object.__hash__ and type(value).__weakrefoffset__:
         return _IDENTITIES.setdefault(value, new_name())
@@ -46,10 +46,24 @@ def look_into(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return sorted(map(repr, value))
     if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
-        array = np.array(value)
-        return array.tolist() if array.dtype.hasobject or array.dtype.kind in "USMm" else torch.as_tensor(array)
-    known = type(value).__module__.partition(".")[0] in KNOWN
-    return None if known or isinstance(value, type) else _attributes(value)
+        array = np.array(value, subok=True)
+        plain = array.dtype.hasobject or array.dtype.kind in "USMmV" or isinstance(array, np.ma.MaskedArray)
+        return array.tolist() if plain else torch.as_tensor(array)
+    hashable = _is_hashable(value)
+    if isinstance(value, type) or (hashable and type(value).__module__.partition(".")[0] in KNOWN):
+        return None
+    items = list(value) if isinstance(value, Collection) and not hashable else []
+    if not (found := _attributes(value)) and not hashable and not isinstance(value, Collection):
+        raise OverflowError  # Nothing is known of it.
+    return [found, items]
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _attributes(value: Any) -> dict[str, Any]:

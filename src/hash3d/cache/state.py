@@ -11,12 +11,15 @@ from .grid import FIELDS, Key
 from .messages import MESSAGES, tell
 
 if TYPE_CHECKING:
+    from .config import CacheConfig
     from .keeping import Keeping
     from .stores import Store
 
 
-VERSION = 4
+VERSION = 5
 """Of the form of a state."""
+KINDS = ("cut", "mode", "store", "grid", "other_grids")
+"""Fields of a configuration that say what an entry is, and where it lies."""
 FIELDS_OF_ENTRY = ("latents", "feature", "step", "num_bytes")
 
 
@@ -25,6 +28,7 @@ def save(cache: "Keeping") -> dict[str, Any]:
     version, internal, gauss = cache.random.getstate()
     return {
         "version": VERSION,
+        "entries_of": entries_of(cache.config),
         "storage": _copy(save_store(cache.store)),
         "weights": fingerprint(cache),
         "step": cache.step,
@@ -38,6 +42,8 @@ def load(cache: "Keeping", state: dict[str, Any]) -> None:
     """Bring a cache into a saved state."""
     if (version := state.get("version")) != VERSION:
         raise ValueError(f"Expected a cache's state of version {VERSION}, but got version {version}. Start anew.")
+    if (other := state["entries_of"]) != (own := entries_of(cache.config)):
+        raise ValueError(f"Expected a cache's state with entries of {own}, but got one of {other}. Start anew.")
     cache.release()
     load_store(cache.store, state["storage"])
     form, internal, gauss = state["random"]
@@ -48,6 +54,11 @@ def load(cache: "Keeping", state: dict[str, Any]) -> None:
     cache.weights = state["weights"]
     if cache.owner() is not None:
         expect_weights(cache)
+
+
+def entries_of(config: "CacheConfig") -> str:
+    """What the entries of a configuration are, in words."""
+    return ", ".join(f"{name}={getattr(config, name)}" for name in KINDS if hasattr(config, name))
 
 
 @torch.no_grad()

@@ -6,6 +6,8 @@ that alone, without a cache.
 
 import copy
 import functools
+import sys
+from itertools import chain
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from weakref import WeakKeyDictionary, ref
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig
 from hash3d.cache.calls import View
 
-from .model import each_tensor, layout_of, needs_gradient, prediction_of
+from .model import each_tensor, is_recorded, layout_of, needs_gradient, prediction_of
 from .partial_unet import PartialUNet
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ layers."""
 ADVICE = {
     "no view was open": "Put `with cache.view(...)` around it, in the same thread.",
     "gradients were on": "Call it under torch.no_grad(), or take requires_grad off its weights and inputs.",
+    "it was recorded": "A feature would stay in what jit.trace, torch.export, vmap or a CUDA graph makes of it.",
     "it has residuals of a ControlNet or T2I-Adapter": "The layers that a reuse leaves out depend on these.",
 }
 """Why a call runs in full without asking the cache, and what to do about it."""
@@ -93,7 +96,7 @@ def check_engine(engine: Engine, device: torch.device | None = None) -> None:
 class Forward:
     """Stands in the place of a U-Net's forward, as an attribute of the module, and calls that one.
 
-    A copy of the module, or a saved one, has the forward that was there before.
+    A copy of the module, or a saved one, has the forward that was there before; a shallow one from its first call on.
     """
 
     __slots__ = (
@@ -107,6 +110,8 @@ class Forward:
         self.layout = layout_of(unet)
         self.cut, self.engine, self.cache = cut, engine, cache
         self._watch: ModelWatch | None = None
+        if isinstance(before := unet.__dict__.get("forward"), Forward) and before.unet is not unet:
+            before._put_back(unet)  # A shallow copy.
         self._before = unet.__dict__.get("forward")
         inner: Any = unet.forward
         self.__wrapped__ = inner
@@ -146,14 +151,22 @@ class Forward:
                 self.cache.weights = fingerprint(self.cache)
             self.cache.owner = lambda: None
         self._removed = True
-        if self.unet.__dict__.get("forward") is self:
+        self._put_back(self.unet)
+
+    def _put_back(self, module: nn.Module) -> None:
+        """Give a module the forward that was there before, if ours is there now."""
+        if module.__dict__.get("forward") is self:
             if self._before is None:
-                del self.unet.forward
+                del module.forward
             else:
-                self.unet.forward = self._before
+                module.forward = self._before
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """One U-Net call. Of several threads one runs at a time: a shallow pass patches the module's layers."""
+        caller = sys._getframe(1).f_locals.get("self")
+        if caller is not self.unet and type(caller) is type(self.unet) and vars(caller).get("forward") is self:
+            self._put_back(caller)  # A shallow copy, such as a replica of `nn.DataParallel`.
+            return caller.forward(*args, **kwargs)
         if self._removed:
             self.remove()
             return self.__wrapped__(*args, **kwargs)
@@ -178,10 +191,12 @@ class Forward:
     def _serves(self, inputs: dict[str, Any]) -> bool:
         """Whether a call is replaced; one that the cache cannot serve is counted there, and told once of its kind."""
         gradients = needs_gradient(self.unet, inputs)
+        recorded = is_recorded(inputs["sample"])
         residuals = any(inputs.get(name) is not None for name in self.layout.residuals)
         if self.cache is None:
-            return not gradients and not residuals
-        for reason, holds in zip(ADVICE, (self.cache.current_view is None, gradients, residuals), strict=True):
+            return not (gradients or recorded or residuals)
+        unseen = self.cache.current_view is None
+        for reason, holds in zip(ADVICE, (unseen, gradients, recorded, residuals), strict=True):
             if holds:
                 self.cache.statistics.bypass(reason, ADVICE[reason])
                 return False
@@ -220,10 +235,13 @@ class Forward:
         """What the feature of each view depends on besides its key; the cache starts anew if all of them changed."""
         assert self.cache is not None
         sample, context = inputs["sample"], inputs.get("encoder_hidden_states")
-        device, channels = sample.device, self.layout.out_channels
+        device, channels = sample.device, self.layout.noisy_channels
         shapes = [tuple(each.shape[1:]) for each in each_tensor([sample, context])]
         autocast = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
         weights = id(self.unet), self.watch.epoch, self.watch.writes
+        left_out = chain.from_iterable(module.modules() for module, *_ in self._eager.patches)
+        if self.watch.hooked and not self.watch.hooked.isdisjoint(left_out):
+            self.cache.tell_once("hooks left out")
         self.cache.match((weights, sample.dtype, device, shapes, view.branches, autocast))
         own = ("sample", "timestep", "return_dict")
         conditions = {name: value for name, value in inputs.items() if name not in own and value is not None}

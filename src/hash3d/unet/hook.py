@@ -22,7 +22,7 @@ class Hash3DForward(Forward):
         """The prediction [S * B, C, h, w] for S branches of B views."""
         cache, call, view = self.cache, (args, kwargs), self.cache.current_view
         assert view is not None
-        cache.check_batch(view, inputs["sample"], self.layout.out_channels)
+        cache.check_batch(view, inputs["sample"], self.layout.noisy_channels)
         keys = view.keys(inputs["timestep"])
         queries = cache.lookup(keys, self.identify(inputs, view), together=self.mixes_views)
         latents = split(inputs["sample"], view)[0]

@@ -41,8 +41,8 @@ class LDMLayout:
         return isinstance(what, nn.Module) and all(isinstance(getattr(what, part, None), nn.Module) for part in PARTS)
 
     @property
-    def out_channels(self) -> int:
-        """Of the prediction."""
+    def noisy_channels(self) -> int:
+        """Those of the prediction."""
         return int(self.unet.out[-1].out_channels)
 
     def list_layers(self) -> tuple[list[Layer], list[nn.Module]]:

@@ -1,7 +1,7 @@
 """What the hook has to know of a U-Net: its layers, its inputs, and their rows."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from operator import attrgetter
@@ -16,15 +16,15 @@ from torch.autograd import forward_ad
 
 from hash3d.cache.calls import View
 
-Patch = tuple[nn.Module, str, Callable[..., Any]]
-"""A module, the name of one of its methods, and what is called in place of it."""
+Patch = tuple[nn.Module, str, Any]
+"""A module, the name of one of its attributes, and what stands in place of it."""
 Layer = tuple[nn.Module, int]
 """A module that makes a skip connection, and the skip's channels."""
 
 
 @contextmanager
 def patched(patches: Sequence[Patch]) -> Iterator[None]:
-    """Replace methods for a while. Afterwards each module's own attributes are what they were."""
+    """Replace attributes for a while. Afterwards each module's own attributes are what they were."""
     before = [(module, name, module.__dict__.get(name)) for module, name, _ in patches]
     for module, name, patch in patches:
         module.__dict__[name] = patch
@@ -36,6 +36,12 @@ def patched(patches: Sequence[Patch]) -> Iterator[None]:
                 del module.__dict__[name]
             else:
                 module.__dict__[name] = method
+
+
+def hooks_of(patches: Sequence[Patch]) -> list[Patch]:
+    """Patches that keep others' hooks on skipped layers from what passes through there."""
+    names = ("_forward_pre_hooks", "_forward_hooks")
+    return [(module, name, {}) for module, _, _ in patches for name in names if module.__dict__[name]]
 
 
 def layout_of(unet: Any) -> "Layout":
@@ -73,8 +79,8 @@ class Layout(Protocol):
     """Inputs that the shallow pass does not model (ControlNet, T2I-Adapter)."""
 
     @property
-    def out_channels(self) -> int:
-        """Of the prediction."""
+    def noisy_channels(self) -> int:
+        """Of the noisy latents; what follows them in the sample is conditioning."""
 
     def list_layers(self) -> tuple[list[Layer], list[nn.Module]]:
         """The down layers, in order of their skips s = 0, 1, ..., and the first module of each up layer."""
@@ -109,9 +115,10 @@ class DiffusersLayout:
         self.unet: Any = unet
 
     @property
-    def out_channels(self) -> int:
-        """Of the prediction."""
-        return int(self.unet.config.out_channels)
+    def noisy_channels(self) -> int:
+        """Those of the prediction. In 6 or 8 are a variance too (DeepFloyd IF, Kandinsky): 3 pixels, or 4 latents."""
+        predicted = int(self.unet.config.out_channels)
+        return {6: 3, 8: 4}.get(predicted, predicted)
 
     def list_layers(self) -> tuple[list[Layer], list[nn.Module]]:
         """See `Layout`. An attention belongs to the resnet before it."""
@@ -199,12 +206,22 @@ def needs_gradient(unet: nn.Module, inputs: dict[str, Any]) -> bool:
     return backward or forward_ad._current_level >= 0
 
 
+def is_recorded(sample: Tensor) -> bool:
+    """Whether a call becomes a program that runs later, or for other samples: `torch.jit.trace`, export, `vmap`."""
+    return (
+        torch.jit.is_tracing()
+        or torch.compiler.is_exporting()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or (sample.is_cuda and torch.cuda.is_current_stream_capturing())
+    )
+
+
 def each_tensor(value: Any) -> Iterator[Tensor]:
     """The tensors in a value, in dictionaries, lists and tuples too, in order."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, dict | list | tuple):
-        for item in value.values() if isinstance(value, dict) else value:
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
             yield from each_tensor(item)
 
 
@@ -212,7 +229,7 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     """The same value with other tensors."""
     if isinstance(value, Tensor):
         return function(value)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {name: map_tensors(function, item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         items = [map_tensors(function, item) for item in value]

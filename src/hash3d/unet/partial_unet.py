@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .model import count_cuts, layout_of, patched
+from .model import count_cuts, hooks_of, layout_of, patched
 
 
 class PartialUNet:
@@ -32,7 +32,7 @@ class PartialUNet:
         self.cut = cut % self.num_cuts
         self.skip = self.num_cuts - 1 - self.cut
         self._skip_channels, self._entry = down_layers[self.skip][1], up_layers[self.cut]
-        self._patches = self.layout.skip_layers([module for module, _ in down_layers[: self.skip + 1]], self._entry)
+        self.patches = self.layout.skip_layers([module for module, _ in down_layers[: self.skip + 1]], self._entry)
 
     def plain_pass(self, *args: Any, **kwargs: Any) -> Any:
         """The U-Net's output."""
@@ -60,7 +60,7 @@ class PartialUNet:
         def inject(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             return (torch.cat([feature, inputs[0][:, -self._skip_channels :]], dim=1), *inputs[1:])
 
-        with self._entry.register_forward_pre_hook(inject), patched(self._patches):
+        with self._entry.register_forward_pre_hook(inject), patched([*self.patches, *hooks_of(self.patches)]):
             yield
 
     def fill(self, rows: list[int], count: int) -> list[int]:

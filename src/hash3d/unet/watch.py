@@ -52,6 +52,8 @@ class ModelWatch:
     """Another string for other attributes, hooks, adapters, strengths, attention processors, or training mode."""
     mixes_views = False
     """Whether layers or processors that are not diffusers' own may mix the rows of a batch."""
+    hooked: set[nn.Module]
+    """Layers that have hooks of others."""
     is_patched = False
     """Whether layers have hooks or forwards that are to run in each call."""
 
@@ -185,6 +187,8 @@ class ModelWatch:
         self._kinds = sorted({*map(type, self._layers)}, key=repr)
         own = ("diffusers.models.", "diffusers.loaders.")
         self._strangers = [each for each in processors if not type(each).__module__.startswith(own)]
+        inner = [module for module in self.unet.modules() if module is not self.unet]
+        self.hooked = {module for module in inner if module._forward_hooks or module._forward_pre_hooks}
         self.mixes_views = bool(self._strangers) or not all(map(self._is_known, self._kinds))
         self._settable = [each for each in processors if vars(each)]
         patched = [kind.forward for kind in self._kinds if not self._is_known(kind.forward)]
