@@ -30,7 +30,8 @@ def name_of(value: Any) -> str:
     """The name of a value, the same for an equal one; what cannot be hashed has its type's."""
     if not _is_hashable(value) or isinstance(value, frozenset | MethodType):
         return str(type(value).__name__)
-    if type(value).__hash__ is object.__hash__ and type(value).__weakrefoffset__:
+    kind: Any = type(value)
+    if kind.__hash__ is object.__hash__ and kind.__weakrefoffset__:
         return _IDENTITIES.setdefault(value, new_name())
     if len(_OBJECTS) > MOST_OBJECTS:
         _OBJECTS.clear()

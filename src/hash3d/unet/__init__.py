@@ -163,7 +163,7 @@ class Forward:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """One U-Net call. Of several threads one runs at a time: a shallow pass patches the module's layers."""
-        caller = sys._getframe(1).f_locals.get("self")
+        caller: Any = sys._getframe(1).f_locals.get("self")
         if caller is not self.unet and type(caller) is type(self.unet) and vars(caller).get("forward") is self:
             self._put_back(caller)  # A shallow copy, such as a replica of `nn.DataParallel`.
             return caller.forward(*args, **kwargs)

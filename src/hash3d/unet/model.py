@@ -209,7 +209,7 @@ def needs_gradient(unet: nn.Module, inputs: dict[str, Any]) -> bool:
 def is_recorded(sample: Tensor) -> bool:
     """Whether a call becomes a program that runs later, or for other samples: `torch.jit.trace`, export, `vmap`."""
     return (
-        torch.jit.is_tracing()
+        torch._C._is_tracing()
         or torch.compiler.is_exporting()
         or torch._C._functorch.peek_interpreter_stack() is not None
         or (sample.is_cuda and torch.cuda.is_current_stream_capturing())
