@@ -32,6 +32,7 @@ html_css_files = ["site.css"]
 INSIDE = ("files", "finite", "kernels", "ranges", "stopwatch", "strangers", "transfer")
 HIDDEN = ("assets", "bench", "cli", "evaluation", "fast", "meshing", "systems", "training", "unet", *INSIDE)
 """Rooms that nobody calls from outside: CONTRIBUTING.md says what is in them."""
+FIRST_LINE = "first line"
 GENERATED = Path(__file__).parent / "generated"
 
 
@@ -109,9 +110,9 @@ def nest_pages(app, name, text) -> None:
 
 
 def keep_colons(app, what, name, thing, options, lines) -> None:
-    """Napoleon would take what stands before a colon for the type of an attribute, in its first line alone."""
-    if what in ("attribute", "data"):
-        lines.insert(0, "")
+    """Napoleon would take what stands before a colon in an attribute's first line for its type: a line goes before."""
+    if what in ("attribute", "data", "property"):
+        lines.insert(0, FIRST_LINE)
 
 
 def as_text(line: str) -> str:
@@ -124,7 +125,7 @@ def as_text(line: str) -> str:
 
 def read_as_text(app, what, name, thing, options, lines) -> None:
     """Docstrings are plain text."""
-    lines[:] = map(as_text, lines)
+    lines[:] = [as_text(line) for line in lines if line != FIRST_LINE]
 
 
 def setup(app) -> None:
