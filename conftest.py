@@ -1,10 +1,12 @@
 """Checks types and shapes at run time in every module of the package; in place before the package is imported."""
 
+import functools
+import inspect
 from pathlib import Path
 
+import jaxtyping
 from beartype import BeartypeConf
 from beartype.claw import beartype_packages
-from jaxtyping import install_import_hook
 
 SOURCE = Path(__file__).parent / "src"
 COMPILED = ("_numba", "_triton")
@@ -14,5 +16,17 @@ NAMES = {".".join(path.relative_to(SOURCE).with_suffix("").parts): path.read_tex
 SHAPED = [name for name, text in NAMES.items() if "jaxtyping" in text or "TYPE_CHECKING" in text]
 """Modules with shapes, or names that only a static checker sees: jaxtyping takes both, but makes calls slow."""
 
-install_import_hook(SHAPED, "tests.typechecking.check")
+JAXTYPED = jaxtyping.jaxtyped
+
+
+def check_calls(definition, *, typechecker):
+    """Check shapes where a definition has some: jaxtyping binds the arguments of each call, which takes long."""
+    annotations = definition.__annotations__.values() if inspect.isfunction(definition) else [""]
+    if any(isinstance(each, str) or "jaxtyping." in repr(each) for each in annotations):
+        return JAXTYPED(definition, typechecker=typechecker)
+    return typechecker(definition)
+
+
+jaxtyping.jaxtyped = lambda **settings: functools.partial(check_calls, **settings)
+jaxtyping.install_import_hook(SHAPED, "tests.typechecking.check")
 beartype_packages(list(NAMES.keys() - SHAPED), conf=BeartypeConf(is_pep484_tower=True, claw_is_pep526=False))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import signal
 
 import numpy as np
 import pytest
@@ -68,6 +69,15 @@ def tiny_text_recipe(text_prior_folder):
 def tiny(prior_folder, text_prior_folder, picture_file):
     """`tiny(system, cache=..., steps=...)`: a small recipe of any system."""
     return functools.partial(tiny_system, image=picture_file, prior=prior_folder, text_prior=text_prior_folder)
+
+
+@pytest.fixture
+def heeded_signals():
+    """Interruptions arrive also where the tests run in a shell's background, which ignores them."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

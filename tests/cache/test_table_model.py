@@ -150,7 +150,7 @@ def run(build, model, feature_of, max_bytes, *, seed, operations):
     return counts
 
 
-@pytest.mark.parametrize("operations", [1_500, pytest.param(10_000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("operations", [1_000, pytest.param(10_000, marks=pytest.mark.nightly)])
 def test_20_streams_of_operations_on_the_table(operations):
     """Sizes differ: from bucket to bucket where a lookup blends a bucket's features, else from entry to entry."""
     total = Counter()

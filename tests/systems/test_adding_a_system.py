@@ -22,7 +22,7 @@ from hash3d.systems import SYSTEMS, SystemInfo
 from hash3d.training.outputs import load_asset
 from hash3d.training.run import Run
 from tests.conftest import OFTEN
-from tests.tiny_recipes import tiny
+from tests.tiny_recipes import SURFACE, tiny
 
 ROOT = Path(__file__).parents[2]
 FILE, ROW, PYTHON, BALL, COLOR = re.findall(
@@ -70,8 +70,9 @@ def color(import_code):
 
 def ball_recipe(ball, recipe):
     """The recipe with the ball in place of the Gaussians."""
+    renderer = VolumeRendererConfig(samples_per_ray=16)
     stage = dataclasses.replace(
-        recipe.stage, representation=ball.BallConfig(), renderer=VolumeRendererConfig(samples_per_ray=16), densify=None
+        recipe.stage, representation=ball.BallConfig(), renderer=renderer, densify=None, surface=SURFACE
     )
     return dataclasses.replace(recipe, stage=stage)
 
