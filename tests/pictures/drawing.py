@@ -34,13 +34,18 @@ P3 = ((0.51512, 0.2412, -0.00105), (0.29198, 0.69225, 0.04189), (0.1571, 0.06657
 """XYZ of Display P3's red, green and blue, adapted to D50."""
 
 
-def icc_profile(space="RGB ", primaries=P3, gamma=2.2):
-    """A version 2 profile (ICC.1:2001) of a colour space of three primaries, or of greys, with one gamma."""
+def icc_profile(space="RGB ", primaries=P3, gamma=2.2, black=0.0):
+    """A version 2 profile (ICC.1:2001) of three primaries, of greys, or of inks whose black alone is seen.
+
+    `gamma` is that of all channels. `black` is the share of light, with gamma 1, of an RGB of zeros.
+    """
 
     def fixed(*values):
         return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
 
     curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
+    if black:
+        curve = b"curv\0\0\0\0" + struct.pack(">I2H", 2, round(black * 65535), 65535)
     name = b"wide\0"
     tags = {
         b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + b"\0" * 78,
@@ -51,14 +56,20 @@ def icc_profile(space="RGB ", primaries=P3, gamma=2.2):
             key + b"XYZ": b"XYZ \0\0\0\0" + fixed(*xyz) for key, xyz in zip((b"r", b"g", b"b"), primaries, strict=True)
         }
         tags |= {key + b"TRC": curve for key in (b"r", b"g", b"b")}
-    else:
+    elif space == "GRAY":
         tags[b"kTRC"] = curve
+    else:  # L* is 100 without black ink and 0 with all of it: a table of two points an ink, from one straight line.
+        line = bytes(range(256))
+        corners = b"".join(bytes((0 if ink % 2 else 255, 128, 128)) for ink in range(16))
+        head = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + fixed(1, 0, 0, 0, 1, 0, 0, 0, 1)
+        tags[b"A2B0"] = head + line * 4 + corners + line * 3
     offset, table, body = 132 + 12 * len(tags), struct.pack(">I", len(tags)), b""
     for key, value in tags.items():
         value += b"\0" * (-len(value) % 4)
         table += key + struct.pack(">II", offset + len(body), len(value))
         body += value
     size = 128 + len(table) + len(body)
-    head = struct.pack(">I4sI4s4s4s", size, b"none", 0x02400000, b"mntr", space.encode(), b"XYZ ")
+    kind, numbers = (b"scnr", b"Lab ") if space == "CMYK" else (b"mntr", b"XYZ ")
+    head = struct.pack(">I4sI4s4s4s", size, b"none", 0x02400000, kind, space.encode(), numbers)
     head += struct.pack(">6H", 2024, 1, 1, 0, 0, 0) + b"acsp" + b"\0" * 28 + fixed(0.9642, 1.0, 0.8249)
     return head.ljust(128, b"\0") + table + body

@@ -11,6 +11,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from hash3d.pictures import PictureError, load_picture
+from hash3d.pictures.background import _fit_background
 from tests.pictures.drawing import RED, composite, disc, write
 
 BACKGROUNDS = {"white": (255, 255, 255), "blue": (30, 60, 200), "black": (0, 0, 0)}
@@ -128,6 +129,17 @@ def test_a_background_that_falls_off(fall, ending, tmp_path):
     pixels = composite(BALL, (255, 255, 255)) * FALLS[fall][..., None]
     picture = load_picture(write(tmp_path / f"photo.{ending}", pixels.astype(np.uint8)))
     assert overlap(picture, BALL[..., 3] > 127) > 0.95
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_under_an_object_the_background_has_no_colour_that_is_not_seen_beside_it(seed):
+    """A quartic that is fitted to a thin frame of noise bends where nothing holds it."""
+    noise = np.random.default_rng(seed).uniform(0.77, 0.83, (128, 128, 1))
+    color, border, seen = np.repeat(noise, 3, axis=-1).astype(np.float32), *np.ones((2, 128, 128), dtype=bool)
+    color[6:-6, 6:-6], seen[6:-6, 6:-6], border[3:-3, 3:-3] = 0.2, False, False
+    surface = _fit_background(color, border)
+    assert surface[seen].min() == surface.min()
+    assert surface[seen].max() == surface.max()
 
 
 def test_a_background_that_falls_off_too_far_is_refused(tmp_path, monkeypatch):

@@ -42,6 +42,29 @@ def test_a_profile_of_greys_is_heeded(bits, tmp_path):
     np.testing.assert_allclose(read_rgba(path)[4, 4] * 255, [188, 188, 188, 255], atol=1.5)
 
 
+def test_a_profile_of_greys_is_heeded_beside_alpha(tmp_path):
+    value = np.full((32, 32, 2), 128, dtype=np.uint8)
+    path = write(tmp_path / "grey.png", value, icc_profile=icc_profile("GRAY", gamma=1.0))
+    np.testing.assert_allclose(read_rgba(path)[4, 4] * 255, [188, 188, 188, 128], atol=1.5)
+
+
+def test_the_darkest_colour_of_a_profile_is_black(tmp_path):
+    """Black point compensation: a print or a screen whose black reflects 5 % of the light makes no grey veil."""
+    pixels = np.zeros((32, 32, 3), dtype=np.uint8)
+    pixels[16:] = 255
+    path = write(tmp_path / "print.png", pixels, icc_profile=icc_profile(black=0.05))
+    read = read_rgba(path)[..., :3] * 255
+    assert read[4].max() <= 1
+    assert read[-4].min() >= 254
+
+
+def test_inks_are_converted_by_their_own_profile(tmp_path):
+    """Not by way of RGB, where half of the black ink would be half of the three others. L* 50 is 119 in sRGB."""
+    image = Image.new("CMYK", (32, 32), (0, 0, 0, 128))
+    image.save(tmp_path / "print.tiff", icc_profile=icc_profile("CMYK"))
+    np.testing.assert_allclose(read_rgba(tmp_path / "print.tiff")[4, 4] * 255, [119, 119, 119, 255], atol=2)
+
+
 @pytest.mark.parametrize("content", [b"junk", icc_profile("GRAY")])
 def test_a_profile_that_cannot_be_used_is_told(content, tmp_path):
     path = write(tmp_path / "photo.png", np.full((32, 32, 3), 100, dtype=np.uint8), icc_profile=content)
