@@ -3,6 +3,7 @@
 Usage:
     python scripts/compare_losses.py record before.json              # with the package that this Python imports
     python scripts/compare_losses.py record after.json --steps 12
+    python scripts/compare_losses.py record replay_off.json --systems zero123_gs --options="--replay-every 0"
     python scripts/compare_losses.py compare before.json after.json  # exit code 1 and a line for each difference
 """
 
@@ -27,13 +28,13 @@ INPUTS = {
 }
 
 
-def record(system: str, steps: int) -> list[dict[str, float]]:
-    """The metrics of each step of a run of one system, without its times."""
+def record(system: str, steps: int, more: list[str]) -> list[dict[str, float]]:
+    """The metrics of each step of a run of one system with `more` options, without its times."""
     values = {"image": str(IMAGE), "prompt": PROMPT}
     inputs = [word for name in INPUTS[system] for word in (f"--{name}", values[name])]
     with TemporaryDirectory() as folder:
         options = ["--out", folder + "/run", "--steps", str(steps), "--seed", "7", "--device", "cpu"]
-        command = [sys.executable, "-m", "hash3d", "generate", system, *inputs, *options]
+        command = [sys.executable, "-m", "hash3d", "generate", system, *inputs, *options, *more]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         lines = (Path(folder) / "run/metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
@@ -64,13 +65,14 @@ def main() -> int:
     recording.add_argument("file", type=Path)
     recording.add_argument("--steps", type=int, default=12)
     recording.add_argument("--systems", nargs="+", default=list(INPUTS), choices=list(INPUTS))
+    recording.add_argument("--options", default="", help="More options of `hash3d generate`, in one string.")
     comparison = verbs.add_parser("compare")
     comparison.add_argument("files", type=Path, nargs=2)
     options = parser.parse_args()
     if options.verb == "record":
         series = {}
         for system in options.systems:
-            series[system] = record(system, options.steps)
+            series[system] = record(system, options.steps, options.options.split())
             print(system, *(f"{row['loss']:.6g}" for row in series[system]), flush=True)
         options.file.write_text(json.dumps(series))
         return 0
