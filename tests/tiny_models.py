@@ -34,6 +34,12 @@ def tiny_unet(**changes) -> UNet2DConditionModel:
     return UNet2DConditionModel(**{**settings, **changes}).eval()
 
 
+def small_unet(**changes) -> UNet2DConditionModel:
+    """Two blocks a side, of one layer each: a pass takes a third of the time of `tiny_unet`'s."""
+    blocks = {"block_out_channels": (8, 16), "down_block_types": DOWN[2:], "up_block_types": UP[:2]}
+    return tiny_unet(**{"layers_per_block": 1, **blocks, **changes})
+
+
 UNETS = {
     "stable_diffusion_15": {},
     "stable_diffusion_21": {

@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 
 from hash3d import Hash3DConfig, apply_hash3d
 from hash3d.unet import accelerate_unet
-from tests.tiny_models import VIEW, tiny_unet, unet_inputs
+from tests.tiny_models import VIEW, small_unet, unet_inputs
 
 
 def messages(recwarn, text):
@@ -26,7 +26,7 @@ def gradient(unet, inputs):
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_with_gradients_a_call_is_the_unets_own_also_where_its_view_was_seen(checkpointing, recwarn):
-    unet = tiny_unet().train(checkpointing)
+    unet = small_unet().train(checkpointing)
     if checkpointing:
         unet.enable_gradient_checkpointing()
     inputs = unet_inputs(unet)
@@ -42,13 +42,14 @@ def test_with_gradients_a_call_is_the_unets_own_also_where_its_view_was_seen(che
     assert (cache.statistics.full, cache.statistics.shallow) == (1, 0)
 
 
+@pytest.mark.filterwarnings("ignore:A U-Net call ran in full", "ignore:`torch.jit.script` is deprecated")  # In torch.
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad])
 @pytest.mark.parametrize("derive", [
     lambda function, at, along: torch.func.jvp(function, (at,), (along,))[1],
     lambda function, at, along: derive_dual(function, at, along),
 ])  # fmt: skip
 def test_a_derivative_in_forward_mode_is_the_unets_own(derive, mode):
-    unet = tiny_unet().requires_grad_(False)
+    unet = small_unet().requires_grad_(False)
     unet.set_attn_processor(AttnProcessor())  # The fused attention has no derivative in forward mode.
     inputs = unet_inputs(unet)
     sample = inputs.pop("sample")
@@ -68,10 +69,10 @@ def derive_dual(function, at, along):
         return forward_ad.unpack_dual(function(forward_ad.make_dual(at, along))).tangent
 
 
-@pytest.mark.filterwarnings("ignore:The guidance branches of a view have different")
+@pytest.mark.filterwarnings("ignore:A U-Net call ran in full")
 def test_a_gradient_may_be_wanted_of_an_input_in_any_mapping():
     settings = {"addition_time_embed_dim": 4, "projection_class_embeddings_input_dim": 14}
-    unet = tiny_unet(addition_embed_type="text_time", **settings).requires_grad_(False)
+    unet = small_unet(addition_embed_type="text_time", **settings).requires_grad_(False)
     text = torch.ones(2, 6, requires_grad=True)
     inputs = unet_inputs(unet)
     inputs["added_cond_kwargs"] = MappingProxyType({"text_embeds": text, "time_ids": torch.ones(2, 2)})
@@ -84,7 +85,7 @@ def test_a_gradient_may_be_wanted_of_an_input_in_any_mapping():
 
 
 def test_a_weight_that_wants_a_gradient_is_enough():
-    unet = tiny_unet().requires_grad_(False)
+    unet = small_unet().requires_grad_(False)
     cache, inputs = apply_hash3d(unet), unet_inputs(unet)
     for _ in range(2):
         with cache.view(**VIEW):
@@ -97,7 +98,7 @@ def test_a_weight_that_wants_a_gradient_is_enough():
 
 @pytest.mark.filterwarnings("ignore:A U-Net call ran in full")
 def test_outside_a_view_and_with_residuals_of_a_controlnet_the_unet_runs_in_full():
-    unet = tiny_unet()
+    unet = small_unet()
     inputs = unet_inputs(unet)
     residual = {"mid_block_additional_residual": torch.ones(2, 32, 2, 2)}
     with torch.no_grad():
@@ -123,12 +124,14 @@ def map_over(unet, inputs):
 
 
 @pytest.mark.parametrize("record", [trace, map_over])
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:There is a performance drop")
+@pytest.mark.filterwarnings(
+    "ignore::torch.jit.TracerWarning", "ignore:There is a performance drop", "ignore:`torch.jit"
+)
 @torch.no_grad()
 def test_what_is_recorded_holds_no_feature(record):
     """A traced program runs later on other inputs, a mapped one on several at once."""
     blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "block_out_channels": (8,)}
-    unet = tiny_unet(sample_size=8, layers_per_block=1, **blocks).requires_grad_(False)
+    unet = small_unet(sample_size=8, layers_per_block=1, **blocks).requires_grad_(False)
     inputs = unet_inputs(unet)
     sample = inputs.pop("sample")
     expected, cache = unet(sample, **inputs).sample, apply_hash3d(unet)
@@ -141,15 +144,15 @@ def test_what_is_recorded_holds_no_feature(record):
 
 
 def in_a_pipeline():
-    return SimpleNamespace(unet=tiny_unet()), "SimpleNamespace.*Pass its unet"
+    return SimpleNamespace(unet=small_unet()), "SimpleNamespace.*Pass its unet"
 
 
 def in_a_sequence():
-    return torch.nn.Sequential(tiny_unet()), "Sequential.*Pass its 0"
+    return torch.nn.Sequential(small_unet()), "Sequential.*Pass its 0"
 
 
 def in_data_parallel():
-    return torch.nn.DataParallel(tiny_unet()), "DataParallel.*Pass its module"
+    return torch.nn.DataParallel(small_unet()), "DataParallel.*Pass its module"
 
 
 def another_layer():

@@ -46,7 +46,6 @@ def test_the_package_s_shallow_pass_is_ours(skip):
 
 
 @torch.no_grad()
-@pytest.mark.filterwarnings("ignore:The guidance branches of a view have different")
 def test_our_deepcache_is_the_package(request):
     """Which calls run in full, and every prediction."""
     unet = tiny_unet()

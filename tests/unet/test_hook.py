@@ -7,7 +7,7 @@ import torch
 
 from hash3d import apply_hash3d, remove_hash3d
 from hash3d.cache import DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
-from tests.tiny_models import UNETS, tiny_unet, unet_inputs
+from tests.tiny_models import UNETS, small_unet, tiny_unet, unet_inputs
 
 ALWAYS = Hash3DConfig(reuse_probability=1.0)
 
@@ -24,7 +24,7 @@ def count_calls(module):
 
 
 def test_removal_leaves_the_unet_as_it_was():
-    unet = tiny_unet()
+    unet = small_unet()
     inputs = unet_inputs(unet)
     expected = predict(unet, inputs)
     state = {name: value.clone() for name, value in unet.state_dict().items()}
@@ -41,7 +41,7 @@ def test_removal_leaves_the_unet_as_it_was():
 
 
 def test_a_second_cache_is_refused():
-    unet = tiny_unet()
+    unet = small_unet()
     apply_hash3d(unet)
     with pytest.raises(ValueError, match="remove_hash3d"):
         apply_hash3d(unet)
@@ -62,7 +62,7 @@ def test_a_hit_with_the_same_input_is_the_full_pass(name):
 
 
 def test_views_of_one_batch_are_split_and_put_back_in_order():
-    unet = tiny_unet()
+    unet = small_unet()
     inputs = unet_inputs(unet, views=3)
     expected = predict(unet, inputs)
     cache = apply_hash3d(unet, ALWAYS)
@@ -81,7 +81,7 @@ def test_views_of_one_batch_are_split_and_put_back_in_order():
 
 
 def test_neighbours_share_a_feature_and_strangers_do_not():
-    unet = tiny_unet()
+    unet = small_unet()
     cache = apply_hash3d(unet, Hash3DConfig(grid=GridConfig(azimuth=20.0)))
     for azimuth in (5, 15, 25, 360 + 8):
         with cache.view(elevation=0, azimuth=azimuth, radius=1):
@@ -92,7 +92,7 @@ def test_neighbours_share_a_feature_and_strangers_do_not():
 
 @pytest.mark.filterwarnings("ignore:A U-Net call ran in full")
 def test_noise_mode_runs_no_unet_on_a_hit():
-    unet = tiny_unet()
+    unet = small_unet()
     cache = apply_hash3d(unet, Hash3DConfig(reuse_probability=1.0, mode="noise"))
     calls, inputs = count_calls(unet.conv_in), unet_inputs(unet)
     expected = predict(unet, inputs)
@@ -104,7 +104,7 @@ def test_noise_mode_runs_no_unet_on_a_hit():
 
 
 def test_deepcache_runs_every_nth_call_in_full_whatever_the_view():
-    unet = tiny_unet()
+    unet = small_unet()
     cache = apply_hash3d(unet, DeepCacheConfig(interval=3))
     deep = count_calls(unet.mid_block.resnets[0])
     pattern = []
@@ -117,7 +117,7 @@ def test_deepcache_runs_every_nth_call_in_full_whatever_the_view():
 
 @pytest.mark.parametrize("change", ["dtype", "size", "scope", "branches"])
 def test_what_a_feature_depends_on_resets_the_cache(change):
-    unet = tiny_unet()
+    unet = small_unet()
     cache = apply_hash3d(unet, ALWAYS)
     inputs = unet_inputs(unet)
     with cache.view(elevation=0, azimuth=0, radius=1, scope="a cat"):
@@ -139,7 +139,7 @@ def test_what_a_feature_depends_on_resets_the_cache(change):
 
 @pytest.mark.filterwarnings("ignore:The guidance branches of a view have different")
 def test_positional_call_and_tuple_output():
-    unet = tiny_unet()
+    unet = small_unet()
     inputs = unet_inputs(unet)
     expected = predict(unet, inputs)
     cache = apply_hash3d(unet, ALWAYS)
@@ -150,14 +150,14 @@ def test_positional_call_and_tuple_output():
 
 
 def test_batch_that_does_not_fit_the_views_is_refused():
-    unet = tiny_unet()
+    unet = small_unet()
     cache = apply_hash3d(unet, ALWAYS)
     with cache.view(elevation=0, azimuth=[0, 1, 2], radius=1), pytest.raises(ValueError, match="multiple of the 3"):
         predict(unet, unet_inputs(unet))
 
 
 def test_stored_features_are_copies():
-    unet = tiny_unet()
+    unet = small_unet()
     cache = apply_hash3d(unet, Hash3DConfig(reuse_probability=1.0, grid=GridConfig(azimuth=360)))
     inputs = unet_inputs(unet)
     with cache.view(elevation=0, azimuth=0, radius=1):
@@ -171,7 +171,7 @@ def test_stored_features_are_copies():
 
 def test_a_checked_view_gets_the_full_prediction_and_its_error_is_kept():
     """Three views: one misses, one hits, one hits and is checked."""
-    unet = tiny_unet()
+    unet = small_unet()
     first, second = (unet_inputs(unet, views=3, branches=1, seed=seed) for seed in (0, 1))
     expected = predict(unet, second)
     guard = GuardConfig(audit_every=4)
@@ -203,7 +203,7 @@ def predict_shallow_alone(unet, cache, inputs, row):
 
 @pytest.mark.filterwarnings("ignore:The guidance branches of a view have different")
 def test_with_gradients_on_but_nothing_to_differentiate_no_graph_is_kept():
-    unet = tiny_unet().requires_grad_(False)
+    unet = small_unet().requires_grad_(False)
     cache = apply_hash3d(unet, Hash3DConfig(guard=GuardConfig(audit_every=1)))
     for seed in range(4):
         with cache.view(elevation=0, azimuth=0, radius=1, scope="a cat"):
@@ -214,7 +214,7 @@ def test_with_gradients_on_but_nothing_to_differentiate_no_graph_is_kept():
 
 def test_rows_of_interleaved_branches_are_those_of_grouped_ones():
     """Two views: one misses, one hits. The same numbers in another order give the same numbers in that order."""
-    unet = tiny_unet()
+    unet = small_unet()
     first, second = (unet_inputs(unet, views=2, seed=seed) for seed in (0, 1))
     results = {}
     for order in ("grouped", "interleaved"):
@@ -233,7 +233,7 @@ def test_rows_of_interleaved_branches_are_those_of_grouped_ones():
 
 @pytest.mark.parametrize("order", ["grouped", "interleaved"])
 def test_rows_in_the_other_order_of_branches_are_refused(order):
-    unet = tiny_unet()
+    unet = small_unet()
     inputs = unet_inputs(unet, views=2)
     views = inputs["sample"][:2]
     inputs["sample"] = torch.cat([views] * 2) if order == "interleaved" else views.repeat_interleave(2, dim=0)
@@ -246,7 +246,7 @@ def test_rows_in_the_other_order_of_branches_are_refused(order):
 
 
 def test_a_feature_that_is_not_finite_is_not_kept_and_spoils_no_mean():
-    unet = tiny_unet()
+    unet = small_unet()
     bad, good = unet_inputs(unet), unet_inputs(unet)
     bad["sample"] = bad["sample"] * float("nan")
     cache = apply_hash3d(unet, Hash3DConfig(guard=GuardConfig(audit_every=2)))
@@ -270,7 +270,7 @@ def test_a_feature_that_is_not_finite_is_not_kept_and_spoils_no_mean():
 
 def test_threads_have_views_of_their_own():
     """A thread inside a view, another outside: the second is told, and neither gets the other's features."""
-    unet = tiny_unet()
+    unet = small_unet()
     cache, inputs = apply_hash3d(unet, ALWAYS), unet_inputs(unet)
     with ThreadPoolExecutor(4) as pool:
 

@@ -11,7 +11,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
 from hash3d import Hash3DConfig, apply_hash3d
-from tests.tiny_models import VIEW, predict, tiny_unet, unet_inputs
+from tests.tiny_models import VIEW, predict, small_unet, unet_inputs
 
 
 def hits(cache):
@@ -40,7 +40,7 @@ def write_a_weight(unet, inputs):
 
 
 def exchange_a_layer(unet, inputs):
-    unet.mid_block.resnets[0].conv1 = torch.nn.Conv2d(32, 32, 3, padding=1)
+    unet.mid_block.resnets[0].conv1 = torch.nn.Conv2d(16, 16, 3, padding=1)
 
 
 def exchange_processors(unet, inputs):
@@ -71,7 +71,7 @@ CHANGES = [
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_changes_the_prediction_is_not_answered_by_what_was_kept(change):
-    unet = tiny_unet()
+    unet = small_unet()
     cache, inputs = apply_hash3d(unet), unet_inputs(unet)
     for _ in range(2):
         predict(unet, cache, inputs)
@@ -84,7 +84,7 @@ def test_what_changes_the_prediction_is_not_answered_by_what_was_kept(change):
 
 
 def test_new_processors_of_the_same_kind_change_nothing():
-    unet = tiny_unet()
+    unet = small_unet()
     cache, inputs = apply_hash3d(unet), unet_inputs(unet)
     for kind, expected in ((AttnProcessor2_0, 0), (AttnProcessor2_0, 1), (AttnProcessor, 1)):
         unet.set_attn_processor(kind())
@@ -94,7 +94,7 @@ def test_new_processors_of_the_same_kind_change_nothing():
 
 @pytest.mark.parametrize("scoped", [False, True])
 def test_two_prompts_in_turn_keep_their_features(scoped):
-    unet = tiny_unet()
+    unet = small_unet()
     cache = apply_hash3d(unet)
     prompts = [unet_inputs(unet, seed=seed) for seed in (0, 1)]
     for _ in range(5):
@@ -105,7 +105,7 @@ def test_two_prompts_in_turn_keep_their_features(scoped):
 
 @pytest.mark.parametrize("scope", [None, "a cat"])
 def test_two_branches_in_two_calls_of_a_view_are_told_apart(scope):
-    unet = tiny_unet()
+    unet = small_unet()
     given = unet_inputs(unet)
     given["sample"][1] = given["sample"][0]
     branches = [{name: value[row : row + 1] for name, value in given.items()} for row in (0, 1)]
@@ -120,7 +120,7 @@ def test_two_branches_in_two_calls_of_a_view_are_told_apart(scope):
 
 def test_each_view_has_its_own_rows_of_the_conditioning():
     """The second view's prompt changes, the first one's does not: it hits."""
-    unet = tiny_unet()
+    unet = small_unet()
     cache, inputs = apply_hash3d(unet), unet_inputs(unet, views=2)
     places = {"azimuth": [0.0, 90.0]}
     predict(unet, cache, inputs, **places)
@@ -135,7 +135,7 @@ def test_channels_beside_the_noisy_latents_are_conditioning(given, predicted, no
 
     Zero123; DeepFloyd IF's second stage, Kandinsky's inpainting, IF's first, which predict a variance too.
     """
-    unet = tiny_unet(in_channels=given, out_channels=predicted)
+    unet = small_unet(in_channels=given, out_channels=predicted)
     cache, inputs = apply_hash3d(unet), unet_inputs(unet)
     for change, expected in ((0.0, 0), (0.0, 1), (1.0, 1 if given > noisy else 2)):
         inputs["sample"] = inputs["sample"].clone()
@@ -146,7 +146,7 @@ def test_channels_beside_the_noisy_latents_are_conditioning(given, predicted, no
 
 
 def test_context_of_another_length_starts_anew_also_in_one_scope():
-    unet = tiny_unet()
+    unet = small_unet()
     cache, inputs = apply_hash3d(unet), unet_inputs(unet)
     predict(unet, cache, inputs, scope="a cat")
     inputs["encoder_hidden_states"] = inputs["encoder_hidden_states"][:, :3]
@@ -155,7 +155,7 @@ def test_context_of_another_length_starts_anew_also_in_one_scope():
 
 
 def test_inputs_that_are_new_in_every_call_are_told_once(recwarn):
-    unet = tiny_unet()
+    unet = small_unet()
     cache = apply_hash3d(unet)
     for seed in range(20):
         predict(unet, cache, unet_inputs(unet, seed=seed))
@@ -183,7 +183,7 @@ class Word:
     lambda text: np.array([(ord(text[0]),)], dtype=[("letter", "i4")]),
 ])  # fmt: skip
 def test_a_scope_is_any_value_and_counts_by_what_it_says(make):
-    unet = tiny_unet()
+    unet = small_unet()
     cache, inputs = apply_hash3d(unet), unet_inputs(unet)
     for text, expected in (("cat", 0), ("cat", 1), ("dog", 1), ("cat", 2)):
         predict(unet, cache, inputs, scope=make(text))
@@ -191,7 +191,7 @@ def test_a_scope_is_any_value_and_counts_by_what_it_says(make):
 
 
 def test_lists_and_mappings_of_tensors_are_split_by_view():
-    unet = tiny_unet()
+    unet = small_unet()
     inputs, seen = unet_inputs(unet, views=2), []
     images = torch.arange(4.0)[:, None]
     inner = unet.mid_block.forward
@@ -215,7 +215,7 @@ def test_the_prompt_may_be_a_tuple():
             given = encoder_hidden_states[0] if isinstance(encoder_hidden_states, tuple) else encoder_hidden_states
             return super().__call__(attn, hidden_states, given, **kwargs)
 
-    unet = tiny_unet()
+    unet = small_unet()
     unet.set_attn_processor(First())
     cache, inputs = apply_hash3d(unet), unet_inputs(unet)
     prompt = inputs.pop("encoder_hidden_states")
@@ -230,7 +230,7 @@ def test_processors_that_may_mix_views_get_whole_batches():
             own = super().__call__(attn, hidden_states, *args, **kwargs)
             return own + own.mean(dim=0, keepdim=True)
 
-    unet = tiny_unet()
+    unet = small_unet()
     unet.set_attn_processor(Mixing())
     inputs = unet_inputs(unet, views=2)
     with torch.no_grad():
@@ -242,7 +242,7 @@ def test_processors_that_may_mix_views_get_whole_batches():
 
 
 def test_a_cache_without_reuse_in_training_mode_of_a_copy_is_its_own():
-    unet = tiny_unet()
+    unet = small_unet()
     twin = copy.deepcopy(unet)
     caches = [apply_hash3d(each, Hash3DConfig()) for each in (unet, twin)]
     predict(unet, caches[0], unet_inputs(unet))
@@ -253,7 +253,7 @@ def test_a_cache_without_reuse_in_training_mode_of_a_copy_is_its_own():
 def test_adapters_of_peft_are_seen():
     """Switched off, scaled, or with a per-block weight, also where peft itself put them in and one sits on conv_in."""
     peft = pytest.importorskip("peft")
-    unet, inputs = tiny_unet(), unet_inputs(tiny_unet())
+    unet, inputs = small_unet(), unet_inputs(small_unet())
     targets = ["conv_in", "to_q", "to_v"]
     peft.inject_adapter_in_model(peft.LoraConfig(r=2, target_modules=targets, init_lora_weights=False), unet)
     cache = apply_hash3d(unet)

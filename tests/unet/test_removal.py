@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hash3d import apply_hash3d, remove_hash3d
-from tests.tiny_models import VIEW, alike, tiny_unet, unet_inputs
+from tests.tiny_models import VIEW, alike, small_unet, unet_inputs
 
 
 def predict(unet, inputs):
@@ -32,7 +32,7 @@ def wrap(unet, calls, factor=2.0):
 @pytest.mark.filterwarnings("ignore:A U-Net call ran in full")
 @pytest.mark.filterwarnings("ignore:The guidance branches of a view have different")
 def test_a_patch_acts_once_and_stays_after_removal(order, in_view):
-    unet, calls = tiny_unet(), []
+    unet, calls = small_unet(), []
     inputs = unet_inputs(unet)
     factor = 4.0 if order == "both" else 2.0
     expected = predict(unet, {**inputs, "sample": factor * inputs["sample"]})
@@ -57,7 +57,7 @@ def test_a_patch_acts_once_and_stays_after_removal(order, in_view):
 
 
 def test_when_a_later_patch_goes_nothing_of_the_removed_cache_is_left():
-    unet = tiny_unet()
+    unet = small_unet()
     cache = apply_hash3d(unet)
     ours = unet.forward
     wrap(unet, [])
@@ -76,7 +76,7 @@ def test_hooks_of_pytorch_and_diffusers_act_once_and_stay():
         def pre_forward(self, module, *args, **kwargs):
             return args, {**kwargs, "sample": 2 * kwargs["sample"]}
 
-    unet = tiny_unet()
+    unet = small_unet()
     inputs = unet_inputs(unet)
     expected = predict(unet, {**inputs, "sample": 4 * inputs["sample"]})
     unet.register_forward_pre_hook(
@@ -96,7 +96,7 @@ def test_hooks_of_pytorch_and_diffusers_act_once_and_stay():
 @pytest.mark.parametrize("place", ["mid_block", "mid_block.attentions.0", "up_blocks.0", "conv_in"])
 def test_a_hook_on_a_layer_that_a_reuse_leaves_out_sees_nothing_there(place, recwarn):
     """Not what passes through: whoever collects features would take that for the layer's. Told once."""
-    unet, seen = tiny_unet().requires_grad_(False), []
+    unet, seen = small_unet().requires_grad_(False), []
     unet.get_submodule(place).register_forward_hook(lambda _, inputs, output: seen.append((inputs, output)))
     cache, inputs = apply_hash3d(unet), alike(unet)
     for _ in range(3):
@@ -109,11 +109,11 @@ def test_a_hook_on_a_layer_that_a_reuse_leaves_out_sees_nothing_there(place, rec
 
 def test_a_patch_that_knows_one_batch_gets_whole_batches():
     """It adds the channels of a whole batch, as inpainting does: a part of the views would not fit."""
-    unet = tiny_unet(in_channels=8)
+    unet = small_unet(in_channels=8)
     extra = torch.randn(4, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     inner = unet.forward
     unet.forward = lambda sample, *args, **kwargs: inner(torch.cat([sample, extra], dim=1), *args, **kwargs)
-    inputs = unet_inputs(tiny_unet(), views=2)
+    inputs = unet_inputs(small_unet(), views=2)
     expected = predict(unet, inputs)
     cache = apply_hash3d(unet)
     for azimuths in ([0, 90], [0, 180], [0, 180]):
@@ -144,7 +144,7 @@ def shallow_copy(unet):
 @pytest.mark.filterwarnings("ignore:A U-Net call ran in full")
 @pytest.mark.filterwarnings("ignore:The guidance branches of a view have different")
 def test_a_copy_runs_its_own_weights_and_takes_a_cache_of_its_own(copied):
-    unet = tiny_unet()
+    unet = small_unet()
     cache, inputs = apply_hash3d(unet), unet_inputs(unet)
     with cache.view(**VIEW):
         expected = predict(unet, inputs)
@@ -164,7 +164,7 @@ def test_a_copy_runs_its_own_weights_and_takes_a_cache_of_its_own(copied):
 
 
 def test_a_shallow_copy_takes_a_cache_before_its_first_call():
-    unet = tiny_unet().requires_grad_(False)
+    unet = small_unet().requires_grad_(False)
     first = apply_hash3d(unet)
     twin = shallow_copy(unet)
     twin.conv_out.weight.zero_()
@@ -179,7 +179,7 @@ def test_a_shallow_copy_takes_a_cache_before_its_first_call():
 
 
 def test_a_copy_of_a_patched_unet_runs_the_patched_forward():
-    unet, calls = tiny_unet(), []
+    unet, calls = small_unet(), []
     wrap(unet, calls)
     apply_hash3d(unet)
     predict(copy.deepcopy(unet), unet_inputs(unet))
@@ -188,7 +188,7 @@ def test_a_copy_of_a_patched_unet_runs_the_patched_forward():
 
 @pytest.mark.filterwarnings("ignore:A U-Net call ran in full")
 def test_weights_and_folders_are_saved_without_the_cache(tmp_path):
-    unet = tiny_unet()
+    unet = small_unet()
     names, inputs = set(unet.state_dict()), unet_inputs(unet)
     apply_hash3d(unet)
     assert set(unet.state_dict()) == names
@@ -197,7 +197,7 @@ def test_weights_and_folders_are_saved_without_the_cache(tmp_path):
 
 
 def test_a_cache_is_on_one_unet_at_a_time():
-    first, second = tiny_unet(), tiny_unet()
+    first, second = small_unet(), small_unet()
     cache = apply_hash3d(first)
     with pytest.raises(ValueError, match="on no other U-Net"):
         apply_hash3d(second, cache)
@@ -206,7 +206,7 @@ def test_a_cache_is_on_one_unet_at_a_time():
 
 
 def test_it_can_be_taken_off_and_put_on_again():
-    unet = tiny_unet()
+    unet = small_unet()
     for _ in range(3):
         cache = apply_hash3d(unet)
         with cache.view(**VIEW):
@@ -219,7 +219,7 @@ def test_it_can_be_taken_off_and_put_on_again():
 
 def test_a_functional_call_runs_the_weights_it_is_given(recwarn):
     """Whose features never meet those of the module's own weights: in turns nothing is reused, and that is told."""
-    unet = tiny_unet().requires_grad_(False)
+    unet = small_unet().requires_grad_(False)
     inputs, others = unet_inputs(unet), {name: 1.3 * weight for name, weight in unet.named_parameters()}
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
-from tests.tiny_models import alike, predict, tiny_unet
+from tests.tiny_models import alike, predict, small_unet
 
 
 def deep(unet):
@@ -93,7 +93,7 @@ CHANGES = [
 @pytest.mark.parametrize("scope", [None, "a cat"])
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_model_runs_in_full_and_hits_again_afterwards(change, scope, frozen):
-    unet = tiny_unet().requires_grad_(not frozen)
+    unet = small_unet().requires_grad_(not frozen)
     cache, inputs = apply_hash3d(unet), alike(unet)
     for _ in range(2):
         predict(unet, cache, inputs, scope=scope)
@@ -127,7 +127,7 @@ class Louder(torch.nn.Module):
     lambda layer: layer.strength.mul_(2.0), lambda layer: setattr(layer, "strength", torch.zeros(1)),
 ])  # fmt: skip
 def test_a_buffer_counts_as_a_weight(change):
-    unet = tiny_unet()
+    unet = small_unet()
     deep(unet).conv1 = Louder(deep(unet).conv1)
     cache, inputs = apply_hash3d(unet), alike(unet)
     predict(unet, cache, inputs)
@@ -137,7 +137,7 @@ def test_a_buffer_counts_as_a_weight(change):
 
 
 def test_a_hook_that_goes_is_seen_too():
-    unet = tiny_unet()
+    unet = small_unet()
     handle = deep(unet).register_forward_hook(lambda module, inputs, output: 2.0 * output)
     cache, inputs = apply_hash3d(unet), alike(unet)
     predict(unet, cache, inputs)
@@ -166,7 +166,7 @@ class Scaled(AttnProcessor2_0):
     lambda processor: setattr(processor.controller, "strength", 2.0),
 ])  # fmt: skip
 def test_state_inside_a_processor_counts(change):
-    unet, processor = tiny_unet(), Scaled()
+    unet, processor = small_unet(), Scaled()
     unet.set_attn_processor(processor)
     cache, inputs = apply_hash3d(unet), alike(unet)
     for _ in range(2):
@@ -178,7 +178,7 @@ def test_state_inside_a_processor_counts(change):
 
 def test_reset_is_how_a_write_is_told_that_no_one_can_see():
     """One number in the middle of a weight."""
-    unet = tiny_unet()
+    unet = small_unet()
     cache, inputs = apply_hash3d(unet), alike(unet)
     predict(unet, cache, inputs)
     deep(unet).conv1.weight.data[-1, -1] += 1.0
@@ -192,7 +192,7 @@ def test_reset_is_how_a_write_is_told_that_no_one_can_see():
 @pytest.mark.parametrize("other", [False, True])
 @pytest.mark.parametrize("first", ["applied", "loaded"])
 def test_loaded_features_serve_the_weights_they_are_of(first, other):
-    unet = tiny_unet()
+    unet = small_unet()
     cache, inputs = apply_hash3d(unet), alike(unet)
     predict(unet, cache, inputs)
     state = cache.state_dict()
@@ -214,7 +214,7 @@ def test_loaded_features_serve_the_weights_they_are_of(first, other):
 
 
 def test_what_was_edited_while_the_cache_was_off_is_not_answered_by_it():
-    unet = tiny_unet()
+    unet = small_unet()
     cache, inputs = apply_hash3d(unet), alike(unet)
     predict(unet, cache, inputs)
     remove_hash3d(unet)
