@@ -50,6 +50,28 @@ def test_a_whole_folder(tmp_path):
     assert truth.alpha[0, 9, 0, 0] == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize(("fov", "turn", "asked"), [(49.1, 0.79, 1), (0.85, 45.0, 1), (49.1, 1.0, 0), (49.1, 45.5, 0)])
+def test_angles_that_look_like_radians_are_asked_about(fov, turn, asked, tmp_path):
+    """Fractions of a degree within +-2 pi, or a field of view that no lens has."""
+    views = [{"file": "000.png", "elevation_deg": 0, "azimuth_deg": 10.0 + turn * place} for place in range(8)]
+    truth = load_truth(write(tmp_path, {**DESCRIPTION, "fov_y_deg": fov, "views": views}))
+    assert sum("radians" in note for note in truth.notes) == asked
+
+
+def test_premultiplied_colours_are_divided_and_told(tmp_path):
+    """Edges of a true view that a program has stored darkened."""
+    y, x = np.mgrid[:16, :16]
+    alpha = np.clip(6.5 - np.hypot(x - 7.5, y - 7.5), 0, 1)[..., None]
+    folder = write(tmp_path)
+    Image.fromarray((255 * np.dstack([alpha * [0.2, 0.6, 1.0], alpha])).round().astype(np.uint8)).save(
+        folder / "000.png"
+    )
+    with pytest.warns(UserWarning, match="premultiplied"):
+        truth = load_truth(folder)
+    expected = alpha * [0.2, 0.6, 1.0] + 1 - alpha
+    np.testing.assert_allclose(truth.images[0], expected, atol=0.01)
+
+
 def test_sixteen_bits_of_grey_are_kept(tmp_path):
     folder = write(tmp_path)
     Image.fromarray(np.full((16, 16), 40_000, dtype=np.uint16)).save(folder / "000.png")

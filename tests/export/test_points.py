@@ -49,6 +49,13 @@ def test_a_file_without_normals_is_read_too(gaussians, tmp_path):
         assert torch.equal(values, expected[name]), name
 
 
+def test_colours_that_depend_on_the_direction_are_left_out_and_told(gaussians, tmp_path):
+    path = write_ply(tmp_path / "scene.ply", gaussians)
+    path.write_bytes(path.read_bytes().replace(b"float nx", b"float f_rest_0"))
+    with pytest.warns(UserWarning, match=r"\(f_rest\) are left out"):
+        assert torch.equal(read_ply(path)["sh0"], gaussians.sh0.detach())
+
+
 def test_rows_that_are_not_finite_are_left_out(gaussians, tmp_path):
     gaussians.means.data[3, 1] = float("nan")
     assert len(read_ply(write_ply(tmp_path / "scene.ply", gaussians))["means"]) == 16

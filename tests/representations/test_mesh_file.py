@@ -53,6 +53,69 @@ def test_parts_are_where_the_scene_puts_them(scene_file):
     torch.testing.assert_close(turned.normals, torch.tensor([[0.0, 1.0, 0.0]]).double().expand(12, 3))
 
 
+def test_vertex_colours_multiply_texture_and_factor(tmp_path):
+    """In linear numbers, as glTF says: 0.5 of white is 0.735 in sRGB, and 0.25 is 0.537."""
+    image = Image.fromarray(np.full((4, 4, 3), 255, dtype=np.uint8))
+    for material, expected in (({"baseColorTexture": image}, 0.735), ({"baseColorFactor": [0.5] * 3 + [1.0]}, 0.537)):
+        part = triangle(0.0)
+        part.visual = TextureVisuals(uv=[[0, 0], [1, 0], [0, 1]], material=PBRMaterial(**material))
+        part.visual.vertex_attributes["color"] = np.full((3, 4), 128, dtype=np.uint8)
+        part.export(tmp_path / "tinted.glb")
+        color = read_mesh(tmp_path / "tinted.glb").colors(torch.tensor([0]), CENTRE)
+        torch.testing.assert_close(color, torch.full((1, 3), expected), atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("kind", "largest"), [("uchar", 255), ("ushort", 65535), ("float", 1)])
+@pytest.mark.parametrize("prefix", ["", "diffuse_"])
+def test_vertex_colours_of_a_ply_mesh_are_of_any_number_type(prefix, kind, largest, tmp_path):
+    numbers = dict.fromkeys("xyz", "float") | {f"{prefix}{name}": kind for name in ("red", "green", "blue")}
+    head = "".join(f"property {each} {name}\n" for name, each in numbers.items())
+    rows = "".join(f"{x} {y} 0 {largest} 0 {0.2 * largest:g}\n" for x, y in ((0, 0), (1, 0), (0, 1)))
+    faces = "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+    (tmp_path / "mesh.ply").write_text(f"ply\nformat ascii 1.0\nelement vertex 3\n{head}{faces}{rows}3 0 1 2\n")
+    color = read_mesh(tmp_path / "mesh.ply").colors(torch.tensor([0]), CENTRE)
+    torch.testing.assert_close(color, torch.tensor([[1.0, 0.0, 0.2]]), atol=2e-3, rtol=0)
+
+
+OBJ = "mtllib given.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl red paint\nf 1/1 2/2 3/3\n"
+
+
+@pytest.mark.parametrize(("mtl", "told"), [
+    ("newmtl red paint\nKd 1 0 0\n", None), ("newmtl other\nKd 1 0 0\n", "red paint"), (None, "red paint"),
+    ("newmtl red paint\nKd 1 0 0\nmap_Kd gone.png\n", "red paint"),
+    ("newmtl red paint\nKd 1 0 0\nnewmtl other\nmap_Kd gone.png\n", None),
+])  # fmt: skip
+def test_materials_and_textures_that_are_lost_are_told(mtl, told, tmp_path, recwarn):
+    (tmp_path / "mesh.obj").write_text(OBJ)
+    if mtl is not None:
+        (tmp_path / "given.mtl").write_text(mtl)
+    read_mesh(tmp_path / "mesh.obj")
+    messages = [str(each.message) for each in recwarn if "were not found" in str(each.message)]
+    assert len(messages) == (told is not None)
+    assert told is None or f"not found: {told}." in messages[0]
+
+
+@pytest.mark.parametrize(("old", "new", "match"), [
+    ("v 0 0 0", "v 0 0 0 255 0 0", "vertex colours of .* in 0 to 1"), ("2/2 3/3", "2/2 \\\n3/3", "each in one line"),
+])  # fmt: skip
+def test_what_would_be_read_wrongly_is_refused(old, new, match, tmp_path):
+    (tmp_path / "mesh.obj").write_text(OBJ.replace(old, new))
+    with pytest.raises(ValueError, match=match):
+        read_mesh(tmp_path / "mesh.obj")
+
+
+def test_extensions_that_are_not_read_are_refused_or_told(tmp_path):
+    triangle(0.0).export(tmp_path / "plain.gltf")
+    content = (tmp_path / "plain.gltf").read_text()
+    for name, expected in (
+        ("KHR_draco_mesh_compression", pytest.raises(ValueError, match="without compression, but it uses KHR_draco")),
+        ("KHR_texture_transform", pytest.warns(UserWarning, match="uses KHR_texture_transform, which is not heeded")),
+    ):
+        (tmp_path / "plain.gltf").write_text(content.replace("{", f'{{"extensionsUsed":["{name}"],', 1))
+        with expected:
+            read_mesh(tmp_path / "plain.gltf")
+
+
 def test_what_is_no_mesh_is_told(tmp_path):
     trimesh.PointCloud(np.eye(3)).export(tmp_path / "cloud.ply")
     with pytest.raises(ValueError, match="to hold a mesh, but it has no faces"):

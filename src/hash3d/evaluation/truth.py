@@ -13,6 +13,7 @@ from hash3d.cameras import Cameras
 from hash3d.files import read_json
 from hash3d.pictures import read_rgba
 from hash3d.pictures.background import PLAIN_SHARE, PLAIN_TOLERANCE
+from hash3d.pictures.loading import straighten
 
 LARGEST_SIDE = 8192
 """Pixels a side of the largest true view."""
@@ -76,7 +77,7 @@ def load_truth(folder: Path) -> Truth:
         alpha=alpha,
         has_alpha=has_alpha,
         backgrounds=torch.stack([white if color is None else color for color in colors]),
-        notes=describe_opaque(has_alpha, [color is not None for color in colors]),
+        notes=describe_opaque(has_alpha, [color is not None for color in colors]) + describe_angles(cameras),
         reference_elevation=reference_elevation,
     )
 
@@ -102,6 +103,17 @@ def describe_opaque(has_alpha: Sequence[bool], plain: Sequence[bool]) -> tuple[s
     return tuple(notes)
 
 
+def describe_angles(cameras: Cameras) -> tuple[str, ...]:
+    """Ask about angles that look like radians."""
+    angles, azimuths = torch.cat([cameras.elevation, cameras.azimuth]), cameras.azimuth
+    few = bool(angles.abs().max() <= 2.0 * math.pi and azimuths.max() - azimuths.min() > 1.0 and (angles % 1.0).any())
+    if few or bool(cameras.fov_y.max() < 2.0):
+        return (
+            "All angles of views.json lie within +-2 pi, or its field of view does: are they radians? It has degrees.",
+        )
+    return ()
+
+
 def _check_ranges(cameras: Cameras) -> None:
     """Raise `ValueError` for cameras that no lens has."""
     lenses = (cameras.radius > 0.0) & cameras.radius.isfinite() & (cameras.fov_y > 0.0) & (cameras.fov_y < 180.0)
@@ -117,7 +129,7 @@ def _fault(error: Exception) -> str:
 
 def _read_view(path: Path, size: int) -> Float[Tensor, "H W 4"]:
     """Straight-alpha RGBA in [0, 1]."""
-    pixels = read_rgba(path, max_side=math.inf)
+    pixels = straighten(read_rgba(path, max_side=math.inf), path)
     if pixels.shape[:2] != (size, size):
         height, width = pixels.shape[:2]
         raise ValueError(

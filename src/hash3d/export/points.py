@@ -5,6 +5,7 @@ scales before the exponential, rotations (w, x, y, z), colours as spherical harm
 """
 
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -67,4 +68,6 @@ def read_ply(path: Path) -> dict[str, Tensor]:
     found = {parameter: table[:, [names.index(name) for name in _COLUMNS[parameter]]] for parameter in _COLUMNS}
     if not all(values.isfinite().all() for values in found.values()):
         raise ValueError(f"Expected finite Gaussians in {path}, but some are not. Write the file again.")
+    if any(name.startswith("f_rest") for name in names):
+        warnings.warn(f"Colours of {path} that depend on the direction (f_rest) are left out.", stacklevel=2)
     return found | {"opacity_logits": found["opacity_logits"][:, 0]}

@@ -37,7 +37,7 @@ def load_picture(path: Path) -> Float[Tensor, "H W 4"]:
     """
     rgba = read_rgba(path)
     if _is_cut_out(rgba):
-        rgba = _straighten(rgba, path)
+        rgba = straighten(rgba, path)
     else:
         if (hidden := float((rgba[..., 3] < 0.5).mean())) > 0.0:
             warnings.warn(f"The alpha channel of {path} hides only {hidden:.1%} of it: it was ignored.", stacklevel=2)
@@ -81,7 +81,7 @@ def _is_cut_out(rgba: Pixels) -> bool:
     return bool((rgba[..., 3] < 0.5).mean() >= CUT_OUT)
 
 
-def _straighten(rgba: Pixels, path: Path) -> Pixels:
+def straighten(rgba: Pixels, path: Path) -> Pixels:
     """Divide the colours of soft edges by alpha if a program has stored them premultiplied, against the formats' rules.
 
     Then no colour exceeds its alpha, and divided, the colours are nearer to those of the opaque pixels beside them.

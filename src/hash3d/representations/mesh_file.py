@@ -17,10 +17,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .gaussians import SH_DEGREE_0
+
 Up = Literal["y", "z"]
 """The axis that points up in a file: "y" as in glTF (front +z), "z" as in Blender and Shap-E (front -y)."""
 GREY = 0.5
 """RGB of what has no colour."""
+PLY_COLORS = (
+    ("f_dc_0", "f_dc_1", "f_dc_2"), ("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"),
+    ("r", "g", "b"),
+)  # fmt: skip
+"""Properties of a PLY's vertices that are a colour."""
+COMPRESSIONS = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_texture_basisu")
+"""Extensions of glTF that are not read."""
+UNHEEDED = ("KHR_texture_transform", "KHR_materials_pbrSpecularGlossiness")
+"""Extensions of glTF that change colours."""
 COARSEST_STEP = 1e-3
 """Warn where the file's numbers are farther apart than this share of the shape's size."""
 
@@ -47,7 +58,7 @@ class MeshFile:
             chosen = np.flatnonzero((rows >= first) & (rows < first + len(part.faces)))
             if len(chosen):
                 local = rows[chosen] - first
-                colors[chosen] = _color(part.visual, part.faces[local], shares[chosen], local, self.linear)
+                colors[chosen] = _color(part, shares[chosen], local, self.linear)
             first += len(part.faces)
         return torch.from_numpy(colors).float()
 
@@ -59,24 +70,27 @@ def read_mesh(file: Path, up: Up = "y") -> MeshFile:
     """
     with naming(file):
         scene = read_scene(file)
-        if file.suffix.lower() == ".obj" and re.search(rb"^\s*f\b.*\s-\d", file.read_bytes(), re.MULTILINE):
-            raise ValueError(
-                f"Expected faces of {file} to count vertices from the first, but some count back. Export it again."
-            )
         if not has_faces(scene):
             raise ValueError(f"Expected {file} to hold a mesh, but it has no faces. Pass points as a PLY file.")
+        is_gltf = file.suffix.lower() in (".glb", ".gltf")
+        if is_gltf:
+            _check_gltf(file)
+        elif file.suffix.lower() == ".obj":
+            _check_obj(file, scene)
         for geometry in scene.geometry.values():
             _keep_colors(geometry)
         parts = tuple(part for part in scene.dump() if len(getattr(part, "faces", ())))
         starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
         vertices = np.concatenate([part.vertices for part in parts])
         expect_finite(vertices, file)
+        if any(part.visual.kind is None for part in parts):
+            tell_grey(file)
         return MeshFile(
             vertices=to_world(vertices, up),
             normals=to_world(np.concatenate([part.vertex_normals for part in parts]), up),
             faces=torch.from_numpy(np.concatenate([p.faces + n for p, n in zip(parts, starts[:-1], strict=True)])),
             parts=parts,
-            linear=file.suffix.lower() in (".glb", ".gltf"),
+            linear=is_gltf,
         )
 
 
@@ -144,11 +158,69 @@ def to_world(points: Any, up: Up) -> Float[Tensor, "N 3"]:
     return torch.stack([x, z, -y] if up == "z" else [x, y, z], dim=-1)
 
 
+def tell_grey(file: Path) -> None:
+    """Say that a file, or a part of it, has no colours."""
+    warnings.warn(f"{file}, or a part of it, has no colours that can be read: it is grey.", stacklevel=3)
+
+
+def ply_colors(geometry: Any) -> Any:
+    """Return the RGB "V 3" in [0, 1] of a PLY's vertices: of Gaussians (f_dc), or of any number type; None without."""
+    raw = geometry.metadata.get("_ply_raw", {}).get("vertex", {}).get("data")
+    fields = raw.dtype.names or () if isinstance(raw, np.ndarray) else raw or ()
+    for names in PLY_COLORS:
+        if set(names) <= set(fields):
+            given = np.stack([np.ravel(raw[name]) for name in names], axis=-1)
+            colors = given.astype(np.float64)
+            if names[0] == "f_dc_0":
+                colors = 0.5 + SH_DEGREE_0 * colors
+            elif given.dtype.kind in "iu":
+                colors /= np.iinfo(given.dtype).max
+            elif len(colors) and colors.max() > 1.0:
+                colors /= 255.0
+            return colors.clip(0.0, 1.0)
+    return None
+
+
+def _check_obj(file: Path, scene: Any) -> None:
+    """Refuse what trimesh would read wrongly, and tell which materials and textures it has not found."""
+    content = file.read_text(errors="replace")
+    if re.search(r"^\s*f\b.*(\s-\d|\\\s*$)", content, re.MULTILINE):
+        what = "to count vertices from the first, each in one line, but some do not"
+        raise ValueError(f"Expected faces of {file} {what}. Export it again.")
+    colored = [line.split()[3:] for line in re.findall(r"^v((?:[ \t]+[\d.eE+-]+){6})[ \t]*$", content, re.MULTILINE)]
+    if colored and np.asarray(colored, dtype=np.float64).max() > 1.0:
+        raise ValueError(f"Expected vertex colours of {file} in 0 to 1, but some are larger. Export it again.")
+    libraries = [file.parent / name for name in re.findall(r"^\s*mtllib\s+(.*\S)", content, re.MULTILINE)]
+    read = "".join(path.read_text(errors="replace") + "\n" for path in libraries if path.is_file())
+    blocks = dict(re.findall(r"^\s*newmtl[ \t]+(.*\S)\s*$([\s\S]*?)(?=^\s*newmtl|\Z)", read, re.MULTILINE))
+    lost = set(re.findall(r"^\s*usemtl[ \t]+(.*\S)", content, re.MULTILINE)) - set(blocks)
+    for part in scene.geometry.values():
+        material: Any = getattr(part.visual, "material", None)
+        if "map_Kd" in blocks.get(getattr(material, "name", None), "") and _texture(material) is None:
+            lost.add(material.name)
+    if lost:
+        names = ", ".join(sorted(lost))
+        warnings.warn(f"Materials of {file}, or their textures, were not found: {names}. They are plain.", stacklevel=4)
+
+
+def _check_gltf(file: Path) -> None:
+    """Refuse extensions of glTF without which a mesh does not read, and tell those that colour it otherwise."""
+    content = file.read_bytes()
+    if found := [name for name in COMPRESSIONS if name.encode() in content]:
+        raise ValueError(f"Expected {file} without compression, but it uses {found[0]}. Export it without.")
+    for name in UNHEEDED:
+        if name.encode() in content:
+            warnings.warn(f"{file} uses {name}, which is not heeded: its colours are others.", stacklevel=4)
+
+
 def _keep_colors(geometry: Any) -> None:
-    """Keep what trimesh loses: vertex colours beside a material without texture, and a texture's factor (linear)."""
+    """Keep what trimesh loses: a PLY's colours, and of glTF (linear) a texture's factor and that of vertex colours."""
     from PIL import Image
     from trimesh.visual import ColorVisuals
-    from trimesh.visual.color import srgb_to_linear
+    from trimesh.visual.color import srgb_to_linear, to_rgba
+
+    if geometry.visual.kind in (None, "vertex") and (given := ply_colors(geometry)) is not None:
+        geometry.visual = ColorVisuals(geometry, vertex_colors=given)
 
     material: Any = getattr(geometry.visual, "material", None)
     texture, factor = (getattr(material, name, None) for name in ("baseColorTexture", "baseColorFactor"))
@@ -158,17 +230,24 @@ def _keep_colors(geometry: Any) -> None:
         material.baseColorFactor = None
     colors = getattr(geometry.visual, "vertex_attributes", {}).get("color")
     if colors is not None and geometry.visual.uv is None:
-        geometry.visual = ColorVisuals(geometry, vertex_colors=colors)
+        tint = to_rgba(colors) / 255.0 * (1.0 if factor is None else np.asarray(factor) / 255.0)
+        geometry.visual = ColorVisuals(geometry, vertex_colors=tint)
+    elif colors is not None:
+        geometry.metadata["tint"] = to_rgba(colors)[:, :3] / 255.0
 
 
-def _color(visual: Any, corners: Any, weights: Any, faces: Any, linear: bool) -> Any:
-    """Return the RGB "N 3" at points of the faces of one part, whose corners are rows of its vertices."""
+def _color(part: Any, weights: Any, faces: Any, linear: bool) -> Any:
+    """Return the RGB "N 3" at points of the faces of one part."""
+    from trimesh.visual.color import srgb_to_linear, uv_to_interpolated_color
+
+    visual, corners, tint = part.visual, part.faces[faces], part.metadata.get("tint")
     if visual.kind == "texture" and visual.uv is not None and _texture(visual.material) is not None:
-        from trimesh.visual.color import uv_to_interpolated_color
-
         uv = np.einsum("nk,nkc->nc", weights, visual.uv[corners])
-        return uv_to_interpolated_color(uv, _texture(visual.material))[:, :3] / 255.0
-    if visual.kind == "vertex":
+        colors = uv_to_interpolated_color(uv, _texture(visual.material))[:, :3] / 255.0
+        if tint is None:
+            return colors
+        colors = srgb_to_linear(colors)
+    elif visual.kind == "vertex":
         colors = np.einsum("nk,nkc->nc", weights, visual.vertex_colors[corners][..., :3] / 255.0)
     elif visual.kind == "face":
         colors = visual.face_colors[faces][:, :3] / 255.0
@@ -176,6 +255,8 @@ def _color(visual: Any, corners: Any, weights: Any, faces: Any, linear: bool) ->
         colors = np.broadcast_to(visual.material.main_color[:3] / 255.0, (len(faces), 3))
     else:
         return np.full((len(faces), 3), GREY)
+    if tint is not None:
+        colors = colors * np.einsum("nk,nkc->nc", weights, tint[corners])
     return linear_to_srgb(colors) if linear else colors
 
 

@@ -6,7 +6,6 @@ centred: a file in map coordinates keeps its shape.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +14,18 @@ from torch import Tensor
 
 from hash3d.ranges import expect_range
 
-from .gaussians import SH_DEGREE_0
-from .mesh_file import GREY, Up, expect_finite, has_faces, naming, read_mesh, read_scene, to_world
+from .mesh_file import (
+    GREY,
+    Up,
+    expect_finite,
+    has_faces,
+    naming,
+    ply_colors,
+    read_mesh,
+    read_scene,
+    tell_grey,
+    to_world,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +136,12 @@ def read_point_cloud(file: Path, up: Up = "y") -> PointStart:
     clouds = list(geometry.geometry.values())
     points = np.concatenate([cloud.vertices for cloud in clouds]) if clouds else np.zeros((0, 3))
     expect_finite(points, file)
-    colors = np.concatenate([_point_colors(cloud) for cloud in clouds])
+    colors = np.full((len(points), 3), GREY)
+    given = [ply_colors(cloud) for cloud in clouds]
+    if any(each is None for each in given):
+        tell_grey(file)
+    else:
+        colors = np.concatenate(given)
     return PointStart(points=to_world(points, up), colors=torch.from_numpy(colors).float())
 
 
@@ -151,20 +165,3 @@ def sample_mesh(file: Path, num_points: int, generator: torch.Generator, up: Up 
     sampled = sample_surface(unit, num_points, return_barycentric=True, seed=seed)
     points, faces, weights = (torch.from_numpy(each) for each in sampled)
     return PointStart(points=centre + extent * points, colors=mesh.colors(faces, weights))
-
-
-def _point_colors(cloud: Any) -> Any:
-    """Return the RGB "N 3" of a trimesh point cloud."""
-    raw = cloud.metadata.get("_ply_raw", {}).get("vertex", {}).get("data")
-    fields = raw.dtype.names or () if isinstance(raw, np.ndarray) else raw or ()
-    for names in (
-        ("f_dc_0", "f_dc_1", "f_dc_2"),
-        ("red", "green", "blue"),
-        ("diffuse_red", "diffuse_green", "diffuse_blue"),
-    ):
-        if set(names) <= set(fields):
-            given = np.stack([np.ravel(raw[name]) for name in names], axis=-1)
-            largest = np.iinfo(given.dtype).max if given.dtype.kind in "iu" else 1.0
-            colors = given.astype(np.float64) / largest
-            return (0.5 + SH_DEGREE_0 * colors if names[0] == "f_dc_0" else colors).clip(0.0, 1.0)
-    return np.full((len(cloud.vertices), 3), GREY)
