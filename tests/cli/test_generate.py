@@ -16,7 +16,11 @@ from tests.cli.conftest import assert_refused
 
 def test_a_stage_with_its_own_cache_keeps_its_own_order_of_views(picture_file):
     """DreamGaussian's second stage denoises whole pictures: it has nothing to return to a cell for."""
-    for options, dwells in (([], (4, 1)), (["--preset", "paper"], (1, 1)), (["--dwell", "2"], (2, 2))):
+    for options, dwells in (
+        (["--replay-every", "0"], (4, 1)),
+        (["--preset", "paper"], (1, 1)),
+        (["--dwell", "2"], (2, 2)),
+    ):
         recipe = build_recipe(parse(["dreamgaussian", "--image", str(picture_file), *options]))
         assert tuple(stage.view_order.visits_per_cell for stage in recipe.stages) == dwells
         assert build_recipe(parse(["dreamgaussian", "--image", str(picture_file), *options, "--no-cache"])).stages == (
@@ -192,4 +196,6 @@ def test_prior_with_a_wrong_shaped_part(generate, prior_folder, tmp_path):
     config.write_text(config.read_text().replace('"in_channels": 8', '"in_channels": 4'))
     assert_refused(generate(prior=tmp_path / "prior"), "unet")
     assert_refused(generate(prior=tmp_path / "no_such_prior"), "no folder")
-    assert_refused(generate(prior=tmp_path / "prior" / "model_index.json"), "it is a file")
+    assert_refused(
+        generate(prior=tmp_path / "prior" / "model_index.json"), "to be a diffusers folder, a .safetensors or a .ckpt"
+    )

@@ -96,3 +96,14 @@ def test_the_system_s_own_values_can_be_given():
     (stage,) = build_recipe(parse([*IMAGE, *options])).stages
     assert (stage.guidance.guidance_scale, stage.size(0), stage.cameras.batch_size) == (7.0, 32, 2)
     assert "mask" not in stage.losses.used()
+
+
+@pytest.mark.parametrize(("name", "every"), [("zero123_gs", 3), ("dreamgaussian", 3), ("zero123_nerf", 0)])
+def test_replay_is_the_default_unless_an_option_is_about_the_cache(name, every):
+    def replays(*options):
+        replay = build_recipe(parse([name, *IMAGE[1:], *options])).stage.replay
+        return replay.every if replay else 0
+
+    assert replays() == replays("--seed", "1") == every
+    assert replays("--no-cache") == replays("--preset", "paper") == replays("--replay-every", "0") == 0
+    assert replays("--replay-every", "5", "--no-cache") == 5

@@ -17,8 +17,8 @@ from hash3d.unet import remove_hash3d
 
 CPU = torch.device("cpu")
 STEPS = 7
-SYSTEMS = ("zero123_gs", "sds_gs", "latent_nerf", "magic123")
-"""Gaussians by an image and with lights by a text, a field of latents, and one with two guidances."""
+SYSTEMS = ("zero123_gs", "sds_gs", "latent_nerf")
+"""Gaussians by an image and with lights by a text, and a field of latents."""
 
 
 @pytest.fixture
@@ -77,24 +77,26 @@ def test_passes_are_those_of_the_targets_and_of_the_steps_after(replayed, settin
     assert trainer.cache is None
 
 
-def test_two_guidances_make_targets_by_turns(replayed):
-    trainer = make_trainer(replayed("magic123", until=1.0, every=2))
-    run(trainer, 6)
-    assert [guidance.passes for guidance in trainer.guidances.values()] == [2, 1]
+def test_replay_is_of_one_guidance(tiny):
+    recipe = tiny("magic123", steps=STEPS)
+    with pytest.raises(ValueError, match="one diffusion model for --replay-every"):
+        replay(recipe.stage, 3)
+    recipe = dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, replay=ReplayConfig()))
+    with pytest.raises(ValueError, match="one guidance, for replay, but got image, text"):
+        make_trainer(recipe)
 
 
 def test_the_loss_is_the_weighted_mean_squared_error_of_the_fitted_views(replayed, monkeypatch):
-    trainer = make_trainer(replayed(fitted=3, weight=50.0, every=1))
-    run(trainer, 4)
+    trainer = make_trainer(replayed(fitted=3, weight=50.0, every=2))
+    run(trainer, 5)
     renders, draw_random = [], trainer.scene.draw_random
     monkeypatch.setattr(trainer.scene, "draw_random", lambda *view: renders.append(draw_random(*view)) or renders[-1])
     state = trainer.replay.state_dict()
-    _, outputs = trainer.replay.fit(32, 4)
-    (render,), (output,) = renders, outputs.values()
+    _, output = trainer.replay.fit(32, 5)
+    (render,) = renders
     assert render.color.shape == output.predicted.shape == (3, 32, 32, 3)
     torch.testing.assert_close(output.loss, (render.color - output.predicted).square().mean())
     trainer.replay.load_state_dict(state)
-    monkeypatch.setattr(trainer.replay, "maker_at", lambda step: None)
     assert dict(trainer.step())["loss_guidance"] == pytest.approx(50.0 * output.loss.item(), rel=1e-4)
 
 
@@ -115,17 +117,17 @@ def test_fitted_views_are_rendered_as_when_their_targets_were_made(replayed):
     trainer = make_trainer(replayed("sds_gs", every=1, until=1.0))
     scene, kept = trainer.scene, trainer.replay.targets
     cameras, timesteps, _ = trainer._sample_views(trainer.replay.view_order, 0)
-    trainer.replay.make("text", cameras, int(timesteps[0]), 0)
+    trainer.replay.make(cameras, int(timesteps[0]), 0)
     ((_, view),) = zip(*kept.sample(1, torch.Generator()), strict=True)
     look = scene.look
     scene.repeat_look(look)
     again = scene.draw_random(cameras, 0).color[0].detach()
     kept.load_state_dict({"images": [again], "views": [view]}, CPU)
-    _, outputs = trainer.replay.fit(again.shape[0], 0)
-    assert outputs["text"].loss.item() < 1e-10
+    _, output = trainer.replay.fit(again.shape[0], 0)
+    assert output.loss.item() < 1e-10
 
 
 def test_a_guidance_that_does_not_denoise_is_refused(replayed):
     trainer = make_trainer(replayed())
-    with pytest.raises(ValueError, match="Expected guidances that denoise, for replay, but odd does not"):
-        Replay(ReplayConfig(), trainer.stage, trainer.scene, {"odd": lambda *_, **__: None}, 0)
+    with pytest.raises(ValueError, match="Expected a guidance that denoises, for replay"):
+        Replay(ReplayConfig(), trainer.stage, trainer.scene, lambda *_, **__: None, 0)

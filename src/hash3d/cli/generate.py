@@ -143,10 +143,11 @@ def build_recipe(options: Any) -> "Recipe":
 
 def choose_replay(options: Any, system: SystemInfo, cache: CacheConfig | None) -> int:
     """Steps between two targets of replay, 0 for none: the system's own at mini scale if the cache is left as it is."""
-    if options.replay_every is not None:
-        if options.replay_every < 0:
-            raise ValueError(f"Expected --replay-every to be at least 0 steps, but got {options.replay_every}.")
-        return int(options.replay_every)
+    every: int | None = getattr(options, "replay_every", None)
+    if every is not None:
+        if every < 0:
+            raise ValueError(f"Expected --replay-every to be at least 0 steps, but got {every}.")
+        return every
     usual = choose_cache(system.name, "default", mini=True)
     as_it_is = options.preset == "default" and options.dwell is None and cache == usual
     return system.replay_every if as_it_is and runs_mini(options.prior, options.scale) else 0

@@ -54,6 +54,14 @@ class _Start:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Replay:
+    replay_every: Maybe[int] = None
+    """Steps between two views that the model denoises, to be kept and fitted many times in place of score distillation
+    (replay). 0 is score distillation, with feature reuse unless --no-cache is given. By default 3 in zero123_gs and
+    dreamgaussian at mini scale where no option is about the cache, else 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Generate:
     """Turn an image or a text into a 3D asset. --help-all shows the options of the cache too."""
 
@@ -70,10 +78,6 @@ class Generate:
     """Where to run; by default the GPU if there is one."""
     no_cache: bool = False
     """Run the whole U-Net at every step."""
-    replay_every: Maybe[int] = None
-    """Steps between two views that the model denoises, to be kept and fitted many times in place of score distillation
-    (replay). 0 is score distillation, with feature reuse unless --no-cache is given. By default 3 in zero123_gs at
-    mini scale where no option is about the cache, else 0."""
     resume: bool = False
     """Go on with the run in --out from its last checkpoint."""
     prior: Maybe[str] = None
@@ -125,6 +129,7 @@ def options_of(system: SystemInfo, cache: CacheConfig) -> type[Generate]:
     inputs = {"image": _Image, "prompt": _Prompt}
     others = {"text_prior": _TextPrior, "start": _Start}
     bases = [others[name] for name in system.others] + [_ImageSettings] * ("image" in system.inputs)
+    bases += [_Replay] * ("text_prior" not in system.others)
     bases += [Generate, *(inputs[name] for name in reversed(system.inputs))]
     kind = cast(Any, Advanced)[type(cache)]
     told = {"system": system.name, "__doc__": Generate.__doc__}

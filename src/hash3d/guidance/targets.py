@@ -22,7 +22,7 @@ class ReplayConfig:
     Args:
         every: Steps between two targets. More cost less, and learn less.
         denoising_steps: U-Net passes of a target, at timesteps t, t (k - 1) / k, ..., t / k.
-        guidance_scale: Of the targets. At 1 a pass has no unconditional branch; None is the guidance's own scale.
+        guidance_scale: Of the targets. At 1 a pass has no unconditional branch.
         kept: Targets that are kept; a new one takes the place of the oldest.
         fitted: Kept targets that a step fits, chosen at random.
         until: Share of the stage's steps after which it goes on by score distillation.
@@ -32,7 +32,7 @@ class ReplayConfig:
 
     every: int = 3
     denoising_steps: int = 1
-    guidance_scale: float | None = 1.0
+    guidance_scale: float = 1.0
     kept: int = 24
     fitted: int = 4
     until: float = 1.0

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from hash3d.guidance.targets import ReplayConfig
 from hash3d.schedules import Schedule, constant
 
 from .recipe import Recipe
@@ -23,8 +22,7 @@ def adjust(
         size: pixels a side of the random views, throughout.
         batch_size: random views a step.
         lr_scale: factor on the learning rates of the representations and of learned backgrounds.
-        loss_scale: factors on the weights of losses and guidances by name; `ValueError` for one that no stage uses, and
-            for different ones of several guidances under replay, whose targets have one weight.
+        loss_scale: factors on the weights of losses and guidances by name; `ValueError` for one that no stage uses.
     """
     scales = dict(loss_scale or {})
     used = sorted({name for stage in recipe.stages for name in {*stage.losses.used(), *stage.losses.guidances}})
@@ -40,20 +38,10 @@ def adjust(
         return value * scales.get(name, 1.0)
 
     def set_guidance(name: str, value: Any) -> Any:
-        given = name == "guidance_scale" and None not in (guidance_scale, value)
-        return guidance_scale if given else value
-
-    def change_replay(stage: Stage) -> ReplayConfig | None:
-        factors = {scales.get(name, 1.0) for name in stage.guidances}
-        if stage.replay is None:
-            return None
-        if len(factors) > 1:
-            raise ValueError(f"Expected one --loss-scale of {' and '.join(stage.guidances)} under replay.")
-        changed = map_values(stage.replay, set_guidance)
-        return replace(changed, weight=changed.weight * factors.pop())
+        return guidance_scale if name == "guidance_scale" and guidance_scale is not None else value
 
     def change(stage: Stage) -> Stage:
-        first = next(iter(stage.guidances))
+        first, replay = next(iter(stage.guidances)), map_values(stage.replay, set_guidance)
         return replace(
             stage,
             guidances={**stage.guidances, first: map_values(stage.guidances[first], set_guidance)},
@@ -62,7 +50,7 @@ def adjust(
             representation=map_values(stage.representation, scale_lr),
             background=map_values(stage.background, scale_lr),
             losses=map_values(stage.losses, scale_loss),
-            replay=change_replay(stage),
+            replay=replay and replace(replay, weight=replay.weight * scales.get(first, 1.0)),
         )
 
     refinement = None if recipe.refinement is None else change(recipe.refinement)

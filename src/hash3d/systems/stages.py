@@ -32,8 +32,9 @@ visits half of the passes are full, and 2 of 28 objects were lost; with 4 visits
 TWO_PRIOR_VIEW_ORDER = replace(VIEW_ORDER, visits_per_cell=2)
 """For Magic-123 at mini scale, where two models reuse at once: in the field's stage reuse with 4 visits costs 0.24 dB,
 with 2 visits 0.16 (docs/benchmarks/quality.md)."""
-TEXT_TARGET_SCALE, TEXT_REPLAY_UNTIL = 5.0, 0.75
-"""Guidance scale of a text's targets, and the share of the steps that fit them (docs/experiments/replay.md)."""
+TEXT_REPLAY = ReplayConfig(denoising_steps=2, guidance_scale=5.0, kept=8, until=0.5)
+"""Replay by a text, at the settings that measured best: young and sharp targets first, then score distillation
+(docs/experiments/replay.md)."""
 TEXT_ELEVATION = 15.0
 """Degrees from which the result of a text is shown (threestudio's evaluation)."""
 BY_TEXT = StableDiffusionGuidanceConfig(guidance_scale=101.0, shared_timestep=False)
@@ -168,15 +169,14 @@ def is_mini(choices: Choices) -> bool:
 def replay(stage: Stage, every: int) -> Stage:
     """The stage with replay, at the scales that measured best; one that denoises at each step stays as it is.
 
-    A text's targets need guidance, which saturates them: the end by score distillation mends that. Several
-    guidances keep their own scales.
+    A text's targets need guidance, at most at the recipe's own scale. `ValueError` for several guidances.
     """
     guidance = stage.guidance
     if len(stage.guidances) > 1:
-        return replace(stage, replay=ReplayConfig(every=every, guidance_scale=None))
+        raise ValueError("Expected one diffusion model for --replay-every: targets of two lose 1.8 dB. Leave it out.")
     if isinstance(guidance, StableDiffusionGuidanceConfig):
-        scale = min(guidance.guidance_scale, TEXT_TARGET_SCALE)
-        return replace(stage, replay=ReplayConfig(every=every, guidance_scale=scale, until=TEXT_REPLAY_UNTIL))
+        scale = min(guidance.guidance_scale, TEXT_REPLAY.guidance_scale)
+        return replace(stage, replay=replace(TEXT_REPLAY, every=every, guidance_scale=scale))
     return replace(stage, replay=ReplayConfig(every=every)) if isinstance(guidance, Zero123GuidanceConfig) else stage
 
 

@@ -1,11 +1,12 @@
 """Replayed steps of a stage: every few steps a view is denoised and kept, and each step fits kept views in pixels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hash3d.cameras import Cameras
 from hash3d.guidance.base import Guidance, GuidanceOutput
@@ -19,7 +20,7 @@ from hash3d.scenes.base import Look, Scene
 
 CAMERA = ("elevation", "azimuth", "radius", "fov_y")
 View = dict[str, Any]
-"""Of a target, in plain values: its guidance's name, the numbers of its camera, its background and its light."""
+"""Of a target, in plain values: the numbers of its camera, its background and its light."""
 
 
 class Replay:
@@ -29,30 +30,22 @@ class Replay:
         config: how often, how many.
         stage: whose views are sampled.
         scene: renders them.
-        guides: the stage's guidances, which make targets by turns.
+        guide: the stage's guidance, which makes the targets; `ValueError` if it does not denoise.
         seed: of the choice of targets.
     """
 
-    def __init__(
-        self, config: ReplayConfig, stage: Stage, scene: Scene[Any], guides: Mapping[str, Guidance], seed: int
-    ) -> None:
-        for name, guide in guides.items():
-            if not isinstance(guide, (LatentGuidance, DenoiseGuidance)):
-                raise ValueError(f"Expected guidances that denoise, for replay, but {name} does not. Leave replay out.")
-        self.config, self.scene, self.guides = config, scene, guides
+    def __init__(self, config: ReplayConfig, stage: Stage, scene: Scene[Any], guide: Guidance, seed: int) -> None:
+        if not isinstance(guide, (LatentGuidance, DenoiseGuidance)):
+            raise ValueError(f"Expected a guidance that denoises, for replay, but got {guide!r}. Leave replay out.")
+        self.config, self.scene, self.guide = config, scene, guide
         self.view_order = replace(stage.view_order, visits_per_cell=1).build(stage.cameras)
         self.targets = TargetBuffer[View](config.kept, config.max_bytes)
         self.generator = torch.Generator().manual_seed(seed)
 
-    def maker_at(self, step: int) -> str | None:
-        """The guidance that makes targets at a step, if one does."""
-        turn, since = divmod(step, self.config.every)
-        return None if since else list(self.guides)[turn % len(self.guides)]
-
     @torch.no_grad()
-    def make(self, name: str, cameras: Cameras, start: int, step: int) -> int:
+    def make(self, cameras: Cameras, start: int, step: int) -> int:
         """Render views, denoise them from the timestep `start` and keep the results. Returns the U-Net's passes."""
-        guidance: Any = self.guides[name]
+        guidance: Any = self.guide
         path: Sequence[int] = self.config.path(start)
         if isinstance(guidance, DenoiseGuidance):
             path, guidance = guidance.path(start), guidance.guidance
@@ -60,29 +53,25 @@ class Replay:
         images = denoise(guidance, image, cameras, path, self.config.guidance_scale)
         for row, target in enumerate(images.half() if images.is_cuda else images):
             camera = {each: float(getattr(cameras, each)[row]) for each in CAMERA}
-            self.targets.add(target, {"guidance": name, "camera": camera, **split_look(look, row)})
+            self.targets.add(target, {"camera": camera, **split_look(look, row)})
         return len(images) * len(path)
 
-    def fit(self, size: int, step: int) -> tuple[Render, dict[str, GuidanceOutput]]:
-        """Render kept views at `size` pixels a side. Returns the last render, and the loss of each guidance's targets.
+    def fit(self, size: int, step: int) -> tuple[Render, GuidanceOutput]:
+        """Render kept views at `size` pixels a side. Returns the last render, and the mean squared error of all views.
 
-        The losses of the guidances add up to the mean squared error of all views; what is not finite in a target
-        counts as no error.
+        What is not finite in a target counts as no error.
         """
         images, views = self.targets.sample(self.config.fitted, self.generator)
         pairs = sorted(zip(images, views, strict=True), key=lambda pair: kind_of(pair[1]))
-        outputs: dict[str, GuidanceOutput] = {}
+        errors: list[Tensor] = []
         for _, group in groupby(pairs, key=lambda pair: kind_of(pair[1])):
             targets, chosen = map(list, zip(*group, strict=True))
             self.scene.repeat_look(join_looks(chosen))
             cameras = Cameras.orbit(**{name: [view["camera"][name] for view in chosen] for name in CAMERA}, size=size)
             render = self.scene.draw_random(cameras, step)
             target = resize(torch.stack(targets).float(), (size, size))
-            error = torch.where(target.isfinite(), render.color - target, 0.0).square().mean() * len(chosen)
-            name = chosen[0]["guidance"]
-            before = outputs[name].loss if name in outputs else 0.0
-            outputs[name] = GuidanceOutput(loss=before + error / len(images), passes=0, predicted=target)
-        return render, outputs
+            errors.append(torch.where(target.isfinite(), render.color - target, 0.0).square().mean() * len(chosen))
+        return render, GuidanceOutput(loss=torch.stack(errors).sum() / len(images), passes=0, predicted=target)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on: tensors and plain values."""
@@ -100,9 +89,9 @@ class Replay:
 
 
 def kind_of(view: View) -> str:
-    """What views that are rendered together share: their guidance, and the kinds of background and light."""
+    """What views that are rendered together share: the kinds of background and light."""
     light = view["light"] and {**view["light"], "lights": None}
-    return repr((view["guidance"], view["background"] is None, light))
+    return repr((view["background"] is None, light))
 
 
 def split_look(look: Look, row: int) -> View:

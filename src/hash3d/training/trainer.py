@@ -105,9 +105,10 @@ class Trainer:
         return ActiveGuidance(config, prior, cache, config.build(inputs))
 
     def _build_replay(self, config: ReplayConfig) -> Replay:
-        guides = {name: guidance.guide for name, guidance in self.guidances.items()}
+        if len(self.guidances) > 1:
+            raise ValueError(f"Expected one guidance, for replay, but got {', '.join(self.guidances)}.")
         seed = REPLAY_SEED + len(GENERATORS) * self.recipe.seed + STAGE_SEEDS * self.number
-        return Replay(config, self.stage, self.scene, guides, seed)
+        return Replay(config, self.stage, self.scene, next(iter(self.guidances.values())).guide, seed)
 
     def _accelerate(self, prior: LatentPrior, config: CacheConfig | None) -> FeatureCache | None:
         """Let a diffusion model run by the engine, and with a cache if there is a configuration of one."""
@@ -200,14 +201,13 @@ class Trainer:
     def _replay(self, step: int) -> Guided:
         """Kept views, how far they are from their targets, and the weights; now and then a new target is made."""
         assert self.replay is not None
-        if name := self.replay.maker_at(step):
-            cameras, timesteps, reach = self._sample_views(self.replay.view_order, step)
-            guidance = self.guidances[name]
-            start = int(scale_timesteps(timesteps, reach, guidance.timestep_range(step))[0])
-            guidance.passes += self.replay.make(name, cameras, start, step)
+        (name,) = self.guidances
+        if step % self.replay.config.every == 0:
+            cameras, timesteps, _ = self._sample_views(self.replay.view_order, step)
+            self.guidances[name].passes += self.replay.make(cameras, int(timesteps[0]), step)
         with self.stopwatch.part("render"):
-            view, outputs = self.replay.fit(size_at(self.stage.size, step), step)
-        return view, outputs, dict.fromkeys(outputs, self.replay.config.weight)
+            view, output = self.replay.fit(size_at(self.stage.size, step), step)
+        return view, {name: output}, {name: self.replay.config.weight}
 
     def _render_reference(self, step: int) -> Render | None:
         """The view of the reference image, if there is one."""
