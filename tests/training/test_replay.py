@@ -77,6 +77,14 @@ def test_passes_are_those_of_the_targets_and_of_the_steps_after(replayed, settin
     assert trainer.cache is None
 
 
+def test_a_batch_of_targets_is_made_after_as_many_times_more_steps(replayed):
+    recipe = replayed(every=2)
+    cameras = dataclasses.replace(recipe.stage.cameras, batch_size=2)
+    trainer = make_trainer(dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, cameras=cameras)))
+    run(trainer, 5)
+    assert (trainer.guidances["image"].passes, len(trainer.replay.targets)) == (4, 4), "two at steps 0 and 4"
+
+
 def test_replay_is_of_one_guidance(tiny):
     recipe = tiny("magic123", steps=STEPS)
     with pytest.raises(ValueError, match="one diffusion model for --replay-every"):

@@ -53,7 +53,8 @@ def plan(recipe: Recipe, draws: ViewSequence) -> tuple[Case, ...]:
         Case(name=DEEPCACHE, cache=deepcache, engine="eager", unreused=OFF_EAGER),
         Case(name=RELEASED_EAGER, cache=released, engine="eager", unreused=OFF_EAGER, filled=True),
         Case(name=OURS, cache=ours, engine="auto", unreused=OFF_FAST),
-        Case(name=REPLAY, cache=None, engine="auto", unreused=OFF_FAST, replay_every=ReplayConfig().every),
+        *[Case(name=REPLAY, cache=None, engine="auto", unreused=OFF_FAST, replay_every=ReplayConfig().every)]
+        * (len(recipe.stage.guidances) == 1),
     )
 
 
@@ -64,9 +65,10 @@ def sample_views(recipe: Recipe, *, num_timesteps: int, steps: range) -> ViewSeq
 
 
 def recipe_of(case: Case, recipe: Recipe) -> Recipe:
-    """Return the recipe with a case's cache or replay."""
+    """Return the recipe with a case's cache, or with replay in all of its steps."""
     stage = replace(recipe.stage, cache=None)
-    stage = replay(stage, case.replay_every) if case.replay_every else stage
+    if case.replay_every and (replayed := replay(stage, case.replay_every)).replay:
+        stage = replace(stage, replay=replace(replayed.replay, until=1.0))
     return replace(recipe, stage=stage, cache=case.cache)
 
 

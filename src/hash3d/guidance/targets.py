@@ -20,7 +20,8 @@ class ReplayConfig:
     """How often targets are made, how many are kept, and how many are fitted at a step (docs/experiments/replay.md).
 
     Args:
-        every: Steps between two targets. More cost less, and learn less.
+        every: Steps between two targets; a batch of views is denoised at once, after as many times more steps. More
+            cost less, and learn less.
         denoising_steps: U-Net passes of a target, at timesteps t, t (k - 1) / k, ..., t / k.
         guidance_scale: Of the targets. At 1 a pass has no unconditional branch.
         kept: Targets that are kept; a new one takes the place of the oldest.

@@ -199,10 +199,10 @@ class Trainer:
         return view, outputs, {name: self.stage.losses.guidances[name](step) for name in outputs}
 
     def _replay(self, step: int) -> Guided:
-        """Kept views, how far they are from their targets, and the weights; now and then a new target is made."""
+        """Kept views, how far they are from their targets, and the weights; now and then a batch of targets is made."""
         assert self.replay is not None
         (name,) = self.guidances
-        if step % self.replay.config.every == 0:
+        if step % (self.replay.config.every * self.stage.cameras.batch_size) == 0:
             cameras, timesteps, _ = self._sample_views(self.replay.view_order, step)
             self.guidances[name].passes += self.replay.make(cameras, int(timesteps[0]), step)
         with self.stopwatch.part("render"):
