@@ -44,7 +44,7 @@ def test_a_seed_makes_the_picture(mini_sd):
 
 def test_mini_sd_shows_the_prompt(mini_sd):
     """The matcher, which shares no weights with it, reads colour and noun off quick samples."""
-    asked = [("red", "apple"), ("blue", "mug"), ("yellow", "rocket"), ("green", "cactus")]
+    asked = [("red", "apple"), ("blue", "mug")]
     prompts = [f"a {color} {noun}, front view" for color, noun in asked]
     pictures = sample_pictures(mini_sd, prompts, guidance_scale=5.0, num_steps=8, seed=0)
     labels = Matcher.load(embedded_folder("mini-matcher")).labels(pictures)

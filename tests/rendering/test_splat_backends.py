@@ -91,6 +91,7 @@ def test_a_pixel_ends_before_the_gaussian_that_would_close_it():
     torch.testing.assert_close(pixel, expected)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", ["fog", "solid", "wide"])
 @pytest.mark.parametrize("size", [16, 45])
 def test_numba_equals_the_reference_in_float64(kind, size):
