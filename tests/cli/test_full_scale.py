@@ -14,6 +14,7 @@ from hash3d.cli.full_scale import (
     STABLE_DIFFUSION_21,
     STABLE_ZERO123,
     TOGETHER,
+    UNUSED,
     WHY,
     choose_cache,
     expect_full_size,
@@ -134,7 +135,16 @@ def test_other_presets_are_the_same_at_every_scale(preset, mini):
     ],
 )
 def test_what_is_told(scale, preset, mini, cached, expected):
-    assert list(explain_choices(scale, preset, mini=mini, cached=cached)) == expected
+    assert list(explain_choices(scale, preset, mini=mini, cached=cached, asked=False)) == expected
+
+
+@pytest.mark.parametrize("given", [["--no-cache"], ["--quality", "best"], ["--replay-every", "2"], []])
+def test_options_of_a_cache_that_is_not_there_are_told(given, prior_folder, picture_file, tmp_path, capsys):
+    arguments = ["generate", "zero123_gs", "--image", picture_file, "--prior", prior_folder, "--out", tmp_path / "run"]
+    more = ["--scale", "mini", "--steps", "1", "--cache.queue-length", "7"]
+    with pytest.raises(SystemExit):
+        main([str(each) for each in (*arguments, *more, *given)])
+    assert capsys.readouterr().err.count(UNUSED) == bool(given)
 
 
 def test_the_summary_says_why(prior_folder, picture_file, tmp_path, capsys):

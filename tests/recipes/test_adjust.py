@@ -32,6 +32,11 @@ def test_targets_of_replay_follow_the_guidance(picture_file):
     assert targets == dataclasses.replace(before, guidance_scale=3.5, weight=2.0 * before.weight)
 
 
+def test_a_batch_of_no_views_is_refused(two_priors):
+    with pytest.raises(ValueError, match="batch_size"):
+        adjust(two_priors, batch_size=0)
+
+
 def test_sizes_and_batches(two_priors):
     for stage in adjust(two_priors, size=48, batch_size=3).stages:
         assert (stage.size(0), stage.size(10**6), stage.cameras.batch_size) == (48, 48, 3)

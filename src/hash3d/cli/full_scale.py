@@ -17,6 +17,10 @@ WHY = (
 )
 """For the help and the summary."""
 TOGETHER = "--scale released and --preset released belong together: the released code's settings and its reuse"
+UNUSED = (
+    "the options of the cache are without effect, but for the order of views: this run has none (--no-cache, --quality "
+    "best or --replay-every)"
+)
 
 
 def runs_mini(prior: str | None, scale: str | None) -> bool:
@@ -64,11 +68,13 @@ def choose_cache(system: str, preset: str, *, mini: bool) -> CacheConfig:
     return chosen
 
 
-def explain_choices(scale: str | None, preset: str, *, mini: bool, cached: bool) -> Sequence[str]:
+def explain_choices(scale: str | None, preset: str, *, mini: bool, cached: bool, asked: bool) -> Sequence[str]:
     """Return what a user should know of the choices, in sentences."""
     notes = []
     if cached and not mini and preset == "default":
         notes.append(WHY)
     if cached and (scale == "released") != (preset == "released"):
         notes.append(TOGETHER)
+    if asked and not cached:
+        notes.append(UNUSED)
     return notes

@@ -95,7 +95,8 @@ def run_recipe(options: Generate, recipe: "Recipe", path: Path, device: str) -> 
         if not options.resume:
             cached = recipe.cache is not None and recipe.stage.replay is None
             mini = runs_mini(options.prior, options.scale)
-            run.notes = explain_choices(options.scale, options.preset, mini=mini, cached=cached)
+            asked = options.preset != "default" or options.cache != choose_cache(options.system, "default", mini=mini)
+            run.notes = explain_choices(options.scale, options.preset, mini=mini, cached=cached, asked=asked)
         for note in run.notes:
             progress.console.print(note, markup=False, soft_wrap=True)
         return run.execute()

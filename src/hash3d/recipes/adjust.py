@@ -46,7 +46,7 @@ def adjust(
             stage,
             guidances={**stage.guidances, first: map_values(stage.guidances[first], set_guidance)},
             size=stage.size if size is None else constant(size),
-            cameras=replace(stage.cameras, batch_size=batch_size or stage.cameras.batch_size),
+            cameras=stage.cameras if batch_size is None else replace(stage.cameras, batch_size=batch_size),
             representation=map_values(stage.representation, scale_lr),
             background=map_values(stage.background, scale_lr),
             losses=map_values(stage.losses, scale_loss),
