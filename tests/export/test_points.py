@@ -49,6 +49,12 @@ def test_a_file_without_normals_is_read_too(gaussians, tmp_path):
         assert torch.equal(values, expected[name]), name
 
 
+def test_comments_in_the_header_are_passed_over(gaussians, tmp_path):
+    path = write_ply(tmp_path / "scene.ply", gaussians)
+    path.write_bytes(path.read_bytes().replace(b"element", b"comment made by hand\nobj_info 3 views\nelement"))
+    assert torch.equal(read_ply(path)["means"], gaussians.means.detach())
+
+
 def test_colours_that_depend_on_the_direction_are_left_out_and_told(gaussians, tmp_path):
     path = write_ply(tmp_path / "scene.ply", gaussians)
     path.write_bytes(path.read_bytes().replace(b"float nx", b"float f_rest_0"))

@@ -140,12 +140,10 @@ def sample_texture(
 
 def unwrap(mesh: Mesh, texture_size: int, padding: int) -> tuple[Float[Tensor, "K 2"], Int[Tensor, "F 3"]]:
     """Compute texture coordinates by xatlas (Young 2018), and the rows of them at the corners of each face."""
+    import xatlas
+
     if not len(mesh):
         raise ValueError("Expected a mesh with faces, but it has none. Lower the threshold it was made with.")
-    try:
-        import xatlas
-    except ImportError as error:
-        raise ImportError("Texture coordinates need xatlas. Run pip install xatlas.") from error
     atlas = xatlas.Atlas()
     charts, packing = xatlas.ChartOptions(), xatlas.PackOptions()
     charts.max_chart_area = float(mesh.face_areas.sum()) / max(100.0, len(mesh) / CHART_FACES)
