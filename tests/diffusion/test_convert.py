@@ -182,6 +182,7 @@ def test_kxics_folder_is_read(zero123, tmp_path):
         ("model.diffusion_model.input_blocks.0.0.weight", "to hold a whole Stable Diffusion or Zero123"),
         ("cond_stage_model.model.visual.ln_post.bias", "CLIPVisionModelWithProjection does not convert: 1 of its"),
         ("model.diffusion_model.out.0.bias", "UNet2DConditionModel does not convert: 1 of its"),
+        ("first_stage_model.encoder.down.1.block.0.conv1.weight", "it does not convert .KeyError: "),
     ],
 )
 def test_what_a_file_lacks_is_named(lost, message, zero123, tmp_path):

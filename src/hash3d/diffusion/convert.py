@@ -55,7 +55,11 @@ def convert_file(
     if UNET + "input_blocks.0.0.weight" not in weights or VAE + "encoder.conv_in.weight" not in weights:
         raise ValueError(f"Expected {path} to hold a whole Stable Diffusion or Zero123, but it has no {UNET}*.")
     make = _zero123 if "cc_projection.weight" in weights else _stable_diffusion
-    prior = make(weights, path, pose, tokenizer)
+    try:
+        prior = make(weights, path, pose, tokenizer)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+        problem = f"it does not convert ({type(error).__name__}: {error}). Fetch it anew."
+        raise ValueError(f"Expected {path} to hold a whole Stable Diffusion or Zero123, but {problem}") from error
     prior.save(folder)
     return prior
 
