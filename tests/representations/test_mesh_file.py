@@ -9,6 +9,7 @@ from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
 from hash3d.representations.mesh_file import read_mesh
+from hash3d.representations.point_start import sample_mesh
 
 CENTRE = torch.tensor([[1 / 3, 1 / 3, 1 / 3]])
 
@@ -122,3 +123,27 @@ def test_what_is_no_mesh_is_told(tmp_path):
         read_mesh(tmp_path / "cloud.ply")
     with pytest.raises(ValueError, match="there is no file"):
         read_mesh(tmp_path / "none.glb")
+
+
+@pytest.mark.parametrize("meshes", [1, 2])
+def test_a_textures_factor_is_linear(meshes, tmp_path):
+    """Half of white, linear, is 0.735 in sRGB; alone and beside another mesh."""
+    white = Image.new("RGB", (4, 4), "white")
+    squares = []
+    for place in range(meshes):
+        square = trimesh.Trimesh([[0, place, 0], [1, place, 0], [1, place, 1]], [[0, 1, 2]], process=False)
+        factor = [255, 255, 255, 255] if place else [128, 128, 128, 255]
+        material = PBRMaterial(baseColorTexture=white, baseColorFactor=factor)
+        square.visual = TextureVisuals(uv=[[0, 0], [1, 0], [1, 1]], material=material)
+        squares.append(square)
+    trimesh.Scene(squares).export(tmp_path / "factor.glb")
+    start = sample_mesh(tmp_path / "factor.glb", 100, torch.Generator().manual_seed(0))
+    expected = torch.where(start.points[:, 1:2] > 0.5, 1.0, 0.735).expand(-1, 3).float()
+    torch.testing.assert_close(start.colors, expected, atol=0.01, rtol=0.0)
+
+
+def test_vertices_that_are_counted_back_are_refused(tmp_path):
+    """Which trimesh counts from the end of the file, not from the face."""
+    (tmp_path / "back.obj").write_text("v 0 0 0\nv 1 0 0\nv 1 1 0\nf -3 -2 -1\nv 0 5 0\nv 1 5 0\nv 1 6 0\nf -3 -2 -1\n")
+    with pytest.raises(ValueError, match="count vertices from the first"):
+        sample_mesh(tmp_path / "back.obj", 10, torch.Generator().manual_seed(0))
