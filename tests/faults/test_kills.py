@@ -41,10 +41,10 @@ def execute(recipe, path, signals=(), delay=0.0):
 
 @pytest.fixture
 def start(recipe):
-    """`start(path, signals, delay)`: a run of 26 steps in a child of its own, awaited. Returns its exit code."""
+    """`start(path, signals, delay)`: a run of 12 steps in a child of its own, awaited. Returns its exit code."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.faults.test_kills", "hash3d.diffusion.zero123", "numba"])
-    recipe = replace(recipe, stage=replace(recipe.stage, steps=26))
+    recipe = replace(recipe, stage=replace(recipe.stage, steps=12))
 
     def run(path, *arguments):
         process = context.Process(target=execute, args=(recipe, path, *arguments))
