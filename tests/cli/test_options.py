@@ -14,6 +14,7 @@ from hash3d.systems import SYSTEMS
 
 HEAVY = ("torch", "numpy", "diffusers", "transformers", "numba", "skimage", "scipy", "trimesh", "PIL", "av")
 IMAGE = ["zero123_gs", "--image", "photo.png"]
+TEXT = ["sds_gs", "--prompt", "a red mug"]
 
 
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
@@ -61,9 +62,14 @@ def test_advanced_options_are_shown_by_help_all_alone(capsys):
         assert option not in short
         assert option in whole
     positions = [
-        short.index(f" {option} ") for option in ("--image", "--out", "--quality", "--seed", "--device", "--prior")
+        short.index(f" {option} ")
+        for option in ("--image", "--out", "--quality", "--seed", "--device", "--size", "--prior", "--preset")
     ]
     assert positions == sorted(positions)
+
+
+def test_the_help_says_a_default_once(capsys):
+    assert "(default: None)" not in help_of("--help", capsys)
 
 
 def test_a_flag_of_the_cache_says_what_it_sets():
@@ -72,11 +78,17 @@ def test_a_flag_of_the_cache_says_what_it_sets():
 
 
 def test_a_quality_is_a_number_of_steps_or_reuse():
-    good, fast, best = (build_recipe(parse([*IMAGE, "--quality", name])) for name in ("good", "fast", "best"))
-    assert good == build_recipe(parse(IMAGE))
+    good, fast, best = (build_recipe(parse([*TEXT, "--quality", name])) for name in ("good", "fast", "best"))
+    assert good == build_recipe(parse(TEXT))
     assert (fast.steps, fast.cache) == (good.steps // 2, good.cache)
-    assert best == build_recipe(parse([*IMAGE, "--no-cache"]))
-    assert build_recipe(parse([*IMAGE, "--quality", "fast", "--steps", "40"])).steps == 40
+    assert best == build_recipe(parse([*TEXT, "--no-cache"]))
+    assert build_recipe(parse([*TEXT, "--quality", "fast", "--steps", "40"])).steps == 40
+
+
+def test_the_best_quality_of_replay_is_replay_in_twice_the_steps():
+    good, best = (build_recipe(parse([*IMAGE, "--quality", name])) for name in ("good", "best"))
+    assert good.stage.replay is not None
+    assert best == build_recipe(parse([*IMAGE, "--steps", str(2 * good.steps)]))
 
 
 def test_the_system_s_own_values_can_be_given():

@@ -13,7 +13,7 @@ from hash3d.cache import CacheConfig, GridConfig, Hash3DConfig
 from hash3d.systems import SystemInfo
 
 from .full_scale import choose_cache, expect_full_size, explain_choices, runs_mini
-from .options import SHOWN, Generate, find_system, parse
+from .options import SHOWN, find_system, parse
 from .parsing import expect_image
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def run(options: Any, arguments: list[str]) -> int:
     return 0 if summary["completed"] else 130
 
 
-def run_recipe(options: Generate, recipe: "Recipe", path: Path, device: str) -> dict[str, Any]:
+def run_recipe(options: Any, recipe: "Recipe", path: Path, device: str) -> dict[str, Any]:
     """Run a recipe in a folder, and show how it goes on. Returns the summary."""
     from hash3d.training.run import Run
 
@@ -113,16 +113,20 @@ def build_recipe(options: Any) -> "Recipe":
     if not runs_mini(options.prior, options.scale):
         text_prior, start = getattr(options, "text_prior", None), getattr(options, "start", None)
         expect_full_size(system, options.prior, text_prior, start)
-    cache = None if options.no_cache or options.quality == "best" else options.cache
-    inputs["replay_every"] = choose_replay(options, system, cache)
+    cache = None if options.no_cache else options.cache
+    inputs["replay_every"] = replay = choose_replay(options, system, cache)
+    if options.quality == "best" and not replay:
+        cache = None
 
     def make(steps: int | None) -> "Recipe":
         prior = options.prior or system.embedded
         return system.recipe(prior=prior, cache=cache, scale=options.scale, steps=steps, seed=options.seed, **inputs)
 
     recipe = make(options.steps)
-    if options.quality == "fast" and options.steps is None:
+    if options.steps is None and options.quality == "fast":
         recipe = make(recipe.steps // 2)
+    elif options.steps is None and options.quality == "best" and replay:
+        recipe = make(recipe.steps * 2)
     recipe = adjust(recipe, **{name: getattr(options, name) for name in ADJUSTED})
     # The same with and without --no-cache, so that the two runs have the same cameras.
     cells = options.cache.grid if isinstance(options.cache, Hash3DConfig) else GridConfig()

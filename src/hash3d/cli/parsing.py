@@ -10,7 +10,9 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import tyro
 
 T = TypeVar("T")
-Maybe = Annotated[T | None, tyro.conf.DisallowNone]
+SILENT = tyro.conf.arg(help_behavior_hint="")
+"""Leaves "(default: None)" out of the help."""
+Maybe = Annotated[T | None, tyro.conf.DisallowNone, SILENT]
 """An option that need not be given."""
 Advanced = Annotated[T, tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff]
 """An option that --help leaves out and --help-all shows; a flag is followed by True or False."""
