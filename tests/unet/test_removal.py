@@ -5,6 +5,8 @@ import io
 
 import pytest
 import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
+from torch.nn.modules.module import register_module_forward_hook
 
 from hash3d import apply_hash3d, remove_hash3d
 from tests.tiny_models import VIEW, alike, small_unet, unet_inputs
@@ -93,18 +95,45 @@ def test_hooks_of_pytorch_and_diffusers_act_once_and_stay():
     assert torch.equal(predict(unet, inputs), expected)
 
 
-@pytest.mark.parametrize("place", ["mid_block", "mid_block.attentions.0", "up_blocks.0", "conv_in"])
-def test_a_hook_on_a_layer_that_a_reuse_leaves_out_sees_nothing_there(place, recwarn):
-    """Not what passes through: whoever collects features would take that for the layer's. Told once."""
+def hook(layer, collect):
+    layer.register_forward_hook(lambda *_: collect())
+
+
+def hook_globally(layer, collect):
+    return register_module_forward_hook(lambda module, *_: collect() if module is layer else None)
+
+
+def patch(layer, collect):
+    inner = layer.forward
+    layer.forward = lambda *args, **kwargs: (collect(), inner(*args, **kwargs))[1]
+
+
+def process(layer, collect):
+    class Process(AttnProcessor2_0):
+        def __call__(self, *args, **kwargs):
+            collect()
+            return super().__call__(*args, **kwargs)
+
+    next(module for module in layer.modules() if hasattr(module, "processor")).processor = Process()
+
+
+@pytest.mark.parametrize(("put", "place"), [
+    (hook, "mid_block"), (hook, "mid_block.attentions.0"), (hook, "up_blocks.0"), (hook, "conv_in"),
+    (hook_globally, "mid_block"), (patch, "mid_block"), (process, "mid_block"),
+])  # fmt: skip
+def test_others_code_does_not_run_where_a_reuse_leaves_its_layer_out(put, place, recwarn):
+    """Not on what passes through: whoever collects features would take that for the layer's. Told once."""
     unet, seen = small_unet().requires_grad_(False), []
-    unet.get_submodule(place).register_forward_hook(lambda _, inputs, output: seen.append((inputs, output)))
+    handle = put(unet.get_submodule(place), lambda: seen.append(1))
     cache, inputs = apply_hash3d(unet), alike(unet)
     for _ in range(3):
         with cache.view(**VIEW):
             predict(unet, inputs)
     assert cache.statistics.shallow == 2
     assert len(seen) == (3 if place == "conv_in" else 1)
-    assert sum("do not run there" in str(each.message) for each in recwarn) == (place != "conv_in")
+    assert sum("leaves out these do not run" in str(each.message) for each in recwarn) == (place != "conv_in")
+    if handle is not None:
+        handle.remove()
 
 
 def test_a_patch_that_knows_one_batch_gets_whole_batches():

@@ -23,8 +23,8 @@ MESSAGES = {
     "only. Leave the timestep out of cache.view to take the call's.",
     "unlike branches": "The guidance branches of a view have different noisy latents: are they views? Give cache.view "
     "one number for each view of the batch. A reuse goes by the first branch's latents.",
-    "hooks left out": "Layers of the U-Net have hooks. Those of layers that a reuse leaves out do not run there: what "
-    "they would have collected is that of an earlier call, or nothing.",
+    "guests left out": "Layers of the U-Net have hooks, forwards or attention processors of others. On layers that a "
+    "reuse leaves out these do not run: what they collect is that of an earlier call.",
     "other weights": "The cache's features are of other weights than this U-Net's: they are forgotten.",
     "written": "Weights of the U-Net were written behind PyTorch's back, such as through parameter.data: the features "
     "are forgotten, but calls since then may have used them. Call cache.reset() after such a write.",

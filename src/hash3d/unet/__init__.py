@@ -240,8 +240,8 @@ class Forward:
         autocast = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
         weights = id(self.unet), self.watch.epoch, self.watch.writes
         left_out = chain.from_iterable(module.modules() for module, *_ in self._eager.patches)
-        if self.watch.hooked and not self.watch.hooked.isdisjoint(left_out):
-            self.cache.tell_once("hooks left out")
+        if self.watch.guests and not self.watch.guests.isdisjoint(left_out):
+            self.cache.tell_once("guests left out")
         self.cache.match((weights, sample.dtype, device, shapes, view.branches, autocast))
         own = ("sample", "timestep", "return_dict")
         conditions = {name: value for name, value in inputs.items() if name not in own and value is not None}

@@ -13,6 +13,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from hash3d.cache.calls import View
 
@@ -40,6 +41,8 @@ def patched(patches: Sequence[Patch]) -> Iterator[None]:
 
 def hooks_of(patches: Sequence[Patch]) -> list[Patch]:
     """Patches that keep others' hooks on skipped layers from what passes through there."""
+    if _global_forward_pre_hooks or _global_forward_hooks:
+        return [(module, "_call_impl", patch) for module, _, patch in patches]
     names = ("_forward_pre_hooks", "_forward_hooks")
     return [(module, name, {}) for module, _, _ in patches for name in names if module.__dict__[name]]
 

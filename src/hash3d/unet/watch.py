@@ -30,6 +30,8 @@ START = 64
 """Bytes of a weight that each call reads on a CPU."""
 ELSEWHERE = {*vars(nn.Module()), "processor"} - {"training"}
 """Attributes of a module that are watched otherwise."""
+GUESTS = ("forward", "processor")
+"""Attributes of a layer that are called."""
 COPIED = (list, dict, set)
 """What may be changed in place."""
 
@@ -52,8 +54,8 @@ class ModelWatch:
     """Another string for other attributes, hooks, adapters, strengths, attention processors, or training mode."""
     mixes_views = False
     """Whether layers or processors that are not diffusers' own may mix the rows of a batch."""
-    hooked: set[nn.Module]
-    """Layers that have hooks of others."""
+    guests: set[nn.Module]
+    """Layers that have hooks, forwards or attention processors of others."""
     is_patched = False
     """Whether layers have hooks or forwards that are to run in each call."""
 
@@ -187,13 +189,19 @@ class ModelWatch:
         self._kinds = sorted({*map(type, self._layers)}, key=repr)
         own = ("diffusers.models.", "diffusers.loaders.")
         self._strangers = [each for each in processors if not type(each).__module__.startswith(own)]
-        inner = [module for module in self.unet.modules() if module is not self.unet]
-        self.hooked = {module for module in inner if module._forward_hooks or module._forward_pre_hooks}
+        self.guests = {module for module in self.unet.modules() if module is not self.unet and self._has_guest(module)}
         self.mixes_views = bool(self._strangers) or not all(map(self._is_known, self._kinds))
         self._settable = [each for each in processors if vars(each)]
         patched = [kind.forward for kind in self._kinds if not self._is_known(kind.forward)]
         self.is_patched = bool(hooks or patched) or any("forward" in each for each in self._dicts[1:])
         self._kept = [type(each).__qualname__ for each in processors], describe([hooks, patched]), self._said.copy()
+
+    def _has_guest(self, module: Any) -> bool:
+        """Whether code of others runs where a layer does."""
+        own = vars(module)
+        calls = [each if hasattr(each, "__qualname__") else type(each) for each in map(own.get, GUESTS) if each]
+        hooks = self._hooks[0] or self._hooks[1] or module._forward_hooks or module._forward_pre_hooks
+        return bool(hooks) or not all(map(self._is_known, calls))
 
     @property
     def addresses(self) -> tuple[int, ...]:
