@@ -113,20 +113,16 @@ def build_recipe(options: Any) -> "Recipe":
     if not runs_mini(options.prior, options.scale):
         text_prior, start = getattr(options, "text_prior", None), getattr(options, "start", None)
         expect_full_size(system, options.prior, text_prior, start)
-    cache = None if options.no_cache else options.cache
-    inputs["replay_every"] = replay = choose_replay(options, system, cache)
-    if options.quality == "best" and not replay:
-        cache = None
+    cache = None if options.no_cache or options.quality == "best" else options.cache
+    inputs["replay_every"] = choose_replay(options, system, cache)
 
     def make(steps: int | None) -> "Recipe":
         prior = options.prior or system.embedded
         return system.recipe(prior=prior, cache=cache, scale=options.scale, steps=steps, seed=options.seed, **inputs)
 
     recipe = make(options.steps)
-    if options.steps is None and options.quality == "fast":
+    if options.quality == "fast" and options.steps is None:
         recipe = make(recipe.steps // 2)
-    elif options.steps is None and options.quality == "best" and replay:
-        recipe = make(recipe.steps * 2)
     recipe = adjust(recipe, **{name: getattr(options, name) for name in ADJUSTED})
     # The same with and without --no-cache, so that the two runs have the same cameras.
     cells = options.cache.grid if isinstance(options.cache, Hash3DConfig) else GridConfig()

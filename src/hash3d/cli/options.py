@@ -34,8 +34,8 @@ class Generate:
         prompt: What to make.
         negative_prompt: What it should not look like.
         out: The run folder; by default a new folder in outputs/.
-        quality: fast: half of the recipe's steps. good: the recipe. best: the whole U-Net at every step; with replay
-            twice the steps. With --steps the steps are those.
+        quality: fast: half of the recipe's steps, unless --steps says how many. good: the recipe. best: the whole U-Net
+            at every step, without reuse or replay, for the most detail.
         seed: Makes cameras, noise, initialisation and the cache's random choices.
         device: Where to run; by default the GPU if there is one.
         steps: Optimisation steps; by default the recipe's.
