@@ -230,7 +230,7 @@ class Keeping:
         return LateNumbers()
 
     def read(self, queries: Sequence[Query], latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "S M ..."]:
-        """The features of M views, each blended from its entries; to be read before the next `insert`."""
+        """The features of M views, each blended from its entries."""
         first = queries[0].entries[0]
         if first.latents.device != latents.device:  # Of a state that was loaded.
             self._prepare(latents[0], first.feature.to(latents.device), len(latents))

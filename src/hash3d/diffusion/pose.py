@@ -15,6 +15,7 @@ from hash3d.strangers import read_configuration
 from .loading import PROJECTION, is_hub_name
 
 PoseVariant = Literal["xl", "stable"]
+"""stable: Stable-Zero123's convention. xl: that of Zero123, Zero123-XL and all others."""
 NUM_POSE_FEATURES = 14
 
 
@@ -27,7 +28,7 @@ def decide_pose_variant(
     cache's folder, the clone's remote, the name that the folder was saved under. The weights have the same shapes in
     both and cannot tell. If none is known, the folder's own name is followed, else XL, with a warning.
 
-    `stated` is `pose_variant` of the camera projection's configuration, `name` what the folder was asked for by.
+    `stated` is `pose_variant` of the camera projection's configuration, `name` the name or path that the caller gave.
     """
     for value, reason in ((option, "stated by the option"), (stated, f"stated by {PROJECTION}/config.json")):
         if value is not None:
@@ -47,7 +48,7 @@ def decide_pose_variant(
 
 
 def _known_names(folder: Path, name: str | None) -> Iterator[tuple[str, str]]:
-    """Yield the names that a folder is known by, the surest first, each with where it stands."""
+    """Yield the names that a folder is known by, the most reliable first, each with where it stands."""
     if name is not None and is_hub_name(name):
         yield "the hub name", name
     for path in (folder.absolute(), folder.resolve(), (folder / PROJECTION / "config.json").resolve()):

@@ -72,7 +72,7 @@ class Encoding(nn.Module):
     """What both encodings share."""
 
     def forward_and_backward(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N F"], Backward]:
-        """Return the features, and the differentiable backward pass from gradients in them to those in the points."""
+        """Return the features, and the differentiable backward pass from their gradients to those of the points."""
         features, backward, *_ = torch.func.vjp(self, points)
         return features, lambda cotangents: backward(cotangents)[0]
 
@@ -80,9 +80,9 @@ class Encoding(nn.Module):
 class HashGrid(Encoding):
     """Trilinear interpolation in grids whose corners share the entries of a table by hash where they do not all fit.
 
-    `table` is "features entries", all levels after each other: PyTorch gathers single numbers many times faster than
-    short rows. `levels` has a row a level: resolution, first entry, whether all corners fit, last entry less the first,
-    factors of y and z.
+    `table` is "features entries", levels concatenated: PyTorch gathers single numbers far faster than short rows.
+    `levels` has a row per level: resolution, first entry, whether all corners fit, number of entries - 1 (the mask of
+    the hash), factors of y and z.
     """
 
     levels: Tensor
@@ -102,7 +102,7 @@ class HashGrid(Encoding):
         self.active_levels = self.config.active_levels(step)
 
     def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
-        """Features of points in [0, 1]^3 (clamped), coarse levels first; differentiable, by Triton once."""
+        """Features of points in [0, 1]^3 (clamped), coarse levels first; differentiable, only once by Triton."""
         if uses_triton(self.config.backend, self.table):
             from ._triton_hash_grid import encode
 
@@ -113,7 +113,7 @@ class HashGrid(Encoding):
         return torch.nn.functional.pad(torch.stack(planes), (0, 0, 0, self.num_features - len(planes))).T
 
     def forward_and_backward(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N F"], Backward]:
-        """Return the features, and the differentiable backward pass from gradients in them to those in the points."""
+        """Return the features, and the differentiable backward pass from their gradients to those of the points."""
         if not uses_triton(self.config.backend, self.table):
             return super().forward_and_backward(points)
         from ._triton_hash_grid import encode_backward
@@ -145,8 +145,8 @@ def interpolate(
     scaled = axes * resolution
     lower = scaled.detach().floor().clamp(max=resolution - 1)
     indices = corner_entries(torch.stack([lower, lower + 1.0], dim=1).long(), resolution, table.shape[1]).flatten(0, 2)
-    upper = scaled - lower
-    x, y, z = torch.stack([1.0 - upper, upper], dim=1)
+    fraction = scaled - lower
+    x, y, z = torch.stack([1.0 - fraction, fraction], dim=1)
     weights = (x[:, None, None] * y[None, :, None] * z[None, None, :]).flatten(0, 2)
     return [(plane.gather(0, indices.flatten()).view_as(indices) * weights).sum(dim=0) for plane in table]
 

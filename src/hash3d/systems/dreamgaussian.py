@@ -1,8 +1,8 @@
 """DreamGaussian: one image to Gaussians by SDS with Zero123, then to a textured mesh by denoised images.
 
 Full scale: dreamgaussian 69a3c70 with the released Hash3D's image_sai_hash3d.yaml (cc48922). The supplement lets the
-points start on a sphere; both fill the ball here, as the code does. In its second stage DeepCache never got to work,
-here it does. docs/systems.md lists what is not as there.
+points start on a sphere; both scales fill the ball here, as the code does. The released code's DeepCache has no effect
+in the second stage; here it has. docs/systems.md lists the other differences.
 """
 
 from dataclasses import replace

@@ -28,7 +28,6 @@ class Hash3DForward(Forward):
         latents = split(inputs["sample"], view)[0]
         hits = [query for query in queries if query.reuses]
         full = [query for query in queries if not query.reuses]
-        features = cache.read(hits, latents) if hits else None  # Before `insert`, which may write where they lie.
         predictions: dict[int, Tensor] = {}
         if full:
             predicted, computed = self._run_full(call, full, view)
@@ -37,8 +36,8 @@ class Hash3DForward(Forward):
                 reused = self._run_shallow(call, checked, cache.read(checked, latents), view)
                 cache.check(reused, torch.stack([predictions[query.row] for query in checked], dim=1))
             cache.insert(full, latents, computed)
-        if features is not None:
-            predicted = self._run_shallow(call, hits, features, view)
+        if hits:
+            predicted = self._run_shallow(call, hits, cache.read(hits, latents), view)
             predictions |= {query.row: predicted[:, place] for place, query in enumerate(hits)}
         return join(torch.stack([predictions[row] for row in range(len(queries))], dim=1), view)
 
