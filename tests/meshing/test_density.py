@@ -57,6 +57,15 @@ def test_the_density_is_the_sum_of_all_gaussians():
     assert (missing > -1e-4).all()
 
 
+def test_the_box_is_where_a_turned_gaussian_adds_a_thousandth():
+    """On the ellipsoid d^2 = 2 ln(opacity / NEGLIGIBLE), whose extent along an axis is d times its deviation there."""
+    gaussians = one(scales=(0.3, 0.1, 0.02), quat=(0.8, 0.3, -0.2, 0.5), mean=(0.1, 0.2, -0.3))
+    axes = rotation_matrices(gaussians.quats)[0] * gaussians.scales[0]
+    extent = math.sqrt(2 * math.log(0.9 / NEGLIGIBLE)) * (axes @ axes.T).diagonal().sqrt()
+    expected = gaussians.means + torch.stack([-extent, extent])
+    torch.testing.assert_close(GaussianField(gaussians).box, expected)
+
+
 def test_thin_gaussians_far_from_the_origin_keep_their_shape():
     gaussians = one(scales=(1e-3, 0.1, 0.1), mean=(3.0, -2.0, 1.0))
     points = gaussians.means + torch.linspace(-3e-3, 3e-3, 50)[:, None] * torch.tensor([1.0, 0.0, 0.0])
