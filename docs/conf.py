@@ -30,7 +30,7 @@ highlight_language = "text"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 INSIDE = ("files", "finite", "kernels", "ranges", "stopwatch", "strangers", "transfer")
-HIDDEN = ("assets", "bench", "cli", "evaluation", "fast", "meshing", "systems", "training", "unet", *INSIDE)
+HIDDEN = ("assets", "bench", "cli", "evaluation", "fast", "meshing", "systems", "table", "training", "unet", *INSIDE)
 """Rooms that nobody calls from outside: CONTRIBUTING.md says what is in them."""
 FIRST_LINE = "first line"
 GENERATED = Path(__file__).parent / "generated"

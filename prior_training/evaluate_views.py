@@ -18,7 +18,7 @@ from torch import Tensor
 from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.export.turntable import save_image, tile
 from hash3d.files import write_text
-from research.markdown import markdown_table
+from hash3d.table.report import markdown_table
 
 from .novel_views import (
     NovelViews,

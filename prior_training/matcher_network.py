@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from hash3d.files import replacing, write_json
 from hash3d.guidance.view_prompts import VIEWS
 from hash3d.strangers import read_configuration
+from hash3d.table.matcher import MatcherNetwork
 
 from .world.words import COLORS, NOUNS
 
@@ -59,46 +59,18 @@ class LogProbabilities:
         )
 
 
-class Residual(nn.Module):
-    """x + f(x), with two 3x3 convolutions in f (He et al. 2016); the shortcut is 1x1 where the shape changes."""
-
-    def __init__(self, width: int, out: int, stride: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, out, 3, stride, padding=1, bias=False)
-        self.second = nn.Conv2d(out, out, 3, padding=1, bias=False)
-        self.norms = nn.ModuleList([nn.BatchNorm2d(out), nn.BatchNorm2d(out)])
-        same = width == out and stride == 1
-        self.shortcut = nn.Identity() if same else nn.Conv2d(width, out, 1, stride, bias=False)
-
-    def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
-        """One block."""
-        hidden = F.relu(self.norms[0](self.first(features)))
-        return F.relu(self.norms[1](self.second(hidden)) + self.shortcut(features))
-
-
-class Matcher(nn.Module):
+class Matcher(MatcherNetwork):
     """Pictures [B, 3, S, S] in [-1, 1] to log probabilities of noun, colour and view.
 
     `widths`: channels of the stages; each has two blocks and halves the side. The first stage sees half the side.
     """
 
     def __init__(self, widths: tuple[int, ...] = (32, 64, 96, 128), size: int = 128) -> None:
-        super().__init__()
-        self.widths, self.size = widths, size
-        self.stem = nn.Conv2d(3, widths[0], 3, 2, padding=1)
-        blocks = []
-        for stage, (width, out) in enumerate(zip((widths[0], *widths), widths, strict=False)):
-            blocks += [Residual(width, out, 1 if stage == 0 else 2), Residual(out, out, 1)]
-        self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Linear(widths[-1], len(NOUNS) + len(COLORS) + len(VIEWS))
+        super().__init__(widths, size, (len(NOUNS), len(COLORS), len(VIEWS)))
 
     def forward(self, pictures: Float[Tensor, "B 3 H W"]) -> LogProbabilities:
         """One pass over pictures of any size."""
-        if pictures.shape[-2:] != (self.size, self.size):
-            pictures = F.interpolate(pictures, (self.size, self.size), mode="bilinear", antialias=True)
-        features = self.blocks(F.relu(self.stem(pictures))).mean((2, 3))
-        scores = self.head(features).float().split((len(NOUNS), len(COLORS), len(VIEWS)), dim=1)
-        noun, color, view = (score.log_softmax(1) for score in scores)
+        noun, color, view = self.score(pictures)
         return LogProbabilities(noun=noun, color=color, view=view)
 
     @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from research.markdown import markdown_table
+from hash3d.table.report import markdown_table
 
 COLUMNS = {
     "exact": "all three",

@@ -1,23 +1,13 @@
 """Where a measurement is made, and the page that shows it."""
 
-import os
 import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from hash3d.files import write_text
 
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
-
-
-def name_hardware(device: str) -> str:
-    """Name the GPUs, or count the CPU cores."""
-    if device == "cuda" and torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"{os.cpu_count() or 1} CPU cores"
 
 
 def commit() -> str:

@@ -13,9 +13,10 @@ import torch
 
 from hash3d.bench.summary import HEADS, summarize
 from hash3d.cli.bench import parse, run
+from hash3d.table.machine import name_hardware
+from hash3d.table.report import markdown_table
 from hash3d.training.run import versions
-from research.markdown import markdown_table
-from research.measured import commit, name_hardware, write_measured
+from research.measured import commit, write_measured
 
 QUESTION = "How long does a step take without reuse, with DeepCache, with the released code's reuse, and with ours?"
 NOTES = """\

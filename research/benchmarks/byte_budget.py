@@ -25,9 +25,9 @@ from hash3d.cache import FeatureCache, Hash3DConfig
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.view_order import ViewOrderConfig
 from hash3d.systems import zero123_gs
+from hash3d.table.report import markdown_table
 from hash3d.training.run import Run, peak_memory
 from hash3d.training.trainer import Trainer
-from research.markdown import markdown_table
 
 MEBIBYTE = 2**20
 FORMATS = {"most held after a step": ".1f"}

@@ -25,9 +25,10 @@ from diffusers import UNet2DConditionModel
 import hash3d.unet as verbs
 from hash3d import FeatureCache, Hash3DConfig, apply_hash3d, remove_hash3d
 from hash3d.cache.calls import View
+from hash3d.table.machine import name_hardware
+from hash3d.table.report import markdown_table
 from hash3d.unet.watch import ModelWatch
-from research.markdown import markdown_table
-from research.measured import commit, name_hardware, write_measured
+from research.measured import commit, write_measured
 
 Call = Callable[[], object]
 UNETS = {"Stable Diffusion 1.5": ((4, 64), 77), "Zero123": ((8, 32), 1)}

@@ -24,9 +24,9 @@ import torch._inductor.config
 from hash3d.bench.measure import with_shared_weights
 from hash3d.diffusion.random_weights import ZERO123
 from hash3d.representations.gaussians import GaussiansConfig
+from hash3d.table.report import markdown_table
 from hash3d.training.guide import load_zero123
 from hash3d.unet.partial_unet import PartialUNet
-from research.markdown import markdown_table
 
 from .random_models import Prior, load, pair, publish
 

@@ -29,9 +29,9 @@ from hash3d.files import replacing, write_text
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.serialize import difference
 from hash3d.systems import SYSTEMS
+from hash3d.table.machine import all_of
+from hash3d.table.report import markdown_table
 from hash3d.training.run_folder import RunFolder
-from research.experiments.provenance import all_of
-from research.markdown import markdown_table
 from research.measured import write_measured
 
 from .command import command_line

@@ -18,8 +18,8 @@ from hash3d.bench.measure import with_shared_weights
 from hash3d.cache import Hash3DConfig
 from hash3d.diffusion.random_weights import SD_21, ZERO123
 from hash3d.fast.engine import UNetEngine
+from hash3d.table.report import markdown_table
 from hash3d.unet.partial_unet import PartialUNet
-from research.markdown import markdown_table
 
 from .random_models import Prior, add_options, cell, check, load, pair, publish, timed
 

@@ -38,16 +38,17 @@ from hash3d.recipes.recipe import Recipe
 from hash3d.scenes.build import show_model
 from hash3d.scenes.show import colors
 from hash3d.systems import SYSTEMS
+from hash3d.table.machine import Machine, all_of, describe_machine
+from hash3d.table.objects import find_objects
+from hash3d.table.report import markdown_table
+from hash3d.table.worker import pick_device
 from hash3d.training import guide
 from hash3d.training.outputs import preview
 from hash3d.training.run import describe_passes, frame_reference
 from hash3d.training.trainer import Trainer
 from prior_training.matcher_network import Matcher
 from prior_training.text_scores import score_views
-from research.experiments.objects import find_objects
-from research.experiments.provenance import Machine, all_of, describe_machine, mean_and_error
-from research.experiments.worker import pick_device
-from research.markdown import markdown_table
+from research.means import mean_and_error
 from research.measured import write_measured
 
 DESCRIPTIONS = {

@@ -25,8 +25,8 @@ from hash3d.bench.measure import Contestant, Measured, Models
 from hash3d.bench.summary import summarize
 from hash3d.cli.bench import parse, run
 from hash3d.recipes.recipe import Recipe
+from hash3d.table.report import markdown_table
 from hash3d.unet.partial_unet import PartialUNet
-from research.markdown import markdown_table
 from research.timing import seconds_of
 
 HEADS = ("case", "p", "u", "q", "Amdahl limit", "times off, eager", "TFLOP a step", "GB a step", "roofline ms")

@@ -24,8 +24,8 @@ from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.guidance.latent_guidance import LatentGuidance
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidance, StableDiffusionGuidanceConfig
 from hash3d.guidance.zero123 import Zero123Guidance, Zero123GuidanceConfig
+from hash3d.table.report import markdown_table
 from hash3d.unet import apply_hash3d
-from research.markdown import markdown_table
 
 from .random_models import PROMPT, Prior, add_options, cell, check, load, publish, timed
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from hash3d.cache import GridConfig, Hash3DConfig, Key
-from research.markdown import markdown_table
+from hash3d.table.report import markdown_table
 from research.measured import commit
 
 ENTRIES = (10, 100, 1_000, 10_000)

@@ -12,14 +12,14 @@ import tyro
 from rich.console import Console
 
 from hash3d.cli.host import require_device
+from hash3d.table.machine import Machine, describe_machine
+from hash3d.table.objects import find_objects
+from hash3d.table.runner import Rows, run_missing
 
 from .command import leave
 from .job import StudyJob, find_jobs
-from .objects import find_objects
 from .page import write_page
 from .passes import keep_timing
-from .provenance import Machine, describe_machine
-from .runner import Rows, run_missing
 from .studies import STUDIES
 
 

@@ -9,11 +9,11 @@ from PIL import Image, ImageDraw
 from hash3d.evaluation.truth import load_truth
 from hash3d.export.turntable import to_bytes
 from hash3d.pictures import frame_picture, load_picture
+from hash3d.table.machine import Machine
+from hash3d.table.objects import InputObject
+from hash3d.table.worker import SHOWN_AZIMUTHS, VIEW_SIZE
 
 from .job import StudyJob
-from .objects import InputObject
-from .provenance import Machine
-from .worker import SHOWN_AZIMUTHS, VIEW_SIZE
 
 MAX_OBJECTS = 6
 HEADING = 16
@@ -26,7 +26,7 @@ def render_contact_sheet(jobs: Sequence[StudyJob], machine: Machine, shown: Sequ
     seed = jobs[0].seed
     objects = list(dict.fromkeys(job.input for job in jobs if job.seed == seed))[:MAX_OBJECTS]
     labels = list(dict.fromkeys(job.label for job in jobs))
-    with_truth = any(item.has_truth for item in objects)
+    with_truth = any(item.truth is not None for item in objects)
     lines = []
     for item in objects:
         true_views = [_true_views(item)] if with_truth else []
@@ -45,7 +45,7 @@ def render_contact_sheet(jobs: Sequence[StudyJob], machine: Machine, shown: Sequ
 
 def _input(item: InputObject) -> Image.Image:
     """The picture as a run sees it."""
-    return Image.fromarray(to_bytes(frame_picture(load_picture(item.image), VIEW_SIZE).color_on_white))
+    return Image.fromarray(to_bytes(frame_picture(load_picture(item.image or Path()), VIEW_SIZE).color_on_white))
 
 
 def _blank() -> Image.Image:
@@ -60,9 +60,9 @@ def _views(path: Path) -> Image.Image:
 def _true_views(item: InputObject) -> Image.Image:
     """The true views nearest to those shown of a run."""
     strip = _blank()
-    if not item.has_truth:
+    if not item.truth:
         return strip
-    truth = load_truth(item.path)
+    truth = load_truth(item.truth)
     for number, azimuth in enumerate(SHOWN_AZIMUTHS):
         turn = torch.remainder(truth.cameras.azimuth - azimuth + 180.0, 360.0) - 180.0
         nearest = int((turn.abs() + truth.cameras.elevation.abs()).argmin())

@@ -1,20 +1,14 @@
 """The runs of a study: every variant of every object under every seed."""
 
-import functools
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hash3d.evaluation.truth import load_truth
 from hash3d.recipes.recipe import Recipe
+from hash3d.table.objects import InputObject, Job
 
-from .objects import InputObject, Job
 from .studies import STUDIES
 from .study import Study
-
-SEEDS_APART = 1000
-"""Objects have seeds of their own, this far apart at most: a chance order of views must not be that of all objects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +23,15 @@ class StudyJob(Job):
     def recipe(self) -> Recipe:
         """What to run."""
         (variant,) = STUDIES[self.study].choose([self.variant])
-        place = zlib.crc32(self.input.name.encode()) % SEEDS_APART
-        seed = SEEDS_APART * self.seed + place
-        placed = {"elevation": _reference_elevation(self.input.path)} if self.input.has_truth else {}
+        assert self.input.image is not None
         return variant.recipe(
-            image=self.input.image, prior=self.prior, scale=self.scale, seed=seed, steps=self.steps, **placed
+            image=self.input.image,
+            prior=self.prior,
+            scale=self.scale,
+            seed=self.input.seed(self.seed),
+            steps=self.steps,
+            **self.input.placed,
         )
-
-
-@functools.cache
-def _reference_elevation(folder: Path) -> float:
-    return load_truth(folder).reference_elevation
 
 
 def find_jobs(

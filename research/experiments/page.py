@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hash3d.files import replacing
+from hash3d.table.machine import Machine, all_of, provenance
+from hash3d.table.runner import Rows
+from hash3d.table.worker import SHOWN_AZIMUTHS
 from research.measured import write_measured
 
 from .contact_sheet import render_contact_sheet
 from .job import StudyJob
 from .plot import plot_points, points_of
-from .provenance import Machine, all_of, provenance
-from .runner import Rows
 from .study import Study
 from .table import LEGEND, Costs, table
-from .worker import SHOWN_AZIMUTHS
 
 
 def write_page(

@@ -8,13 +8,12 @@ from typing import Any
 import torch
 
 from hash3d.diffusion.zero123 import Zero123Prior
+from hash3d.table.machine import Machine
+from hash3d.table.runner import Rows
 from hash3d.training.guide import load_zero123
 from hash3d.unet import remove_hash3d
 from hash3d.unet.partial_unet import PartialUNet
 from research.timing import seconds_of
-
-from .provenance import Machine
-from .runner import Rows
 
 REPEATS = 20
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .provenance import Row
-from .table import METRICS, Costs, known_metrics, paired_difference, pairs_of, relative_cost, reuse_share
+from hash3d.table.machine import Row
+from hash3d.table.report import known_metrics, paired_difference, pairs_of
+
+from .table import METRICS, Costs, relative_cost, reuse_share
 
 PLOTTED = ("psnr", "iou")
 LABEL_STEP = 1.0

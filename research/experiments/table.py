@@ -1,18 +1,14 @@
 """Rows as a Markdown table: a line a variant, compared pair by pair with the first."""
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hash3d.cache.grid import FIELDS
-from research.markdown import markdown_table
+from hash3d.table.machine import Row
+from hash3d.table.report import Pairs, known_metrics, markdown_table, paired_difference, pairs_of
 
-from .provenance import Row
-
-Pairs = list[tuple[Row, Row]]
-"""Rows of a variant, each beside the first variant's of the same object and seed."""
 SHALLOW_COST = 0.18
 """A shallow pass in full passes: mini-zero123 at the cut before the last on 2 CPU cores, 34 / 192 ms (embedded.md)."""
 METRICS = {
@@ -89,17 +85,6 @@ def table(rows: Sequence[Row], variants: Sequence[str], costs: Costs) -> list[st
     return markdown_table(HEADS, lines)
 
 
-def pairs_of(rows: Sequence[Row], variant: str, first: str) -> Pairs:
-    """A variant's rows, each beside the first variant's of the same object and seed."""
-    others = _by_place(rows, first)
-    return [(row, others[place]) for place, row in _by_place(rows, variant).items() if place in others]
-
-
-def _by_place(rows: Sequence[Row], variant: str) -> dict[tuple[str, int], Row]:
-    """A variant's rows by object and seed."""
-    return {(row["object"], row["seed"]): row for row in rows if row["variant"] == variant}
-
-
 def relative_cost(pairs: Pairs, costs: Costs) -> float:
     """Mean cost of guidance, relative to the first variant."""
     return _mean([costs.guidance(row) / costs.guidance(other) for row, other in pairs])
@@ -108,12 +93,6 @@ def relative_cost(pairs: Pairs, costs: Costs) -> float:
 def reuse_share(pairs: Pairs) -> float:
     """Mean share of shallow passes."""
     return _mean([row["reuse_share"] for row, _ in pairs])
-
-
-def known_metrics(name: str, pairs: Pairs) -> tuple[list[float], list[float]]:
-    """A figure of both sides of the pairs that have it."""
-    known = [(row[name], other[name]) for row, other in pairs if name in row and name in other]
-    return [value for value, _ in known], [other for _, other in known]
 
 
 def _cells(pairs: Pairs, costs: Costs, *, compared: bool) -> list[str]:
@@ -152,13 +131,6 @@ def _figure(name: str, pairs: Pairs, *, compared: bool) -> str:
     difference, error = paired_difference(values, others)
     spread = "" if math.isnan(error) else f" +- {error:{of_error}}"
     return f"{mean} ({difference:{of_difference}}{spread})"
-
-
-def paired_difference(values: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
-    """Mean of value - other, and its standard error s / sqrt(n); of one pair there is none (nan)."""
-    differences = [value - other for value, other in zip(values, others, strict=True)]
-    error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
-    return _mean(differences), error
 
 
 def _mean(values: Sequence[float]) -> float:

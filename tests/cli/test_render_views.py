@@ -33,4 +33,6 @@ def test_meshes_of_one_name_are_named_by_their_folders():
 
 def test_mistakes_are_told(hash3d, tmp_path):
     assert_refused(hash3d("render-views", tmp_path / "none.glb", "--out", tmp_path), "there is no file")
-    assert_refused(hash3d("render-views", tmp_path / "x.glb", "--out", tmp_path, "--size", 0), "Expected --size from 1")
+    assert_refused(
+        hash3d("render-views", tmp_path / "x.glb", "--out", tmp_path, "--size", 0), "Expected --size from 16 to 8,192"
+    )

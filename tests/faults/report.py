@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from research.measured import commit, name_hardware
+from hash3d.table.machine import name_hardware
+from research.measured import commit
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"

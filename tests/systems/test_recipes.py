@@ -13,9 +13,9 @@ from hash3d.guidance.denoise import DenoiseGuidanceConfig
 from hash3d.recipes.serialize import from_plain, to_plain
 from hash3d.schedules import Schedule
 from hash3d.systems import SYSTEMS
+from hash3d.table.report import markdown_table
 from hash3d.training.run import Run
 from hash3d.training.trainer import size_at
-from research.markdown import markdown_table
 from tests.conftest import OFTEN
 from tests.systems.facts import FULL
 from tests.tiny_recipes import tiny

@@ -23,6 +23,7 @@ COMMANDS = {
     "convert": "turn a single file of weights into a diffusers folder",
     "export": "write a run's asset as PLY, MP4 or a contact sheet",
     "systems": "list the systems",
+    "table": "run systems on objects and prompts with and without reuse, and compare",
     "bench": "measure a system with and without reuse",
     "completion": "print a completion script for bash, zsh or tcsh",
 }

@@ -18,6 +18,7 @@ from .options import options_of
 from .parsing import parse_options
 from .render_views import RenderViews
 from .systems import Systems
+from .table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +37,8 @@ def main(arguments: list[str]) -> int:
     shell = parse_options(Completion, "completion", arguments).shell
     generate = join({system.name: options_of(system, Hash3DConfig()) for system in SYSTEMS})
     commands = {
-        "evaluate": Evaluate, "render-views": RenderViews, "export": Export, "systems": Systems, "bench": Bench,
-        "completion": Completion,
+        "evaluate": Evaluate, "render-views": RenderViews, "export": Export, "systems": Systems, "table": Table,
+        "bench": Bench, "completion": Completion,
     }  # fmt: skip
     with suppress(SystemExit):
         tyro.cli(join({"generate": generate, **commands}), prog="hash3d", args=["--tyro-print-completion", shell])

@@ -37,10 +37,11 @@ def main(arguments: list[str]) -> int:
     from hash3d.evaluation.true_views import write_views
     from hash3d.evaluation.truth import LARGEST_SIDE
     from hash3d.files import make_folder
+    from hash3d.pictures.loading import MIN_SIDE
     from hash3d.representations.mesh_file import read_mesh
 
-    if options.size is not None and not 1 <= options.size <= LARGEST_SIDE:
-        raise ValueError(f"Expected --size from 1 to {LARGEST_SIDE:,} pixels, but got {options.size}.")
+    if options.size is not None and not MIN_SIDE <= options.size <= LARGEST_SIDE:
+        raise ValueError(f"Expected --size from {MIN_SIDE} to {LARGEST_SIDE:,} pixels, but got {options.size}.")
     for path, name in zip(options.meshes, name_meshes(options.meshes), strict=True):
         file, folder = read_mesh(path, options.up), options.out / name
         make_folder(folder)

@@ -10,10 +10,10 @@ from PIL import Image
 
 from hash3d.cache import GridConfig, Hash3DConfig
 from hash3d.schedules import constant
+from hash3d.table.machine import Machine
+from hash3d.table.objects import find_objects
+from hash3d.table.runner import Rows, run_missing
 from research.experiments.job import find_jobs
-from research.experiments.objects import find_objects
-from research.experiments.provenance import Machine
-from research.experiments.runner import Rows, run_missing
 from research.experiments.studies import STUDIES
 from research.experiments.study import Study, Variant
 

@@ -6,14 +6,14 @@ import threading
 import pytest
 from PIL import Image
 
-from research.experiments import runner
+from hash3d.table import runner
+from hash3d.table.objects import find_objects
+from hash3d.table.runner import Rows
+from hash3d.table.worker import Outcome
 from research.experiments.__main__ import main
 from research.experiments.job import find_jobs
-from research.experiments.objects import find_objects
-from research.experiments.runner import Rows
 from research.experiments.studies import STUDIES
 from research.experiments.study import Study, Variant
-from research.experiments.worker import Outcome
 from tests.research.experiments.conftest import REUSING, small
 
 

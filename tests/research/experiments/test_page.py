@@ -2,9 +2,9 @@
 
 import pytest
 
+from hash3d.table.runner import Rows
 from research.experiments.contact_sheet import render_contact_sheet
 from research.experiments.page import write_page
-from research.experiments.runner import Rows
 from research.measured import with_measured
 
 

@@ -1,7 +1,6 @@
-"""What the studies and the benchmarks share: the machine, means with their errors, where rows come from."""
+"""Where runs are made and judged, and what a row says of that."""
 
 import datetime
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from research.measured import name_hardware
+from hash3d.training.run import versions
 
 from .objects import Identity
 
@@ -32,6 +29,10 @@ class Machine:
     """CPU threads of each."""
     hardware: str = "unknown"
     commit: str = "unknown"
+    metrics: tuple[str, ...] = ()
+    """Of `hash3d.evaluation.perceptual`, besides those that need nothing."""
+    weights: Path | None = None
+    """A folder of their weights."""
 
     def account(self) -> Row:
         """What a row says of how it was made."""
@@ -42,11 +43,19 @@ class Machine:
             "threads": self.threads,
             "commit": self.commit,
             "date": str(datetime.date.today()),
+            **{name: version for name, version in versions().items() if name in ("hash3d", "torch", "diffusers")},
         }
 
     def strip(self, identity: Identity) -> Path:
         """Where the views of a run are."""
         return self.runs / "views" / f"{'-'.join(map(str, identity))}.jpg"
+
+
+def name_hardware(device: str) -> str:
+    """Name the GPUs, or count the CPU cores."""
+    if device == "cuda" and torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"{os.cpu_count() or 1} CPU cores"
 
 
 def describe_machine(
@@ -74,14 +83,3 @@ def provenance(rows: Sequence[Row]) -> str:
 def all_of(rows: Sequence[Row], name: str) -> str:
     """The values that rows have."""
     return ", ".join(sorted({str(row[name]) for row in rows}))
-
-
-def mean_and_error(values: Float[Tensor, "O *shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """Mean over O objects, and its standard error s / sqrt(O); of one object there is none (nan)."""
-    error = values.std(0) / math.sqrt(len(values)) if len(values) > 1 else torch.full_like(values[0], math.nan)
-    return values.mean(0), error
-
-
-def with_error(mean: float, error: float) -> str:
-    """A cell of a table."""
-    return f"{mean:.2f}" if math.isnan(error) else f"{mean:.2f} +- {error:.2f}"

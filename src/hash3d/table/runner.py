@@ -1,17 +1,18 @@
-"""Runs the jobs that have no row yet, in worker processes, and keeps the rows: RUNS/rows.jsonl, a line a run."""
+"""Run the jobs that have no row yet, in worker processes, and keep the rows: RUNS/rows.jsonl, a line a run."""
 
 import functools
 import json
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.pool import Pool
 from pathlib import Path
 
 from hash3d.files import append_text
 
+from .machine import Machine, Row
 from .objects import Identity, Job
-from .provenance import Machine, Row
 from .worker import Outcome, attempt
 
 Say = Callable[[str], object]
@@ -24,12 +25,17 @@ class Rows:
         self.path = runs / f"{name}.jsonl"
 
     def read(self) -> list[Row]:
-        """All lines, those of earlier recipes included."""
-        return [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
+        """All lines, those of earlier recipes included; one that a kill has cut off does not count."""
+        rows: list[Row] = []
+        for line in self.path.read_text().splitlines() if self.path.exists() else ():
+            with suppress(ValueError):
+                rows.append(json.loads(line))
+        return rows
 
     def append(self, row: Row) -> None:
-        """One line, in one write."""
-        append_text(self.path, json.dumps(row) + "\n")
+        """One line, in one write; it does not lengthen one that was cut off."""
+        torn = self.path.exists() and self.path.read_bytes()[-1:] not in (b"\n", b"")
+        append_text(self.path, "\n" * torn + json.dumps(row) + "\n")
 
     def of(self, jobs: Sequence[Job]) -> list[Row]:
         """The rows that the jobs have left, in the jobs' order, each with the job's label as `variant`."""

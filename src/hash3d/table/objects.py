@@ -1,0 +1,125 @@
+"""Objects to run on, and what a runner needs to know of a run."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+import zlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from hash3d.evaluation.truth import load_truth
+from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.serialize import to_plain
+
+Identity = tuple[str, int, str]
+"""Object, seed, key: what makes two rows the same run, whichever study asks for it."""
+
+
+SEEDS_APART = 1000
+"""Inputs have seeds of their own, this far apart at most: a chance order of views must not be that of all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputObject:
+    """What a run starts from: a folder with input.png, views.json and true views, a picture without truth, or a text.
+
+    A folder may hold a prompt.txt too, for a system that wants a text beside the picture.
+    """
+
+    path: Path | None = None
+    text: str | None = None
+    """A prompt, in place of a path."""
+
+    @property
+    def name(self) -> str:
+        """As the rows have it."""
+        if self.path is None:
+            return re.sub(r"\W+", "_", self.text or "").strip("_")[:60]
+        return self.path.name if self.path.is_dir() else self.path.stem
+
+    @property
+    def image(self) -> Path | None:
+        """The one picture that a run is given."""
+        return self.path / "input.png" if self.path and self.path.is_dir() else self.path
+
+    @property
+    def truth(self) -> Path | None:
+        """The folder of the views to compare with, if there are any."""
+        return self.path if self.path and (self.path / "views.json").is_file() else None
+
+    @property
+    def prompt(self) -> str:
+        """The text, or what a picture shows: its prompt.txt, else its name."""
+        if self.text is not None:
+            return self.text
+        said = self.path / "prompt.txt" if self.path else Path()
+        return said.read_text().strip() if said.is_file() else self.name.replace("_", " ")
+
+    @property
+    def placed(self) -> dict[str, float]:
+        """The elevation that a recipe is told, where the true views say it."""
+        return {"elevation": _reference_elevation(self.truth)} if self.truth else {}
+
+    def seed(self, number: int) -> int:
+        """The recipe's seed of this input under a seed of the study."""
+        return SEEDS_APART * number + zlib.crc32(self.name.encode()) % SEEDS_APART
+
+
+@functools.cache
+def _reference_elevation(folder: Path) -> float:
+    return load_truth(folder).reference_elevation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(ABC):
+    """One run, as the runner and its worker processes see it."""
+
+    study: str
+    """What asks for the run."""
+    label: str
+    """The variant's name in rows and tables; the prior's too if there are several."""
+    input: InputObject
+    seed: int
+
+    @abstractmethod
+    def recipe(self) -> Recipe:
+        """What to run."""
+
+    @property
+    def identity(self) -> Identity:
+        """What the row of this run carries."""
+        return self.input.name, self.seed, key_of(self.recipe(), self.input)
+
+
+def key_of(recipe: Recipe, item: InputObject) -> str:
+    """A hash of the recipe. Where files lie does not count: rows travel between machines."""
+    priors = {name: Path(prior).name for name, prior in recipe.priors.items()}
+    portable = dataclasses.replace(recipe, image=recipe.image and Path(item.name), priors=priors)
+    return hashlib.sha256(json.dumps(to_plain(portable), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def find_objects(folder: Path) -> list[InputObject]:
+    """The objects of a folder, by name; or one picture."""
+    if folder.is_file():
+        return [InputObject(path=folder)]
+    if not folder.is_dir():
+        raise ValueError(f"Expected a folder of objects, but there is no folder {folder}. Check --objects.")
+    objects = [InputObject(path=path) for path in sorted(folder.iterdir())]
+    objects = [item for item in objects if item.image and item.image.suffix == ".png" and item.image.is_file()]
+    if not objects:
+        raise ValueError(f"Expected {folder} to hold pictures, or folders with input.png, but it holds none.")
+    return objects
+
+
+def read_prompts(file: Path) -> list[InputObject]:
+    """The prompts of a text file, one a line; empty lines and those that begin with # do not count."""
+    if not file.is_file():
+        raise ValueError(f"Expected a file of prompts, but there is no file {file}. Check --prompts.")
+    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    prompts = [InputObject(text=line) for line in dict.fromkeys(lines) if line and not line.startswith("#")]
+    if not prompts:
+        raise ValueError(f"Expected prompts in {file}, one a line, but it holds none.")
+    return prompts

@@ -1,0 +1,174 @@
+"""One run in a worker process: train all stages, compare with the true views or the prompt, render a strip of views."""
+
+import functools
+import multiprocessing
+import time
+import traceback
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from hash3d.cache import FeatureCache
+from hash3d.cameras import Cameras, CameraSamplerConfig
+from hash3d.diffusion.latent_prior import LatentPrior
+from hash3d.evaluation.compare import compare, compare_with_reference
+from hash3d.evaluation.perceptual import CLIPS, load_measures
+from hash3d.evaluation.reference_frame import find_reference_frame
+from hash3d.evaluation.truth import load_truth
+from hash3d.export.turntable import orbit, render_each, tile, to_bytes
+from hash3d.files import write_bytes
+from hash3d.pictures import load_picture
+from hash3d.recipes.recipe import Recipe
+from hash3d.scenes.build import show_model
+from hash3d.scenes.show import Show, colors
+from hash3d.training.run import describe_passes, frame_reference
+from hash3d.training.trainer import Trainer
+from hash3d.unet import remove_hash3d
+from hash3d.unet.partial_unet import PartialUNet
+
+from .machine import Machine, Row
+from .matcher import judge_views
+from .objects import Job, key_of
+
+SHOWN_AZIMUTHS = (45.0, 90.0, 180.0, 270.0)
+VIEW_SIZE = 128
+JUDGED_VIEWS, MATCHER_ELEVATION, CLIP_SIZE = 8, 15.0, 256
+"""Views all round of what is made of a text: for the matcher, and for CLIP from elevation 0, as in the paper."""
+TRACEBACK_LINES = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A finished run's row, or why there is none."""
+
+    job: Job
+    row: Row | None = None
+    error: str = ""
+    """The last lines of the traceback."""
+
+
+def attempt(job: Job, machine: Machine) -> Outcome:
+    """Run a job; a failure is an outcome too, so that the others go on."""
+    try:
+        return Outcome(job=job, row=run(job, machine))
+    except Exception:
+        lines = traceback.format_exc().splitlines()
+        return Outcome(job=job, error="\n".join(lines[-TRACEBACK_LINES:]))
+
+
+def run(job: Job, machine: Machine) -> Row:
+    """All stages of a job, without a run folder. Returns its row."""
+    torch.set_num_threads(machine.threads)
+    device, recipe = pick_device(machine.device), job.recipe()
+    priors = _load_priors(recipe, device)
+    main = next(iter(priors.values()))
+    picture = None if recipe.image is None else frame_reference(recipe, main, load_picture(recipe.image))
+    started, unets = time.perf_counter(), dict[str, dict[str, Any]]()
+    trainer = Trainer(recipe, priors, picture)
+    try:
+        while True:
+            while not trainer.completed:
+                trainer.step()
+            count_unets(trainer, unets)
+            if trainer.is_last:
+                break
+            trainer = trainer.next_stage()
+    finally:
+        trainer.close()
+    seconds, total = trainer.stopwatch.seconds(), time.perf_counter() - started
+    show = show_model(trainer.scene.model, trainer.stage, main)
+    _save_strip(show, trainer.stage.cameras, machine.strip(job.identity))
+    cache = trainer.cache
+    return {
+        "object": job.input.name,
+        "seed": job.seed,
+        "key": key_of(recipe, job.input),
+        "system": recipe.system,
+        **_judge(job, recipe, show, machine),
+        "steps": recipe.steps,
+        **describe_passes(*(sum(int(each[kind]) for each in unets.values()) for kind in ("full", "shallow"))),
+        "unets": unets,
+        "cut": find_cut(main, cache),
+        "mode": cache.mode if cache else None,
+        "cache": cache.summary() if cache else None,
+        "pose": getattr(main, "pose_variant", None),
+        **trainer.scene.counts(),
+        "seconds": {"total": total, **seconds, "other": total - sum(seconds.values())},
+        **machine.account(),
+    }
+
+
+def count_unets(trainer: Trainer, unets: dict[str, dict[str, Any]]) -> None:
+    """Add a stage's U-Net passes by guidance: `full`, of which `single` have one branch, as replay's, and `shallow`."""
+    replay = trainer.stage.replay
+    alone = replay is not None and replay.guidance_scale == 1.0
+    for name, guidance in trainer.guidances.items():
+        full, shallow = guidance.count_passes()
+        cut = find_cut(trainer.priors[name], guidance.cache)
+        before = unets.get(name, {"full": 0, "shallow": 0, "single": 0})
+        unets[name] = {
+            "prior": trainer.recipe.priors[name], "cut": cut, "full": before["full"] + full,
+            "shallow": before["shallow"] + shallow, "single": before["single"] + full * alone,
+        }  # fmt: skip
+
+
+def find_cut(prior: LatentPrior, cache: FeatureCache | None) -> int | None:
+    """Return the layer that a cache keeps, counted from the first; None without a cache."""
+    return PartialUNet(prior.unet, cache.cut).cut if cache else None
+
+
+def _judge(job: Job, recipe: Recipe, show: Show, machine: Machine) -> dict[str, Any]:
+    """Metrics: against true views, or of a text by the matcher and by CLIP."""
+    if recipe.image is not None:
+        if job.input.truth is None:
+            return {}
+        color, alpha = load_picture(recipe.image).split((3, 1), dim=-1)
+        measures = load_measures(machine.metrics, color * alpha + 1.0 - alpha, weights=machine.weights)
+        return compare(show, load_truth(job.input.truth), find_reference_frame(recipe, recipe.image), measures)["mean"]
+    own, prompt = recipe.stages[-1].cameras, recipe.prompt or ""
+    views = orbit(JUDGED_VIEWS, MATCHER_ELEVATION, own.radius, own.fov_y, VIEW_SIZE)
+    found = judge_views(torch.stack(render_each(colors(show), views)).permute(0, 3, 1, 2) * 2.0 - 1.0, prompt)
+    clips = [name for name in machine.metrics if name in CLIPS]
+    measures = load_measures(clips, prompt, weights=machine.weights)
+    views = orbit(JUDGED_VIEWS, 0.0, own.radius, own.fov_y, CLIP_SIZE)
+    return found | (compare_with_reference(show, views, measures)["mean"] if clips else {})
+
+
+def pick_device(name: str) -> torch.device:
+    """One of the GPUs for each worker, evenly; other devices as they are."""
+    if name != "cuda":
+        return torch.device(name)
+    numbers = multiprocessing.current_process()._identity  # () in the main process
+    device = torch.device("cuda", (numbers[0] - 1 if numbers else 0) % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
+
+
+def _load_priors(recipe: Recipe, device: torch.device) -> dict[str, LatentPrior]:
+    """Load the diffusion models of a recipe, each without a cache."""
+    configs = {name: config for stage in reversed(recipe.stages) for name, config in stage.guidances.items()}
+    priors = {name: _load(type(configs[name]), prior, device, recipe.pose) for name, prior in recipe.priors.items()}
+    for prior in priors.values():
+        remove_hash3d(prior.unet)
+    return priors
+
+
+@functools.lru_cache(maxsize=4)
+def _load(kind: Any, name: str, device: torch.device, pose: str) -> LatentPrior:
+    """A worker loads each prior once."""
+    return kind().load_prior(name, device, pose=pose)
+
+
+def _save_strip(show: Show, config: CameraSamplerConfig, path: Path) -> None:
+    """Four views from the horizon, side by side."""
+    cameras = Cameras.orbit(
+        elevation=0.0, azimuth=list(SHOWN_AZIMUTHS), radius=config.radius, fov_y=config.fov_y, size=VIEW_SIZE
+    )
+    views = render_each(colors(show), cameras)
+    file = BytesIO()
+    Image.fromarray(to_bytes(tile(views, len(views)))).save(file, format="JPEG", quality=88)
+    write_bytes(path, file.getvalue())
