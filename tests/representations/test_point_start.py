@@ -165,6 +165,11 @@ def test_what_is_not_finite_is_refused(value, tmp_path):
     mesh.export(tmp_path / "mesh.ply")
     with pytest.raises(ValueError, match="to hold points, but 1 of its 8 are not finite"):
         sample_mesh(tmp_path / "mesh.ply", 10, generator())
+    header = "".join(f"property float {name}\n" for name in "xyzrgb")
+    rows = f"0 0 0 1 1 1\n1 0 0 1 {value} 1\n"
+    (tmp_path / "colors.ply").write_text(f"ply\nformat ascii 1.0\nelement vertex 2\n{header}end_header\n{rows}")
+    with pytest.raises(ValueError, match=r"colors\.ply .*some of its colours are not finite"):
+        read_point_cloud(tmp_path / "colors.ply")
 
 
 def test_samples_are_uniform_on_the_surface(tmp_path):

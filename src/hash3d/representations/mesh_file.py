@@ -171,6 +171,8 @@ def ply_colors(geometry: Any) -> Any:
         if set(names) <= set(fields):
             given = np.stack([np.ravel(raw[name]) for name in names], axis=-1)
             colors = given.astype(np.float64)
+            if not np.isfinite(colors).all():
+                raise ValueError("some of its colours are not finite")
             if names[0] == "f_dc_0":
                 colors = 0.5 + SH_DEGREE_0 * colors
             elif given.dtype.kind in "iu":

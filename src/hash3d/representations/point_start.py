@@ -137,7 +137,8 @@ def read_point_cloud(file: Path, up: Up = "y") -> PointStart:
     points = np.concatenate([cloud.vertices for cloud in clouds]) if clouds else np.zeros((0, 3))
     expect_finite(points, file)
     colors = np.full((len(points), 3), GREY)
-    given = [ply_colors(cloud) for cloud in clouds]
+    with naming(file):
+        given = [ply_colors(cloud) for cloud in clouds]
     if any(each is None for each in given):
         tell_grey(file)
     else:
