@@ -3,12 +3,14 @@
 import copy
 import dataclasses
 import itertools
+import math
 
 import pytest
 import torch
 
 from hash3d.cameras import Cameras
 from hash3d.recipes.loss_weights import LossWeights
+from hash3d.rendering.base import Render
 from hash3d.rendering.raster import RasterRendererConfig
 from hash3d.rendering.shading import ShadingConfig
 from hash3d.rendering.splat import SplatRendererConfig
@@ -205,3 +207,29 @@ def test_every_representation_has_one_kind_of_scene():
     }
     with pytest.raises(ValueError, match=r"^Expected a representation with a scene, but ShadingConfig has none\."):
         find_kind(ShadingConfig())
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_an_image_of_one_colour_is_the_background_of_that_colour(tiny, name):
+    scene, color = make_scene(tiny(name), background=SolidBackgroundConfig()), torch.tensor([[0.2, 0.5, 0.9]] * 2)
+    scene.generator = None
+    solid, image = (scene.render(FAR, each, step=0) for each in (color, color[:, None, None].expand(2, 24, 24, 3)))
+    assert 0.01 < float(solid.alpha.detach().mean()) < 0.99
+    torch.testing.assert_close(image.color, solid.color, atol=1e-6, rtol=0)
+
+
+def test_the_entropy_of_alpha_is_summed_over_both_views(tiny):
+    """ln 2 at alpha 1/2; of the view of the reference image too."""
+    scene = make_scene(tiny("zero123_gs"), losses=of_losses("opaque_entropy"))
+    half = Render(color=torch.zeros(1, 4, 4, 3), alpha=torch.full((1, 4, 4, 1), 0.5), depth=torch.zeros(1, 4, 4, 1))
+    for views, expected in (((half, None), math.log(2)), ((half, half), 2 * math.log(2))):
+        assert float(scene.losses(0, *views)["opaque_entropy"]) == pytest.approx(expected)
+
+
+def test_the_variation_of_shape_counts_depth_where_nothing_has_a_normal(tiny):
+    """Twice the mean squared step in columns and rows: of depths 0 and 3 side by side, 2 (0 + 9)."""
+    scene = make_scene(tiny("sds_gs"), losses=of_losses("shape_variation"))
+    scene.draw_random(CAMERAS[0], 0)
+    depth = torch.tensor([0.0, 3.0]).repeat(12)[None, None, :, None].expand(1, 24, 24, 1)
+    faint = Render(color=torch.zeros(1, 24, 24, 3), alpha=torch.zeros(1, 24, 24, 1), depth=depth)
+    assert float(scene.losses(0, faint, None)["shape_variation"]) == pytest.approx(18.0)
