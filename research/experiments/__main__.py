@@ -44,6 +44,8 @@ class Options:
     """Time full and shallow passes of the prior on the device, for the pages' costs, and do nothing else."""
     variants: tuple[str, ...] = ()
     """Which of the study's variants; by default all. The first is what the others are compared with."""
+    system: Literal["zero123_gs", "zero123_nerf"] = "zero123_gs"
+    """The base; the supplement's B.1 and B.2 have zero123_nerf. The pages of another than zero123_gs have its name."""
     priors: tuple[str, ...] = ("mini-zero123",)
     """Diffusion models; with several, every variant is run with each."""
     scale: Literal["mini", "supplement", "released"] = "mini"
@@ -84,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     failed = run_missing(every, rows, machine, seconds=options.seconds, say=console.print)
     for name in options.studies if not options.runs_only else ():
         write_page(
-            options.pages / name, STUDIES[name], jobs[name], rows, machine,
+            options.pages / page_of(name, options), STUDIES[name], jobs[name], rows, machine,
             command=command(name, options)
         )  # fmt: skip
     return 1 if failed else 0
@@ -93,8 +95,13 @@ def main(arguments: list[str] | None = None) -> int:
 def _jobs(name: str, options: Options) -> list[StudyJob]:
     return find_jobs(
         STUDIES[name], find_objects(options.objects), seeds=options.seeds, variants=options.variants,
-        priors=options.priors, scale=options.scale, steps=options.steps,
+        system=options.system, priors=options.priors, scale=options.scale, steps=options.steps,
     )  # fmt: skip
+
+
+def page_of(name: str, options: Options) -> str:
+    """The page's name without an ending."""
+    return name if options.system == "zero123_gs" else f"{name}_{options.system}"
 
 
 def command(name: str, options: Options) -> str:
@@ -103,6 +110,7 @@ def command(name: str, options: Options) -> str:
     words += [f"--seeds {' '.join(map(str, options.seeds))}"] if options.seeds else []
     words += [f"--variants {' '.join(map(repr, options.variants))}"] if options.variants else []
     words += [f"--priors {' '.join(Path(prior).name for prior in options.priors)}"] if len(options.priors) > 1 else []
+    words += [f"--system {options.system}"] if options.system != "zero123_gs" else []
     words += [f"--scale {options.scale}"] if options.scale != "mini" else []
     words += [f"--steps {options.steps}"] if options.steps else []
     return " ".join([*words, f"--device {options.device}"])

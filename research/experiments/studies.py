@@ -6,14 +6,17 @@ from typing import Any
 
 from hash3d.cache import PAPER, PRESETS, RELEASED, CacheConfig, DeepCacheConfig, GridConfig, GuardConfig, Hash3DConfig
 from hash3d.guidance.targets import ReplayConfig
+from hash3d.recipes.adjust import adjust
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.view_order import ViewOrderConfig
 from hash3d.systems.stages import VIEW_ORDER
 
 from .study import Study, Variant
 
-MINI_CUTS = 9
-"""Cuts of the embedded priors' U-Net; Stable Diffusion and Zero123 have 12."""
+MOST_CUTS = 12
+"""Cuts of the U-Nets of Stable Diffusion and Zero123; those of the embedded priors have 9."""
+SCALES = (7.5, 100.0)
+"""Guidance scales at which the supplement saw predicted noise saturate the colours."""
 DEFAULT = Hash3DConfig()
 OFTEN_FULL = replace(DEFAULT, reuse_probability=0.7)
 """So that cells come to hold several entries."""
@@ -43,6 +46,11 @@ NO_CACHE = Variant(name="no cache", change=ANEW)
 def heavy(caches: Mapping[str, CacheConfig]) -> tuple[Variant, ...]:
     """Variants that differ in the cache alone, in the order of much reuse; the first is no cache."""
     return tuple(Variant(name=name, cache=cache, change=HEAVY) for name, cache in {"no cache": None, **caches}.items())
+
+
+def scaled(scale: float) -> Callable[[Recipe], Recipe]:
+    """The order of much reuse under another guidance scale."""
+    return lambda recipe: HEAVY(adjust(recipe, guidance_scale=scale))
 
 
 def on_off() -> Study:
@@ -144,27 +152,36 @@ def what_is_kept() -> Study:
         "features, paper's cut": replace(DEFAULT, cut=-2),
         "predicted noise": replace(DEFAULT, mode="noise"),
     }
+    at_scales = tuple(
+        Variant(name=f"{name}, scale {scale:g}", cache=cache, change=scaled(scale))
+        for scale in SCALES
+        for name, cache in {"no cache": None, "features": DEFAULT, "predicted noise": caches["predicted noise"]}.items()
+    )
     return Study(
         name="what_is_kept",
         title="Keeping features or predicted noise",
         question="Does a stored prediction serve as well as a stored feature, whose shallow layers still see the view "
-        "(supplement, section B.2, Figure 12)?",
-        variants=heavy(caches),
+        "(supplement, section B.2, Figure 12)? The prior's own guidance scale is 2, and the supplement saw saturated "
+        "colours.",
+        variants=(*heavy(caches), *at_scales),
+        shown=("no cache", "features", "predicted noise", "features, scale 7.5", "predicted noise, scale 7.5"),
         seeds=(0, 1),
     )
 
 
-def reuse_layer(num_cuts: int = MINI_CUTS) -> Study:
-    """Supplement B.3, Figure 13: every cut of a U-Net with `num_cuts` of them."""
-    cuts = {f"cut {cut}": replace(DEFAULT, cut=cut) for cut in range(num_cuts - 1)}
+def reuse_layer() -> Study:
+    """Supplement B.3, Figure 13: every cut that the U-Net has."""
+    cuts = {f"cut {cut}": replace(DEFAULT, cut=cut) for cut in range(MOST_CUTS)}
     return Study(
         name="reuse_layer",
         title="The layer to reuse",
         question="Which layer's feature should be kept (supplement, section B.3, Figure 13)? A larger cut lies nearer "
-        "to the output: cheaper, and less exact. The last is the default; the paper's is the one before.",
-        variants=heavy({**cuts, f"cut {num_cuts - 1}": DEFAULT}),
+        "to the output: cheaper, and less exact. The last is the default; the paper's is the one before, i = 10 "
+        "of 12.",
+        variants=heavy(cuts),
         seeds=(0, 1),
-        shown=("no cache", "cut 0", f"cut {num_cuts // 2}", f"cut {num_cuts - 2}", f"cut {num_cuts - 1}"),
+        shown=("no cache", "cut 0", "cut 4", "cut 8", "cut 10"),
+        plotted=True,
     )
 
 
@@ -250,7 +267,7 @@ def replay() -> Study:
             Variant(name="every 4", change=replayed(every=4)),
             Variant(name="every 6", change=replayed(every=6)),
             Variant(name="every 12", change=replayed(every=12)),
-            Variant(name="with guidance", change=replayed(guidance_scale=None)),
+            Variant(name="with guidance", change=replayed(guidance_scale=2.0)),
         ),
         seeds=(0, 1, 2),
         shown=("no cache", "features reused", "replay", "every 6"),

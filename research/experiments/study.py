@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hash3d.cache import CacheConfig, Hash3DConfig
+from hash3d.cli.options import find_system
 from hash3d.recipes.recipe import Recipe
-from hash3d.systems import zero123_gs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """How a variant differs from the base, the recipe of zero123_gs without a cache."""
+    """How a variant differs from the base, the recipe of a system from an image without a cache."""
 
     name: str
     cache: CacheConfig | None = None
@@ -25,6 +25,7 @@ class Variant:
         self,
         *,
         image: Path,
+        system: str = "zero123_gs",
         prior: str = "mini-zero123",
         scale: str = "mini",
         seed: int = 0,
@@ -34,7 +35,7 @@ class Variant:
         """The recipe for one picture. One seed makes the same cameras, noise and initialisation in all variants."""
 
         def build(count: int | None) -> Recipe:
-            return zero123_gs.recipe(
+            return find_system(system).recipe(
                 image=image, prior=prior, cache=self.cache, scale=scale, steps=count, seed=seed, elevation=elevation
             )
 

@@ -108,7 +108,7 @@ def test_a_study_says_its_seeds_and_how_many_objects(toy, jobs_of):
 
 
 def test_a_broken_variant_is_reported_and_the_others_go_on(toy, jobs_of, run, machine, monkeypatch):
-    no_such_cut = dataclasses.replace(REUSING, cut=99)
+    no_such_cut = dataclasses.replace(REUSING, cut=-99)
     variants = (Variant(name="broken", cache=no_such_cut, change=small), Variant(name="whole", change=small))
     monkeypatch.setitem(STUDIES, "toy", dataclasses.replace(toy, variants=variants))
     jobs = jobs_of(STUDIES["toy"], steps=2)

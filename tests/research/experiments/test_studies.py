@@ -4,14 +4,18 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
+from diffusers import UNet2DConditionModel
 
 from hash3d.diffusion.loading import embedded_folder
-from hash3d.diffusion.zero123 import Zero123Prior
+from hash3d.files import read_json, write_json
 from hash3d.recipes.serialize import from_plain, to_plain
 from hash3d.recipes.view_order import ViewOrderConfig
 from hash3d.systems.stages import VIEW_ORDER
+from hash3d.table.objects import InputObject
 from hash3d.unet.partial_unet import PartialUNet
-from research.experiments.studies import DWELLS, MINI_CUTS, STUDIES
+from research.experiments.job import find_jobs
+from research.experiments.studies import DWELLS, SCALES, STUDIES
 from research.experiments.study import Variant
 
 IMAGE = Path("cup.png")
@@ -32,11 +36,13 @@ def test_variants_build_their_recipes(name):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_variants_differ_in_cache_steps_order_of_draws_and_replay_alone(name):
+def test_variants_differ_in_cache_steps_order_of_draws_replay_and_guidance_scale_alone(name):
     for variant in STUDIES[name].variants:
         recipe = variant.recipe(image=IMAGE, seed=3)
         plain = Variant(name="plain", steps_share=variant.steps_share).recipe(image=IMAGE, seed=3)
-        stage = dataclasses.replace(recipe.stage, view_order=plain.stage.view_order, replay=None)
+        same = {"view_order": plain.stage.view_order, "guidances": plain.stage.guidances, "replay": None}
+        stage = dataclasses.replace(recipe.stage, **same)
+        assert name == "what_is_kept" or recipe.stage.guidances == plain.stage.guidances
         assert dataclasses.replace(recipe, cache=None, stage=stage) == plain, variant.name
 
 
@@ -85,10 +91,37 @@ def test_cells_share_one_probability():
 
 
 def test_all_cuts_of_the_embedded_prior_are_there():
-    unet = Zero123Prior.load(embedded_folder("mini-zero123")).unet
-    assert PartialUNet(unet, 0).num_cuts == MINI_CUTS
-    cuts = [variant.cache.cut for variant in STUDIES["reuse_layer"].variants[1:]]
-    assert [cut % MINI_CUTS for cut in cuts] == list(range(MINI_CUTS))
+    objects = [InputObject(path=IMAGE)]
+    jobs = find_jobs(STUDIES["reuse_layer"], objects, seeds=(0,))
+    assert [job.label for job in jobs[1:]] == [f"cut {cut}" for cut in range(9)]
+    caches = [job.recipe().cache for job in jobs[1:]]
+    assert [cache.cut for cache in caches] == list(range(9))
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(read_json(embedded_folder("mini-zero123") / "unet" / "config.json"))
+    assert PartialUNet(unet, 0).num_cuts == 9
+
+
+def test_a_full_size_prior_has_twelve_cuts(tmp_path):
+    """i = 10 is the paper's."""
+    write_json(tmp_path / "unet" / "config.json", {"block_out_channels": [320, 640, 1280, 1280], "layers_per_block": 2})
+    jobs = find_jobs(STUDIES["reuse_layer"], [InputObject(path=IMAGE)], seeds=(0,), priors=[str(tmp_path)])
+    assert [job.label for job in jobs] == ["no cache", *(f"cut {cut}" for cut in range(12))]
+    assert {job.label: job.recipe().cache.cut for job in jobs[1:]} == {f"cut {cut}": cut for cut in range(12)}
+
+
+def test_predictions_are_kept_at_higher_guidance_scales_too():
+    recipes = {variant.name: variant.recipe(image=IMAGE) for variant in STUDIES["what_is_kept"].variants}
+    for scale in SCALES:
+        for name in ("no cache", "features", "predicted noise"):
+            usual, higher = recipes[name], recipes[f"{name}, scale {scale:g}"]
+            assert higher.stage.guidance.guidance_scale == scale
+            assert higher.cache == usual.cache
+
+
+@pytest.mark.parametrize("system", ["zero123_gs", "zero123_nerf"])
+def test_a_study_runs_on_either_system(system):
+    (job,) = find_jobs(STUDIES["on_off"], [InputObject(path=IMAGE)], variants=("default",), system=system)
+    assert (job.recipe().system, job.recipe().cache.seed) == (system, job.recipe().seed)
 
 
 def test_a_share_of_the_steps():
