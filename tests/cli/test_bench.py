@@ -1,13 +1,15 @@
 """`hash3d bench` with a tiny prior: its table and its page, and every mistake."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
 
 from hash3d.bench.cases import DEEPCACHE, OFF_EAGER, OFF_FAST, OURS, RELEASED_EAGER
 from hash3d.cli import main
-from hash3d.cli.bench import Bench, build_recipe
+from hash3d.cli.bench import Bench, build_recipe, random_prior
+from hash3d.cli.options import find_system
 
 
 @pytest.fixture
@@ -58,3 +60,19 @@ def test_gaussians_start_from_a_ball_at_full_scale_alone(tmp_path):
     assert start("gaussiandreamer", prior="a/folder").file == tmp_path / "ball.ply"
     assert start("sds_gs", scale="supplement").file == tmp_path / "ball.ply"
     assert start("gaussiandreamer", scale="mini") is start("gaussiandreamer") is None
+
+
+@pytest.mark.parametrize("change", ["open", "link"])
+def test_a_folder_of_random_priors_that_others_may_write_is_refused(change, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("hash3d.diffusion.random_weights.write_random_prior", lambda *_, **__: None)
+    system, cpu = find_system("zero123_gs"), torch.device("cpu")
+    folder = Path(random_prior(system, 0, cpu)).parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+    if change == "open":
+        folder.chmod(0o707)
+    else:
+        folder.rename(tmp_path / "others")
+        folder.symlink_to("others")
+    with pytest.raises(ValueError, match="to be a folder of yours alone"):
+        random_prior(system, 0, cpu)
