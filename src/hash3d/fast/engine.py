@@ -140,7 +140,7 @@ class UNetEngine(PartialUNet):
         """What a graph depends on besides the arguments: layers, adapters that are on, and where weights lie."""
         if self._looks:
             self.watch.look()
-        return self.watch.epoch, self.watch.settings, self.watch.addresses
+        return self.watch.epoch, self.watch.settings, self.watch.addresses, torch.is_autocast_enabled("cuda")
 
 
 def _timesteps(timestep: Any, sample: Tensor) -> Tensor:
