@@ -64,8 +64,12 @@ class FeatureCache(Keeping):
             for query in queries:
                 query.entries = ()
         if self.config.guard.audit_every is not None:
+            found = [query.entries for query in queries]
             for query in queries:
                 self.guard.admit(query)
+            if together and any(query.spot_check for query in queries):
+                for query, entries in zip(queries, found, strict=True):
+                    query.entries, query.spot_check = entries, True
         self.statistics.record(queries, self.step)
         return queries
 

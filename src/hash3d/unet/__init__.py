@@ -7,6 +7,7 @@ that alone, without a cache.
 import copy
 import functools
 import sys
+from collections.abc import Sequence
 from itertools import chain
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -16,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig
-from hash3d.cache.calls import View
+from hash3d.cache.calls import View, digest
+from hash3d.cache.grid import Key
 
 from .model import each_tensor, is_recorded, layout_of, needs_gradient, prediction_of
 from .partial_unet import PartialUNet
@@ -32,7 +34,8 @@ ADVICE = {
     "no view was open": "Put `with cache.view(...)` around it, in the same thread.",
     "gradients were on": "Call it under torch.no_grad(), or take requires_grad off its weights and inputs.",
     "it was recorded": "A feature would stay in what jit.trace, torch.export, vmap or a CUDA graph makes of it.",
-    "it has residuals of a ControlNet or T2I-Adapter": "The layers that a reuse leaves out depend on these.",
+    "it has residuals of a ControlNet or T2I-Adapter": "They are new in each call: say in cache.view(scope=...) what "
+    "they depend on besides the view, such as the control image.",
 }
 """Why a call runs in full without asking the cache, and what to do about it."""
 _FORWARDS: "WeakKeyDictionary[nn.Module, ref[Forward]]" = WeakKeyDictionary()
@@ -195,8 +198,9 @@ class Forward:
         residuals = any(inputs.get(name) is not None for name in self.layout.residuals)
         if self.cache is None:
             return not (gradients or recorded or residuals)
-        unseen = self.cache.current_view is None
-        for reason, holds in zip(ADVICE, (unseen, gradients, recorded, residuals), strict=True):
+        view = self.cache.current_view
+        unknown = residuals and (view is None or view.scope is None)
+        for reason, holds in zip(ADVICE, (view is None, gradients, recorded, unknown), strict=True):
             if holds:
                 self.cache.statistics.bypass(reason, ADVICE[reason])
                 return False
@@ -231,8 +235,11 @@ class Forward:
         """Whether something that is not diffusers' own may look at the whole batch: then its views stay together."""
         return not self._native or self.watch.mixes_views
 
-    def identify(self, inputs: dict[str, Any], view: View) -> list[str]:
-        """What the feature of each view depends on besides its key; the cache starts anew if all of them changed."""
+    def identify(self, inputs: dict[str, Any], view: View, keys: Sequence[Key]) -> list[str]:
+        """What the feature of each view depends on besides its key; the cache starts anew if all of them changed.
+
+        Where views attend to each other that is the cells of all.
+        """
         assert self.cache is not None
         sample, context = inputs["sample"], inputs.get("encoder_hidden_states")
         device, channels = sample.device, self.layout.noisy_channels
@@ -247,7 +254,11 @@ class Forward:
         conditions = {name: value for name, value in inputs.items() if name not in own and value is not None}
         if sample.shape[1] > channels and view.scope is None:
             conditions["sample"] = sample[:, channels:]  # Such as a reference image, or a mask.
-        return self.cache.identify(view, conditions, self.watch.settings)
+        found = self.cache.identify(view, conditions, self.watch.settings)
+        if self.mixes_views and len(keys) > 1:
+            together = sorted(repr(self.cache.store.locate(key, 0, "")) for key in keys)
+            found = [digest(each, together) for each in found]
+        return found
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return copy.deepcopy(self.__wrapped__, memo)

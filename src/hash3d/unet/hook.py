@@ -9,7 +9,7 @@ from hash3d.cache import FeatureCache
 from hash3d.cache.calls import Query, View
 
 from . import Forward
-from .model import choose, join, prediction_of, split
+from .model import choose, expect_all_views, join, prediction_of, split
 
 
 class Hash3DForward(Forward):
@@ -22,9 +22,10 @@ class Hash3DForward(Forward):
         """The prediction [S * B, C, h, w] for S branches of B views."""
         cache, call, view = self.cache, (args, kwargs), self.cache.current_view
         assert view is not None
+        expect_all_views(inputs, view)
         cache.check_batch(view, inputs["sample"], self.layout.noisy_channels)
         keys = view.keys(inputs["timestep"])
-        queries = cache.lookup(keys, self.identify(inputs, view), together=self.mixes_views)
+        queries = cache.lookup(keys, self.identify(inputs, view, keys), together=self.mixes_views)
         latents = split(inputs["sample"], view)[0]
         hits = [query for query in queries if query.reuses]
         full = [query for query in queries if not query.reuses]

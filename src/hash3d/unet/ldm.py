@@ -60,6 +60,12 @@ class LDMLayout:
         given = {name: kwargs.pop(own) for name, own in self._own.items() if own in (kwargs := dict(kwargs))}
         return dict(zip(self.names, args, strict=False)) | given | kwargs
 
+    def trim(self, kwargs: dict[str, Any], skip: int) -> dict[str, Any]:
+        """See `Layout`. A ControlNet's list has the middle's last."""
+        if kwargs.get("control") is None:
+            return kwargs
+        return {**kwargs, "control": [each if n <= skip else 0.0 for n, each in enumerate(kwargs["control"])]}
+
     def call(self, forward: Callable[..., Any], inputs: dict[str, Any]) -> Tensor:
         """See `Layout`."""
         prediction: Tensor = forward(**{self._own.get(name, name): value for name, value in inputs.items()})

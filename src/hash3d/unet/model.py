@@ -79,7 +79,7 @@ class Layout(Protocol):
     names: Sequence[str]
     """The inputs of its forward in order, the first three as diffusers names them."""
     residuals: tuple[str, ...]
-    """Inputs that the shallow pass does not model (ControlNet, T2I-Adapter)."""
+    """Inputs that are added to skip connections (ControlNet, T2I-Adapter)."""
 
     @property
     def noisy_channels(self) -> int:
@@ -93,6 +93,9 @@ class Layout(Protocol):
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The inputs of a call by name."""
+
+    def trim(self, kwargs: dict[str, Any], skip: int) -> dict[str, Any]:
+        """The arguments of a shallow pass: residuals of the skips that it makes, and 0 for the others."""
 
     def call(self, forward: Callable[..., Any], inputs: dict[str, Any]) -> Tensor:
         """The prediction [N, C, h, w] from inputs by name."""
@@ -153,6 +156,20 @@ class DiffusersLayout:
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """See `Layout`."""
         return dict(zip(self.names, args, strict=False)) | kwargs
+
+    def trim(self, kwargs: dict[str, Any], skip: int) -> dict[str, Any]:
+        """See `Layout`. A T2I-Adapter's are one for each block, added at its last resnet."""
+        down, middle, intra = (kwargs.get(name) for name in self.residuals)
+        if down is not None and middle is not None:
+            down = tuple(each if number <= skip else 0.0 for number, each in enumerate(down))
+        elif down is not None:
+            down, intra = None, down  # The older name of a T2I-Adapter's.
+        if intra is not None:
+            sizes = [len(block.resnets) + len(block.downsamplers or ()) for block in self.unet.down_blocks]
+            lasts = [sum(sizes[:number]) + len(block.resnets) for number, block in enumerate(self.unet.down_blocks)]
+            intra = [each if last <= skip else 0.0 for each, last in zip(intra, lasts, strict=False)]
+        found = zip(self.residuals, (down, None if middle is None else 0.0, intra), strict=True)
+        return {**kwargs, **{name: value for name, value in found if name in kwargs or value is not None}}
 
     def call(self, forward: Callable[..., Any], inputs: dict[str, Any]) -> Tensor:
         """See `Layout`."""
@@ -241,9 +258,9 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
 
 
 def choose(call: Any, views: list[int], view: View) -> Any:
-    """The inputs of some views, all branches. All in order: the very same tensors."""
+    """The inputs of some views, all branches. All in order: the very same tensors, in lists that may be used up."""
     if views == list(range(len(view.places))):
-        return call
+        return map_tensors(lambda tensor: tensor, call)
     rows = [view.rows(each) for each in views]
     order = list(chain(*zip(*rows, strict=True))) if view.branch_order == "grouped" else list(chain(*rows))
 
@@ -253,6 +270,15 @@ def choose(call: Any, views: list[int], view: View) -> Any:
         return torch.stack([tensor[row] for row in order])
 
     return map_tensors(take, call)
+
+
+def expect_all_views(inputs: dict[str, Any], view: View) -> None:
+    """Raise `ValueError` if MVDream's number of views that attend to each other is not the view's."""
+    if (count := inputs.get("num_frames") or len(view.places)) != len(view.places) and count > 1:
+        raise ValueError(
+            f"Expected cache.view to be given all {count} views that attend to each other in this U-Net, but got "
+            f"{len(view.places)}. Pass {count} azimuths."
+        )
 
 
 def split(rows: Tensor, view: View) -> Tensor:

@@ -51,7 +51,7 @@ class PartialUNet:
     def shallow_pass(self, feature: Tensor, *args: Any, **kwargs: Any) -> Any:
         """The U-Net's output from a feature [N, C, h, w] and the shallow layers; from its own, the full pass's."""
         with self.reusing(feature):
-            return self.forward(*args, **kwargs)
+            return self.forward(*args, **self.layout.trim(kwargs, self.skip))
 
     @contextmanager
     def reusing(self, feature: Tensor) -> Iterator[None]:
