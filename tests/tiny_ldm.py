@@ -178,7 +178,7 @@ class UNetModel(nn.Module):
 
     def forward(self, x, timesteps=None, context=None, y=None, control=None, **more):
         half = self.model_channels // 2
-        angles = timesteps[:, None] * torch.exp(-math.log(10000) / half * torch.arange(half))
+        angles = timesteps[:, None] * torch.exp(-math.log(10000) / half * torch.arange(half)).to(timesteps.device)
         emb, hs = self.time_embed(torch.cat([angles.cos(), angles.sin()], dim=1)), []
         h = x
         for block in self.input_blocks:

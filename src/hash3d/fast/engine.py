@@ -131,7 +131,7 @@ class UNetEngine(PartialUNet):
         }
 
         def record() -> RecordedCall:
-            with fused_layers(self.unet):
+            with fused_layers(self.unet), inputs["sample"].device:  # LDM's frequencies are made on the default device.
                 return RecordedCall(partial(self._run, kind), inputs | images, self._pool)
 
         return recorded_or_none("A U-Net pass", record)
