@@ -7,7 +7,7 @@ import torch
 
 from hash3d.cache import GuardConfig, Hash3DConfig
 from hash3d.pictures import frame_picture, load_picture
-from hash3d.schedules import ramp
+from hash3d.schedules import constant, ramp
 from hash3d.training.guide import load_priors
 from hash3d.training.trainer import Trainer, size_at
 from hash3d.unet import remove_hash3d
@@ -181,6 +181,29 @@ def test_guidance_weight_zero_fits_the_reference_view(tiny_recipe):
     recipe = dataclasses.replace(tiny_recipe, stage=dataclasses.replace(stage, losses=weights))
     series = losses(make_trainer(recipe, load_priors(recipe, CPU)), 100)
     assert series[-1] < 0.5 * series[0]
+
+
+def test_each_guidance_has_timesteps_of_its_own_range(tiny):
+    recipe, seen = tiny("magic123"), []
+    text = dataclasses.replace(recipe.stage.guidances["text"], min_timestep=constant(0.3), max_timestep=constant(0.31))
+    stage = dataclasses.replace(recipe.stage, guidances={**recipe.stage.guidances, "text": text})
+    trainer = make_trainer(dataclasses.replace(recipe, stage=stage), load_priors(recipe, CPU))
+    guide = trainer.guidances["text"].guide
+    trainer.guidances["text"].guide = lambda image, cameras, timesteps, step: (
+        seen.append(timesteps) or guide(image, cameras, timesteps, step=step)
+    )
+    losses(trainer, 2)
+    assert all(300 <= int(each) <= 310 for timesteps in seen for each in timesteps)
+
+
+def test_the_scene_hears_how_many_steps_are_done_and_a_state_keeps_the_passes(tiny_recipe, monkeypatch):
+    trainer, steps = make_trainer(tiny_recipe, load_priors(tiny_recipe, CPU)), []
+    monkeypatch.setattr(trainer.scene, "after_step", steps.append)
+    losses(trainer, 2)
+    assert steps == [1, 2]
+    resumed = make_trainer(tiny_recipe, load_priors(tiny_recipe, CPU))
+    resumed.load_state_dict(trainer.state_dict())
+    assert resumed.state_dict()["passes"] == {"image": 2}
 
 
 def test_sizes_jump():
