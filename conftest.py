@@ -29,4 +29,6 @@ def check_calls(definition, *, typechecker):
 
 jaxtyping.jaxtyped = lambda **settings: functools.partial(check_calls, **settings)
 jaxtyping.install_import_hook(SHAPED, "tests.typechecking.check")
-beartype_packages(list(NAMES.keys() - SHAPED), conf=BeartypeConf(is_pep484_tower=True, claw_is_pep526=False))
+beartype_packages(
+    list(NAMES.keys() - SHAPED), conf=BeartypeConf(is_pep484_tower=True, violation_type=TypeError, claw_is_pep526=False)
+)

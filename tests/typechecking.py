@@ -1,5 +1,5 @@
-"""The runtime type checker that pytest puts on every function of the package: an int is a float (PEP 484's tower)."""
+"""The runtime type checker of the package under pytest: an int is a float (PEP 484), a violation is a TypeError."""
 
 from beartype import BeartypeConf, beartype
 
-check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+check = beartype(conf=BeartypeConf(is_pep484_tower=True, violation_type=TypeError))

@@ -122,7 +122,7 @@ def try_many(seeds, request, tmp_path):
 
 
 def test_mutated_priors(request, tmp_path):
-    try_many(range(6), request, tmp_path)
+    try_many(range(7), request, tmp_path)
 
 
 @pytest.mark.nightly
