@@ -1,10 +1,12 @@
 """The reference implementation passes gradcheck; every other backend equals it, in values and in gradients."""
 
+import math
+
 import pytest
 import torch
 
 from hash3d.cameras import Cameras
-from hash3d.rendering._torch_splat import composite, project
+from hash3d.rendering._torch_splat import composite, jacobian_limits, project
 from hash3d.rendering.splat import SplatRendererConfig, render_gaussians, screen_probe
 from hash3d.representations.gaussians import GaussianTensors
 
@@ -79,6 +81,11 @@ def test_the_clamped_jacobian_has_the_right_gradient():
         return projection.means2d, projection.conics, projection.depths
 
     assert torch.autograd.gradcheck(ellipses, (splats.means, splats.quats, splats.scales))
+
+
+def test_rays_are_clamped_at_1_3_times_the_half_field_of_view():
+    reach = 1.3 * math.tan(math.radians(49.1 / 2))
+    assert jacobian_limits(cameras(8).K[0], (8, 8)) == pytest.approx([-reach, reach] * 2)
 
 
 def test_a_pixel_ends_before_the_gaussian_that_would_close_it():
