@@ -176,13 +176,15 @@ class UNetModel(nn.Module):
                 self.output_blocks.append(TimestepEmbedSequential(*block))
         self.out = nn.Sequential(nn.GroupNorm(32, channels), nn.SiLU(), nn.Conv2d(channels, 4, 3, padding=1))
 
-    def forward(self, x, timesteps=None, context=None, y=None, control=None, **more):
+    def forward(self, x, timesteps=None, context=None, y=None, control=None, features_adapter=None, **more):
         half = self.model_channels // 2
         angles = timesteps[:, None] * torch.exp(-math.log(10000) / half * torch.arange(half)).to(timesteps.device)
         emb, hs = self.time_embed(torch.cat([angles.cos(), angles.sin()], dim=1)), []
         h = x
-        for block in self.input_blocks:
+        for number, block in enumerate(self.input_blocks):
             h = block(h, emb, context, **more)
+            if features_adapter is not None and number % 3 == 2:
+                h = h + features_adapter[number // 3]
             hs.append(h)
         h = self.middle_block(h, emb, context, **more)
         if control is not None:

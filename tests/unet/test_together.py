@@ -107,19 +107,22 @@ def test_with_a_scope_residuals_are_reused_and_the_callers_list_is_whole():
     assert (cache.statistics.full, cache.statistics.shallow) == (1, 2)
 
 
-def test_ldms_controlnet_counts_up_to_the_cut():
+@pytest.mark.parametrize("name", ["control", "features_adapter"])
+def test_ldms_residuals_count_up_to_the_cut(name):
     unet = tiny_ldm()
     inputs, generator = ldm_inputs(unet), torch.Generator().manual_seed(0)
     shapes, h = [], inputs["x"]
     for block in unet.input_blocks:
         h = block(h, torch.zeros(2, 128), inputs["context"])
         shapes.append(h.shape)
-    control = [torch.randn(shape, generator=generator) for shape in (*shapes, h.shape)]
-    expected = unet(**inputs, control=list(control))
+    chosen = [*shapes, h.shape] if name == "control" else shapes[2::3]
+    residuals = [torch.randn(shape, generator=generator) for shape in chosen]
+    expected = unet(**inputs, **{name: list(residuals)})
+    assert not torch.equal(expected, unet(**inputs))
     for cut in range(len(shapes)):
         partial = PartialUNet(unet, cut)
-        _, feature = partial.full_pass(**inputs, control=list(control))
-        assert torch.equal(partial.shallow_pass(feature, **inputs, control=list(control)), expected), cut
+        _, feature = partial.full_pass(**inputs, **{name: list(residuals)})
+        assert torch.equal(partial.shallow_pass(feature, **inputs, **{name: list(residuals)}), expected), cut
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ Their code is copied from project to project, so that they are known by their pa
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class LDMLayout:
     See `hash3d.unet.model.Layout`.
     """
 
-    residuals: tuple[str, ...] = ("control",)
+    residuals: tuple[str, ...] = ("control", "features_adapter")
 
     def __init__(self, unet: nn.Module) -> None:
         self.unet: Any = unet
@@ -61,10 +62,12 @@ class LDMLayout:
         return dict(zip(self.names, args, strict=False)) | given | kwargs
 
     def trim(self, kwargs: dict[str, Any], skip: int) -> dict[str, Any]:
-        """See `Layout`. A ControlNet's list has the middle's last."""
-        if kwargs.get("control") is None:
-            return kwargs
-        return {**kwargs, "control": [each if n <= skip else 0.0 for n, each in enumerate(kwargs["control"])]}
+        """See `Layout`. A ControlNet's list has the middle's last; a T2I-Adapter's are added at every third skip."""
+        found = dict(kwargs)
+        for name, places in zip(self.residuals, (count(), count(2, 3)), strict=True):
+            if found.get(name) is not None:
+                found[name] = [each if at <= skip else 0.0 for each, at in zip(found[name], places, strict=False)]
+        return found
 
     def call(self, forward: Callable[..., Any], inputs: dict[str, Any]) -> Tensor:
         """See `Layout`."""
