@@ -88,6 +88,13 @@ def test_rays_are_clamped_at_1_3_times_the_half_field_of_view():
     assert jacobian_limits(cameras(8).K[0], (8, 8)) == pytest.approx([-reach, reach] * 2)
 
 
+def test_one_gaussian_lets_a_thousandth_of_the_light_through():
+    means2d, conic = torch.full((1, 2), 0.5).double(), torch.tensor([[1.0, 0.0, 1.0]]).double()
+    opacity, values = torch.ones(1).double(), torch.ones(1, 4).double()
+    pixel = composite(means2d, means2d, conic, opacity, values, torch.zeros(3).double(), 1 / 255, 1e-4)[0]
+    torch.testing.assert_close(pixel, torch.full_like(pixel, 0.999))
+
+
 def test_a_pixel_ends_before_the_gaussian_that_would_close_it():
     """Alphas 0.9 leave 0.1, 0.01, 0.001, then 1e-4 with rounding aside: 0.95 leaves less, so it is not added."""
     opacities = torch.tensor([0.9, 0.9, 0.9, 0.95, 0.5], dtype=torch.float64)
