@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> int:
     jobs = list_jobs(options)
     if options.seconds != 0:
         require_device(options.device)
-    machine = describe_machine(options.out, options.device, workers=options.workers, commit=options.commit)
+    machine = describe_machine(options.out.resolve(), options.device, workers=options.workers, commit=options.commit)
     machine = replace(machine, metrics=options.metrics, weights=options.weights and options.weights.resolve())
     machine = replace(machine, threads=options.threads or machine.threads)
     console, rows = Console(highlight=False, soft_wrap=True, markup=False), Rows(options.out)
