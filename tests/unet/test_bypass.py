@@ -143,6 +143,18 @@ def test_what_is_recorded_holds_no_feature(record):
     assert cache.statistics.shallow == 0
 
 
+def test_a_disabled_cache_leaves_calls_alone_and_keeps_its_features():
+    unet = tiny_unet()
+    inputs, cache = alike(unet), apply_hash3d(unet)
+    found = []
+    for switch in (cache.enable, cache.disable, cache.enable):
+        switch()
+        predict(unet, cache, inputs)
+        found.append((cache.is_enabled, cache.statistics.full, cache.statistics.shallow))
+    assert found == [(True, 1, 0), (False, 1, 0), (True, 1, 1)]
+    assert cache.statistics.bypassed == {}
+
+
 def in_a_pipeline():
     return SimpleNamespace(unet=small_unet()), "SimpleNamespace.*Pass its unet"
 

@@ -99,6 +99,8 @@ class Keeping:
         self.cut, self.mode, self.reuse_probability = config.cut, config.mode, config.reuse_probability
         self.max_bytes = config.max_bytes
         self.statistics, self.step = CacheStatistics(), 0
+        self.is_enabled = True
+        """Whether calls are asked for at all: see `disable`."""
         self.random = random.Random(config.seed)
         self._angles: AngleWatch | None = None
         self.owner: Callable[[], Any] = lambda: None
@@ -120,6 +122,14 @@ class Keeping:
         if self._angles is not None:
             self._angles.see(view.places)
         return Block(self, view)
+
+    def disable(self) -> None:
+        """Let calls be the U-Net's own, in `view` blocks too, until `enable`; features stay."""
+        self.is_enabled = False
+
+    def enable(self) -> None:
+        """Reuse again."""
+        self.is_enabled = True
 
     @property
     def current_view(self) -> View | None:

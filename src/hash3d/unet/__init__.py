@@ -198,6 +198,8 @@ class Forward:
         residuals = any(inputs.get(name) is not None for name in self.layout.residuals)
         if self.cache is None:
             return not (gradients or recorded or residuals)
+        if not self.cache.is_enabled:
+            return False
         view = self.cache.current_view
         unknown = residuals and (view is None or view.scope is None)
         for reason, holds in zip(ADVICE, (view is None, gradients, recorded, unknown), strict=True):
