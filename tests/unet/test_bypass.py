@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 
 from hash3d import Hash3DConfig, apply_hash3d
 from hash3d.unet import accelerate_unet
-from tests.tiny_models import VIEW, small_unet, unet_inputs
+from tests.tiny_models import VIEW, alike, predict, small_unet, unet_inputs
 
 
 def messages(recwarn, text):
@@ -144,7 +144,7 @@ def test_what_is_recorded_holds_no_feature(record):
 
 
 def test_a_disabled_cache_leaves_calls_alone_and_keeps_its_features():
-    unet = tiny_unet()
+    unet = small_unet()
     inputs, cache = alike(unet), apply_hash3d(unet)
     found = []
     for switch in (cache.enable, cache.disable, cache.enable):
