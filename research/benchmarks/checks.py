@@ -49,7 +49,7 @@ def unchecked() -> Iterator[None]:
         (ModelWatch, "rest", lambda _: None),
         (verbs, "needs_gradient", lambda *_: False),
         (verbs, "is_recorded", lambda _: False),
-        (verbs.Forward, "identify", lambda _, __, view: [""] * len(view.places)),
+        (verbs.Forward, "identify", lambda _, __, view, *___: [""] * len(view.places)),
         (FeatureCache, "check_batch", _take_branches),
         (FeatureCache, "_is_finite", lambda *_: True),
         (FeatureCache, "_drop_spoilt", lambda _: None),
