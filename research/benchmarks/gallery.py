@@ -131,8 +131,7 @@ def generate_command(folder: Path, name: str, cache: str) -> list[str]:
         *inputs,
         "--out",
         str(folder),
-        "--replay-every",
-        "0",
+        *(["--replay-every", "0"] if "text_prior" not in system.others else []),
         *(["--no-cache"] if cache == "off" else []),
     ]
 

@@ -52,6 +52,7 @@ def test_mini_sd_shows_the_prompt(mini_sd):
     assert [NOUNS[index] for index in labels.noun.tolist()] == [noun for _, noun in asked]
 
 
+@pytest.mark.nightly
 def test_mini_zero123_turns_objects():
     """Quick samples of the side of held-out objects are nearer to the truth than copies of the front, by a decibel."""
     prior = Zero123Prior.load(embedded_folder("mini-zero123"))

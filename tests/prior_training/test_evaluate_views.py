@@ -59,6 +59,7 @@ def toy_config(folder, toy_prior, **options):
     )  # fmt: skip
 
 
+@pytest.mark.nightly
 def test_an_evaluation_of_two_priors(tmp_path, toy_prior, scanned, pictures):
     """The same prior twice: before and after stand side by side, and have the same figures."""
     config = toy_config(tmp_path, toy_prior, baseline=toy_prior, scanned=scanned, pictures=pictures)

@@ -120,6 +120,7 @@ def test_a_damaged_matcher_is_refused(tmp_path):
         Matcher.load(tmp_path)
 
 
+@pytest.mark.nightly
 def test_toy_training_learns_colours(tmp_path, discs):
     config = matcher.TrainConfig(
         out=tmp_path, seconds=600, batch_size=64, learning_rate=1e-2, num_objects=400, num_views=400, refresh_views=8,

@@ -19,6 +19,7 @@ def toy_world(monkeypatch):
     monkeypatch.setattr("prior_training.view_buffer.render", render_square)
 
 
+@pytest.mark.nightly
 def test_toy_training_writes_a_prior_that_loads_and_samples(tmp_path):
     toy = architecture.TOY
     autoencoder.build_autoencoder(toy.autoencoder_channels, toy.size).save_pretrained(tmp_path / "vae")

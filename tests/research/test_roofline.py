@@ -35,6 +35,7 @@ def test_operations_are_those_of_the_layers():
     assert work == Work(operations=2 * 9 * 4 * 8 * 64, bytes=4 * (9 * 4 * 8 + 8))
 
 
+@pytest.mark.nightly
 def test_a_shallow_pass_is_less_work_the_later_the_cut(unet_and_inputs):
     passes = [measure_passes(*unet_and_inputs, cut, torch.device("cpu")) for cut in (0, 6, 11)]
     full, shallow, _ = zip(*passes, strict=True)

@@ -64,7 +64,11 @@ def rows(path):
     return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize(("recipe", "kills"), KILLS.items(), indirect=["recipe"])
+@pytest.mark.parametrize(
+    ("recipe", "kills"),
+    [pytest.param(*each, marks=[pytest.mark.nightly] * (each[0] != "gaussiandreamer")) for each in KILLS.items()],
+    indirect=["recipe"],
+)
 def test_a_kill_at_any_step_of_either_stage_loses_nothing(recipe, kills, tmp_path):
     """One run is killed after each of some steps in turn, between checkpoints at steps 2 and 3 of each stage."""
     recipe = dataclasses.replace(recipe, checkpoint_every=2)

@@ -134,6 +134,7 @@ def test_time_runs_out(toy, jobs_of, run, machine, monkeypatch):
     assert [row["variant"] for row in Rows(machine.runs).read()] == ["no cache"]
 
 
+@pytest.mark.nightly
 def test_the_command_runs_in_processes_then_only_writes_the_pages(objects, prior_folder, tmp_path, monkeypatch):
     """Two studies that share a run."""
     pages, runs = tmp_path / "docs", tmp_path / "runs"
@@ -153,6 +154,7 @@ def test_the_command_runs_in_processes_then_only_writes_the_pages(objects, prior
     assert {path.name for path in pages.glob("*.png")} == {"frontier.png"}
 
 
+@pytest.mark.nightly
 def test_times_of_passes_are_a_row_of_their_own(prior_folder, tmp_path):
     assert main(["--time-passes", "--runs", str(tmp_path), "--priors", str(prior_folder), "--threads", "1"]) == 0
     rows = Rows(tmp_path)
