@@ -21,7 +21,7 @@ COMMANDS = {
     "evaluate": "compare a run with true views: PSNR, SSIM, LPIPS, CLIP",
     "render-views": "render true views of your meshes, for evaluate",
     "convert": "turn a single file of weights into a diffusers folder",
-    "export": "write a run's asset as PLY, MP4 or a contact sheet",
+    "export": "write a run's asset as GLB, OBJ, PLY, MP4 or a contact sheet",
     "threestudio": "let a checkout of threestudio reuse features",
     "systems": "list the systems",
     "table": "run systems on objects and prompts with and without reuse, and compare",
