@@ -1,4 +1,4 @@
-"""Reuse in threestudio, on stand-ins with its guidances' and cameras' interfaces and its order of random numbers."""
+"""Reuse in threestudio, on stubs with its guidances' and cameras' interfaces and its order of random numbers."""
 
 import random
 from dataclasses import dataclass

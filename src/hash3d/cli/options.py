@@ -115,7 +115,8 @@ def find_system(name: str) -> SystemInfo:
 def options_of(system: SystemInfo, cache: CacheConfig) -> type[Any]:
     """The class of a system's options: those of `Generate` that its recipe takes, with a cache's values."""
     others = {name for kind, names in INPUTS.items() if kind not in (*system.inputs, *system.others) for name in names}
-    others |= {"replay_every"} if "text_prior" in system.others else set()  # Replay is of one guidance.
+    if not system.can_replay:
+        others.add("replay_every")
     options = [
         (each.name, each.type, field(default=each.default, default_factory=each.default_factory))
         for each in fields(Generate)

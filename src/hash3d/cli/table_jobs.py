@@ -64,22 +64,17 @@ def list_jobs(options: Table) -> list[TableJob]:
         for name in options.systems
         for item in (images if "image" in find_system(name).inputs else texts)
         for reuse in options.cache
-        if reuse != "replay" or can_replay(name)
+        if reuse != "replay" or find_system(name).can_replay
     ]
     if not jobs:
         raise ValueError("Expected --objects FOLDER or --prompts FILE for the systems, but got none of what they need.")
     return jobs
 
 
-def can_replay(name: str) -> bool:
-    """Return whether a system replays: those that ask one diffusion model do."""
-    return "text_prior" not in find_system(name).others
-
-
 def write_words(name: str, reuse: str, options: Table) -> tuple[str, ...]:
     """Return the command of `hash3d generate` for a system and a setting, without its input and seed."""
     system, words = find_system(name), [name, *WORDS[reuse]]
-    if can_replay(name):
+    if system.can_replay:
         every = (system.replay_every or ReplayConfig().every) if reuse == "replay" else 0
         words += ["--replay-every", str(every)]
     prior = options.prior if "image" in system.inputs else options.text_prior

@@ -37,6 +37,11 @@ class SystemInfo:
     """Steps between two targets of replay at mini scale by default; 0 where feature reuse serves as well or better."""
 
     @property
+    def can_replay(self) -> bool:
+        """Whether it asks one diffusion model: replay is of one guidance."""
+        return "text_prior" not in self.others
+
+    @property
     def recipe(self) -> "Callable[..., Recipe]":
         """The function that makes its recipe."""
         found: Callable[..., Recipe] = import_module(f"{__name__}.{self.name}").recipe
