@@ -25,6 +25,7 @@ from hash3d.pictures import load_picture
 from hash3d.recipes.recipe import Recipe
 from hash3d.scenes.build import show_model
 from hash3d.scenes.show import Show, colors
+from hash3d.training.guide import list_configs
 from hash3d.training.run import describe_passes, frame_reference
 from hash3d.training.trainer import Trainer
 from hash3d.unet import remove_hash3d
@@ -150,7 +151,7 @@ def pick_device(name: str) -> torch.device:
 
 def _load_priors(recipe: Recipe, device: torch.device) -> dict[str, LatentPrior]:
     """Load the diffusion models of a recipe, each without a cache."""
-    configs = {name: config for stage in reversed(recipe.stages) for name, config in stage.guidances.items()}
+    configs = list_configs(recipe)
     priors = {name: _load(type(configs[name]), prior, device, recipe.pose) for name, prior in recipe.priors.items()}
     for prior in priors.values():
         remove_hash3d(prior.unet)
