@@ -179,7 +179,7 @@ class UNetModel(nn.Module):
     def forward(self, x, timesteps=None, context=None, y=None, control=None, features_adapter=None, **more):
         half = self.model_channels // 2
         angles = timesteps[:, None] * torch.exp(-math.log(10000) / half * torch.arange(half)).to(timesteps.device)
-        emb, hs = self.time_embed(torch.cat([angles.cos(), angles.sin()], dim=1)), []
+        emb, hs = self.time_embed(torch.cat([angles.cos(), angles.sin()], dim=1).to(x)), []
         h = x
         for number, block in enumerate(self.input_blocks):
             h = block(h, emb, context, **more)

@@ -11,6 +11,7 @@ from hash3d.fast.engine import UNetEngine, records
 from hash3d.unet import accelerate_unet
 from hash3d.unet.partial_unet import PartialUNet
 from tests.distances import apart
+from tests.tiny_ldm import ldm_inputs, tiny_ldm
 from tests.tiny_models import UNETS, tiny_unet, unet_inputs
 
 RECORDED = 2e-3
@@ -166,6 +167,19 @@ def test_recorded_passes_are_the_eager_ones(name):
             kept.append((prediction, shallow, engine.plain_pass(**inputs)[0], wanted))
         for *predictions, wanted in kept:  # Later replays have not overwritten them.
             assert all(apart(prediction, wanted) < RECORDED for prediction in predictions)
+
+
+@pytest.mark.gpu
+def test_recorded_passes_of_a_unet_of_ldm_are_the_eager_ones():
+    unet = tiny_ldm().cuda()
+    engine, inputs = UNetEngine(unet, -2), on_gpu(ldm_inputs(unet))
+    with torch.no_grad():
+        for timestep in (400, 900):
+            inputs["timesteps"].fill_(timestep)
+            (prediction,), feature = engine.full_pass(**inputs)
+            assert apart(prediction, unet(**inputs)) < RECORDED
+            assert apart(engine.shallow_pass(feature.clone(), **inputs)[0], prediction) < RECORDED
+    assert all(engine._recorded.values())
 
 
 @pytest.mark.gpu

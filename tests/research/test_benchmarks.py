@@ -109,3 +109,14 @@ def test_variants_on_a_cpu(monkeypatch, tmp_path):
     # A number of threads or a layout changes the order of sums alone; bfloat16 keeps eight bits.
     assert max(error for (_, variant), error in exact.items() if variant != "bfloat16") < 1e-4
     assert all(1e-4 < error < 0.1 for (_, variant), error in exact.items() if variant == "bfloat16")
+
+
+def test_a_unet_of_ldm_beside_diffusers(monkeypatch, tmp_path):
+    options = ["--tiny", "--device", "cpu", "--repeats", "2", "--write", str(tmp_path / "page.md")]
+    monkeypatch.setattr(sys, "argv", ["ldm", *options])
+    runpy.run_module("research.benchmarks.ldm", run_name="__main__")
+    lines = [line for line in (tmp_path / "page.md").read_text().splitlines() if "| eager |" in line]
+    assert [line.split(" | ")[:3:2] for line in lines] == [
+        [f"| {layout}", views] for layout in ("LDM", "diffusers") for views in "14"
+    ]
+    assert all("| same bits |" in line for line in lines), "a hit is the pass in full"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
 from .latent_prior import LatentPrior
@@ -112,18 +113,26 @@ def _count(weights: Weights, prefix: str) -> int:
     return len({match[1] for match in found if match})
 
 
+def convert_unet(weights: Weights, size: int) -> UNet2DConditionModel:
+    """The diffusers U-Net, for latents of a size, of the LDM one whose weights are named `model.diffusion_model.*`."""
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+
+    config = read_unet_config(_part(weights, UNET), size)
+    averaged = any(name.startswith("model_ema.diffusion_model") for name in weights)
+    unet: UNet2DConditionModel = _fill(
+        UNet2DConditionModel, config, convert_ldm_unet_checkpoint(weights, config, extract_ema=averaged)
+    )
+    return unet
+
+
 def _common(weights: Weights, size: int) -> dict[str, Any]:
     """U-Net, autoencoder and schedule, as arguments of a prior's constructor."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
-    config, vae_config = read_unet_config(_part(weights, UNET), size), _read_vae_config(_part(weights, VAE), size)
-    averaged = any(name.startswith("model_ema.diffusion_model") for name in weights)
-    unet = convert_ldm_unet_checkpoint(weights, config, extract_ema=averaged)
-    vae = convert_ldm_vae_checkpoint(weights, vae_config)
+    config = _read_vae_config(_part(weights, VAE), size)
     return {
-        "unet": _fill(UNet2DConditionModel, config, unet),
-        "vae": _fill(AutoencoderKL, vae_config, vae),
+        "unet": convert_unet(weights, size),
+        "vae": _fill(AutoencoderKL, config, convert_ldm_vae_checkpoint(weights, config)),
         "schedule": NoiseSchedule(),
     }
 
