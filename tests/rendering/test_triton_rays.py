@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from hash3d.cameras import Cameras
-from hash3d.rendering import composite as light
-from hash3d.rendering import march as marching
+from hash3d.rendering import rays as light
 from hash3d.rendering import volume
-from hash3d.rendering.march import Rays, Steps, camera_rays, march
+from hash3d.rendering.rays import Rays, Steps, camera_rays, march
 from hash3d.rendering.volume import VolumeRendererConfig
 from hash3d.representations import encodings
 from hash3d.representations.encodings import HashGridConfig
@@ -30,7 +29,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore::RuntimeWarnin
 def in_the_interpreter_too(monkeypatch):
     """There the kernels take tensors on the CPU."""
     if INTERPRETED:
-        for module in (light, marching, volume, encodings):
+        for module in (light, volume, encodings):
             monkeypatch.setattr(
                 module, "uses_triton", lambda backend, like: backend != "torch" and like.dtype == torch.float32
             )

@@ -22,8 +22,7 @@ from hash3d.representations.occupancy import OccupancyGrid
 from hash3d.transfer import to_device
 
 from .base import Render
-from .composite import composite, is_visible
-from .march import Rays, Steps, camera_rays, march
+from .rays import Rays, Steps, camera_rays, composite, is_visible, march
 from .shading import Shading
 
 BLOCK_STEPS = 2**22

@@ -15,8 +15,7 @@ from hash3d.meshing.isosurface import IsosurfaceConfig, extract_mesh_or_auto
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.stage import Stage
 from hash3d.rendering.base import Render
-from hash3d.rendering.depth_normals import depth_normals, shade_render
-from hash3d.rendering.shading import Shading
+from hash3d.rendering.shading import Shading, depth_normals, shade_render
 from hash3d.rendering.splat import SplatRenderer, SplatRendererConfig, screen_probe
 from hash3d.representations.gaussians import Gaussians, GaussiansConfig, GaussianTensors
 from hash3d.representations.mesh import sample_surface

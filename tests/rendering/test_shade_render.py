@@ -8,8 +8,7 @@ import torch.nn.functional as F
 
 from hash3d.cameras import Cameras
 from hash3d.rendering.base import Render
-from hash3d.rendering.depth_normals import depth_normals, shade_render, surface_points
-from hash3d.rendering.shading import Shading
+from hash3d.rendering.shading import Shading, depth_normals, shade_render, surface_points
 from hash3d.rendering.splat import render_gaussians
 from hash3d.representations.gaussians import GaussianTensors
 
