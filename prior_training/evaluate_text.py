@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.files import write_text
-from hash3d.guidance.view_prompts import FRONT, VIEWS, view_prompt
+from hash3d.guidance.stable_diffusion import FRONT, VIEWS, view_prompt
 
 from .autoencoder import to_images
 from .contact_sheets import captioned_contact_sheet

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hash3d.files import replacing, write_json
-from hash3d.guidance.view_prompts import VIEWS
+from hash3d.guidance.stable_diffusion import VIEWS
 from hash3d.strangers import read_configuration
 from hash3d.table.matcher import MatcherNetwork
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from hash3d.guidance.view_prompts import OVERHEAD, OVERHEAD_ELEVATION, VIEWS, view_index
+from hash3d.guidance.stable_diffusion import OVERHEAD, OVERHEAD_ELEVATION, VIEWS, view_index
 
 from .matcher_network import Labels
 from .text_buffer import ELEVATION

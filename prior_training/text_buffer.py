@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hash3d.guidance.view_prompts import BACK, FRONT, OVERHEAD, SIDE, VIEWS, view_index, view_prompt
+from hash3d.guidance.stable_diffusion import BACK, FRONT, OVERHEAD, SIDE, VIEWS, view_index, view_prompt
 
 from .backgrounds import WHITE, BackgroundColors, over_background, sample_background_names
 from .tokenizer import FastTokens

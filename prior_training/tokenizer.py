@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hash3d.diffusion.stable_diffusion import load_tokenizer
 from hash3d.files import write_json
-from hash3d.guidance.view_prompts import VIEWS
+from hash3d.guidance.stable_diffusion import VIEWS
 
 from .world.captions import WORDS
 from .world.words import COLORS

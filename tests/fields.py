@@ -5,8 +5,7 @@ import torch
 from hash3d.cameras import Cameras
 from hash3d.rendering.volume import VolumeRendererConfig
 from hash3d.representations.encodings import HashGridConfig
-from hash3d.representations.field import FieldSamples
-from hash3d.representations.nerf import HashGridNerfConfig
+from hash3d.representations.nerf import FieldSamples, HashGridNerfConfig
 
 DTYPE = torch.float64
 EXACT = {"min_alpha": 0.0, "min_transmittance": 0.0}

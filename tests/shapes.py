@@ -9,8 +9,8 @@ from hash3d.cameras import Cameras
 from hash3d.export.mesh import BakedMesh
 from hash3d.meshing.asset import cut_open
 from hash3d.rendering.bake import bake
+from hash3d.representations.dmtet import grid_tetrahedra, grid_vertices, marching_tetrahedra
 from hash3d.representations.mesh import Mesh, SurfacePoints
-from hash3d.representations.tetrahedra import grid_tetrahedra, grid_vertices, marching_tetrahedra
 from hash3d.representations.textured_mesh import TexturedMeshConfig
 
 

@@ -13,7 +13,6 @@ ELSEWHERE = {
     "diffusion/random_weights.py": "cli/test_bench.py",
     "pictures/arrays.py": "pictures/test_framing.py",
     "rendering/base.py": "rendering/test_volume.py",
-    "representations/field.py": "representations/test_nerf.py",
 }
 """Base classes, and helpers of one other module, with the tests that hold them."""
 MODULES = [path.relative_to(SOURCES) for path in SOURCES.rglob("*.py") if not path.name.startswith("_")]
@@ -21,7 +20,7 @@ MODULES = [path.relative_to(SOURCES) for path in SOURCES.rglob("*.py") if not pa
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_a_module_has_its_tests(module):
-    systems = module.parent.name == "systems" and module.stem not in ("stages", "mini")
+    systems = module.parent.name == "systems" and module.stem not in ("stages",)
     usual = TESTS / module.parent / f"test_{module.name}"
     expected = TESTS / ELSEWHERE.get(str(module), "systems/test_recipes.py" if systems else usual)
     assert module.parent.name in TOGETHER or expected.is_file(), f"no {expected.relative_to(TESTS)}"

@@ -11,8 +11,7 @@ import trimesh
 
 from hash3d.cameras import Cameras
 from hash3d.export.mesh import BakedMesh, write_glb, write_obj
-from hash3d.meshing.density import GaussianField
-from hash3d.meshing.isosurface import IsosurfaceConfig, extract_mesh
+from hash3d.meshing.isosurface import GaussianField, IsosurfaceConfig, extract_mesh
 from hash3d.rendering.splat import render_gaussians
 from hash3d.representations.gaussians import GaussianTensors
 from hash3d.representations.mesh import Mesh

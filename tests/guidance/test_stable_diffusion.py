@@ -6,8 +6,14 @@ import torch
 from hash3d import Hash3DConfig, apply_hash3d
 from hash3d.cameras import Cameras
 from hash3d.guidance.base import Guidance
-from hash3d.guidance.stable_diffusion import StableDiffusionGuidance, StableDiffusionGuidanceConfig, resize_latents
-from hash3d.guidance.view_prompts import VIEWS
+from hash3d.guidance.stable_diffusion import (
+    VIEWS,
+    StableDiffusionGuidance,
+    StableDiffusionGuidanceConfig,
+    resize_latents,
+    view_index,
+    view_prompt,
+)
 from hash3d.schedules import ramp
 from tests.tiny_models import UNETS, tiny_stable_diffusion
 
@@ -188,3 +194,26 @@ def test_the_gradient_reaches_every_latent(size):
 def test_pictures_are_refused_as_latents():
     with pytest.raises(ValueError, match="Expected rendered latents of 4 channels, but got 3"):
         resize_latents(torch.zeros(1, 8, 8, 3), 8)
+
+
+def named(elevation: float, azimuth: float) -> str:
+    """The nearest of the four sides, unless seen from high above."""
+    if elevation > 60:
+        return "overhead view"
+    distance = {
+        "front view": min(abs(azimuth - turn) for turn in range(-720, 721, 360)),
+        "back view": min(abs(azimuth - turn) for turn in range(-900, 901, 360)),
+    }
+    return next((view for view, angle in distance.items() if angle < 45), "side view")
+
+
+def test_the_index_names_the_side_that_is_seen():
+    elevation, azimuth = torch.meshgrid(torch.arange(-80.0, 91.0, 5), torch.arange(-400.0, 401.0, 2.5), indexing="ij")
+    elevation, azimuth = elevation.flatten(), azimuth.flatten()
+    expected = [named(*angles) for angles in zip(elevation.tolist(), azimuth.tolist(), strict=True)]
+    assert [VIEWS[index] for index in view_index(elevation, azimuth).tolist()] == expected
+    assert set(expected) == set(VIEWS)
+
+
+def test_a_prompt_names_its_view():
+    assert view_prompt("a red mug", 2) == "a red mug, back view"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hash3d.guidance.view_prompts import VIEWS, view_index
+from hash3d.guidance.stable_diffusion import VIEWS, view_index
 from prior_training import evaluate_text, novel_views, text_nearest
 from prior_training.architecture import TOY, build_mini_sd
 from prior_training.evaluate_text import PROMPTS, EvaluateConfig, Evaluation, render_held_out

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from hash3d.guidance.view_prompts import VIEWS, view_index
+from hash3d.guidance.stable_diffusion import VIEWS, view_index
 from prior_training import matcher, matcher_views
 from prior_training.matcher_network import Matcher
 from prior_training.matcher_views import LabelledViews, augment, body_colors, body_rgb, sample_upright, view_angles

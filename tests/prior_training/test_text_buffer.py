@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from hash3d.guidance.view_prompts import VIEWS
+from hash3d.guidance.stable_diffusion import VIEWS
 from prior_training.backgrounds import WHITE, BackgroundColors, over_background, sample_background_names
 from prior_training.text_buffer import TextBuffer, background_prompt, sample_elevation, view_word_swap, write_prompt
 from prior_training.tokenizer import build_tokenizer

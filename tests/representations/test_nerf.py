@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from hash3d.representations.encodings import FrequencyConfig, HashGridConfig
-from hash3d.representations.field import Field
 from hash3d.representations.nerf import (
+    Field,
     HashGridNerfConfig,
     LatentNerfConfig,
     NerfConfig,

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from hash3d.representations.field import FieldSamples
+from hash3d.representations.nerf import FieldSamples
 from hash3d.representations.occupancy import OccupancyGridConfig
 
 

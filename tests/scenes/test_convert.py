@@ -8,8 +8,7 @@ import torch
 
 from hash3d.cameras import Cameras, CameraSamplerConfig
 from hash3d.evaluation.metrics import psnr
-from hash3d.meshing.density import GaussianField
-from hash3d.meshing.isosurface import IsosurfaceConfig, remove_cavities
+from hash3d.meshing.isosurface import GaussianField, IsosurfaceConfig, remove_cavities
 from hash3d.rendering.bake import texel_points
 from hash3d.rendering.raster import render_surface
 from hash3d.rendering.splat import render_gaussians

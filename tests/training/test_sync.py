@@ -9,9 +9,9 @@ import torch
 
 from hash3d.pictures import frame_picture, load_picture
 from hash3d.training import trainer as trainer_module
-from hash3d.training.late_metrics import Metrics
 from hash3d.training.run import Run
 from hash3d.training.trainer import Trainer
+from hash3d.training.watch import Metrics
 from tests.tiny_models import tiny_zero123
 
 WARM_UP, CHECKED = 24, 24

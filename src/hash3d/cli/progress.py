@@ -10,8 +10,8 @@ from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.recipes.recipe import Recipe
 from hash3d.scenes.base import COUNTED
-from hash3d.training.late_metrics import Metrics
 from hash3d.training.trainer import Trainer
+from hash3d.training.watch import Metrics
 
 PLAIN_EVERY = 50
 """Steps between two lines where there is no terminal."""

@@ -1,4 +1,4 @@
-"""Guidance by a text: SDS with Stable Diffusion, the prompt naming the view."""
+"""Guidance by a text: SDS with Stable Diffusion, the prompt with words for the view."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +15,33 @@ from hash3d.transfer import to_device
 
 from .base import GuidanceInputs
 from .latent_guidance import LatentGuidance, LatentGuidanceConfig, expect_one_of, load_latent_prior, resize
-from .view_prompts import VIEWS, view_index, view_prompt
+
+VIEWS = ("front view", "side view", "back view", "overhead view")
+FRONT, SIDE, BACK, OVERHEAD = range(4)
+
+OVERHEAD_ELEVATION = 60.0
+"""Degrees; higher views are seen from overhead, whatever their azimuth."""
+SECTOR = 45.0
+"""Degrees of azimuth on either side of the front, and of the back, that count as such."""
+
+
+def view_index(elevation: Float[Tensor, " B"], azimuth: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
+    """Index into VIEWS of cameras at angles in degrees; the front is at azimuth 0.
+
+    The rule of threestudio 28d9d80, models/prompt_processors/base.py, with its default thresholds.
+    """
+    turned = ((azimuth + 180.0) % 360.0 - 180.0).abs()  # The short way round.
+    index = torch.full_like(turned, SIDE, dtype=torch.long)
+    index[turned < SECTOR] = FRONT
+    index[turned > 180.0 - SECTOR] = BACK
+    index[elevation > OVERHEAD_ELEVATION] = OVERHEAD
+    return index
+
+
+def view_prompt(prompt: str, view: int) -> str:
+    """The prompt, with the words for VIEWS[view]."""
+    return f"{prompt}, {VIEWS[view]}"
+
 
 Rendered = Literal["pictures", "latents"]
 

@@ -8,13 +8,12 @@ from torch import Tensor, nn
 
 from hash3d.export.mesh import BakedMesh
 from hash3d.rendering.bake import PointColors, bake
-from hash3d.representations.field import Field
 from hash3d.representations.gaussians import Splats
 from hash3d.representations.mesh import Mesh, Surface, SurfacePoints
+from hash3d.representations.nerf import Field
 from hash3d.representations.textured_mesh import TexturedMesh, TexturedMeshConfig
 
-from .density import GaussianField
-from .isosurface import IsosurfaceConfig, extract_mesh_or_auto, remove_cavities
+from .isosurface import GaussianField, IsosurfaceConfig, extract_mesh_or_auto, remove_cavities
 
 FIELD_SURFACE = IsosurfaceConfig(level=25.0, resolution=128)
 """The surface of a field, as threestudio has it (28d9d80, models/geometry/base.py and models/isosurface.py)."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from hash3d.cameras import Cameras
 from hash3d.kernels import FieldBackend, uses_triton
 from hash3d.ranges import expect_range
-from hash3d.representations.field import Field
+from hash3d.representations.nerf import Field
 from hash3d.representations.occupancy import OccupancyGrid
 from hash3d.transfer import to_device
 

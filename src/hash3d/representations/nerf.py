@@ -6,7 +6,7 @@ The layout is threestudio's (28d9d80, models/geometry/implicit_volume.py); no co
 import itertools
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,33 @@ from torch import Tensor, nn
 from hash3d.ranges import expect_range
 
 from .encodings import FrequencyConfig, HashGridConfig
-from .field import FieldSamples
 from .optimizer import ParameterGroup, Trainable
 from .relu_network import value_and_gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldSamples:
+    """A field at N points: density in 1 / scene unit, colour, and unit normals out of the scene if asked for."""
+
+    density: Float[Tensor, " N"]
+    color: Float[Tensor, "N C"]
+    normal: Float[Tensor, "N 3"] | None = None
+
+
+@runtime_checkable
+class Field(Protocol):
+    """A scene that has a density and a colour at every point of the cube [-radius, radius]^3."""
+
+    radius: float
+    channels: int
+
+    def density(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+        """Return the density at world positions, in 1 / scene unit."""
+        ...
+
+    def query(self, points: Float[Tensor, "N 3"], *, normals: bool = False) -> FieldSamples:
+        """Return density, colour and, if asked, normals at world positions."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

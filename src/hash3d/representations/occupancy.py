@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from hash3d.ranges import expect_range
 from hash3d.transfer import to_device
 
-from .field import Field
+from .nerf import Field
 
 
 @dataclass(frozen=True, kw_only=True)

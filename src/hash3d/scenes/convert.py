@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.cameras import Cameras, CameraSamplerConfig
-from hash3d.meshing.density import GaussianField
-from hash3d.meshing.isosurface import Density, IsosurfaceConfig, extract_mesh, remove_cavities
+from hash3d.meshing.isosurface import Density, GaussianField, IsosurfaceConfig, extract_mesh, remove_cavities
 from hash3d.rendering.bake import bake, colors_from_views
 from hash3d.rendering.splat import render_gaussians
 from hash3d.representations.gaussians import GaussianTensors

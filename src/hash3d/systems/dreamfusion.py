@@ -15,8 +15,7 @@ from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
 
-from .mini import mini_by_text, mini_field_stage
-from .stages import BY_TEXT, TEXT_VIEW_ORDER, VIEW_ORDER, Scales, text_recipe
+from .stages import BY_TEXT, TEXT_VIEW_ORDER, VIEW_ORDER, Scales, mini_by_text, mini_field_stage, text_recipe
 
 
 def supplement() -> Stage:

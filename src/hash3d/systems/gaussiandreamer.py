@@ -22,8 +22,7 @@ from hash3d.representations.point_start import GrowthConfig
 from hash3d.schedules import constant, ramp
 
 from . import dreamfusion, sds_gs
-from .mini import MINI_SIZE, mini_field
-from .stages import BY_TEXT, VIEW_ORDER, Choices, Scales, is_mini, read_start, recipe_at
+from .stages import BY_TEXT, MINI_SIZE, VIEW_ORDER, Choices, Scales, is_mini, mini_field, read_start, recipe_at
 
 
 def supplement() -> Stage:

@@ -23,8 +23,7 @@ from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.schedules import constant
 
 from . import zero123_nerf
-from .mini import mini_field
-from .stages import TWO_PRIOR_VIEW_ORDER, Choices, Scales, recipe_at, replace_by_mesh
+from .stages import TWO_PRIOR_VIEW_ORDER, Choices, Scales, mini_field, recipe_at, replace_by_mesh
 
 
 def supplement(weight: float = 0.1) -> tuple[Stage, Stage]:

@@ -21,8 +21,20 @@ from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import constant, ramp
 
-from .mini import MINI_SIZE, mini_by_text, mini_cameras, mini_splat_stage
-from .stages import BY_TEXT, TEXT_VIEW_ORDER, VIEW_ORDER, Choices, Scales, is_mini, read_start, recipe_at
+from .stages import (
+    BY_TEXT,
+    MINI_SIZE,
+    TEXT_VIEW_ORDER,
+    VIEW_ORDER,
+    Choices,
+    Scales,
+    is_mini,
+    mini_by_text,
+    mini_cameras,
+    mini_splat_stage,
+    read_start,
+    recipe_at,
+)
 
 
 def supplement() -> Stage:

@@ -17,8 +17,7 @@ from hash3d.representations.densify import DensifyConfig
 from hash3d.representations.gaussians import GaussiansConfig
 from hash3d.schedules import constant, ramp
 
-from .mini import MINI_BY_IMAGE, mini_cameras, mini_splat_stage
-from .stages import VIEW_ORDER, Scales, image_recipe
+from .stages import MINI_BY_IMAGE, VIEW_ORDER, Scales, image_recipe, mini_cameras, mini_splat_stage
 
 
 def supplement(guidance_scale: float = 3.0, batch_size: int = 1) -> Stage:

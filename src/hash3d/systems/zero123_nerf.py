@@ -14,8 +14,7 @@ from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.representations.occupancy import OccupancyGridConfig
 from hash3d.schedules import constant, ramp
 
-from .mini import MINI_BY_IMAGE, mini_field_stage
-from .stages import VIEW_ORDER, Scales, image_recipe
+from .stages import MINI_BY_IMAGE, VIEW_ORDER, Scales, image_recipe, mini_field_stage
 
 
 def supplement() -> Stage:

@@ -1,11 +1,16 @@
-"""The diffusion models that a recipe names."""
+"""The diffusion models that a recipe names, and a guidance of a stage at work."""
+
+from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
+from hash3d.cache import FeatureCache
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.diffusion.zero123 import Zero123Prior
-from hash3d.guidance.base import GuidanceConfig
+from hash3d.guidance.base import Guidance, GuidanceConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.recipes.recipe import Pose, Recipe
@@ -30,3 +35,38 @@ def load_priors(recipe: Recipe, device: torch.device) -> dict[str, LatentPrior]:
     """Load the diffusion model of each guidance that the recipe names one for, in the recipe's order."""
     configs = list_configs(recipe)
     return {name: configs[name].load_prior(prior, device, pose=recipe.pose) for name, prior in recipe.priors.items()}
+
+
+NUM_TIMESTEPS = 1000
+"""Of a guidance without a diffusion model."""
+
+
+@dataclass
+class ActiveGuidance:
+    """A guidance of the stage at work, with its own diffusion model and cache."""
+
+    config: GuidanceConfig
+    prior: LatentPrior | None
+    cache: FeatureCache | None
+    guide: Guidance
+    passes: int = 0
+    """U-Net passes so far, counted per view."""
+
+    def timestep_range(self, step: int) -> tuple[int, int]:
+        """The lowest and highest timestep at a step, both included."""
+        return self.config.timestep_range(step, self.prior.schedule.num_timesteps if self.prior else NUM_TIMESTEPS)
+
+    def count_passes(self) -> tuple[int, int]:
+        """Full and shallow U-Net passes so far; without a cache all are full."""
+        if self.cache is None:
+            return self.passes, 0
+        return self.cache.statistics.full, self.cache.statistics.shallow
+
+
+def scale_timesteps(timesteps: Int[Tensor, " B"], first: tuple[int, int], second: tuple[int, int]) -> Int[Tensor, " B"]:
+    """Timesteps at the same share of another range: uniform there too, and near each other where these are.
+
+    So a view that returns to a cell of one model's cache returns to one of the other's.
+    """
+    share = (timesteps - first[0]).double() / max(first[1] - first[0], 1)
+    return second[0] + (share * (second[1] - second[0])).round().long()

@@ -27,11 +27,10 @@ from hash3d.recipes.recipe import Recipe
 from hash3d.scenes.build import show_model
 
 from .guide import load_priors
-from .late_metrics import Metrics
 from .outputs import write_outputs
 from .run_folder import RunFolder, identify
 from .trainer import Trainer
-from .watch import DIVERGED, NotFiniteError
+from .watch import DIVERGED, Metrics, NotFiniteError
 
 Progress = Callable[[Trainer, Metrics], None]
 PARTS = ("render", "encode", "unet", "backward")

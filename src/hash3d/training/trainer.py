@@ -24,11 +24,10 @@ from hash3d.stopwatch import Stopwatch
 from hash3d.transfer import to_device
 from hash3d.unet import accelerate_unet, apply_hash3d, remove_hash3d
 
-from .active_guidance import ActiveGuidance, scale_timesteps
-from .late_metrics import Metrics
+from .guide import ActiveGuidance, scale_timesteps
 from .reference import Reference
 from .replay import Replay
-from .watch import PREFIX, Watch, step_if_finite
+from .watch import PREFIX, Metrics, Watch, step_if_finite
 
 GENERATORS = ("cameras", "noise", "initialisation", "rendering")
 STAGE_SEEDS = 1_000_003
