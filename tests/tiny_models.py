@@ -2,11 +2,17 @@
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 
 from hash3d.diffusion.noise import NoiseSchedule
 from hash3d.diffusion.pose import NUM_POSE_FEATURES
-from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
+from hash3d.diffusion.stable_diffusion import StableDiffusionPrior, StableDiffusionXLPrior
 from hash3d.diffusion.zero123 import CLIPCameraProjection, Zero123Prior
 from prior_training.tokenizer import build_tokenizer
 
@@ -147,26 +153,52 @@ def tiny_zero123(pose_variant: str = "stable", patches: bool = True) -> Zero123P
     ).eval()
 
 
+def tiny_text_encoder(tokenizer, kind=CLIPTextModel, width=12, layers=1, **more):
+    """An encoder of CLIP that knows a tokenizer's words."""
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    sizes = {"hidden_size": width, "intermediate_size": 24, "num_hidden_layers": layers, "num_attention_heads": 2}
+    return kind(CLIPTextConfig(vocab_size=len(tokenizer), **sizes, **ids, **more))
+
+
 def tiny_stable_diffusion(prediction_type: str = "epsilon", **unet_changes) -> StableDiffusionPrior:
     """A Stable Diffusion of 32x32 pixels that knows four words."""
     torch.manual_seed(1)
     tokenizer = build_tokenizer(["a", "mug", "photo", "red"])
-    text_encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=12,
-            intermediate_size=24,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    text_encoder = tiny_text_encoder(tokenizer)
     return StableDiffusionPrior(
         unet=tiny_unet(sample_size=8, **unet_changes),
         vae=tiny_autoencoder(),
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         schedule=NoiseSchedule(prediction_type=prediction_type),
+    ).eval()
+
+
+def tiny_stable_diffusion_xl() -> StableDiffusionXLPrior:
+    """Stable Diffusion XL's structure: two encoders, three levels of 0, 2 and 3 transformer layers, sizes in time."""
+    torch.manual_seed(1)
+    tokenizers = [build_tokenizer(["a", "mug", "photo", "red"]) for _ in range(2)]
+    tokenizers[1].pad_token = "!"
+    unet = tiny_unet(
+        sample_size=8,
+        block_out_channels=(8, 16, 32),
+        down_block_types=(DOWN[-1], *DOWN[:2]),
+        up_block_types=(*UP[-2:], UP[0]),
+        transformer_layers_per_block=(1, 2, 3),
+        cross_attention_dim=12 + 16,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=10 + 6 * 8,
+    )
+    return StableDiffusionXLPrior(
+        unet=unet,
+        vae=tiny_autoencoder(),
+        text_encoder=tiny_text_encoder(tokenizers[0], layers=2),
+        tokenizer=tokenizers[0],
+        text_encoder_2=tiny_text_encoder(
+            tokenizers[1], CLIPTextModelWithProjection, width=16, layers=3, projection_dim=10
+        ),
+        tokenizer_2=tokenizers[1],
+        schedule=NoiseSchedule(),
     ).eval()

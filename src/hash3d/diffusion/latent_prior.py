@@ -29,6 +29,8 @@ class LatentPrior(nn.Module):
     """Library and class of each subfolder that is read, as model_index.json has them."""
     pipeline: ClassVar[dict[str, Any]]
     """What else model_index.json says."""
+    optional: ClassVar[tuple[str, ...]] = ()
+    """Subfolders that only some folders have."""
 
     def __init__(self, *, unet: UNet2DConditionModel, vae: AutoencoderKL, schedule: NoiseSchedule) -> None:
         super().__init__()
@@ -72,6 +74,11 @@ class LatentPrior(nn.Module):
         """The parts' number type."""
         return self.unet.conv_in.weight.dtype
 
+    @property
+    def _vae_dtype(self) -> torch.dtype:
+        """The autoencoder's, which may be wider."""
+        return next(self.vae.parameters()).dtype
+
     def encode(
         self, images: Float[Tensor, "B 3 S S"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "B 4 h w"]:
@@ -79,16 +86,16 @@ class LatentPrior(nn.Module):
 
         The generator lives on the CPU, so that a seed means the same on every device.
         """
-        posterior = DiagonalGaussianDistribution(self._autoencoder.encode(images.to(self.dtype)))
+        posterior = DiagonalGaussianDistribution(self._autoencoder.encode(images.to(self._vae_dtype)))
         latents = posterior.mode()
         if generator is not None:
             noise = torch.randn(latents.shape, generator=generator)
             latents = latents + posterior.std * to_device(noise, latents)
-        return latents * self.vae.config.scaling_factor
+        return (latents * self.vae.config.scaling_factor).to(self.dtype)
 
     def decode(self, latents: Float[Tensor, "B 4 h w"]) -> Float[Tensor, "B 3 S S"]:
         """Decode scaled latents to images."""
-        return self._autoencoder.decode(latents.to(self.dtype) / self.vae.config.scaling_factor)
+        return self._autoencoder.decode(latents.to(self._vae_dtype) / self.vae.config.scaling_factor)
 
     @staticmethod
     def _load_common(folder: Path, dtype: torch.dtype) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """Stable Diffusion (Rombach et al. 2022): a diffusion model of images, given a text.
 
-The folder is that of diffusers' `StableDiffusionPipeline`: Stable Diffusion 1.x and 2.x, and our embedded prior.
+The folder is that of diffusers' `StableDiffusionPipeline`: Stable Diffusion 1.x and 2.x, and our embedded prior; or
+that of its `StableDiffusionXLPipeline` (Podell et al. 2023, https://arxiv.org/abs/2307.01952).
 """
 
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -33,6 +35,7 @@ class StableDiffusionPrior(LatentPrior):
         "requires_safety_checker": False,
         **{name: [None, None] for name in ("feature_extractor", "image_encoder", "safety_checker")},
     }
+    optional = ("text_encoder_2", "tokenizer_2")
 
     def __init__(
         self,
@@ -42,25 +45,36 @@ class StableDiffusionPrior(LatentPrior):
         text_encoder: Any,
         tokenizer: Any,
         schedule: NoiseSchedule,
+        text_encoder_2: Any = None,
+        tokenizer_2: Any = None,
     ) -> None:
         super().__init__(unet=unet, vae=vae, schedule=schedule)
-        self.text_encoder: Any = text_encoder
-        self.tokenizer = tokenizer
-        text = self.text_encoder.config
-        self._expect(
-            "Stable Diffusion",
-            {
-                "unet in_channels": (self.unet.config.in_channels, 4),
-                "unet cross_attention_dim": (self.unet.config.cross_attention_dim, text.hidden_size),
-                "tokenizer model_max_length": (tokenizer.model_max_length, text.max_position_embeddings),
-                "text encoder vocab_size": (text.vocab_size, max(text.vocab_size, len(tokenizer))),
-            },
-        )
+        self.text_encoder, self.text_encoder_2 = text_encoder, text_encoder_2
+        self.tokenizer, self.tokenizer_2 = tokenizer, tokenizer_2
+        width = sum(encoder.config.hidden_size for encoder, _ in self._encoders)
+        expected = {
+            "unet in_channels": (self.unet.config.in_channels, 4),
+            "unet cross_attention_dim": (self.unet.config.cross_attention_dim, width),
+        }
+        for encoder, words in self._encoders:
+            text = encoder.config
+            expected |= {
+                "tokenizer model_max_length": (words.model_max_length, text.max_position_embeddings),
+                "text encoder vocab_size": (text.vocab_size, max(text.vocab_size, len(words))),
+            }
+            self._expect("Stable Diffusion", expected)
 
-    def tokenize(self, prompts: list[str]) -> Int[Tensor, "B T"]:
+    @property
+    def _encoders(self) -> list[tuple[Any, Any]]:
+        """The text encoders, each with its tokenizer."""
+        pairs = [(self.text_encoder, self.tokenizer), (self.text_encoder_2, self.tokenizer_2)]
+        return [pair for pair in pairs if None not in pair]
+
+    def tokenize(self, prompts: list[str], tokenizer: Any = None) -> Int[Tensor, "B T"]:
         """Tokenize to ids on the CPU, padded to model_max_length. A longer prompt is refused, not truncated."""
-        longest = self.tokenizer.model_max_length
-        rows = self.tokenizer(prompts, padding="max_length", max_length=longest, verbose=False)["input_ids"]
+        tokenizer = tokenizer or self.tokenizer
+        longest = tokenizer.model_max_length
+        rows = tokenizer(prompts, padding="max_length", max_length=longest, verbose=False)["input_ids"]
         for prompt, row in zip(prompts, rows, strict=True):
             if len(row) > longest:
                 got = f"{prompt[:40]!r}... has {len(row)}. Make it shorter."
@@ -91,34 +105,87 @@ class StableDiffusionPrior(LatentPrior):
     def load(
         cls, folder: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> "StableDiffusionPrior":
-        """Read a diffusers folder."""
-        from transformers import CLIPTextModel
+        """Read a diffusers folder; one with a second text encoder is a `StableDiffusionXLPrior`."""
+        from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-        common = cls._load_common(folder, dtype)
-        encoder = load_part(CLIPTextModel, folder, "text_encoder", dtype)
-        return cls(**common, text_encoder=encoder, tokenizer=load_tokenizer(folder)).to(device).eval()
+        parts = cls._load_common(folder, dtype)
+        parts |= {
+            "text_encoder": load_part(CLIPTextModel, folder, "text_encoder", dtype),
+            "tokenizer": load_tokenizer(folder),
+        }
+        if (folder / "text_encoder_2").is_dir():
+            cls = StableDiffusionXLPrior
+            parts |= {
+                "text_encoder_2": load_part(CLIPTextModelWithProjection, folder, "text_encoder_2", dtype),
+                "tokenizer_2": load_tokenizer(folder, "tokenizer_2"),
+            }
+            if parts["vae"].config.force_upcast:  # Its activations overflow in half precision.
+                parts["vae"].float()
+        return cls(**parts).to(device).eval()
 
     def _save_parts(self, folder: Path) -> None:
         """Write the subfolders."""
-        # The published folders' names of the weights, which every version of transformers reads.
-        weights = {
-            name if name.startswith("text_model.") else f"text_model.{name}": value
-            for name, value in self.text_encoder.state_dict().items()
-        }
-        self.text_encoder.save_pretrained(folder / "text_encoder", state_dict=weights)
-        save_tokenizer(self.tokenizer, folder / "tokenizer")
+        for (encoder, tokenizer), number in zip(self._encoders, ("", "_2"), strict=False):
+            # The published folders' names of the weights, which every version of transformers reads.
+            weights = {
+                name if name.startswith("text_") else f"text_model.{name}": value
+                for name, value in encoder.state_dict().items()
+            }
+            encoder.save_pretrained(folder / f"text_encoder{number}", state_dict=weights)
+            save_tokenizer(tokenizer, folder / f"tokenizer{number}")
         super()._save_parts(folder)
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """Load the tokenizer of a diffusers folder. Raises `ValueError` if it is missing or damaged."""
+class StableDiffusionXLPrior(StableDiffusionPrior):
+    """The parts of a Stable Diffusion XL folder, with two text encoders."""
+
+    parts = StableDiffusionPrior.parts | {
+        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+        "tokenizer_2": ["transformers", "CLIPTokenizer"],
+    }
+    pipeline: ClassVar[dict[str, Any]] = {
+        "_class_name": "StableDiffusionXLPipeline",
+        "force_zeros_for_empty_prompt": True,
+        **{name: [None, None] for name in ("feature_extractor", "image_encoder")},
+    }
+
+    def embed(self, prompts: list[str]) -> Tokens:
+        """Embed prompts [B, T + 1, D]; "" is the unconditional one, of zeros as in diffusers.
+
+        T tokens by the layers before the last of both encoders, side by side; in the last row the second's embedding
+        of the whole text, padded with zeros.
+        """
+        found = [
+            encoder(input_ids=self.tokenize(prompts, tokenizer).to(self.device), output_hidden_states=True)
+            for encoder, tokenizer in self._encoders
+        ]
+        tokens = torch.cat([each.hidden_states[-2] for each in found], dim=-1)
+        whole = found[1].text_embeds
+        rows = torch.cat([tokens, F.pad(whole, (0, tokens.shape[-1] - whole.shape[-1]))[:, None]], dim=1)
+        empty = torch.tensor([not prompt for prompt in prompts], device=rows.device)
+        return rows.masked_fill(empty[:, None, None], 0.0)
+
+    def make_inputs(self, noisy: Latents, timesteps: Timesteps, embeddings: Tokens) -> dict[str, Any]:
+        """Return the keyword arguments of one conditional U-Net call; the image is said to be whole, at its own size.
+
+        `time_ids`: sides before scaling, top and left of the crop, sides (Podell et al. 2023, section 2.2).
+        """
+        size = self.image_size
+        sizes = to_device(torch.tensor([[size, size, 0, 0, size, size]]), noisy).expand(len(noisy), -1)
+        whole = embeddings[:, -1, : self.text_encoder_2.config.projection_dim].to(noisy)
+        inputs = super().make_inputs(noisy, timesteps, embeddings[:, :-1])
+        return {**inputs, "added_cond_kwargs": {"text_embeds": whole, "time_ids": sizes}}
+
+
+def load_tokenizer(folder: Path, part: str = "tokenizer") -> Any:
+    """Load a tokenizer of a diffusers folder. Raises `ValueError` if it is missing or damaged."""
     from transformers import CLIPTokenizer
 
     for name in ("vocab.json", "merges.txt"):
-        if not (folder / "tokenizer" / name).is_file():
-            raise ValueError(f"Expected the prior {folder} to hold tokenizer/{name}, but it is missing.")
-    with name_part(folder / "tokenizer"):
-        return CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        if not (folder / part / name).is_file():
+            raise ValueError(f"Expected the prior {folder} to hold {part}/{name}, but it is missing.")
+    with name_part(folder / part):
+        return CLIPTokenizer.from_pretrained(folder / part, local_files_only=True)
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:

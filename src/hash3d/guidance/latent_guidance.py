@@ -19,6 +19,7 @@ from hash3d.diffusion.noise import Weighting
 from hash3d.schedules import Schedule, constant
 from hash3d.stopwatch import Stopwatch
 from hash3d.transfer import to_device
+from hash3d.unet.model import map_tensors
 
 from .base import GuidanceOutput
 from .sds import classifier_free_guidance, sds_gradient, sds_loss
@@ -76,7 +77,9 @@ def load_latent_prior(kind: type[PriorT], source: str, device: torch.device, **o
     """
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     loader: Any = kind
-    prior: Any = loader.load(resolve_folder(source, loader.parts, dtype), dtype=dtype, device=device, **options)
+    prior: Any = loader.load(
+        resolve_folder(source, [*loader.parts, *loader.optional], dtype), dtype=dtype, device=device, **options
+    )
     return prior.to(memory_format=torch.channels_last) if device.type == "cpu" else prior
 
 
@@ -163,7 +166,7 @@ class LatentGuidance(ABC, Generic[PriorT]):
         scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         inputs = self.inputs(noisy, timesteps, cameras)
         if scale == 1.0 and self.cache is None:
-            inputs = {name: each[: len(noisy)] if len(each) > len(noisy) else each for name, each in inputs.items()}
+            inputs = map_tensors(lambda rows: rows[: len(noisy)], inputs)
             return self.prior.schedule.to_noise(self.prior.unet(**inputs, return_dict=False)[0], noisy, timesteps)
         view = (
             nullcontext()
