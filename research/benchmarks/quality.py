@@ -28,7 +28,7 @@ import torch
 
 from hash3d.cache import Hash3DConfig
 from hash3d.diffusion.loading import embedded_folder
-from hash3d.evaluation.compare import compare
+from hash3d.evaluation.metrics import compare
 from hash3d.evaluation.reference_frame import find_reference_frame
 from hash3d.evaluation.truth import load_truth
 from hash3d.export.turntable import orbit, render_each, save_image

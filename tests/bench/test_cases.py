@@ -2,9 +2,14 @@
 
 from dataclasses import replace
 
-from hash3d.bench.cases import OFF_EAGER, Case, plan, recipe_of, sample_views, steady
+import numpy as np
+import pytest
+import trimesh
+
+from hash3d.bench.cases import OFF_EAGER, Case, make_ball, make_disc, plan, recipe_of, sample_views, steady
 from hash3d.bench.reuse_share import reuse_share
 from hash3d.cache import RELEASED, DeepCacheConfig
+from hash3d.pictures import read_rgba
 from hash3d.schedules import Schedule
 
 
@@ -35,3 +40,16 @@ def test_steady_images_have_the_last_size(tiny_recipe):
     stage = steady(replace(tiny_recipe.stage, size=sizes, reference_size=sizes))
     assert {stage.size(progress) for progress in (0.0, 0.4, 1.0)} == {64.0}
     assert stage.reference_size == stage.size
+
+
+def test_a_disc_of_three_fifths_the_width(tmp_path):
+    alpha = read_rgba(make_disc(tmp_path))[..., 3]
+    # Of a circle's area, up to half a pixel of its rim.
+    assert alpha.mean() == pytest.approx(np.pi * 0.3**2, rel=0.02)
+
+
+def test_a_unit_ball_coloured_by_its_positions(tmp_path):
+    ball = trimesh.load(make_ball(tmp_path))
+    assert np.allclose(np.linalg.norm(ball.vertices, axis=1), 1.0, atol=1e-5)
+    # Eight bits, cut off.
+    assert np.abs(ball.visual.vertex_colors[:, :3] / 255 - (0.5 + 0.5 * ball.vertices)).max() < 1.01 / 255

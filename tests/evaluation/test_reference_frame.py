@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from hash3d.cameras import Cameras
-from hash3d.evaluation.compare import compare
+from hash3d.evaluation.metrics import compare
 from hash3d.evaluation.reference_frame import ReferenceFrame, ShiftedCameras, find_reference_frame
 from hash3d.evaluation.truth import Truth
 from hash3d.rendering.base import Render

@@ -1,5 +1,6 @@
 """The engine: passes as the U-Net's own, eager or recorded."""
 
+import warnings
 from typing import ClassVar
 
 import pytest
@@ -7,12 +8,12 @@ import torch
 
 from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
 from hash3d.fast.cuda_graph import RecordedCall, copied, each_tensor
-from hash3d.fast.engine import UNetEngine, records
+from hash3d.fast.engine import AutoencoderEngine, UNetEngine, records
 from hash3d.unet import accelerate_unet
 from hash3d.unet.partial_unet import PartialUNet
 from tests.distances import apart
 from tests.tiny_ldm import ldm_inputs, tiny_ldm
-from tests.tiny_models import UNETS, tiny_unet, unet_inputs
+from tests.tiny_models import UNETS, tiny_unet, tiny_zero123, unet_inputs
 
 RECORDED = 2e-3
 """Relative error of a recorded pass in float32: convolutions may take TF32's 10 bits, and sum in another order."""
@@ -227,3 +228,65 @@ def test_an_adapter_that_is_switched_on_is_seen():
         for switch in (unet.enable_adapters, unet.disable_adapters, unet.enable_adapters):
             switch()
             assert apart(engine.plain_pass(**inputs)[0], unet(**inputs).sample) < RECORDED
+
+
+ROUNDING = 2e-3
+"""Relative error of a CUDA graph in float32: convolutions may take TF32's 10 bits, and sum in another order."""
+
+
+def test_moments_gradient_and_images_are_the_autoencoders():
+    vae = tiny_zero123().vae
+    images = torch.rand(2, 3, 32, 32, requires_grad=True)
+    expected = vae.encode(images).latent_dist.parameters
+    moments = AutoencoderEngine(vae).encode(images)
+    assert torch.equal(moments, expected)
+    dy = torch.randn_like(moments)
+    (got,), (wanted,) = (torch.autograd.grad(result, images, dy) for result in (moments, expected))
+    assert torch.equal(got, wanted)
+    latents = torch.randn(2, 4, 8, 8)
+    assert torch.equal(AutoencoderEngine(vae).decode(latents), vae.decode(latents).sample)
+
+
+def test_what_cannot_be_captured_warns_once_and_runs_eagerly(monkeypatch):
+    monkeypatch.setattr("hash3d.fast.engine.records", lambda engine, device: True)
+
+    def record(*_):
+        raise RuntimeError("this device has no graphs")
+
+    monkeypatch.setattr("hash3d.fast.engine.RecordedGradient", record)
+    vae = tiny_zero123().vae
+    autoencoder, images = AutoencoderEngine(vae), torch.rand(2, 3, 32, 32, requires_grad=True)
+    with pytest.warns(UserWarning, match="An autoencoder runs eagerly, .*: RuntimeError: this device has no graphs"):
+        moments = autoencoder.encode(images)
+    assert torch.equal(moments, vae.encode(images).latent_dist.parameters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(autoencoder.encode(images), moments)
+
+
+def test_a_shape_is_captured_once_though_capturing_moves_the_weights(monkeypatch):
+    made = []
+    monkeypatch.setattr("hash3d.fast.engine.records", lambda engine, device: True)
+    monkeypatch.setattr("hash3d.fast.engine.RecordedGradient", lambda function, x: made.append(x.shape) or function)
+    autoencoder = AutoencoderEngine(tiny_zero123().vae)
+    for size in (32, 32, 64, 32):
+        autoencoder.encode(torch.rand(2, 3, size, size, requires_grad=True))
+    assert made == [(2, 3, 32, 32), (2, 3, 64, 64)]
+
+
+@pytest.mark.gpu
+def test_a_captured_encoder_is_the_eager_one():
+    vae = tiny_zero123().vae.cuda()
+    captured, eager = AutoencoderEngine(vae, "graph"), AutoencoderEngine(vae, "eager")
+    for seed in range(2):
+        torch.manual_seed(seed)
+        images = torch.rand(2, 3, 64, 64, device="cuda", requires_grad=True)
+        moments, wanted = captured.encode(images), eager.encode(images)
+        dy = torch.randn_like(moments)
+        (gradient,), (expected,) = (torch.autograd.grad(result, images, dy) for result in (moments, wanted))
+        assert apart(moments, wanted) < ROUNDING
+        assert apart(gradient, expected) < ROUNDING
+        with torch.no_grad():
+            assert apart(captured.encode(images), wanted) < ROUNDING
+            latents = torch.randn(2, 4, 8, 8, device="cuda")
+            assert apart(captured.decode(latents), eager.decode(latents)) < ROUNDING

@@ -1,6 +1,9 @@
-"""What is compared: the same run with and without reuse, eager and on the fast path."""
+"""What is compared: the same run with and without reuse, eager and on the fast path, on inputs of our own."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image, ImageDraw
 
 from hash3d.cache import CacheConfig, DeepCacheConfig
 from hash3d.fast.engine import Engine
@@ -79,3 +82,27 @@ def steady(stage: Stage) -> Stage:
         return constant(sizes.knots[-1][1])
 
     return replace(stage, size=last(stage.size), reference_size=last(stage.reference_size))
+
+
+PICTURE_SIZE = 512
+
+
+def make_disc(folder: Path) -> Path:
+    """Write a red disc on a transparent background."""
+    picture = Image.new("RGBA", (PICTURE_SIZE, PICTURE_SIZE), (255, 255, 255, 0))
+    margin = PICTURE_SIZE // 5
+    ImageDraw.Draw(picture).ellipse((margin, margin, PICTURE_SIZE - margin, PICTURE_SIZE - margin), fill=(200, 40, 40))
+    path = folder / "disc.png"
+    picture.save(path)
+    return path
+
+
+def make_ball(folder: Path) -> Path:
+    """A mesh of a ball whose colours are its positions, in place of what Shap-E would make of a text."""
+    import trimesh
+
+    ball = trimesh.creation.icosphere(subdivisions=4)
+    ball.visual.vertex_colors = (255 * (0.5 + 0.5 * ball.vertices)).astype("uint8")
+    path = folder / "ball.ply"
+    ball.export(path)
+    return path

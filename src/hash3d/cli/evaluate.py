@@ -71,7 +71,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     """Compare the asset of a run folder with each true view. See `compare` for what is returned."""
     import torch
 
-    from hash3d.evaluation.compare import compare, compare_with_reference
+    from hash3d.evaluation.metrics import compare, compare_with_reference
     from hash3d.evaluation.perceptual import load_measures
     from hash3d.evaluation.reference_frame import find_reference_frame
     from hash3d.evaluation.truth import load_truth

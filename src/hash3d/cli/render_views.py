@@ -34,8 +34,7 @@ class RenderViews:
 def main(arguments: list[str]) -> int:
     """Render each mesh, and print its folder. Returns the exit code."""
     options = parse_options(RenderViews, "render-views", arguments)
-    from hash3d.evaluation.true_views import write_views
-    from hash3d.evaluation.truth import LARGEST_SIDE
+    from hash3d.evaluation.truth import LARGEST_SIDE, write_views
     from hash3d.files import make_folder
     from hash3d.pictures.loading import MIN_SIDE
     from hash3d.representations.mesh_file import read_mesh

@@ -9,8 +9,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hash3d.fast.autoencoder import AutoencoderEngine
-from hash3d.fast.engine import Engine
+from hash3d.fast.engine import AutoencoderEngine, Engine
 from hash3d.files import filling, write_json
 from hash3d.transfer import to_device
 

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 from hash3d.unet.model import Patch, patched
 
-from .elementwise import add_bias, geglu
-from .group_norm import group_norm
+from .fused_ops import add_bias, geglu, group_norm
 
 WIDEST_HEAD = 256
 """Widest head for which PyTorch's fused attention is fast, forward and backward; wider ones are plain matmuls."""

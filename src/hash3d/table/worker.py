@@ -15,7 +15,7 @@ from PIL import Image
 from hash3d.cache import FeatureCache
 from hash3d.cameras import Cameras, CameraSamplerConfig
 from hash3d.diffusion.latent_prior import LatentPrior
-from hash3d.evaluation.compare import compare, compare_with_reference
+from hash3d.evaluation.metrics import compare, compare_with_reference
 from hash3d.evaluation.perceptual import CLIPS, load_measures
 from hash3d.evaluation.reference_frame import find_reference_frame
 from hash3d.evaluation.truth import load_truth
