@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from hash3d.evaluation import metrics
 from hash3d.guidance.targets import ReplayConfig
 from hash3d.table import worker
 from hash3d.table.machine import Machine
@@ -31,9 +32,9 @@ def test_a_text_is_judged_by_its_words_and_by_clip(tiny_text_recipe, tmp_path, m
         assert (names, reference, weights) == (["clip_b32"], "a red mug", tmp_path)
         return {"clip_b32": lambda image, _: float(len(image))}
 
-    monkeypatch.setattr(worker, "load_measures", load)
+    monkeypatch.setattr(metrics, "load_measures", load)
+    monkeypatch.setattr(metrics, "VIEW_SIZE", 32)
     monkeypatch.setattr(worker, "JUDGED_VIEWS", 2)
-    monkeypatch.setattr(worker, "CLIP_SIZE", 32)
     machine = Machine(runs=tmp_path, metrics=("lpips_vgg", "clip_b32"), weights=tmp_path)
     outcome = attempt(job_of(replace(tiny_text_recipe, cache=None), text="a red mug"), machine)
     assert outcome.error == ""

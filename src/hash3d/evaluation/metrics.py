@@ -1,7 +1,8 @@
 """Metrics of an image against a true one, [H, W, 3] in [0, 1] on the same background, and of a scene's views."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
@@ -9,12 +10,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.cameras import Cameras
+from hash3d.export.turntable import orbit
+from hash3d.pictures import load_picture
+from hash3d.recipes.recipe import Recipe
 from hash3d.scenes.show import Show
 
-from .perceptual import Measure
-from .reference_frame import ReferenceFrame
-from .truth import Truth
+from .perceptual import CLIPS, Measure, load_measures
+from .reference_frame import ReferenceFrame, find_reference_frame
+from .truth import Truth, load_truth
 
+METRICS = {
+    "psnr": ("PSNR", ".2f"), "ssim": ("SSIM", ".3f"), "ssim_padded": ("SSIM, padded", ".3f"),
+    "sharpness": ("sharpness", ".2f"), "iou": ("IoU", ".3f"), "flip": ("FLIP", ".3f"),
+    "lpips_vgg": ("LPIPS, VGG", ".3f"), "lpips_alex": ("LPIPS, Alex", ".3f"), "clip_b32": ("CLIP B/32", ".3f"),
+    "clip_l14": ("CLIP L/14", ".3f"), "clip_g14": ("CLIP bigG/14", ".3f"),
+}  # fmt: skip
+"""Headings and formats."""
+VIEWS_WITHOUT_TRUTH, VIEW_SIZE = 8, 256
+"""Every 45 degrees at elevation 0, as the paper judges what is made of a text."""
 WINDOW_RADIUS = 5
 """Pixels of SSIM's window on each side of its middle: 3.5 sigma, rounded."""
 
@@ -65,6 +78,36 @@ def silhouette_iou(
 
 ALWAYS: dict[str, Measure] = {"psnr": psnr, "ssim": ssim, "ssim_padded": ssim_padded, "sharpness": sharpness}
 Row = dict[str, Any]
+
+
+def judge(
+    show: Show, recipe: Recipe, image: Path | None, truth: Path | None, names: Sequence[str], weights: Path | None
+) -> dict[str, Any]:
+    """Compare the scene of a recipe with a folder of true views, or without one judge views all round by CLIP alone.
+
+    Args:
+        show: renders the scene.
+        recipe: of its run.
+        image: the input image as the run reads it, if there is one: the frame of the true views, and CLIP's reference.
+        truth: the folder of the true views.
+        names: further metrics, of `hash3d.evaluation.perceptual`.
+        weights: a folder of their weights.
+
+    Returns:
+        As `compare`.
+    """
+    frame = find_reference_frame(recipe, image)
+    names = [name for name in names if truth is not None or name in CLIPS]
+    reference: Any = recipe.prompt
+    if image and names:
+        color, alpha = load_picture(image).split((3, 1), dim=-1)
+        reference = color * alpha + 1.0 - alpha
+    measures = load_measures(names, reference, weights=weights)
+    if truth is not None:
+        return compare(show, load_truth(truth), frame, measures)
+    own = recipe.stages[-1].cameras
+    views = orbit(VIEWS_WITHOUT_TRUTH, 0.0, own.radius, own.fov_y, VIEW_SIZE)
+    return compare_with_reference(show, views if measures else views[:0], measures)
 
 
 def compare(

@@ -137,11 +137,7 @@ def flip(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> float:
 
 
 def load_measures(
-    names: Sequence[str],
-    reference: Float[Tensor, "H W 3"] | str | None,
-    *,
-    weights: Path | None = None,
-    device: torch.device | str = "cpu",
+    names: Sequence[str], reference: Float[Tensor, "H W 3"] | str | None, *, weights: Path | None = None
 ) -> dict[str, Measure]:
     """Return the metrics of some of `NAMES`.
 
@@ -149,7 +145,6 @@ def load_measures(
         names: which.
         reference: what CLIP compares with: the input image on white, or the prompt.
         weights: a folder of weights; None, or where it lacks some: the hubs.
-        device: where networks run.
 
     Raises:
         ValueError: weights, a package or the reference are missing, in one sentence.
@@ -164,22 +159,22 @@ def load_measures(
             if reference is None:
                 raise ValueError(f"Expected an input image or a prompt for {name}, but the run has neither.")
             model, tokenizer = load_clip(CLIPS[name], weights)
-            measures[name] = Clip(model.to(device), tokenizer, reference)
+            measures[name] = Clip(model, tokenizer, reference)
         else:
-            measures[name] = Lpips(net := name.removeprefix("lpips_"), load_lpips(net, weights, device))
+            measures[name] = Lpips(net := name.removeprefix("lpips_"), load_lpips(net, weights))
     return measures
 
 
-def load_lpips(net: str, folder: Path | None, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+def load_lpips(net: str, folder: Path | None) -> dict[str, Tensor]:
     """Read a backbone and its heads; the heads are published as vgg.pth and alex.pth."""
     found: dict[str, Tensor] = {}
     for name, address in ((BACKBONES[net].file, TORCHVISION), (f"{net}.pth", HEADS)):
         try:
             if folder is not None and (folder / name).is_file():
-                found |= torch.load(folder / name, map_location=device, weights_only=True)
+                found |= torch.load(folder / name, map_location="cpu", weights_only=True)
             else:
                 found |= torch.hub.load_state_dict_from_url(
-                    address + name, map_location=device, file_name=f"lpips-{name}", progress=False, weights_only=True
+                    address + name, map_location="cpu", file_name=f"lpips-{name}", progress=False, weights_only=True
                 )
         except Exception as error:
             raise _missing(f"{name} of LPIPS", address + name, folder, error) from error

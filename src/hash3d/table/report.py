@@ -10,27 +10,16 @@ from pathlib import Path
 
 from hash3d.diffusion.loading import EMBEDDED
 from hash3d.evaluation.macs import Macs, count_known, count_macs
+from hash3d.evaluation.metrics import METRICS as OF_VIEWS
 from hash3d.files import read_json
 
 from .machine import Row
 
 Pairs = list[tuple[Row, Row]]
 """Rows of a setting, each beside the first setting's of the same input and seed."""
-METRICS = {
-    "psnr": ("PSNR", ".2f"),
-    "ssim": ("SSIM, cropped", ".3f"),
-    "ssim_padded": ("SSIM, padded", ".3f"),
-    "sharpness": ("sharpness", ".2f"),
-    "iou": ("IoU", ".3f"),
-    "flip": ("FLIP", ".3f"),
-    "lpips_vgg": ("LPIPS, VGG", ".3f"),
-    "lpips_alex": ("LPIPS, Alex", ".3f"),
-    "clip_b32": ("CLIP B/32", ".3f"),
-    "clip_l14": ("CLIP L/14", ".3f"),
-    "clip_g14": ("CLIP bigG/14", ".3f"),
-    "noun_found": ("object found", ".0%"),
-    "color_found": ("colour found", ".0%"),
-}
+METRICS = OF_VIEWS | {
+    "ssim": ("SSIM, cropped", ".3f"), "noun_found": ("object found", ".0%"), "color_found": ("colour found", ".0%"),
+}  # fmt: skip
 """Headings and formats of what is compared, by the names of the rows."""
 LEGEND = (
     "In brackets the mean difference to the system's first line over the runs of the same input and seed, +- its "

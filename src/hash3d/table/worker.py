@@ -15,10 +15,7 @@ from PIL import Image
 from hash3d.cache import FeatureCache
 from hash3d.cameras import Cameras, CameraSamplerConfig
 from hash3d.diffusion.latent_prior import LatentPrior
-from hash3d.evaluation.metrics import compare, compare_with_reference
-from hash3d.evaluation.perceptual import CLIPS, load_measures
-from hash3d.evaluation.reference_frame import find_reference_frame
-from hash3d.evaluation.truth import load_truth
+from hash3d.evaluation.metrics import judge
 from hash3d.export.turntable import orbit, render_each, tile, to_bytes
 from hash3d.files import write_bytes
 from hash3d.pictures import load_picture
@@ -37,8 +34,8 @@ from .objects import Job, key_of
 
 SHOWN_AZIMUTHS = (45.0, 90.0, 180.0, 270.0)
 VIEW_SIZE = 128
-JUDGED_VIEWS, MATCHER_ELEVATION, CLIP_SIZE = 8, 15.0, 256
-"""Views all round of what is made of a text: for the matcher, and for CLIP from elevation 0, as in the paper."""
+JUDGED_VIEWS, MATCHER_ELEVATION = 8, 15.0
+"""Views all round of what is made of a text, for the matcher."""
 TRACEBACK_LINES = 6
 
 
@@ -124,19 +121,15 @@ def find_cut(prior: LatentPrior, cache: FeatureCache | None) -> int | None:
 
 def _judge(job: Job, recipe: Recipe, show: Show, machine: Machine) -> dict[str, Any]:
     """Metrics: against true views, or of a text by the matcher and by CLIP."""
+    if recipe.image is not None and job.input.truth is None:
+        return {}
+    found = judge(show, recipe, recipe.image, job.input.truth, machine.metrics, machine.weights)["mean"]
     if recipe.image is not None:
-        if job.input.truth is None:
-            return {}
-        color, alpha = load_picture(recipe.image).split((3, 1), dim=-1)
-        measures = load_measures(machine.metrics, color * alpha + 1.0 - alpha, weights=machine.weights)
-        return compare(show, load_truth(job.input.truth), find_reference_frame(recipe, recipe.image), measures)["mean"]
-    own, prompt = recipe.stages[-1].cameras, recipe.prompt or ""
+        return found
+    own = recipe.stages[-1].cameras
     views = orbit(JUDGED_VIEWS, MATCHER_ELEVATION, own.radius, own.fov_y, VIEW_SIZE)
-    found = judge_views(torch.stack(render_each(colors(show), views)).permute(0, 3, 1, 2) * 2.0 - 1.0, prompt)
-    clips = [name for name in machine.metrics if name in CLIPS]
-    measures = load_measures(clips, prompt, weights=machine.weights)
-    views = orbit(JUDGED_VIEWS, 0.0, own.radius, own.fov_y, CLIP_SIZE)
-    return found | (compare_with_reference(show, views, measures)["mean"] if clips else {})
+    images = torch.stack(render_each(colors(show), views)).permute(0, 3, 1, 2) * 2.0 - 1.0
+    return judge_views(images, recipe.prompt or "") | found
 
 
 def pick_device(name: str) -> torch.device:
