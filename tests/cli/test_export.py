@@ -45,6 +45,17 @@ def test_splats_have_the_model_s_numbers(exported):
     assert all(torch.equal(found[name], value) for name, value in model.state_dict().items())
 
 
+def test_a_standing_mesh_and_options_of_another_format(exported, tmp_path, capsys):
+    for format, code in (("glb", 0), ("splat", 2)):
+        out = tmp_path / f"standing.{format}"
+        with pytest.raises(SystemExit) as exit_:
+            main(["export", str(tmp_path), "--format", format, "--out", str(out), "--origin", "floor", "--size", "0.5"])
+        assert (exit_.value.code, out.exists()) == (code, not code)
+    low, high = trimesh.load_mesh(tmp_path / "standing.glb").bounds
+    assert (low[1], (high - low).max()) == (pytest.approx(0.0, abs=1e-6), pytest.approx(0.5))
+    assert "Expected no --origin or --size with --format splat" in capsys.readouterr().err
+
+
 def test_the_sheet_and_the_video_show_the_model_s_pictures(exported):
     recipe, _, show, files = exported
     render = colors(show)

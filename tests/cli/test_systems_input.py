@@ -144,6 +144,6 @@ def test_splats_of_what_has_none_are_refused(hash3d, tiny, tmp_path):
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     code, out, err = hash3d("export", tmp_path, "--format", "ply")
     assert (code, out) == (2, "")
-    assert err.strip() == "hash3d: Expected splats for a PLY file, but a Nerf has none. Export glb or obj."
+    assert err.strip() == "hash3d: Expected splats to write, but a Nerf has none. Export glb or obj."
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert hash3d("export", tmp_path, "--format", "sheet")[0] == 0

@@ -10,7 +10,7 @@ import torch
 import trimesh
 
 from hash3d.cameras import Cameras
-from hash3d.export.mesh import BakedMesh, write_glb, write_obj
+from hash3d.export.mesh import BakedMesh, place_mesh, write_glb, write_obj
 from hash3d.meshing.isosurface import GaussianField, IsosurfaceConfig, extract_mesh
 from hash3d.rendering.splat import render_gaussians
 from hash3d.representations.gaussians import GaussianTensors
@@ -209,3 +209,22 @@ def centroid(image: torch.Tensor) -> torch.Tensor:
         return torch.full((2,), -1.0)
     axis = torch.arange(len(image)).float()
     return torch.stack([(image.sum(dim=1) * axis).sum(), (image.sum(dim=0) * axis).sum()]) / image.sum()
+
+
+def test_a_mesh_stands_on_the_floor_in_the_size_asked_for(textured):
+    low, high = place_mesh(textured, floor=True, size=0.3).vertices.aminmax(dim=0)
+    torch.testing.assert_close(high - low, torch.full((3,), 0.3))  # A ball.
+    torch.testing.assert_close(low, torch.tensor([-0.15, 0.0, -0.15]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(place_mesh(textured, size=2.0).vertices, 2.0 * textured.vertices)
+    with pytest.raises(ValueError, match="Expected a size above 0, but got 0"):
+        place_mesh(textured, size=0.0)
+
+
+def test_a_glb_says_what_its_buffers_are_for(textured, tmp_path):
+    described = glb_json(write_glb(tmp_path / "model.glb", textured))
+    (primitive,) = described["meshes"][0]["primitives"]
+    views = {name: described["accessors"][place]["bufferView"] for name, place in primitive["attributes"].items()}
+    targets = {name: described["bufferViews"][view].get("target") for name, view in views.items()}
+    assert targets == dict.fromkeys(("POSITION", "NORMAL", "TEXCOORD_0"), 34962)
+    indices = described["accessors"][primitive["indices"]]["bufferView"]
+    assert described["bufferViews"][indices]["target"] == 34963

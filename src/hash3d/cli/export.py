@@ -7,11 +7,12 @@ from typing import Literal
 import tyro
 from rich.console import Console
 
-from .parsing import expect_run, parse_options
+from .parsing import Maybe, expect_run, parse_options
 
-Format = Literal["glb", "obj", "ply", "mp4", "sheet"]
+Format = Literal["glb", "obj", "ply", "splat", "splat-glb", "mp4", "sheet"]
 FILES = {
-    "glb": "model.glb", "obj": "model.obj", "ply": "splats.ply", "mp4": "turntable.mp4", "sheet": "sheet.png",
+    "glb": "model.glb", "obj": "model.obj", "ply": "splats.ply", "splat": "splats.splat", "splat-glb": "splats.glb",
+    "mp4": "turntable.mp4", "sheet": "sheet.png",
 }  # fmt: skip
 
 
@@ -23,36 +24,47 @@ class Export:
     """The run folder."""
     format: Format
     """glb: a mesh with its texture as binary glTF, which Blender and the web read; obj: the same as OBJ with MTL and
-    PNG; ply: splats, as viewers read them; mp4: a turntable; sheet: 16 views as one image."""
+    PNG; ply: splats, as viewers read them; splat: the same in half of the bytes; splat-glb: splats as binary glTF
+    with KHR_gaussian_splatting; mp4: a turntable; sheet: 16 views as one image."""
     out: Path | None = None
     """The file to write; by default one in the run folder."""
+    origin: Literal["centre", "floor"] = "centre"
+    """Of a mesh: where the run has it, or the middle of its lower side, so that it stands on the ground."""
+    size: Maybe[float] = None
+    """Of a mesh: its longest side in the file's units, which are metres for most programs; by default the run's."""
 
 
 def main(arguments: list[str]) -> int:
     """Write the file. Returns the exit code."""
     options = parse_options(Export, "export", arguments)
     expect_run(options.folder)
-    out = options.out or options.folder / FILES[options.format]
-    write(options.format, options.folder, out)
+    write(options, out := options.out or options.folder / FILES[options.format])
     Console(highlight=False, soft_wrap=True).print(str(out), markup=False)
     return 0
 
 
-def write(format: Format, folder: Path, out: Path) -> None:
+def write(options: Export, out: Path) -> None:
     """Write one file of a run's asset. Raises `ValueError` if the run has none, or its scene no such file."""
+    folder, format = options.folder, options.format
+    meshed = format in ("glb", "obj")
+    if not meshed and (options.origin, options.size) != ("centre", None):
+        raise ValueError(f"Expected no --origin or --size with --format {format}: they are a mesh's.")
     import torch
 
-    from hash3d.export.mesh import write_glb, write_obj
+    from hash3d.export.mesh import place_mesh, write_glb, write_obj
     from hash3d.export.turntable import save_image, write_video
+    from hash3d.files import check_suffix
     from hash3d.scenes.base import find_kind
     from hash3d.scenes.show import colors
     from hash3d.training.outputs import bake_model, contact_sheet, load_asset, read_reached, turntable
 
     recipe = read_reached(folder)
     model, show = load_asset(folder, torch.device("cpu"))
-    if format in ("glb", "obj"):
-        (write_glb if format == "glb" else write_obj)(out, bake_model(model, recipe, show))
-    elif format == "ply":
+    if meshed:
+        mesh = place_mesh(bake_model(model, recipe, show), floor=options.origin == "floor", size=options.size)
+        (write_glb if format == "glb" else write_obj)(out, mesh)
+    elif format in ("ply", "splat", "splat-glb"):
+        check_suffix(out, f".{format.removeprefix('splat-')}")
         find_kind(recipe.stages[-1].representation).write_splats(model, out)
     elif format == "mp4":
         write_video(turntable(colors(show), recipe), out)

@@ -5,11 +5,12 @@ one of OBJ, so positions are written as they are. Colours are sRGB.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
@@ -17,6 +18,9 @@ from torch import Tensor
 from hash3d.files import check_suffix, write_bytes
 
 from .turntable import to_bytes
+
+ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
+"""What glTF calls the buffers of vertices and of indices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,7 @@ class BakedMesh:
 def write_glb(path: Path, mesh: BakedMesh) -> Path:
     """Write binary glTF 2.0, whole or not at all. Returns `path`; raises `ValueError` if it does not end in .glb."""
     path = check_suffix(path, ".glb")
-    write_bytes(path, _to_trimesh(mesh).export(file_type="glb", include_normals=True))
+    write_bytes(path, _to_trimesh(mesh).export(file_type="glb", include_normals=True, tree_postprocessor=_name_targets))
     return path
 
 
@@ -67,6 +71,32 @@ def write_obj(path: Path, mesh: BakedMesh) -> Path:
         write_bytes(file, content)
     write_bytes(path, text.encode())
     return path
+
+
+def place_mesh(mesh: BakedMesh, *, floor: bool = False, size: float | None = None) -> BakedMesh:
+    """Move and scale a mesh for the program that opens it.
+
+    Args:
+        mesh: in scene units.
+        floor: whether the middle of the bounding box's lower side comes to the origin.
+        size: the bounding box's longest side afterwards, above 0; None keeps it.
+    """
+    if size is not None and not size > 0.0:
+        raise ValueError(f"Expected a size above 0, but got {size}.")
+    low, high = mesh.vertices.amin(dim=0), mesh.vertices.amax(dim=0)
+    middle = 0.5 * (low + high)
+    origin = torch.stack([middle[0], low[1], middle[2]]) if floor else torch.zeros(3)
+    scale = 1.0 if size is None else size / float((high - low).max())
+    return replace(mesh, vertices=scale * (mesh.vertices - origin))
+
+
+def _name_targets(tree: dict[str, Any]) -> None:
+    """Say of each buffer view of a glTF what it is for, which trimesh leaves open."""
+    for mesh in tree["meshes"]:
+        for primitive in mesh["primitives"]:
+            for place in primitive["attributes"].values():
+                tree["bufferViews"][tree["accessors"][place]["bufferView"]]["target"] = ARRAY_BUFFER
+            tree["bufferViews"][tree["accessors"][primitive["indices"]]["bufferView"]]["target"] = ELEMENT_ARRAY_BUFFER
 
 
 def _to_trimesh(mesh: BakedMesh) -> Any:

@@ -2,6 +2,9 @@
 
 They are little-endian binary with one float32 for each property, the raw parameters: opacities before the sigmoid,
 scales before the exponential, rotations (w, x, y, z), colours as spherical harmonics of degree 0.
+
+Axes: splat files have +y down, as the cameras of Kerbl et al. (2023), and viewers turn them upright. So the world of
+`hash3d.cameras` (+y up) is turned by 180 degrees around z when it is written, and back when it is read.
 """
 
 import re
@@ -10,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.files import check_suffix, write_bytes
-from hash3d.representations.gaussians import Gaussians
+from hash3d.representations.gaussians import HALF_TURN, Gaussians
 
 _COLUMNS = {
     "means": ("x", "y", "z"),
@@ -33,9 +37,9 @@ LONGEST_HEADER = 2**16
 def write_ply(path: Path, gaussians: Gaussians) -> Path:
     """Write the finite rows (as gsplat does). Returns `path`; raises `ValueError` if it does not end in .ply."""
     path = check_suffix(path, ".ply")
-    parameters = [
-        getattr(gaussians, name).detach().cpu().reshape(len(gaussians), len(_COLUMNS[name])) for name in _COLUMNS
-    ]
+    raw = {name: getattr(gaussians, name).detach().cpu() for name in _COLUMNS}
+    raw["means"], raw["quats"] = to_file_axes(raw["means"], raw["quats"])
+    parameters = [raw[name].reshape(len(gaussians), len(_COLUMNS[name])) for name in _COLUMNS]
     columns = dict(zip(_NEEDED, torch.cat(parameters, dim=1).T.numpy(), strict=True))
     unused = np.zeros(len(gaussians))
     table = np.stack([columns.get(name, unused) for name in PROPERTIES], axis=-1).astype("<f4")
@@ -70,4 +74,14 @@ def read_ply(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"Expected finite Gaussians in {path}, but some are not. Write the file again.")
     if any(name.startswith("f_rest") for name in names):
         warnings.warn(f"Colours of {path} that depend on the direction (f_rest) are left out.", stacklevel=2)
-    return found | {"opacity_logits": found["opacity_logits"][:, 0]}
+    # Twice the half turn is -1, the same rotation.
+    means, quats = to_file_axes(found["means"], -found["quats"])
+    return found | {"means": means, "quats": quats, "opacity_logits": found["opacity_logits"][:, 0]}
+
+
+def to_file_axes(
+    means: Float[Tensor, "N 3"], quats: Float[Tensor, "N 4"]
+) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N 4"]]:
+    """Turn positions and rotations (w, x, y, z) by 180 degrees around z: by the quaternion k from the left."""
+    signs = means.new_tensor(HALF_TURN)
+    return means * signs, quats.flip(-1) * torch.cat([signs, signs[2:]])

@@ -14,6 +14,8 @@ from .optimizer import ParameterGroup, Resizable, Trainable
 
 SH_DEGREE_0 = 0.28209479177387814
 """The constant spherical harmonic, 1 / (2 sqrt(pi)): a colour is `0.5 + SH_DEGREE_0 * sh0`."""
+HALF_TURN = (-1.0, -1.0, 1.0)
+"""Signs that turn positions by 180 degrees around z: between our +y up and the +y down of splat files."""
 
 PARAMETER_NAMES = ("means", "sh0", "opacity_logits", "log_scales", "quats")
 

@@ -6,7 +6,7 @@ keeps its shape. Colours are sRGB.
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,10 +163,15 @@ def tell_grey(file: Path) -> None:
     warnings.warn(f"{file}, or a part of it, has no colours that can be read: it is grey.", stacklevel=3)
 
 
+def ply_fields(geometry: Any) -> tuple[Any, Sequence[str]]:
+    """Return what trimesh has read of a PLY's vertices besides their places, and its names."""
+    raw = geometry.metadata.get("_ply_raw", {}).get("vertex", {}).get("data")
+    return raw, raw.dtype.names or () if isinstance(raw, np.ndarray) else tuple(raw or ())
+
+
 def ply_colors(geometry: Any) -> Any:
     """Return the RGB "V 3" in [0, 1] of a PLY's vertices: of Gaussians (f_dc), or of any number type; None without."""
-    raw = geometry.metadata.get("_ply_raw", {}).get("vertex", {}).get("data")
-    fields = raw.dtype.names or () if isinstance(raw, np.ndarray) else raw or ()
+    raw, fields = ply_fields(geometry)
     for names in PLY_COLORS:
         if set(names) <= set(fields):
             given = np.stack([np.ravel(raw[name]) for name in names], axis=-1)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hash3d.ranges import expect_range
 
+from .gaussians import HALF_TURN
 from .mesh_file import (
     GREY,
     Up,
@@ -21,6 +22,7 @@ from .mesh_file import (
     has_faces,
     naming,
     ply_colors,
+    ply_fields,
     read_mesh,
     read_scene,
     tell_grey,
@@ -130,11 +132,14 @@ class PointStartConfig:
 def read_point_cloud(file: Path, up: Up = "y") -> PointStart:
     """Read the vertices of a PLY file, in float64, and their colours: RGB, those of Gaussians (f_dc), or else grey.
 
+    Gaussians are turned upright: in their files +y is down (`hash3d.export.points`).
+
     `ValueError`: the file does not read, or holds no points, or some that are not finite.
     """
     geometry = read_scene(file)
     clouds = list(geometry.geometry.values())
-    points = np.concatenate([cloud.vertices for cloud in clouds]) if clouds else np.zeros((0, 3))
+    turns = [HALF_TURN if "f_dc_0" in ply_fields(cloud)[1] else 1.0 for cloud in clouds]
+    points = np.concatenate([np.zeros((0, 3)), *(a.vertices * turn for a, turn in zip(clouds, turns, strict=True))])
     expect_finite(points, file)
     colors = np.full((len(points), 3), GREY)
     with naming(file):

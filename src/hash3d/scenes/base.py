@@ -152,8 +152,8 @@ class Scene(ABC, Generic[ModelT]):
 
     @classmethod
     def write_splats(cls, model: ModelT, path: Path) -> None:
-        """Write the model as a PLY file of splats. Raises `ValueError` if it has none."""
-        raise ValueError(f"Expected splats for a PLY file, but a {type(model).__name__} has none. Export glb or obj.")
+        """Write the model as a file of splats: .ply, .splat or .glb. Raises `ValueError` if it has none."""
+        raise ValueError(f"Expected splats to write, but a {type(model).__name__} has none. Export glb or obj.")
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         model: Any = self.model

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hash3d.cameras import Cameras
 from hash3d.export.points import read_ply, write_ply
+from hash3d.export.splats import write_splats
 from hash3d.meshing.asset import FIELD_SURFACE
 from hash3d.meshing.isosurface import IsosurfaceConfig, extract_mesh_or_auto
 from hash3d.recipes.recipe import Recipe
@@ -70,7 +71,10 @@ class GaussianScene(Scene[Gaussians], represents=GaussiansConfig):
         """Write the splats in the layout that viewers read."""
         write_ply(path, model)
 
-    write_splats = save
+    @classmethod
+    def write_splats(cls, model: Gaussians, path: Path) -> None:
+        """Write the splats as PLY, .splat or GLB, by the file's name."""
+        write_splats(path, model)
 
     @classmethod
     def load(cls, model: Gaussians, path: Path) -> None:
