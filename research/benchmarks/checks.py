@@ -3,9 +3,10 @@
 Usage: python -m research.benchmarks.checks [--write docs/benchmarks/checks.md] [--repeats 100]
 
 Full-size U-Nets of random weights, one view with two guidance branches, engine "auto". Without: what is known of the
-model and of the inputs is not asked, and features are taken for finite. Each call is timed until the GPU is done, which
-hides nothing of the host's work; `in a row`: sixteen calls at a time, as where the GPU has more to do. A share is of
-the call without. While the checks ran once more, in 140 calls, `set_sync_debug_mode("error")` was on: nothing waits.
+model and of the inputs is not asked, and features are taken for finite. `alone`: each call is timed until the GPU is
+done, which hides nothing of the host's work; `in a row`: sixteen calls are, as where the GPU has more to do. The two
+kinds of calls share the weights and take turns, sixteen after four that are not timed. A share is of the call without.
+While the checks ran once more, in 300 calls, `set_sync_debug_mode("error")` was on: nothing waits.
 """
 
 import argparse
@@ -13,20 +14,19 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from diffusers import UNet2DConditionModel
 
-import hash3d.unet as verbs
-from hash3d import FeatureCache, Hash3DConfig, apply_hash3d, remove_hash3d
+from hash3d import FeatureCache, Hash3DConfig
 from hash3d.cache.calls import View
 from hash3d.table.machine import name_hardware
 from hash3d.table.report import markdown_table
+from hash3d.unet.hook import Hash3DForward
 from hash3d.unet.watch import ModelWatch
 from research.measured import commit, write_measured
 
@@ -34,40 +34,62 @@ Call = Callable[[], object]
 UNETS = {"Stable Diffusion 1.5": ((4, 64), 77), "Zero123": ((8, 32), 1)}
 """Channels and size of the inputs, and tokens of the context."""
 TINY = {"block_out_channels": (8, 8, 16, 16), "norm_num_groups": 4, "attention_head_dim": 4}
-IN_A_ROW, WITHOUT_WAITING = 16, 140
+IN_A_ROW, WITHOUT_WAITING, WARM_UP = 16, 300, 4
 
 
-def _take_branches(cache: FeatureCache, view: View, sample: torch.Tensor, channels: int) -> None:
-    view.branches = len(sample) // len(view.places)
+class Unwatched(ModelWatch):
+    """Sees no change."""
+
+    def look(self, **_: Any) -> None:  # noqa: D102
+        pass
+
+    def rest(self) -> None:  # noqa: D102
+        pass
 
 
-@contextmanager
-def unchecked() -> Iterator[None]:
-    """Leave out the checks that a call makes."""
-    parts: list[tuple[Any, str, Any]] = [
-        (ModelWatch, "look", lambda *_, **__: None),
-        (ModelWatch, "rest", lambda _: None),
-        (verbs, "needs_gradient", lambda *_: False),
-        (verbs, "is_recorded", lambda _: False),
-        (verbs.Forward, "identify", lambda _, __, view, *___: [""] * len(view.places)),
-        (FeatureCache, "check_batch", _take_branches),
-        (FeatureCache, "_is_finite", lambda *_: True),
-        (FeatureCache, "_drop_spoilt", lambda _: None),
-    ]
-    with ExitStack() as stack:
-        for part in parts:
-            stack.enter_context(patch.object(*part))
-        yield
+class UncheckedForward(Hash3DForward):
+    """Takes the model, the inputs and gradients for what they were."""
+
+    __slots__ = ()
+
+    @property
+    def watch(self) -> ModelWatch:  # noqa: D102
+        self._watch = self._watch or Unwatched(self.unet)
+        return self._watch
+
+    def _serves(self, inputs: dict[str, Any]) -> bool:
+        return True
+
+    def identify(self, inputs: dict[str, Any], view: View, keys: Any) -> list[str]:  # noqa: D102
+        return [""] * len(keys)
 
 
-def seconds(call: Call, times: int) -> float:
-    """How long one of some calls in a row takes."""
-    synchronize()
-    begin = time.perf_counter()
-    for _ in range(times):
+class UncheckedCache(FeatureCache):
+    """Takes batches for right and features for finite."""
+
+    def check_batch(self, view: View, sample: torch.Tensor, channels: int) -> None:  # noqa: D102
+        view.branches = len(sample) // len(view.places)
+
+    def _is_finite(self, entry: Any) -> bool:
+        return True
+
+    def _drop_spoilt(self) -> None:
+        pass
+
+
+def seconds(call: Call, alone: bool) -> float:
+    """How long one of some calls takes: the median if each is waited for, else the mean."""
+    for _ in range(WARM_UP):
         call()
-    synchronize()
-    return (time.perf_counter() - begin) / times
+    times = []
+    for _ in range(IN_A_ROW if alone else 1):
+        synchronize()
+        begin = time.perf_counter()
+        for _ in range(1 if alone else IN_A_ROW):
+            call()
+        synchronize()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times) if alone else times[0] / IN_A_ROW
 
 
 def synchronize() -> None:
@@ -76,17 +98,14 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def compare(call: Call, repeats: int, times: int) -> list[str]:
+def compare(calls: list[Call], repeats: int, alone: bool) -> list[str]:
     """The median without the checks, the median of what they add, its share, and the mean of what they add."""
-    with_them, without = list[float](), list[float]()
+    found: list[list[float]] = [[], []]
     for number in range(repeats):
-        for checked in (True, False) if number % 2 else (False, True):
-            with ExitStack() as stack:
-                if not checked:
-                    stack.enter_context(unchecked())
-                (with_them if checked else without).append(1e3 * seconds(call, times))
-    added = [one - other for one, other in zip(with_them, without, strict=True)]
-    base, median = statistics.median(without), statistics.median(added)
+        for which in (0, 1) if number % 2 else (1, 0):
+            found[which].append(1e3 * seconds(calls[which], alone))
+    added = [one - other for one, other in zip(*found, strict=True)]
+    base, median = statistics.median(found[1]), statistics.median(added)
     return [f"{base:.3f}", f"{median:+.4f}", f"{median / base:+.2%}", f"{statistics.fmean(added):+.4f}"]
 
 
@@ -105,26 +124,36 @@ def rows_of(name: str, dtype: torch.dtype, options: argparse.Namespace) -> Itera
         }
         sample = torch.randn(1, channels, size, size, dtype=dtype).repeat(2, 1, 1, 1)
     unet = unet.to(dtype).eval().requires_grad_(False)
-    cache = apply_hash3d(unet, Hash3DConfig(max_age=None))
+    config = Hash3DConfig(max_age=None)
+    caches = [FeatureCache(config), UncheckedCache(config)]
+    kinds = (Hash3DForward, UncheckedForward)
+    forwards = [kind(unet, config.cut, "auto", cache) for kind, cache in zip(kinds, caches, strict=True)]
+
+    def call(which: int, scope: object) -> object:
+        unet.forward = forwards[which]
+        with torch.no_grad(), caches[which].view(elevation=10.0, azimuth=30.0, radius=1.5, timestep=500, scope=scope):
+            return unet(sample, **inputs, return_dict=False)
+
     for scope in ("a red mug", None):
-
-        def call(scope: object = scope) -> object:
-            with torch.no_grad(), cache.view(elevation=10.0, azimuth=30.0, radius=1.5, timestep=500, scope=scope):
-                return unet(sample, **inputs, return_dict=False)
-
+        calls = [partial(call, which, scope) for which in (0, 1)]
         for kind, chance in (("full", 0.0), ("shallow", 1.0)):
-            cache.reuse_probability = chance
-            for _ in range(4):
-                call()
-                with unchecked():
-                    call()
-            before = cache.statistics.full
-            for times in (1, IN_A_ROW):
-                found = compare(call, max(options.repeats // times, 4), times)
-                yield [name, str(dtype).split(".")[1], kind, "given" if scope else "none", str(times), *found]
-            assert (cache.statistics.full > before) == (kind == "full")
-            wait_for_nothing(call)
-    remove_hash3d(unet)
+            for cache in caches:
+                cache.reuse_probability = chance
+            for each in calls:
+                seconds(each, alone=False)
+            before = caches[0].statistics.full
+            for alone in (True, False):
+                found = compare(calls, options.repeats, alone)
+                yield [
+                    name,
+                    str(dtype).split(".")[1],
+                    kind,
+                    "given" if scope else "none",
+                    "alone" if alone else "in a row",
+                    *found,
+                ]
+            assert (caches[0].statistics.full > before) == (kind == "full")
+            wait_for_nothing(calls[0])
 
 
 def wait_for_nothing(call: Call) -> None:
@@ -142,7 +171,7 @@ def wait_for_nothing(call: Call) -> None:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=100, help="pairs of calls")
+    parser.add_argument("--repeats", type=int, default=30, help="pairs of sixteen calls")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="narrow models, for a CPU")
     parser.add_argument("--commit", default=commit())
@@ -154,13 +183,13 @@ def main() -> None:
         for name, dtype in zip(UNETS, (torch.float16, torch.bfloat16), strict=True)
         for row in rows_of(name, dtype, options)
     ]
-    heads = ("model", "dtype", "call", "scope", "in a row", "ms without", "checks, ms", "share", "checks, mean ms")
+    heads = ("model", "dtype", "call", "scope", "timed", "ms without", "checks, ms", "share", "checks, mean ms")
     made = (
         f"`python -m research.benchmarks.checks {' '.join(sys.argv[1:])}`, commit {options.commit}, "
         f"{name_hardware(options.device)}, torch {torch.__version__}, {date.today()}. "
         f"Medians of {options.repeats} pairs."
     )
-    lines = [made, "", *markdown_table(heads, rows, words=4)]
+    lines = [made, "", *markdown_table(heads, rows, words=5)]
     print("\n".join(lines), f"\n{time.perf_counter() - begin:.0f} s")
     if options.write:
         write_measured(options.write.with_suffix(""), "What the checks cost", (__doc__ or "").split("\n\n")[2], lines)

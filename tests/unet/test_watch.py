@@ -5,9 +5,10 @@ import warnings
 
 import pytest
 import torch
-from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
 from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
+from hash3d.unet.watch import SLICES, ModelWatch
 from tests.tiny_models import alike, predict, small_unet
 
 
@@ -36,6 +37,10 @@ def put_layer(unet):
     """As libraries that exchange layers for quantized ones do."""
     deep(unet)._modules["conv1"] = copy.deepcopy(deep(unet).conv1)
     deep(unet).conv1.weight.data.mul_(2.0)
+
+
+def put_layer_unseen(unet):
+    deep(unet)._modules["conv1"] = copy.deepcopy(deep(unet).conv1)
 
 
 def put_weight(unet):
@@ -109,6 +114,14 @@ def test_a_changed_model_runs_in_full_and_hits_again_afterwards(change, scope, f
     finally:
         if handle is not None:
             handle.remove()
+
+
+def state_of(watch, *, look=False):
+    """What a feature depends on, after another look if that is asked for."""
+    if look:
+        watch.look()
+        watch.rest()
+    return watch.epoch, watch.writes, watch.settings
 
 
 class Louder(torch.nn.Module):
@@ -222,3 +235,36 @@ def test_what_was_edited_while_the_cache_was_off_is_not_answered_by_it():
     apply_hash3d(unet, cache)
     predict(unet, cache, inputs)
     assert (cache.statistics.full, cache.statistics.shallow) == (2, 0)
+
+
+@pytest.mark.parametrize("change", [
+    write_in_place, put_layer_unseen, patch_forward, exchange_class, scale_output, pad_in_circles, train_a_block,
+])  # fmt: skip
+def test_away_from_the_host_one_layer_is_seen_within_as_many_calls_as_there_are_slices(change):
+    unet = small_unet().requires_grad_(False).to("meta")
+    watch = ModelWatch(unet)
+    before = [state_of(watch, look=True) for _ in range(SLICES + 1)]
+    assert before == before[:1] * len(before)
+    change(unet)
+    after = [state_of(watch, look=True) for _ in range(2 * SLICES)]
+    assert before[0] not in after[SLICES - 1 :]
+    assert len({*after[SLICES:]}) == 1
+
+
+def put_layer_in_sight(unet):
+    deep(unet).conv1 = copy.deepcopy(deep(unet).conv1)
+
+
+@pytest.mark.parametrize("change", [
+    lambda unet: [weight.mul_(2.0) for weight in unet.parameters()], lambda unet: unet.conv_out.weight.mul_(2.0),
+    lambda unet: unet.enable_freeu(0.9, 0.2, 1.2, 1.4), lambda unet: unet.set_attn_processor(AttnProcessor()),
+    lambda unet: unet.train(), put_layer_in_sight, hook_after, register_config,
+])  # fmt: skip
+def test_away_from_the_host_a_change_of_the_whole_model_or_of_what_learns_is_seen_at_once(change):
+    unet = small_unet().requires_grad_(False).to("meta")
+    unet.conv_out.requires_grad_()
+    watch = ModelWatch(unet)
+    before = state_of(watch)
+    with torch.no_grad():
+        change(unet)
+    assert state_of(watch, look=True) != before

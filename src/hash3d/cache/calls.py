@@ -227,6 +227,8 @@ def describe(
     Nothing waits for a GPU: a tensor there is known by its memory and version, one on the host by its content. An
     object counts with what it holds, and one that holds too much is never the same.
     """
+    if type(value) is str:
+        return repr(value)
     try:
         return _describe(value, {}, of_tensor or partial(_describe_rows, rows, size))
     except OverflowError:
@@ -253,10 +255,9 @@ def _describe(value: Any, seen: dict[int, Any], of_tensor: Callable[[Tensor], An
 
 
 def _describe_rows(rows: range | None, size: int | None, value: Tensor) -> Any:
-    part = value.detach()
     if rows is not None and value.ndim and len(value) == size:
-        part = part[:1] if value.stride(0) == 0 else part[rows.start : rows.stop : rows.step]
-    return _content(part) if value.device.type == "cpu" else _token(part)
+        value = value[:1] if value.stride(0) == 0 else value[rows.start : rows.stop : rows.step]
+    return _content(value) if value.device.type == "cpu" else _token(value)
 
 
 _PROCESS, _SERIALS = urandom(8).hex(), count()
@@ -283,5 +284,5 @@ def _token(tensor: Tensor) -> Any:
 
 def _content(tensor: Tensor) -> Any:
     """The numbers of a tensor on the host."""
-    numbers = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    numbers = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
     return tuple(tensor.shape), repr(tensor.dtype), blake2b(numbers.data, digest_size=16).hexdigest()

@@ -245,12 +245,13 @@ class Forward:
         assert self.cache is not None
         sample, context = inputs["sample"], inputs.get("encoder_hidden_states")
         device, channels = sample.device, self.layout.noisy_channels
-        shapes = [tuple(each.shape[1:]) for each in each_tensor([sample, context])]
+        shapes = [each.shape[1:] for each in each_tensor([sample, context])]
         autocast = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
         weights = id(self.unet), self.watch.epoch, self.watch.writes
-        left_out = chain.from_iterable(module.modules() for module, *_ in self._eager.patches)
-        if self.watch.guests and not self.watch.guests.isdisjoint(left_out):
-            self.cache.tell_once("guests left out")
+        if self.watch.guests:
+            left_out = chain.from_iterable(module.modules() for module, *_ in self._eager.patches)
+            if not self.watch.guests.isdisjoint(left_out):
+                self.cache.tell_once("guests left out")
         self.cache.match((weights, sample.dtype, device, shapes, view.branches, autocast))
         own = ("sample", "timestep", "return_dict")
         conditions = {name: value for name, value in inputs.items() if name not in own and value is not None}

@@ -4,7 +4,7 @@ from copy import copy
 from ctypes import string_at
 from functools import cache
 from itertools import chain
-from operator import attrgetter, is_not, itemgetter
+from operator import attrgetter, is_not
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,12 +20,12 @@ from hash3d.cache.calls import describe, digest
 
 from .model import layout_of
 
-SLICES = 8
+SLICES = 32
 """Calls in which all layers, frozen weights and attributes are looked at on a GPU."""
-FIRST = 5
+CUTS = [slice(place, None, SLICES) for place in range(SLICES)] + [slice(None)]
+"""What a call looks at, by its place: one in `SLICES`, at the last place all."""
+FIRST = slice(5)
 """Layers that are looked at in each call: the U-Net itself and its up blocks, which have FreeU's factors."""
-RESCAN = 64
-"""Calls after which all numbers are looked at on a GPU."""
 START = 64
 """Bytes of a weight that each call reads on a CPU."""
 ELSEWHERE = {*vars(nn.Module()), "processor"} - {"training"}
@@ -73,12 +73,12 @@ class ModelWatch:
         modules = list(self.unet.modules())
         self._registrations, self._handles = count_registrations(), -1
         self._parts = [p for m in modules for p in (m._modules, m._parameters, m._buffers) if p or p is m._modules]
-        self._found = list(map(self._list_parts, range(SLICES)))
+        self._found = list(map(self._list_parts, CUTS))
         tensors = [*self.unet.parameters(), *self.unet.buffers()]
         self.parameters: list[Tensor] = [each for each in tensors if type(each) in (nn.Parameter, Tensor)] or tensors
         frozen = [each for each in self.parameters if not each.requires_grad and not each.is_inference()]
         trained = [each for each in self.parameters if each.requires_grad]
-        self._slices = [trained + frozen[start::SLICES] for start in range(SLICES if frozen else 1)]
+        self._slices = [[*trained, *frozen[cut]] for cut in CUTS]
         self._weights = list(map(_look_at_weights, self._slices))
         self._adapters = [m for m in modules[1:] if hasattr(m, "active_adapters") or "scaling" in m.__dict__]
         self._attentions = [module for module in modules if hasattr(module, "processor")]
@@ -86,16 +86,16 @@ class ModelWatch:
         self._layers = first + [module for module in modules if module not in {*first, *self._adapters}]
         self._dicts = list(map(vars, self._layers))
         self._kinds: list[Any] = []
-        self._getters, self._values, self._said = (list[Any]([None]) * len(self._layers) for _ in range(3))
+        self._types, self._own, self._said = (list[Any]([None]) * len(self._layers) for _ in range(3))
         for number in range(len(self._layers)):
             self._describe(number)
         hooks = [each for module in modules[1:] for each in (module._forward_hooks, module._forward_pre_hooks)]
         self._hooks = [_global_forward_hooks, _global_forward_pre_hooks, *hooks]
         self._seen: list[Any] = []
 
-    def _list_parts(self, place: int) -> list[Any]:
-        """The layers, weights and buffers of a slice of all modules."""
-        return list(chain.from_iterable(map(dict.values, self._parts[place::SLICES])))
+    def _list_parts(self, cut: slice) -> list[Any]:
+        """The layers, weights and buffers of a part of all modules."""
+        return list(chain.from_iterable(map(dict.values, self._parts[cut])))
 
     def rest(self) -> None:
         """Say that our own hooks are off: any that comes now is another's."""
@@ -104,25 +104,22 @@ class ModelWatch:
     def look(self, *, at_numbers: bool = False) -> None:
         """See what has changed since the last call; `at_numbers` also what was written behind PyTorch's back."""
         self._calls += 1
-        on_host, written, moved = self.parameters[0].is_cpu, False, False
+        on_host = self.parameters[0].is_cpu
         new = self._registrations != (registrations := count_registrations())
-        for place in range(SLICES) if on_host or new else [self._calls % SLICES]:
-            found, before = self._list_parts(place), self._found[place]
-            if len(found) != len(before) or any(map(is_not, found, before)):
-                self.epoch += 1
-                self._scan()
-                break
+        place = -1 if on_host else self._calls % SLICES
+        found, before = self._list_parts(CUTS[-1 if new else place]), self._found[-1 if new else place]
+        if len(found) != len(before) or any(map(is_not, found, before)):
+            self.epoch += 1
+            self._scan()
         if new:
             self._registrations, self._handles = registrations, -1
-        for place in range(len(self._slices)) if on_host else [self._calls % len(self._slices)]:
-            was, self._weights[place] = self._weights[place], _look_at_weights(self._slices[place])
-            written |= was[0] != self._weights[place][0]
-            moved |= was[1] != self._weights[place][1]
+        was, self._weights[place] = self._weights[place], (now := _look_at_weights(self._slices[place]))
+        written, moved = was[0] != now[0], was[1] != now[1]
         if at_numbers:
             written |= self._look_at_numbers(on_host, written, moved)
         self.writes, self.moves = self.writes + written, self.moves + moved
-        for part in [slice(None)] if on_host else [slice(FIRST), slice(self._calls % SLICES, None, SLICES)]:
-            self._look_at_attributes(part)
+        for cut in [CUTS[-1]] if on_host else [FIRST, CUTS[place]]:
+            self._look_at_attributes(cut)
         self._look_at_settings()
 
     def _look_at_numbers(self, on_host: bool, written: bool, moved: bool) -> bool:
@@ -130,40 +127,41 @@ class ModelWatch:
         if on_host:
             before, self._numbers = self._numbers, _read_starts(self.parameters)
             return isinstance(before, list) and before != self._numbers
+        if not self.parameters[0].is_cuda:
+            return False
         from .weight_sums import WeightSums
 
         if not isinstance(self._numbers, WeightSums):
             self._numbers = WeightSums(self.parameters)
-        changed: bool = self._numbers.look(due=moved or self._calls % RESCAN == 1, forget=written)
+        changed: bool = self._numbers.look(due=moved, forget=written)
         return changed
 
-    def _look_at_attributes(self, part: slice) -> None:
+    def _look_at_attributes(self, cut: slice) -> None:
         """Describe layers anew whose class or attributes have changed."""
-        layers = zip(self._layers[part], self._dicts[part], self._getters[part], strict=True)
         try:
-            if [(type(layer), len(own), get(own)) for layer, own, get in layers] == self._values[part]:
+            if list(map(type, self._layers[cut])) == self._types[cut] and self._dicts[cut] == self._own[cut]:
                 return
-        except (KeyError, RuntimeError, ValueError):  # One is gone, or an array.
+        except (RuntimeError, ValueError):  # An array.
             pass
-        for number in range(len(self._layers))[part]:
+        for number in range(len(self._layers))[cut]:
             self._describe(number)
 
     def _describe(self, number: int) -> None:
         """Note the attributes of a layer; of a user's hook or forward, the function itself."""
         layer, own = self._layers[number], self._dicts[number]
-        left_out = ELSEWHERE | {"forward"} if layer is self.unet else ELSEWHERE
-        found = {name: item for name, item in own.items() if name not in left_out}
-        get = itemgetter("training", *found)
-        values = type(layer), len(own), tuple(copy(item) if type(item) in COPIED else item for item in get(own))
+        kind, left_out = type(layer), ELSEWHERE | {"forward"} if layer is self.unet else ELSEWHERE
+        seen = {name: copy(i) if type(i) in COPIED and name not in left_out else i for name, i in own.items()}
         try:
-            if values == self._values[number]:
+            if (kind, seen) == (self._types[number], self._own[number]):
                 return
         except (RuntimeError, ValueError):
             pass
-        self._getters[number], self._values[number] = get, values
-        kind = type(layer) if self._is_known(type(layer)) else describe(type(layer))
-        self._said[number] = digest(kind, describe(_without_origin(found)))
-        self._changes += 1
+        self._types[number], self._own[number] = kind, seen
+        found = {name: item for name, item in own.items() if name not in left_out}
+        said = digest(kind if self._is_known(kind) else describe(kind), describe(_without_origin(found)))
+        if said != self._said[number]:
+            self._said[number] = said
+            self._changes += 1
 
     def _look_at_settings(self) -> None:
         if self._handles != RemovableHandle.next_id:
@@ -179,7 +177,7 @@ class ModelWatch:
             self._kept,
             [_plain_settings(processor) for processor in self._settable],
             [_adapter_state(module) for module in self._adapters],
-            describe(self._strangers),
+            self._strangers and describe(self._strangers),
         )
         if state != self._state:
             self._state, self.settings = state, digest(state)
