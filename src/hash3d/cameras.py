@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .ranges import expect_range
-from .transfer import to_device
+from .tensors import to_device
 
 Interval = tuple[float, float]
 

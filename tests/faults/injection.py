@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from hash3d.finite import all_finite
+from hash3d.tensors import all_finite
 from hash3d.training.run import Run
 from hash3d.training.trainer import Trainer
 from hash3d.training.watch import NotFiniteError

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from hash3d.files import WriteError
-from hash3d.finite import all_finite
+from hash3d.tensors import all_finite
 from hash3d.training.outputs import load_asset, read_reached
 from hash3d.training.run import Run
 from hash3d.training.run_folder import RunFolder, valid_lines

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hash3d.finite import all_finite
+from hash3d.tensors import all_finite
 from hash3d.training.run import Run
 from hash3d.training.watch import NotFiniteError
 from tests.faults.injection import PLACES, STAGES, SYSTEMS, checkpoint_is_finite, matters, run_spoiled, spoil

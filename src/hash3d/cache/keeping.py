@@ -15,9 +15,9 @@ from .calls import Block, Entry, Query, View, open_view
 from .grid import FIELDS
 
 if TYPE_CHECKING:
-    from .angles import AngleWatch
     from .config import CacheConfig
     from .guard import Guard
+    from .messages import AngleWatch
 
 MANY_STRANGERS = 8
 BATCH_CHECKS = 8
@@ -116,7 +116,7 @@ class Keeping:
     def _open(self, view: View) -> Block:
         """A block that opens a view; angles of a fraction of a degree may be radians."""
         if self._angles is None and any(place["azimuth"] % 1.0 for place in view.places):
-            from .angles import AngleWatch
+            from .messages import AngleWatch
 
             self._angles = AngleWatch()
         if self._angles is not None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hash3d.fast.engine import AutoencoderEngine, Engine
 from hash3d.files import filling, write_json
-from hash3d.transfer import to_device
+from hash3d.tensors import to_device
 
 from .loading import load_part
 from .noise import NoiseSchedule

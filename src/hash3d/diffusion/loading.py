@@ -11,8 +11,8 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor, nn
 
-from hash3d.finite import all_finite
 from hash3d.strangers import expect_depth, expect_plain_files, read_configuration
+from hash3d.tensors import all_finite
 
 EMBEDDED = ("mini-zero123", "mini-sd")
 """Priors whose weights ship inside the package."""

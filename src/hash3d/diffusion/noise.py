@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hash3d.strangers import read_configuration
-from hash3d.transfer import to_device
+from hash3d.tensors import to_device
 
 Weighting = Literal["sds", "sqrt", "uniform"]
 Latents = Float[Tensor, "B C h w"]

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hash3d.files import write_json
-from hash3d.transfer import to_device
+from hash3d.tensors import to_device
 
 from .latent_prior import LatentPrior
 from .loading import load_part, name_part

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hash3d.files import write_json
 from hash3d.strangers import read_configuration
-from hash3d.transfer import to_device
+from hash3d.tensors import to_device
 
 from .latent_prior import LatentPrior
 from .loading import OTHER_PROJECTIONS, PROJECTION, load_part

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hash3d.cache.messages import tell
-from hash3d.transfer import to_device
+from hash3d.tensors import to_device
 from hash3d.unet import Engine as Engine
 from hash3d.unet import check_engine
 from hash3d.unet.partial_unet import PartialUNet

@@ -17,7 +17,7 @@ from hash3d.cameras import Cameras
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.diffusion.noise import NoiseSchedule
 from hash3d.schedules import Schedule, ramp
-from hash3d.transfer import to_device
+from hash3d.tensors import to_device
 
 from .base import GuidanceInputs, GuidanceOutput
 from .latent_guidance import LatentGuidance, resize

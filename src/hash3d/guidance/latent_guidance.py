@@ -18,7 +18,7 @@ from hash3d.diffusion.loading import resolve_folder
 from hash3d.diffusion.noise import Weighting
 from hash3d.schedules import Schedule, constant
 from hash3d.stopwatch import Stopwatch
-from hash3d.transfer import to_device
+from hash3d.tensors import to_device
 from hash3d.unet.model import map_tensors
 
 from .base import GuidanceOutput

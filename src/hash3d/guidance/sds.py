@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hash3d.transfer import to_device
+from hash3d.tensors import to_device
 
 
 def classifier_free_guidance(

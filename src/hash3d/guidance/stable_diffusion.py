@@ -11,7 +11,7 @@ from hash3d.cache import FeatureCache
 from hash3d.cameras import Cameras
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.stopwatch import Stopwatch
-from hash3d.transfer import to_device
+from hash3d.tensors import to_device
 
 from .base import GuidanceInputs
 from .latent_guidance import LatentGuidance, LatentGuidanceConfig, expect_one_of, load_latent_prior, resize

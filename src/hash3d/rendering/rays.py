@@ -10,7 +10,7 @@ from torch import Tensor
 from hash3d.cameras import Cameras
 from hash3d.kernels import FieldBackend, uses_triton
 from hash3d.representations.occupancy import OccupancyGrid
-from hash3d.transfer import to_device
+from hash3d.tensors import to_device
 
 
 @dataclass(frozen=True)

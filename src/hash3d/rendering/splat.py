@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hash3d.cameras import Cameras
 from hash3d.representations.gaussians import GaussianTensors, Splats
-from hash3d.transfer import to_device
+from hash3d.tensors import to_device
 
 from .base import Render
 

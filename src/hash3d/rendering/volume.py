@@ -19,7 +19,7 @@ from hash3d.kernels import FieldBackend, uses_triton
 from hash3d.ranges import expect_range
 from hash3d.representations.nerf import Field
 from hash3d.representations.occupancy import OccupancyGrid
-from hash3d.transfer import to_device
+from hash3d.tensors import to_device
 
 from .base import Render
 from .rays import Rays, Steps, camera_rays, composite, is_visible, march

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hash3d.ranges import expect_range
-from hash3d.transfer import to_device
+from hash3d.tensors import to_device
 
 from .gaussians import PARAMETER_NAMES, Gaussians
 

@@ -16,7 +16,7 @@ from hash3d.rendering.shading import Shading
 from hash3d.rendering.volume import RaySamples, VolumeRender, VolumeRenderer, VolumeRendererConfig
 from hash3d.representations.nerf import Nerf, NerfConfig
 from hash3d.representations.occupancy import OccupancyGrid
-from hash3d.transfer import to_device
+from hash3d.tensors import to_device
 
 from .base import Behind, Losses, Scene, SceneTools, expect_config, total
 from .losses import normal_image, normal_smoothness_3d_loss, normal_smoothness_loss, orientation_loss

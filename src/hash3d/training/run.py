@@ -21,10 +21,10 @@ from hash3d import __version__
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.export.turntable import save_image, to_bytes
 from hash3d.fast.engine import Engine
-from hash3d.finite import all_finite
 from hash3d.pictures import FramedPicture, frame_picture, load_picture
 from hash3d.recipes.recipe import Recipe
 from hash3d.scenes.build import show_model
+from hash3d.tensors import all_finite
 
 from .guide import load_priors
 from .outputs import write_outputs

@@ -21,7 +21,7 @@ from hash3d.scenes.build import build_model, build_scene
 from hash3d.scenes.show import white_and_black
 from hash3d.schedules import Schedule
 from hash3d.stopwatch import Stopwatch
-from hash3d.transfer import to_device
+from hash3d.tensors import to_device
 from hash3d.unet import accelerate_unet, apply_hash3d, remove_hash3d
 
 from .guide import ActiveGuidance, scale_timesteps

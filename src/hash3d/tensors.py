@@ -1,4 +1,4 @@
-"""Whether tensors are finite, on their device."""
+"""Tensors on their device: copies from the host that wait for nothing, and whether they are finite."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,3 +24,14 @@ def _floats(values: Any) -> Iterator[Tensor]:
     elif isinstance(values, (Mapping, list, tuple)):
         for each in values.values() if isinstance(values, Mapping) else values:
             yield from _floats(each)
+
+
+def to_device(tensor: Tensor, like: Tensor | torch.device) -> Tensor:
+    """Copy `tensor` to the device of `like`, and to its dtype if that is a tensor; the host never waits for a GPU.
+
+    Host memory is pinned first, as a pageable copy waits for all queued work; a tensor with a gradient takes that copy.
+    """
+    device, dtype = (like.device, like.dtype) if isinstance(like, Tensor) else (like, tensor.dtype)
+    if device.type != "cuda" or tensor.device.type != "cpu" or tensor.requires_grad:
+        return tensor.to(device, dtype)
+    return tensor.to(dtype).contiguous().pin_memory().to(device, non_blocking=True)
