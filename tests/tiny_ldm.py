@@ -78,18 +78,23 @@ class BasicTransformerBlock(nn.Module):
 class SpatialTransformer(nn.Module):
     block = BasicTransformerBlock
 
-    def __init__(self, channels, context_dim, heads):
+    def __init__(self, channels, context_dim, heads, depth=1, linear=False):
         super().__init__()
-        self.norm = nn.GroupNorm(32, channels, eps=1e-6)
-        self.proj_in, self.proj_out = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1)
-        self.transformer_blocks = nn.ModuleList([self.block(channels, context_dim, heads)])
+        self.norm, self.linear = nn.GroupNorm(32, channels, eps=1e-6), linear
+        self.proj_in, self.proj_out = (
+            nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1) for _ in range(2)
+        )
+        self.transformer_blocks = nn.ModuleList([self.block(channels, context_dim, heads) for _ in range(depth)])
 
     def forward(self, x, context, **more):
-        h = self.proj_in(self.norm(x))
-        tokens = h.flatten(2).transpose(1, 2)
+        h = self.norm(x)
+        tokens = (h if self.linear else self.proj_in(h)).flatten(2).transpose(1, 2)
+        tokens = self.proj_in(tokens) if self.linear else tokens
         for block in self.transformer_blocks:
             tokens = block(tokens, context, **more)
-        return x + self.proj_out(tokens.transpose(1, 2).unflatten(2, h.shape[2:]))
+        tokens = self.proj_out(tokens) if self.linear else tokens
+        h = tokens.transpose(1, 2).unflatten(2, h.shape[2:])
+        return x + (h if self.linear else self.proj_out(h))
 
 
 class BasicTransformerBlock3D(BasicTransformerBlock):
@@ -138,21 +143,38 @@ class TimestepEmbedSequential(nn.Sequential):
 
 
 class UNetModel(nn.Module):
-    """As `openaimodel.UNetModel`. Attention at all resolutions but the lowest; two residual blocks at each."""
+    """As `openaimodel.UNetModel`; two residual blocks at each resolution.
+
+    `depths`: transformer layers at each, by default one but at the lowest. Stable Diffusion XL (`sgm`) has 0, 2 and 10,
+    heads of 64 channels, linear projections (`linear`), and `y` of `label_channels` added to the timestep.
+    """
 
     transformer = SpatialTransformer
 
-    def __init__(self, in_channels=4, model_channels=32, channel_mult=(1, 2, 2), num_heads=4, context_dim=24):
+    def __init__(
+        self, in_channels=4, model_channels=32, channel_mult=(1, 2, 2), num_heads=4, context_dim=24, depths=None,
+        label_channels=None,
+    ):  # fmt: skip
         super().__init__()
+        linear = label_channels is not None
         self.model_channels, time_dim = model_channels, 4 * model_channels
         self.time_embed = nn.Sequential(nn.Linear(model_channels, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim))
+        if linear:
+            parts = nn.Linear(label_channels, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim)
+            self.label_emb = nn.Sequential(nn.Sequential(*parts))
         channels, lowest = model_channels, len(channel_mult) - 1
+        depths = depths or (*[1] * lowest, 0)
         self.input_blocks = nn.ModuleList([TimestepEmbedSequential(nn.Conv2d(in_channels, channels, 3, padding=1))])
         skips = [channels]
 
+        def transformer(channels, depth):
+            return self.transformer(channels, context_dim, num_heads or channels // 64, depth, linear)
+
         def layers(enters, leaves, level):
-            transformer = [self.transformer(leaves, context_dim, num_heads)] if level < lowest else []
-            return [ResBlock(enters, time_dim, leaves), *transformer]
+            return [
+                ResBlock(enters, time_dim, leaves),
+                *([transformer(leaves, depths[level])] if depths[level] else []),
+            ]
 
         for level, factor in enumerate(channel_mult):
             for _ in range(2):
@@ -164,7 +186,7 @@ class UNetModel(nn.Module):
                 skips.append(channels)
         self.middle_block = TimestepEmbedSequential(
             ResBlock(channels, time_dim, channels),
-            self.transformer(channels, context_dim, num_heads),
+            transformer(channels, depths[-1] or 1),
             ResBlock(channels, time_dim, channels),
         )
         self.output_blocks = nn.ModuleList()
@@ -180,7 +202,7 @@ class UNetModel(nn.Module):
         half = self.model_channels // 2
         angles = timesteps[:, None] * torch.exp(-math.log(10000) / half * torch.arange(half)).to(timesteps.device)
         emb, hs = self.time_embed(torch.cat([angles.cos(), angles.sin()], dim=1).to(x)), []
-        h = x
+        emb, h = emb if y is None else emb + self.label_emb(y), x
         for number, block in enumerate(self.input_blocks):
             h = block(h, emb, context, **more)
             if features_adapter is not None and number % 3 == 2:

@@ -157,7 +157,7 @@ def tiny_text_encoder(tokenizer, kind=CLIPTextModel, width=12, layers=1, **more)
     """An encoder of CLIP that knows a tokenizer's words."""
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     sizes = {"hidden_size": width, "intermediate_size": 24, "num_hidden_layers": layers, "num_attention_heads": 2}
-    return kind(CLIPTextConfig(vocab_size=len(tokenizer), **sizes, **ids, **more))
+    return kind(CLIPTextConfig(vocab_size=len(tokenizer), **{**sizes, **ids, **more}))
 
 
 def tiny_stable_diffusion(prediction_type: str = "epsilon", **unet_changes) -> StableDiffusionPrior:
@@ -178,7 +178,7 @@ def tiny_stable_diffusion_xl() -> StableDiffusionXLPrior:
     """Stable Diffusion XL's structure: two encoders, three levels of 0, 2 and 3 transformer layers, sizes in time."""
     torch.manual_seed(1)
     tokenizers = [build_tokenizer(["a", "mug", "photo", "red"]) for _ in range(2)]
-    tokenizers[1].pad_token = "!"
+    tokenizers[1].pad_token, one = "!", {"num_attention_heads": 1}
     unet = tiny_unet(
         sample_size=8,
         block_out_channels=(8, 16, 32),
@@ -194,10 +194,10 @@ def tiny_stable_diffusion_xl() -> StableDiffusionXLPrior:
     return StableDiffusionXLPrior(
         unet=unet,
         vae=tiny_autoencoder(),
-        text_encoder=tiny_text_encoder(tokenizers[0], layers=2),
+        text_encoder=tiny_text_encoder(tokenizers[0], layers=2, **one),
         tokenizer=tokenizers[0],
         text_encoder_2=tiny_text_encoder(
-            tokenizers[1], CLIPTextModelWithProjection, width=16, layers=3, projection_dim=10
+            tokenizers[1], CLIPTextModelWithProjection, 16, layers=3, projection_dim=10, hidden_act="gelu", **one
         ),
         tokenizer_2=tokenizers[1],
         schedule=NoiseSchedule(),

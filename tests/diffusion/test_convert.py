@@ -1,5 +1,6 @@
 """Single files: the small LDM U-Net, and other parts by the names they were published under, against the models."""
 
+import math
 import pickle
 import re
 
@@ -15,7 +16,7 @@ from hash3d.diffusion.loading import resolve_folder
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior, save_tokenizer
 from hash3d.diffusion.zero123 import Zero123Prior
 from tests.tiny_ldm import ldm_inputs, tiny_ldm
-from tests.tiny_models import tiny_stable_diffusion
+from tests.tiny_models import tiny_stable_diffusion, tiny_stable_diffusion_xl
 
 SIZE = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 1}
 
@@ -63,7 +64,10 @@ def join_attention(weights):
 
 def common(**changes):
     """U-Net and autoencoder, and their weights."""
-    unet, kinds = tiny_ldm(num_heads=8, channel_mult=(1, 2), **changes), ("DownEncoderBlock2D", "UpDecoderBlock2D")
+    unet, kinds = (
+        tiny_ldm(**{"num_heads": 8, "channel_mult": (1, 2), **changes}),
+        ("DownEncoderBlock2D", "UpDecoderBlock2D"),
+    )
     down, up = ((kind,) * 3 for kind in kinds)
     shape = {"block_out_channels": (32, 32, 32), "down_block_types": down, "up_block_types": up}
     vae = AutoencoderKL(**shape, latent_channels=4).requires_grad_(False).eval()
@@ -133,6 +137,32 @@ def test_a_stable_diffusion_makes_the_same_prediction(second, tmp_path):
     text_model = getattr(encoder, "text_model", encoder)
     before_last = text_model.final_layer_norm(output.hidden_states[-2])
     torch.testing.assert_close(found, before_last if second else output.last_hidden_state)
+
+
+def test_a_stable_diffusion_xl_makes_the_same_prediction(tmp_path):
+    xl = tiny_stable_diffusion_xl()
+    unet, _, weights = common(
+        context_dim=28, model_channels=64, num_heads=None, depths=(0, 2), label_channels=10 + 6 * 256
+    )
+    prefix, pooled = "conditioner.embedders.", xl.text_encoder_2
+    weights |= named(prefix + "0.transformer.", xl.text_encoder, [(r"^(?!text_model\.)", "text_model.")])
+    rules = (*OPEN_CLIP_RULES, (r"text_projection\.weight", "text_projection"))
+    weights |= join_attention(named(prefix + "1.model.", pooled, rules))
+    weights[prefix + "1.model.text_projection"] = pooled.text_projection.weight.T.contiguous()
+    save_tokenizer(xl.tokenizer, tmp_path / "words")
+    save_file({name: value.contiguous() for name, value in weights.items()}, tmp_path / "xl.safetensors")
+    prior = convert_file(tmp_path / "xl.safetensors", tmp_path / "folder", tokenizer=str(tmp_path / "words"))
+    torch.testing.assert_close(prior.embed(["a red mug", ""]), xl.embed(["a red mug", ""]))
+    assert (prior.image_size, prior.vae.config.scaling_factor) == (512, 0.13025)
+    inputs = prior.make_guided_inputs(
+        torch.randn(1, 4, 8, 8), torch.tensor([400]), *prior.embed(["a mug", ""])[:, None]
+    )
+    added = inputs["added_cond_kwargs"]
+    angles = added["time_ids"][..., None] * torch.exp(-math.log(1e4) / 128 * torch.arange(128))
+    sizes = torch.cat([angles.cos(), angles.sin()], dim=-1).flatten(1)
+    y = torch.cat([added["text_embeds"], sizes], dim=1)
+    expected = unet(inputs["sample"], inputs["timestep"], inputs["encoder_hidden_states"], y=y)
+    torch.testing.assert_close(prior.unet(**inputs).sample, expected, atol=1e-5, rtol=0)
 
 
 def test_a_file_is_a_prior_and_converted_once(zero123, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from .parsing import Maybe, parse_options
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
-    """Turn a single file of weights (Stable Diffusion 1 or 2, Zero123) into a diffusers folder, which --prior takes."""
+    """Turn a single file (Stable Diffusion 1, 2 or XL, Zero123) into a diffusers folder, which --prior takes."""
 
     file: tyro.conf.Positional[Path]
     """A .safetensors or .ckpt; of the latter only tensors are read, and no code is run."""

@@ -2,14 +2,15 @@
 
 Nothing in a file is ever run: only its tensors are read. Widths and depths are read off them, and diffusers' own
 functions rename them. LDM's names: `model.diffusion_model` is the U-Net (`model_ema` its running mean, which is taken
-if it is there), `first_stage_model` the autoencoder, `cond_stage_model` the encoder of texts or images, `cc_projection`
-Zero123's projection of image and pose.
+if it is there), `first_stage_model` the autoencoder, `cond_stage_model` the encoder of texts or images
+(`conditioner` both of Stable Diffusion XL), `cc_projection` Zero123's projection of image and pose.
 """
 
 import os
 import re
 from hashlib import blake2b
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from .noise import NoiseSchedule
 from .pose import PoseVariant, read_variant
 
 UNET, VAE, CLIP, VISION = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "model.visual."
+XL = "conditioner.embedders."
 TOKENIZER = "openai/clip-vit-large-patch14"
 """The vocabulary of all Stable Diffusions, which no single file holds."""
 EMBEDDINGS = (
@@ -50,7 +52,7 @@ def convert_file(
         tokenizer: a folder with `vocab.json` and `merges.txt`, or a hub name, for a Stable Diffusion.
 
     Raises:
-        ValueError: the file is no Stable Diffusion 1.x or 2.x or Zero123, or its convention is not known.
+        ValueError: the file is no Stable Diffusion 1.x, 2.x or XL, or Zero123, or its convention is not known.
     """
     weights = read_file(path)
     if UNET + "input_blocks.0.0.weight" not in weights or VAE + "encoder.conv_in.weight" not in weights:
@@ -153,7 +155,8 @@ def read_unet_config(unet: Weights, size: int) -> dict[str, Any]:
             levels[-1].append((len(unet[f"{block}.0.out_layers.3.weight"]), depth))
     channels, depths = zip(*(level[-1] for level in levels), strict=True)
     projection = unet["middle_block.1.proj_in.weight"]
-    linear = projection.ndim == 2
+    linear, added = projection.ndim == 2, unet.get("label_emb.0.0.weight")
+    sizes = {"addition_embed_type": "text_time", "addition_time_embed_dim": 256}  # Of Stable Diffusion XL.
     kinds = ["CrossAttn" if depth else "" for depth in depths]
     return {
         "sample_size": size,
@@ -167,6 +170,7 @@ def read_unet_config(unet: Weights, size: int) -> dict[str, Any]:
         "cross_attention_dim": unet["middle_block.1.transformer_blocks.0.attn2.to_k.weight"].shape[1],
         "attention_head_dim": tuple(max(width // 64, 1) for width in channels) if linear else 8,
         "use_linear_projection": linear,
+        **({} if added is None else {**sizes, "projection_class_embeddings_input_dim": added.shape[1]}),
     }
 
 
@@ -242,40 +246,49 @@ def _zero123(weights: Weights, path: Path, pose: PoseVariant | None, _: str) -> 
     )
 
 
-def _stable_diffusion(weights: Weights, path: Path, _: object, tokenizer: str) -> LatentPrior:
+def _stable_diffusion(weights: Weights, _: Path, __: object, tokenizer: str) -> LatentPrior:
+    from .stable_diffusion import StableDiffusionPrior, StableDiffusionXLPrior
+
+    if not any(name.startswith(XL) for name in weights):
+        second = CLIP + "model.ln_final.weight" in weights  # OpenCLIP, of Stable Diffusion 2, its last layer left out.
+        text = _text_encoder(weights, CLIP + ("model." if second else "transformer."), left_out=int(second))
+        words = _fetch_tokenizer(tokenizer, text, "!" if second else None)
+        return StableDiffusionPrior(**_common(weights, 64), text_encoder=text, tokenizer=words)
+    texts = [_text_encoder(weights, XL + name) for name in ("0.transformer.", "1.model.")]
+    parts = _common(weights, 128)
+    parts["vae"].register_to_config(scaling_factor=0.13025)
+    return StableDiffusionXLPrior(
+        **parts,
+        text_encoder=texts[0], tokenizer=_fetch_tokenizer(tokenizer, texts[0], None),
+        text_encoder_2=texts[1], tokenizer_2=_fetch_tokenizer(tokenizer, texts[1], "!"),
+    )  # fmt: skip
+
+
+def _text_encoder(weights: Weights, prefix: str, left_out: int = 0) -> Any:
+    """The text encoder below a prefix: CLIP's, or OpenCLIP's, with its projection unless layers are left out."""
     from diffusers.loaders.single_file_utils import convert_ldm_clip_checkpoint, convert_open_clip_checkpoint
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    from .stable_diffusion import StableDiffusionPrior
-
-    second = CLIP + "model.ln_final.weight" in weights  # OpenCLIP, of Stable Diffusion 2.
-    own = _part(weights, CLIP + ("model." if second else "transformer.text_model."))
-    places, words = map(own.get, EMBEDDINGS[second])
-    if places is None or words is None:
-        raise ValueError(f"Expected the text encoder of Stable Diffusion 1 or 2 in {path}, but there is none.")
+    is_open = prefix.endswith(".model.")
+    own = _part(weights, prefix if is_open else prefix + "text_model.")
+    places, words = (own[name] for name in EMBEDDINGS[is_open])
     size = _clip_size(own, places.shape[1])
-    size["num_hidden_layers"] -= second  # It takes the layer before the last.
+    size["num_hidden_layers"] -= left_out
+    size |= {"projection_dim": own["text_projection"].shape[1]} if is_open and not left_out else {}
     config = CLIPTextConfig(
-        **size,
-        vocab_size=len(words),
-        max_position_embeddings=len(places),
-        hidden_act="gelu" if second else "quick_gelu",
-    )
-    with torch.device("meta"):
-        like = CLIPTextModel(config)
-    text = convert_open_clip_checkpoint(like, weights) if second else convert_ldm_clip_checkpoint(weights)
-    return StableDiffusionPrior(
-        **_common(weights, 64),
-        text_encoder=_fill(CLIPTextModel, config, text),
-        tokenizer=_fetch_tokenizer(tokenizer, len(places), "!" if second else None),
-    )
+        **size, vocab_size=len(words), max_position_embeddings=len(places), eos_token_id=len(words) - 1,
+        hidden_act="gelu" if is_open else "quick_gelu",
+    )  # fmt: skip
+    like: Any = SimpleNamespace(config=config)
+    found = convert_open_clip_checkpoint(like, weights, prefix) if is_open else convert_ldm_clip_checkpoint(weights)
+    return _fill(CLIPTextModelWithProjection if "projection_dim" in size else CLIPTextModel, config, found)
 
 
-def _fetch_tokenizer(source: str, length: int, padding: str | None) -> Any:
-    """The tokenizer of a folder, of its `tokenizer/`, or of the hub."""
+def _fetch_tokenizer(source: str, encoder: Any, padding: str | None) -> Any:
+    """The tokenizer of a folder, of its `tokenizer/`, or of the hub, for an encoder."""
     from transformers import CLIPTokenizer
 
-    inside = Path(source) / "tokenizer"
+    inside, length = Path(source) / "tokenizer", encoder.config.max_position_embeddings
     try:
         found = CLIPTokenizer.from_pretrained(inside if inside.is_dir() else source, model_max_length=length)
     except Exception as error:
