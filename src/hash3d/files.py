@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -73,9 +74,11 @@ def filling(folder: Path) -> Iterator[Path]:
     """Give a temporary folder for other libraries to write to; when the block ends its files replace those of `folder`.
 
     Each file is whole or absent, and those of the top come last. Raises `WriteError` for an `OSError` of the block, and
-    for the exceptions of their own by which safetensors and tokenizers tell one: they have "(os error 28)" in them.
+    for the exceptions of their own by which safetensors and tokenizers tell one: they have "(os error 28)" in them. A
+    folder that was new or empty is removed then.
     """
     make_folder(folder)
+    was_empty, whole = not any(folder.iterdir()), False
     try:
         with TemporaryDirectory(prefix=".filling.", dir=folder) as name:
             yield Path(name)
@@ -85,6 +88,7 @@ def filling(folder: Path) -> Iterator[Path]:
                     make_folder(path.parent)
                     with replacing(path) as temporary:
                         source.replace(temporary)
+        whole = True
     except WriteError:
         raise
     except OSError as error:
@@ -93,6 +97,9 @@ def filling(folder: Path) -> Iterator[Path]:
         if code := re.search(r"\(os error (\d+)\)", str(error)):
             raise WriteError(folder, OSError(int(code[1]), os.strerror(int(code[1])))) from error
         raise
+    finally:
+        if was_empty and not whole:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:
@@ -147,6 +154,13 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def write_once(path: Path, content: bytes) -> None:
+    """Write a file as `write_bytes`. Raises `FileExistsError` if there is another of its name."""
+    if os.path.lexists(path) and not (path.is_file() and path.read_bytes() == content):
+        raise FileExistsError(f"Expected to write {path}, but another file has its name. Write elsewhere, or move it.")
+    write_bytes(path, content)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all."""
     write_bytes(path, text.encode())
@@ -180,7 +194,7 @@ def read_json(path: Path, most_bytes: int = LARGEST_JSON) -> dict[str, Any]:
     """Read a JSON object. Raises `ValueError` with one sentence that names the file for anything else."""
     try:
         if not path.is_file():
-            raise ValueError("there is no such file")
+            raise ValueError("it is no file" if path.exists() else "there is no such file")
         if path.stat().st_size > most_bytes:
             raise ValueError(f"it has more than {most_bytes:,} bytes")
         value = json.loads(path.read_text(encoding="utf-8"))

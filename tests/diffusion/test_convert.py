@@ -232,3 +232,16 @@ def test_a_name_that_tells_no_convention_asks_for_it(zero123, tmp_path, capsys):
         convert_file(other, tmp_path / "folder")
     assert run_command(["convert", str(other), "--out", str(tmp_path / "folder"), "--pose", "xl"]) == 0
     assert Zero123Prior.load(tmp_path / "folder").pose_variant == "xl"
+
+
+def test_a_conversion_that_was_killed_is_done_again(zero123, tmp_path):
+    path, *_, weights = zero123
+    torch.save(weights, path)
+    (tmp_path / "out/.filling.abcd1234").mkdir(parents=True)
+    (tmp_path / "out/unet").mkdir()
+    (tmp_path / "out/unet/config.json").write_text("{}")
+    words = ["convert", str(path), "--out", str(tmp_path / "out")]
+    assert run_command(words) == 0
+    Zero123Prior.load(tmp_path / "out")
+    with pytest.raises(ValueError, match="new or empty folder"):
+        run_command(words)

@@ -62,4 +62,4 @@ class Guard:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self._errors.load_state_dict(state["errors"])
-        self._hits, self._checks, self._held_back = state["hits"], state["audits"], state["held_back"]
+        self._hits, self._checks, self._held_back = (int(state[name]) for name in ("hits", "audits", "held_back"))

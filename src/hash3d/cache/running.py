@@ -83,4 +83,5 @@ class RunningMean:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self._late.clear()
-        self._value, self._total, self._count = state["value"], state["total"], state["count"]
+        self._value = None if state["value"] is None else float(state["value"])
+        self._total, self._count = float(state["total"]), int(state["count"])

@@ -46,10 +46,14 @@ def load(cache: "Keeping", state: dict[str, Any]) -> None:
         raise ValueError(f"Expected a cache's state with entries of {own}, but got one of {other}. Start anew.")
     cache.release()
     load_store(cache.store, state["storage"])
+    layouts = {(*each.latents.shape, each.latents.dtype, *each.feature.shape) for each in cache.store.entries()}
+    if len(layouts) > 1:
+        raise ValueError(f"Expected a cache's state with entries of one shape, but got {len(layouts)}. Start anew.")
     form, internal, gauss = state["random"]
     cache.random.setstate((form, tuple(internal), gauss))
-    cache.step = state["step"]
-    cache.statistics = type(cache.statistics)(**state["statistics"])
+    cache.step = int(state["step"])
+    like = asdict(type(cache.statistics)(bypassed=dict.fromkeys(state["statistics"]["bypassed"], 0)))
+    cache.statistics = type(cache.statistics)(**_convert(state["statistics"], like))
     cache.guard.load_state_dict(state["guard"])
     cache.weights = state["weights"]
     if cache.owner() is not None:
@@ -105,8 +109,14 @@ def save_entry(entry: Entry) -> dict[str, Any]:
 
 def load_entry(state: dict[str, Any]) -> Entry:
     """The inverse of `save_entry`."""
-    key = Key(**{name: state[name] for name in FIELDS})
-    return Entry(key=key, **{name: state[name] for name in FIELDS_OF_ENTRY})
+    key = Key(**{name: float(state[name]) for name in FIELDS})
+    counts = {name: int(state[name]) for name in ("step", "num_bytes")}
+    return Entry(key=key, latents=state["latents"], feature=state["feature"], **counts)
+
+
+def _convert(value: Any, like: Any) -> Any:
+    """Plain values of the names and types of `like`. Raises what the types raise for values that are none of theirs."""
+    return {name: _convert(value[name], like[name]) for name in like} if isinstance(like, dict) else type(like)(value)
 
 
 def _copy(state: Any) -> Any:

@@ -29,7 +29,8 @@ def main(arguments: list[str]) -> int:
     options = parse_options(Convert, "convert", arguments)
     if not options.file.is_file():
         raise ValueError(f"Expected a file of weights, but there is no file {options.file}. Check the path.")
-    if options.out.is_dir() and any(options.out.iterdir()):
+    killed = any(options.out.glob(".filling.*")) and not (options.out / "model_index.json").exists()
+    if options.out.is_dir() and any(options.out.iterdir()) and not killed:
         raise ValueError(f"Expected --out to be a new or empty folder, but {options.out} has files.")
     from hash3d.diffusion.convert import TOKENIZER, convert_file
 

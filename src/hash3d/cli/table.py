@@ -76,8 +76,9 @@ class Table:
 def main(arguments: list[str]) -> int:
     """Run what is missing, and write the tables. Returns the exit code: 1 if a run failed."""
     options = apply_preset(parse_options(Table, "table", arguments))
+    from hash3d.files import write_text
     from hash3d.table.machine import describe_machine
-    from hash3d.table.runner import Rows, run_missing
+    from hash3d.table.runner import Rows, run_missing, told
 
     from .host import require_device
     from .table_jobs import list_jobs
@@ -89,9 +90,13 @@ def main(arguments: list[str]) -> int:
     machine = replace(machine, metrics=options.metrics, weights=options.weights and options.weights.resolve())
     machine = replace(machine, threads=options.threads or machine.threads)
     console, rows = Console(highlight=False, soft_wrap=True, markup=False), Rows(options.out)
+    rows.claim("table.md", "table.csv", "views")
     pool = start_ray(options.ray, machine) if options.ray and options.seconds != 0 else None
     failed = run_missing(jobs, rows, machine, seconds=options.seconds, pool=pool, say=console.print)
-    write(options, jobs, rows.of(jobs))
+    with told(rows.path):
+        tables = make_tables(options, jobs, rows.of(jobs))
+    for name, text in tables.items():
+        write_text(options.out / name, text)
     return 1 if failed else 0
 
 
@@ -121,9 +126,8 @@ def start_ray(address: str, machine: "Machine") -> Any:
     return Pool(processes=machine.workers, ray_address=address, ray_remote_args=needs)
 
 
-def write(options: Table, jobs: "Sequence[TableJob]", rows: "Sequence[Row]") -> None:
-    """Write table.md and table.csv, and print the table."""
-    from hash3d.files import write_text
+def make_tables(options: Table, jobs: "Sequence[TableJob]", rows: "Sequence[Row]") -> dict[str, str]:
+    """Print the table. Returns what table.md and table.csv hold."""
     from hash3d.table.machine import all_of, provenance
     from hash3d.table.report import LEGEND, markdown_table, summarize, to_csv
 
@@ -139,5 +143,4 @@ def write(options: Table, jobs: "Sequence[TableJob]", rows: "Sequence[Row]") -> 
     if options.preset:
         strips = {job.identity: f"{job.study}, {job.label}, {job.input.name}" for job in jobs}
         page += [f"\n![{said}](views/{'-'.join(map(str, place))}.jpg)\n{said}" for place, said in strips.items()]
-    write_text(options.out / "table.md", "\n".join(page) + "\n")
-    write_text(options.out / "table.csv", to_csv(rows, options.systems, options.cache))
+    return {"table.md": "\n".join(page) + "\n", "table.csv": to_csv(rows, options.systems, options.cache)}

@@ -7,6 +7,7 @@ cells are active and visited in turn, because a scene that sees one side many ti
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +56,7 @@ class Episode:
     visits_left: int
 
 
-def make_keys(cameras: Cameras, timesteps: list[int]) -> list[Key]:
+def make_keys(cameras: Cameras, timesteps: Sequence[float]) -> list[Key]:
     """The cache's keys of B views."""
     views = (cameras.elevation.tolist(), cameras.azimuth.tolist(), cameras.radius.tolist())
     return [
@@ -112,7 +113,7 @@ class ViewOrder:
         return index * size, (index + 1) * size
 
     def _cameras_inside(
-        self, cells: list[Cell], size: int, timesteps: list[int], generator: torch.Generator
+        self, cells: list[Cell], size: int, timesteps: Sequence[float], generator: torch.Generator
     ) -> Cameras:
         """A sample of the camera sampler given the cells."""
         config = self.sampler
@@ -143,7 +144,7 @@ class ViewOrder:
         pieces = [(max(low, first + 360.0 * turn), min(high, last + 360.0 * turn)) for turn in turns]
         return [(start, end) for start, end in pieces if start <= end]
 
-    def _cells(self, cameras: Cameras, timesteps: list[int]) -> list[Cell]:
+    def _cells(self, cameras: Cameras, timesteps: Sequence[float]) -> list[Cell]:
         """The cell of each view."""
         return [self._grid.cell(key) for key in make_keys(cameras, timesteps)]
 
@@ -153,9 +154,12 @@ class ViewOrder:
         return {"episodes": episodes, "turn": self._turn}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue inside the saved episodes."""
+        """Continue inside the saved episodes. Raises `RuntimeError` if a cell is out of the sampler's reach."""
         self._episodes = [
             Episode(cells=[(int(a), int(b), int(c), int(d)) for a, b, c, d in cells], visits_left=int(left))
             for cells, left in state["episodes"]
         ]
+        for cells in (each.cells for each in self._episodes if each.cells):  # Of another order: told now, not later.
+            timesteps = [sum(self._bounds(cell, "timestep")) / 2.0 for cell in cells]
+            self._cameras_inside(cells, 1, timesteps, torch.Generator())
         self._turn = int(state["turn"]) % len(self._episodes)

@@ -2,24 +2,33 @@
 
 import functools
 import json
+import math
 import multiprocessing
+import os
+import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.pool import Pool
 from pathlib import Path
+from textwrap import shorten
 
-from hash3d.files import append_text
+from hash3d.files import append_text, write_bytes
 
 from .machine import Machine, Row
 from .objects import Identity, Job
 from .worker import Outcome, attempt
 
 Say = Callable[[str], object]
+SECONDS_BETWEEN_LOOKS = 1.0
+"""Of whether the workers still live."""
 
 
 class Rows:
-    """The rows of all studies, in a file that only grows. A run that two studies ask for has one row."""
+    """The rows of all studies, in a file that only grows. A run that two studies ask for has one row.
+
+    What reads it raises `ValueError` for rows that no run has left.
+    """
 
     def __init__(self, runs: Path, name: str = "rows") -> None:
         self.path = runs / f"{name}.jsonl"
@@ -27,10 +36,19 @@ class Rows:
     def read(self) -> list[Row]:
         """All lines, those of earlier recipes included; one that a kill has cut off does not count."""
         rows: list[Row] = []
-        for line in self.path.read_text().splitlines() if self.path.exists() else ():
-            with suppress(ValueError):
+        for line in self.path.read_text(errors="replace").splitlines() if self.path.exists() else ():
+            with suppress(ValueError, RecursionError):
                 rows.append(json.loads(line))
         return rows
+
+    def claim(self, *names: str) -> None:
+        """Start the file. Raises `FileExistsError` if files of these names are beside where it is missing."""
+        if not self.path.exists() and (taken := [name for name in names if os.path.lexists(self.path.parent / name)]):
+            raise FileExistsError(
+                f"Expected a folder without {', '.join(names)}, but {self.path.parent} holds {taken[0]} and no "
+                f"{self.path.name}. Pass another --out."
+            )
+        append_text(self.path, "")
 
     def append(self, row: Row) -> None:
         """One line, in one write; it does not lengthen one that was cut off."""
@@ -57,8 +75,20 @@ class Rows:
         return timed[-1] if timed else None
 
     def _by_identity(self) -> dict[Identity, Row]:
-        runs = [row for row in self.read() if "key" in row]
-        return {(row["object"], row["seed"], row["key"]): row for row in runs}
+        with told(self.path):
+            return {(row["object"], row["seed"], row["key"]): row for row in self.read() if "key" in row}
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Raise `ValueError` where the block finds that rows of a file are none."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__} {shorten(str(error), 200)}"
+        raise ValueError(
+            f"Expected rows of runs in {path}, but some are none ({reason}). Pass another --out."
+        ) from error
 
 
 def run_missing(
@@ -78,22 +108,39 @@ def run_missing(
     due = rows.missing(jobs)
     if not due or seconds == 0:
         return 0
-    deadline = None if seconds is None else time.monotonic() + seconds
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
     num_done = num_failed = 0
-    with pool or multiprocessing.get_context("spawn").Pool(min(machine.workers, len(due))) as workers:
-        outcomes = workers.imap_unordered(functools.partial(attempt, machine=machine), due)
+    with pool or _start_workers(min(machine.workers, len(due))) as workers:
+        outcomes, alive = workers.imap_unordered(functools.partial(attempt, machine=machine), due), _list_workers()
         while num_done < len(due):
             try:
-                outcome = outcomes.next(None if deadline is None else max(deadline - time.monotonic(), 0.0))
+                outcome = outcomes.next(min(max(deadline - time.monotonic(), 0.0), SECONDS_BETWEEN_LOOKS))
             except multiprocessing.TimeoutError:
-                say(f"stopped after {seconds:g} seconds: {len(due) - num_done} runs are left")
-                break
+                if time.monotonic() >= deadline:
+                    say(f"stopped after {seconds:g} seconds: {len(due) - num_done} runs are left")
+                    break
+                if _list_workers() != alive:  # The pool starts another, but knows nothing of the run.
+                    raise ChildProcessError(
+                        f"Expected {len(alive)} workers to end their runs, but one was killed, perhaps for want of "
+                        "memory. Repeat the command to go on, with fewer --workers."
+                    ) from None
+                continue
             num_done += 1
             num_failed += outcome.row is None
             if outcome.row is not None:
+                write_bytes(machine.strip(outcome.job.identity), outcome.strip)
                 rows.append(outcome.row)
             say(f"{num_done}/{len(due)} {_told(outcome)}")
     return num_failed
+
+
+def _start_workers(count: int) -> Pool:
+    """New processes. Ctrl+C is for their parent alone, which ends them."""
+    return multiprocessing.get_context("spawn").Pool(count, signal.signal, (signal.SIGINT, signal.SIG_IGN))
+
+
+def _list_workers() -> set[int | None]:
+    return {each.pid for each in multiprocessing.active_children()}
 
 
 def _told(outcome: Outcome) -> str:

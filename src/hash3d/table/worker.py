@@ -6,7 +6,6 @@ import time
 import traceback
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,6 @@ from hash3d.cameras import Cameras, CameraSamplerConfig
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.evaluation.metrics import judge
 from hash3d.export.turntable import orbit, render_each, tile, to_bytes
-from hash3d.files import write_bytes
 from hash3d.pictures import load_picture
 from hash3d.recipes.recipe import Recipe
 from hash3d.scenes.build import show_model
@@ -41,25 +39,29 @@ TRACEBACK_LINES = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A finished run's row, or why there is none."""
+    """A finished run's row and strip of views, or why there is none."""
 
     job: Job
     row: Row | None = None
+    strip: bytes = b""
+    """A JPEG file."""
     error: str = ""
-    """The last lines of the traceback."""
+    """A sentence, or the last lines of the traceback."""
 
 
 def attempt(job: Job, machine: Machine) -> Outcome:
     """Run a job; a failure is an outcome too, so that the others go on."""
     try:
-        return Outcome(job=job, row=run(job, machine))
+        return run(job, machine)
+    except (ValueError, OSError, ImportError) as error:
+        return Outcome(job=job, error=str(error))
     except Exception:
         lines = traceback.format_exc().splitlines()
         return Outcome(job=job, error="\n".join(lines[-TRACEBACK_LINES:]))
 
 
-def run(job: Job, machine: Machine) -> Row:
-    """All stages of a job, without a run folder. Returns its row."""
+def run(job: Job, machine: Machine) -> Outcome:
+    """All stages of a job. It writes nothing: its row and views go to where the rows are kept."""
     torch.set_num_threads(machine.threads)
     device, recipe = pick_device(machine.device), job.recipe()
     priors = _load_priors(recipe, device)
@@ -79,9 +81,8 @@ def run(job: Job, machine: Machine) -> Row:
         trainer.close()
     seconds, total = trainer.stopwatch.seconds(), time.perf_counter() - started
     show = show_model(trainer.scene.model, trainer.stage, main)
-    _save_strip(show, trainer.stage.cameras, machine.strip(job.identity))
     cache = trainer.cache
-    return {
+    row = {
         "object": job.input.name,
         "seed": job.seed,
         "key": key_of(recipe, job.input),
@@ -98,6 +99,7 @@ def run(job: Job, machine: Machine) -> Row:
         "seconds": {"total": total, **seconds, "other": total - sum(seconds.values())},
         **machine.account(),
     }
+    return Outcome(job=job, row=row, strip=_render_strip(show, trainer.stage.cameras))
 
 
 def count_unets(trainer: Trainer, unets: dict[str, dict[str, Any]]) -> None:
@@ -157,12 +159,12 @@ def _load(kind: Any, name: str, device: torch.device, pose: str) -> LatentPrior:
     return kind().load_prior(name, device, pose=pose)
 
 
-def _save_strip(show: Show, config: CameraSamplerConfig, path: Path) -> None:
-    """Four views from the horizon, side by side."""
+def _render_strip(show: Show, config: CameraSamplerConfig) -> bytes:
+    """Four views from the horizon, side by side, as a JPEG file."""
     cameras = Cameras.orbit(
         elevation=0.0, azimuth=list(SHOWN_AZIMUTHS), radius=config.radius, fov_y=config.fov_y, size=VIEW_SIZE
     )
     views = render_each(colors(show), cameras)
     file = BytesIO()
     Image.fromarray(to_bytes(tile(views, len(views)))).save(file, format="JPEG", quality=88)
-    write_bytes(path, file.getvalue())
+    return file.getvalue()

@@ -86,6 +86,7 @@ class Run:
             if state is not None:
                 self.trainer.load_state_dict(state)
                 self._earlier_seconds, self.finished = float(state["total_seconds"]), list(state["finished"])
+                self.summary([])  # Of counts that can be added.
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             if not self._resuming:
                 raise
@@ -105,7 +106,7 @@ class Run:
         """Raise `ValueError` if the recipe has fewer steps than are done, or others in a stage that is done."""
         done = [*(row["steps"] for row in self.finished), self.trainer.step_count]
         wanted = [stage.steps for stage in self.recipe.stages]
-        if done[:-1] != wanted[: len(done) - 1] or done[-1] > wanted[len(done) - 1]:
+        if done[:-1] != wanted[: len(done) - 1] or not 0 <= done[-1] <= wanted[len(done) - 1]:
             raise ValueError(
                 f"Expected stages of {wanted} steps to go on from, but {done} are done in {self.folder.path}. "
                 f"Pass --steps with at least {sum(done)}."
