@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from hash3d.cameras import Cameras
 from hash3d.export.turntable import to_bytes
-from hash3d.files import read_json, write_bytes, write_json
+from hash3d.files import read_json, write_json, write_once
 from hash3d.pictures import read_rgba
 from hash3d.pictures.background import PLAIN_SHARE, PLAIN_TOLERANCE
 from hash3d.pictures.loading import straighten
@@ -228,7 +228,7 @@ def render_view(file: MeshFile, geometry: Mesh, camera: Cameras, ambient: float)
 
 @torch.no_grad()
 def write_views(folder: Path, file: MeshFile, name: str, *, azimuth: float = 0.0, size: int | None = None) -> None:
-    """Write input.png, 000.png and on, and last views.json.
+    """Write input.png, 000.png and on, and last views.json. Raises `FileExistsError` if other images are there.
 
     Args:
         folder: where.
@@ -249,7 +249,7 @@ def write_views(folder: Path, file: MeshFile, name: str, *, azimuth: float = 0.0
     for index, file_name in enumerate(["input.png", *(f"{view:03}.png" for view in range(count))]):
         image, encoded = render_view(file, geometry, cameras[index], protocol.ambient), BytesIO()
         Image.fromarray(to_bytes(image)).save(encoded, format="PNG")
-        write_bytes(folder / file_name, encoded.getvalue())
+        write_once(folder / file_name, encoded.getvalue())
         angles = {name: float(getattr(cameras, name)[index]) for name in ("elevation", "azimuth")}
         views.append({"file": file_name, **{f"{name}_deg": angle for name, angle in angles.items()}})
     described = {
