@@ -3,6 +3,7 @@
 They are read from a folder, or rendered of a mesh by the usual protocols.
 """
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch.nn import functional
 
 from hash3d.cameras import Cameras
 from hash3d.export.turntable import to_bytes
-from hash3d.files import read_json, write_json, write_once
+from hash3d.files import read_json, write_once
 from hash3d.pictures import read_rgba
 from hash3d.pictures.background import PLAIN_SHARE, PLAIN_TOLERANCE
 from hash3d.pictures.loading import straighten
@@ -228,7 +229,7 @@ def render_view(file: MeshFile, geometry: Mesh, camera: Cameras, ambient: float)
 
 @torch.no_grad()
 def write_views(folder: Path, file: MeshFile, name: str, *, azimuth: float = 0.0, size: int | None = None) -> None:
-    """Write input.png, 000.png and on, and last views.json. Raises `FileExistsError` if other images are there.
+    """Write input.png, 000.png and on, and last views.json. Raises `FileExistsError` if others are there.
 
     Args:
         folder: where.
@@ -256,4 +257,4 @@ def write_views(folder: Path, file: MeshFile, name: str, *, azimuth: float = 0.0
         "protocol": name, "distance": protocol.distance, "fov_y_deg": protocol.fov_y, "object_radius": RADIUS,
         "size": size, "input": views[0], "views": views[1:],
     }  # fmt: skip
-    write_json(folder / "views.json", described)
+    write_once(folder / "views.json", json.dumps(described, indent=2).encode() + b"\n")
