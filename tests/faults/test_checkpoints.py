@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hash3d.finite import all_finite
 
 from hash3d.files import load_tensors, save_tensors
+from hash3d.tensors import all_finite
 from hash3d.training.run import Run
 from hash3d.training.run_folder import RunFolder
 
