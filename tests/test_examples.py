@@ -13,7 +13,7 @@ COMMANDS = {
     "01_stable_diffusion_unet.py": ["--random", "--views", "6"],
     "02_your_own_sds_loop.py": ["--steps", "20"],
     "04_ldm_zero123.py": ["--random", "--views", "12"],
-    "03_text_to_3d.py": ["--steps", "28", "--points", "200", "--out", "text_to_3d"],
+    "03_text_to_3d.py": ["--steps", "16", "--points", "200", "--out", "text_to_3d"],
 }
 
 

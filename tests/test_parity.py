@@ -15,7 +15,7 @@ from hash3d.diffusion.noise import NoiseSchedule
 from hash3d.diffusion.pose import pose_numbers
 from hash3d.guidance.denoise import ddim_step
 from hash3d.systems import dreamgaussian
-from tests.tiny_models import tiny_unet
+from tests.tiny_models import small_unet, tiny_unet
 
 ELEVATIONS, AZIMUTHS, RADII = [30.0, -10.0, 80.0, 0.0], [0.0, 90.0, -135.0, 179.0], [2.0, 3.8, 1.5, 1.0]
 
@@ -145,7 +145,7 @@ class ReleasedTable:
 def test_released_is_the_released_table_call_by_call():
     """Two branches of two random views; in noise mode a hit is the blend itself. Views meet by collisions alone."""
     config = dataclasses.replace(PRESETS["released"], mode="noise", reuse_probability=0.9)
-    plain, hooked = (tiny_unet(sample_size=8, layers_per_block=1) for _ in range(2))
+    plain, hooked = (small_unet(sample_size=8) for _ in range(2))
     hooked.load_state_dict(plain.state_dict())
     model = ReleasedTable(0.9, seed=config.seed)
     cache = apply_hash3d(hooked, config)

@@ -14,7 +14,7 @@ from hash3d.training.run import frame_reference
 from tests.tiny_models import tiny_stable_diffusion
 from tests.tiny_recipes import tiny_system
 
-PLAN = Plan(steps=8, warm_up=8, block=4)
+PLAN = Plan(steps=8, warm_up=4, block=4)
 
 
 def load(recipe):
@@ -25,11 +25,13 @@ def load(recipe):
 
 @pytest.fixture(scope="session")
 def recipe(prior_folder, text_prior_folder, picture_file):
-    """Every cell is visited four times, as in the mini recipe."""
+    """Every cell is visited four times, as in the mini recipe, but of half as many cells at a time."""
     small = tiny_system(
         "zero123_gs", image=picture_file, prior=prior_folder, text_prior=text_prior_folder, cache=Hash3DConfig()
     )
-    return dataclasses.replace(small, stage=dataclasses.replace(small.stage, view_order=VIEW_ORDER))
+    return dataclasses.replace(
+        small, stage=dataclasses.replace(small.stage, view_order=dataclasses.replace(VIEW_ORDER, active_cells=4))
+    )
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ def test_cases_that_distil_see_the_same_cameras_and_noise(results):
 
 
 def test_the_cases_reuse_the_same_share(results):
-    """Eight steps open every cell; of those that follow two of eight are full."""
+    """Four steps open every cell; of those that follow two of eight are full."""
     off, fast, deepcache, released, ours, _ = (share_reused(each.steps) for each in results)
     assert (off, fast, ours) == (0.0, 0.0, 0.75)
     assert results[2].case.cache.interval == 4

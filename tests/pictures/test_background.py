@@ -98,6 +98,38 @@ def test_a_calm_background_gives_nothing_of_a_similar_object_away(tmp_path):
     assert ((picture[..., 3] > 0.5) == torch.from_numpy(truth[..., 3] > 127)).float().mean() > 0.99
 
 
+def test_dirt_goes_with_the_background(tmp_path):
+    """A spot of less than a hundredth of the object is none of it."""
+    pixels = composite(disc(128, (64, 64), 40, color=(90, 90, 90)), (255, 255, 255))
+    pixels[8:11, 8:11] = 90
+    assert load_picture(write(tmp_path / "dirt.png", pixels))[..., 3][:16, :16].max() == 0
+
+
+def test_what_is_thin_keeps_its_own_colour(tmp_path):
+    """A stick of 2 pixels has no inner pixel; the object's, farther away, say nothing of it."""
+    pixels = composite(disc(128, (64, 64), 30), (255, 255, 255))
+    pixels[63:65, 94:118] = (0, 120, 0)
+    stick = load_picture(write(tmp_path / "stick.png", pixels))[63:65, 104:116]
+    torch.testing.assert_close(stick, torch.tensor([0, 120 / 255, 0, 1]).expand_as(stick), rtol=0, atol=1e-6)
+
+
+def test_at_the_image_s_border_nothing_is_softened(tmp_path):
+    """The object goes on beyond it: a pale stripe there is its own, and no mixture."""
+    pixels = composite(disc(128, (64, 110), 25), (255, 255, 255))
+    pixels[126:, 52:76] = (255, 128, 128)
+    stripe = load_picture(write(tmp_path / "stripe.png", pixels))[126:, 56:72]
+    torch.testing.assert_close(stripe, torch.tensor([255, 128, 128, 255]).expand_as(stripe) / 255, rtol=0, atol=1e-6)
+
+
+def test_what_fills_the_image_is_no_object(tmp_path, monkeypatch):
+    """The frame of one pixel is the background of less than a twentieth."""
+    monkeypatch.setitem(sys.modules, "rembg", None)
+    pixels = np.full((64, 640, 3), 255, dtype=np.uint8)
+    pixels[1:-1, 1:-1] = RED
+    with pytest.raises(PictureError, match="plain background, but"):
+        load_picture(write(tmp_path / "full.png", pixels))
+
+
 @pytest.fixture(autouse=True)
 def no_doubt():
     """A warning is an error where a test does not expect it."""
