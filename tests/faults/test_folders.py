@@ -88,7 +88,7 @@ def test_metrics_shorter_damaged_or_missing_are_told_and_never_padded(folder):
 def test_rows_after_lost_ones_stay(folder, recipe):
     (folder / "metrics.jsonl").write_bytes(b"")
     with pytest.warns(UserWarning, match="lacks steps"):
-        Run(replace(recipe, stage=replace(recipe.stage, steps=6)), folder, resume=True).execute()
+        Run(replace(recipe, stage=replace(recipe.stage, steps=6)), folder, resume=True).train()
     rows = (folder / "metrics.jsonl").read_bytes()
     assert [json.loads(line)["step"] for line in rows.splitlines()] == [4, 5]
     Run(RunFolder(folder).read_recipe(), folder, resume=True)
@@ -108,7 +108,8 @@ def test_a_missing_checkpoint_starts_anew_and_says_so(folder, recipe):
     with pytest.warns(UserWarning, match="has no checkpoint: the run starts anew"):
         run = Run(recipe, folder, resume=True)
     assert run.trainer.step_count == 0
-    assert run.execute()["steps"] == 4
+    run.train()
+    assert run.steps == 4
 
 
 def test_hidden_files_of_a_person_stay(folder, recipe):

@@ -122,7 +122,7 @@ def try_many(seeds, request, tmp_path):
 
 
 def test_mutated_priors(request, tmp_path):
-    try_many(range(7), request, tmp_path)
+    try_many(range(4), request, tmp_path)
 
 
 @pytest.mark.nightly
@@ -178,7 +178,7 @@ def test_a_prior_that_cannot_be_saved_is_told_and_the_old_one_stays(kind, fixtur
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     prior = kind.load(folder)
     whole = max(map(len, before.values()))
-    for bytes_of_a_file in (0, 100, whole // 2, whole - 1):
+    for bytes_of_a_file in (100, whole - 1):
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_of_a_file, limits[1]))
         try:

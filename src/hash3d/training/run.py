@@ -1,5 +1,6 @@
 """A run from its recipe to its outputs: load, loop, checkpoint, export; resumable, and stopped by Ctrl+C in order."""
 
+import json
 import platform
 import resource
 import signal
@@ -86,7 +87,7 @@ class Run:
             if state is not None:
                 self.trainer.load_state_dict(state)
                 self._earlier_seconds, self.finished = float(state["total_seconds"]), list(state["finished"])
-                self.summary([])  # Of counts that can be added.
+                json.dumps(self.summary([]))  # Of counts that can be added, and written.
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             if not self._resuming:
                 raise
