@@ -7,7 +7,7 @@ released code stacks its key in another order than its cell sizes, which cannot 
 import math
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import GridConfig
@@ -41,13 +41,14 @@ class Grid:
 
     def cell(self, key: Key) -> Cell:
         """Each field floored by its cell size, in the order of `config.order`."""
-        config, azimuth = self.config, key.azimuth
-        if config.periodic:
-            azimuth = azimuth % 360.0 % 360.0  # Twice: -1e-20 % 360 is 360.
-        sizes = (config.elevation, config.azimuth, config.radius, config.timestep)
-        values = (key.elevation, azimuth, key.radius, key.timestep)
-        cell: Cell = self._order([math.floor(value / size) for value, size in zip(values, sizes, strict=True)])
+        cell: Cell = self._order([math.floor(value) for value in self.scale(vars(key))])
         return cell
+
+    def scale(self, fields: dict[str, Any]) -> list[Any]:
+        """Each field, a number or a tensor, in units of its cell's size."""
+        if self.config.periodic:
+            fields = fields | {"azimuth": fields["azimuth"] % 360.0 % 360.0}  # Twice: -1e-20 % 360 is 360.
+        return [value / getattr(self.config, name) for name, value in fields.items()]
 
     def bucket(self, cell: Cell) -> int:
         """The cell's bucket, (i + N1 j + N2 k + N3 l) mod num_buckets."""

@@ -54,7 +54,7 @@ class Revisits:
     ) -> None:
         self.sample, self.visits_per_cell, self.active_cells = sample, visits_per_cell, active_cells
         expect_range(self, "visits_per_cell active_cells", at_least=1)
-        self.grid = grid or GridConfig()
+        self.grid = (grid or GridConfig()).build()
         self._visits: list[_Visit | None] = [None] * active_cells
         self._turn = 0
 
@@ -92,9 +92,6 @@ class Revisits:
 
     def _cells(self, views: Views) -> Tensor:
         """The cells [B, 4] of views, as the grid has them; a field that they lack is the same for all."""
-        like = views["azimuth"].double()
-        numbers = [views[name].double() if name in views else torch.zeros_like(like) for name in FIELDS]
-        if self.grid.periodic:
-            numbers[1] = numbers[1] % 360.0 % 360.0
-        cells = [values / getattr(self.grid, name) for values, name in zip(numbers, FIELDS, strict=True)]
-        return torch.stack(cells, dim=1).floor().long()
+        like = torch.zeros_like(views["azimuth"]).double()
+        fields = {name: views[name].double() if name in views else like for name in FIELDS}
+        return torch.stack(self.grid.scale(fields), dim=1).floor().long()
