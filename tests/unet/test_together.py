@@ -1,5 +1,7 @@
 """Views that attend to each other, and residuals that are added to skip connections."""
 
+import copy
+
 import pytest
 import torch
 from diffusers import ControlNetModel
@@ -40,6 +42,18 @@ def test_a_set_of_views_is_reused_as_a_whole_and_never_split():
     assert torch.equal(found, expected)
     hits = [False, True, False, False, False, True]  # The fifth has a cell of the third, and two of the fourth.
     assert (cache.statistics.full, cache.statistics.shallow) == (4 * hits.count(False), 4 * hits.count(True))
+
+
+def test_views_of_a_set_in_one_cell_do_not_share_features():
+    """As ImageDream's reference image beside the view that it is of."""
+    unet, inputs = multi_view()
+    inputs["x"][[3, 7]] = inputs["x"][0].clone()  # Their latents alone cannot tell them apart.
+    expected, cache = unet(**inputs), apply_hash3d(unet)
+    for _ in range(2):
+        with cache.view(**{**VIEW, "azimuth": [0.0, 90.0, 180.0, 0.0]}, scope="photo.png"):
+            found = unet(**inputs)
+    assert torch.equal(found, expected)
+    assert (cache.statistics.full, cache.statistics.shallow) == (4, 4)
 
 
 def test_a_spot_check_is_of_the_whole_set():
@@ -125,18 +139,54 @@ def test_ldms_residuals_count_up_to_the_cut(name):
         assert torch.equal(partial.shallow_pass(feature, **inputs, **{name: list(residuals)}), expected), cut
 
 
+class LoRA(torch.nn.Module):
+    """A linear layer and a trained one of low rank, which starts at zero."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base, self.scale = base, 1.0
+        self.down, self.up = torch.nn.Linear(base.in_features, 2), torch.nn.Linear(2, base.out_features)
+        torch.nn.init.zeros_(self.up.weight)
+
+    def forward(self, x):
+        return self.base(x) + self.scale * self.up(self.down(x))
+
+    def step(self):
+        for weight in (*self.down.parameters(), *self.up.parameters()):
+            weight.add_(0.01)
+
+
+def add_lora(unet):
+    attention = unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1
+    attention.to_q = LoRA(attention.to_q)
+    return attention.to_q
+
+
 @torch.no_grad()
 def test_a_step_of_the_trained_branch_makes_its_own_features_stale_alone():
-    """As in ProlificDreamer: a frozen U-Net, and one with a few weights that are trained, each with a cache."""
-    frozen, trained = tiny_unet().requires_grad_(False), tiny_unet().requires_grad_(False)
-    caches, inputs = [apply_hash3d(each) for each in (frozen, trained)], alike(frozen)
-    weights = [each.requires_grad_() for name, each in trained.named_parameters() if "to_q" in name]
+    """As in ProlificDreamer: a frozen U-Net, and one of the same weights with a LoRA, each with a cache."""
+    frozen = tiny_unet().requires_grad_(False)
+    trained = copy.deepcopy(frozen, {id(weight): weight for weight in frozen.parameters()})
+    lora, inputs = add_lora(trained), alike(frozen)
+    caches = [apply_hash3d(each) for each in (frozen, trained)]
     for _ in range(3):
         for unet, cache in zip((frozen, trained), caches, strict=True):
             for _ in range(2):
                 with cache.view(**VIEW):
                     unet(**inputs)
-        for weight in weights:
-            weight.add_(0.01)  # An optimizer's step.
+        lora.step()
+    assert trained.conv_in.weight is frozen.conv_in.weight
     found = [(cache.statistics.full, cache.statistics.shallow) for cache in caches]
     assert found == [(1, 5), (3, 3)]
+
+
+@torch.no_grad()
+def test_in_one_unet_a_step_makes_the_features_of_both_branches_stale():
+    unet = tiny_unet().requires_grad_(False)
+    lora, inputs, cache = add_lora(unet), alike(unet), apply_hash3d(unet)
+    for _ in range(3):
+        for lora.scale in (0.0, 1.0, 0.0, 1.0):
+            with cache.view(**VIEW):
+                unet(**inputs)
+        lora.step()
+    assert (cache.statistics.full, cache.statistics.shallow) == (6, 6)

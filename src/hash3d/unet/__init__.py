@@ -240,7 +240,7 @@ class Forward:
     def identify(self, inputs: dict[str, Any], view: View, keys: Sequence[Key]) -> list[str]:
         """What the feature of each view depends on besides its key; the cache starts anew if all of them changed.
 
-        Where views attend to each other that is the cells of all.
+        Where views attend to each other that is the cells of all, and which of those in its own cell a view is.
         """
         assert self.cache is not None
         sample, context = inputs["sample"], inputs.get("encoder_hidden_states")
@@ -259,8 +259,8 @@ class Forward:
             conditions["sample"] = sample[:, channels:]  # Such as a reference image, or a mask.
         found = self.cache.identify(view, conditions, self.watch.settings)
         if self.mixes_views and len(keys) > 1:
-            together = sorted(repr(self.cache.store.locate(key, 0, "")) for key in keys)
-            found = [digest(each, together) for each in found]
+            cells = [repr(self.cache.store.locate(key, 0, "")) for key in keys]
+            found = [digest(each, sorted(cells), cells[:row].count(cells[row])) for row, each in enumerate(found)]
         return found
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
