@@ -75,3 +75,13 @@ def test_what_was_found_can_be_read_after_it_has_left():
     queries = cache.lookup([key()])
     insert_views(cache, [key()], [0], 5)
     assert cache.read(queries, torch.zeros(1, 1, 1, 1)).mean() == 1
+
+
+def test_a_cache_prints_its_account_as_a_table():
+    cache = Hash3DConfig().build()
+    insert_views(cache, [key(azimuth=2.0)], [0], 1)
+    for azimuth in (32.0, 5.0, 8.0, 11.0):
+        cache.lookup([key(azimuth=azimuth)])
+    heads, _, row = ([cell.strip() for cell in line.strip("|").split("|")] for line in str(cache).splitlines())
+    cells = dict(zip(heads, row, strict=True))
+    assert (cells["passes"], cells["reused"], cells["share"], cells["azimuth apart"]) == ("4", "3", "75.0%", "6")

@@ -113,6 +113,7 @@ def test_outside_a_view_and_with_residuals_of_a_controlnet_the_unet_runs_in_full
     reasons = {"no view was open": 1, "it has residuals of a ControlNet or T2I-Adapter": 2}
     assert cache.statistics.bypassed == cache.summary()["bypassed"] == reasons
     assert "2 calls bypassed: it has residuals" in str(cache.statistics)
+    assert "2 calls ran in full: it has residuals" in str(cache)
 
 
 def trace(unet, inputs):

@@ -261,6 +261,11 @@ class Keeping:
         held = {"bytes": self.store.num_bytes, "bytes_limit": self.max_bytes}
         return {**self.statistics.summary(), **held, "guard": self.guard.summary()}
 
+    def __str__(self) -> str:
+        from .messages import tabulate
+
+        return tabulate(self)
+
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs to go on as if it had not stopped: tensors and plain values."""
         from .state import save

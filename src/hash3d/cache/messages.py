@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .keeping import CacheStatistics
+    from .keeping import CacheStatistics, Keeping
 
 BETWEEN = ("hash3d", "torch", "diffusers", "accelerate", "contextlib", "jaxtyping", "beartype")
 MESSAGES = {
@@ -74,3 +74,19 @@ class AngleWatch:
         if len(self._azimuths) >= RADIANS_AFTER and max(self._azimuths) - min(self._azimuths) > 1.0:
             tell("All angles of cache.view so far lie within +-2 pi: are they radians? Expected degrees.")
             self._azimuths = None
+
+
+def tabulate(cache: "Keeping") -> str:
+    """A cache's account as a Markdown table of one row, then why calls ran without it."""
+    statistics, summary = cache.statistics, cache.summary()
+    error = summary["guard"]["mean_error"]
+    cells = {
+        "cut": cache.cut, "passes": statistics.full + statistics.shallow, "reused": statistics.shallow,
+        "share": f"{statistics.reuse_share:.1%}", "lookups": statistics.lookups,
+        **{f"{name} apart": f"{gap:.3g}" for name, gap in summary["mean_gap"].items()},
+        "steps apart": f"{summary['mean_age_steps']:.3g}", "spot checks": summary["guard"]["audits"],
+        "their error": "" if error is None else f"{error:.2g}", "MiB": f"{summary['bytes'] / 2**20:.0f}",
+    }  # fmt: skip
+    rows = (cells, ["---:"] * len(cells), cells.values())
+    lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return "\n".join([*lines, *(f"{n} calls ran in full: {reason}." for reason, n in statistics.bypassed.items())])
