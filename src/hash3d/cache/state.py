@@ -1,5 +1,6 @@
 """A cache as tensors and plain values, and back: what a resumed run needs to go on as if it had not stopped."""
 
+import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,7 @@ def load_store(store: "Store", state: dict[str, Any]) -> None:
     if hasattr(store, "load_state_dict"):
         store.load_state_dict(state)
     else:
+        json.dumps([item["place"] for item in state["entries"]])  # `TypeError` unless they are plain values.
         for item in state["entries"]:
             store.insert(load_entry(item), item["place"])
 
