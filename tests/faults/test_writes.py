@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -31,7 +32,9 @@ def fail_and_resume(recipe, path, number, code):
             pass
     if path.exists():
         assert code is None or not list(path.glob("**/.*.tmp*"))
-        assert Run(recipe, path, resume=True).execute()["completed"]
+        anew = (path / "recipe.json").exists() and not (path / "checkpoint/state.pt").exists()
+        with pytest.warns(UserWarning, match="the run starts anew") if anew else nullcontext():
+            assert Run(recipe, path, resume=True).execute()["completed"]
         assert len(series(path)) == 4
         assert not list(path.glob("**/.*.tmp*"))
     return count[0] >= number
