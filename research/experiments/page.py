@@ -11,6 +11,7 @@ from research.measured import write_measured
 
 from .contact_sheet import render_contact_sheet
 from .job import StudyJob
+from .passes import find_timing
 from .plot import plot_points, points_of
 from .study import Study
 from .table import LEGEND, Costs, table
@@ -33,7 +34,7 @@ def write_page(
     with replacing(path.with_name(f"{path.name}.jpg")) as temporary:
         render_contact_sheet(jobs, machine, study.shown).save(temporary, quality=88)
     labels = list(dict.fromkeys(job.label for job in jobs))
-    costs = Costs(timing=rows.timing("cpu"))
+    costs = Costs(timing=find_timing(rows, "cpu"))
     variants = "some variants" if study.shown else "each variant"
     azimuths = ", ".join(f"{azimuth:.0f}" for azimuth in SHOWN_AZIMUTHS)
     lines = [

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hash3d.diffusion.zero123 import Zero123Prior
-from hash3d.table.machine import Machine
+from hash3d.table.machine import Machine, Row
 from hash3d.table.runner import Rows
 from hash3d.training.guide import load_zero123
 from hash3d.unet import remove_hash3d
@@ -23,6 +23,12 @@ def keep_timing(rows: Rows, prior: str, machine: Machine) -> None:
     torch.set_num_threads(machine.threads)
     pass_ms = time_passes(load_zero123(prior, torch.device(machine.device)))
     rows.append({"prior": Path(prior).name, "pass_ms": pass_ms, **machine.account()})
+
+
+def find_timing(rows: Rows, device: str) -> Row | None:
+    """The last row with the times of full and shallow passes on a device."""
+    timed = [row for row in rows.read() if "pass_ms" in row and row["device"] == device]
+    return timed[-1] if timed else None
 
 
 @torch.no_grad()

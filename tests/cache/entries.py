@@ -2,13 +2,18 @@
 
 import torch
 
-from hash3d.cache import Key
+from hash3d.cache import Hash3DConfig, Key
 from hash3d.cache.blend import blend_entries
 from hash3d.cache.calls import Entry
 
 
 def key(elevation=0.0, azimuth=0.0, radius=1.0, timestep=0.0):
     return Key(elevation=float(elevation), azimuth=float(azimuth), radius=float(radius), timestep=float(timestep))
+
+
+def make_pool(*, length, max_bytes):
+    """The store without keys."""
+    return Hash3DConfig(store="pool", pool_length=length, max_bytes=max_bytes).build_store()
 
 
 def entry(step=0, numbers=4, latents=0.0, place=None, dtype=torch.float32):

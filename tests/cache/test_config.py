@@ -6,7 +6,6 @@ import pytest
 
 from hash3d.cache import PAPER, PRESETS, RELEASED, DeepCacheConfig, Hash3DConfig, HashTable
 from hash3d.cache.stores.last_feature import LastFeature
-from hash3d.cache.stores.pool import Pool
 
 
 @pytest.mark.parametrize(
@@ -40,7 +39,8 @@ def test_every_preset_builds_an_empty_cache(name):
 
 def test_the_stores():
     assert isinstance(Hash3DConfig().build().store, HashTable)
-    assert isinstance(Hash3DConfig(store="pool").build().store, Pool)
+    pool = Hash3DConfig(store="pool").build().store
+    assert (pool.queue_length, pool.verify, pool.grid.config.num_buckets) == (1000, False, 1)
     assert isinstance(DeepCacheConfig().build().store, LastFeature)
 
 

@@ -17,9 +17,8 @@ from hash3d.cache import GridConfig, HashTable, Key
 from hash3d.cache.state import load_store, save_store
 from hash3d.cache.stores.adaptive import AdaptiveTable
 from hash3d.cache.stores.last_feature import LastFeature
-from hash3d.cache.stores.pool import Pool
 from tests.cache import brute_force
-from tests.cache.entries import feature_of, insert, lookup, make
+from tests.cache.entries import feature_of, insert, lookup, make, make_pool
 
 OPERATIONS = {"insert": 46, "lookup": 45, "expire": 5, "round trip": 3.7, "clear": 0.3}
 """In per cent."""
@@ -205,7 +204,9 @@ def test_10_000_operations_on_the_pool():
 
         options = {"length": length, "max_bytes": max_bytes}
         model = brute_force.BruteForcePool(**options)
-        total.update(run(lambda: watched(Pool(**options)), model, feature_of, max_bytes, seed=seed, operations=1_000))
+        total.update(
+            run(lambda: watched(make_pool(**options)), model, feature_of, max_bytes, seed=seed, operations=1_000)
+        )
 
     stream()
     assert total["operations"] >= 10_000

@@ -170,9 +170,11 @@ class Hash3DConfig:
     def build_store(self) -> "Store":
         """An empty table, adaptive table or pool."""
         if self.store == "pool":
-            from .stores.pool import Pool
+            from .table import HashTable
 
-            return Pool(length=self.pool_length, max_bytes=self.max_bytes)
+            # A plain queue of the last features, searched by latents alone: one bucket in which cells do not count.
+            one = GridConfig(num_buckets=1).build()
+            return HashTable(one, queue_length=self.pool_length, nearest=False, verify=False, max_bytes=self.max_bytes)
         if self.other_grids:
             from .stores.adaptive import AdaptiveTable
 

@@ -31,11 +31,6 @@ class Macs:
     """Of convolutions and linear layers alone, as the paper counts."""
     shallow_layers: tuple[int, ...]
 
-    def mean(self, reuse_share: float, cut: int, *, layers: bool = False) -> float:
-        """Mean of a view where a share of the passes is shallow."""
-        full, shallow = (self.full_layers, self.shallow_layers) if layers else (self.full, self.shallow)
-        return (1.0 - reuse_share) * full + reuse_share * shallow[cut]
-
 
 def list_unets() -> dict[str, dict[str, Any]]:
     """The configurations that are known without weights: the published layouts and the embedded priors'."""

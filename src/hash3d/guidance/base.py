@@ -4,12 +4,16 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hash3d.cache import FeatureCache
 from hash3d.cameras import Cameras
+from hash3d.diffusion.noise import Timesteps
 from hash3d.stopwatch import Stopwatch
+
+Images = Float[Tensor, "B H W C"]
+"""In [0, 1], or latents where a guidance expects them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +39,11 @@ class Guidance(Protocol):
     """Computes a loss of rendered images whose gradient improves them."""
 
     def __call__(
-        self,
-        image: Float[Tensor, "B H W C"],
-        cameras: Cameras,
-        timesteps: Int[Tensor, " B"],
-        *,
-        step: int | None = None,
+        self, image: Images, cameras: Cameras, timesteps: Timesteps, *, step: int | None = None
     ) -> GuidanceOutput:
         """The loss of B renders seen by `cameras`, with noise of the given timesteps.
 
-        Images are in [0, 1], or latents where the guidance expects them. `step` is the run's, for schedules.
+        `step` is the run's, for schedules.
         """
 
 

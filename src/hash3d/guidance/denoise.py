@@ -9,17 +9,17 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.cache.stores.last_feature import LastFeature
 from hash3d.cameras import Cameras
 from hash3d.diffusion.latent_prior import LatentPrior
-from hash3d.diffusion.noise import NoiseSchedule
+from hash3d.diffusion.noise import Latents, NoiseSchedule, Timesteps
 from hash3d.schedules import Schedule, ramp
 from hash3d.tensors import to_device
 
-from .base import GuidanceInputs, GuidanceOutput
+from .base import GuidanceInputs, GuidanceOutput, Images
 from .latent_guidance import LatentGuidance, resize
 from .stable_diffusion import StableDiffusionGuidanceConfig
 from .zero123 import Zero123GuidanceConfig
@@ -99,12 +99,7 @@ class DenoiseGuidance:
         self.stride = config.stride(guidance.prior.schedule.num_timesteps)
 
     def __call__(
-        self,
-        image: Float[Tensor, "B H W 3"],
-        cameras: Cameras,
-        timesteps: Int[Tensor, " B"],
-        *,
-        step: int | None = None,
+        self, image: Images, cameras: Cameras, timesteps: Timesteps, *, step: int | None = None
     ) -> GuidanceOutput:
         """The mean squared error between B images in [0, 1] and the same noised to `timesteps` and denoised.
 
@@ -124,7 +119,7 @@ class DenoiseGuidance:
 @torch.no_grad()
 def denoise(
     guidance: LatentGuidance[Any],
-    image: Float[Tensor, "B H W C"],
+    image: Images,
     cameras: Cameras,
     path: Sequence[int],
     guidance_scale: float | None = None,
@@ -155,7 +150,7 @@ def denoise(
         return guidance.decode(noisy)
 
 
-def shared_timestep(timesteps: Int[Tensor, " B"]) -> int:
+def shared_timestep(timesteps: Timesteps) -> int:
     """The one timestep of all views."""
     values = set(timesteps.tolist())
     if len(values) != 1:
@@ -164,12 +159,8 @@ def shared_timestep(timesteps: Int[Tensor, " B"]) -> int:
 
 
 def ddim_step(
-    schedule: NoiseSchedule,
-    noise_pred: Float[Tensor, "B C h w"],
-    noisy: Float[Tensor, "B C h w"],
-    timesteps: Int[Tensor, " B"],
-    stride: int,
-) -> Float[Tensor, "B C h w"]:
+    schedule: NoiseSchedule, noise_pred: Latents, noisy: Latents, timesteps: Timesteps, stride: int
+) -> Latents:
     """Latents of the timesteps t - stride from those of t, without new noise (Song et al. 2021, eq. 12, sigma = 0).
 
     Below 0 the noise is that of timestep 0, as in Stable Diffusion's scheduler ("set_alpha_to_one": false).

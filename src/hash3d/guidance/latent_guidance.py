@@ -8,20 +8,20 @@ from typing import Any, Generic, TypeVar, get_args
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.cache import FeatureCache
 from hash3d.cameras import Cameras
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.diffusion.loading import resolve_folder
-from hash3d.diffusion.noise import Weighting
+from hash3d.diffusion.noise import Latents, Timesteps, Weighting
 from hash3d.schedules import Schedule, constant
 from hash3d.stopwatch import Stopwatch
 from hash3d.tensors import to_device
 from hash3d.unet.model import map_tensors
 
-from .base import GuidanceOutput
+from .base import GuidanceOutput, Images
 from .sds import classifier_free_guidance, sds_gradient, sds_loss
 
 PriorT = TypeVar("PriorT", bound=LatentPrior)
@@ -112,16 +112,11 @@ class LatentGuidance(ABC, Generic[PriorT]):
         return type(self).__name__
 
     @abstractmethod
-    def inputs(self, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], cameras: Cameras) -> dict[str, Any]:
+    def inputs(self, noisy: Latents, timesteps: Timesteps, cameras: Cameras) -> dict[str, Any]:
         """The U-Net's arguments: rows [conditional views, unconditional views]."""
 
     def __call__(
-        self,
-        image: Float[Tensor, "B H W C"],
-        cameras: Cameras,
-        timesteps: Int[Tensor, " B"],
-        *,
-        step: int | None = None,
+        self, image: Images, cameras: Cameras, timesteps: Timesteps, *, step: int | None = None
     ) -> GuidanceOutput:
         """The SDS loss of B images in [0, 1]; its gradient flows through the encoder, not the U-Net.
 
@@ -140,25 +135,21 @@ class LatentGuidance(ABC, Generic[PriorT]):
         metrics = {"timestep": float(timesteps.float().mean())}
         return GuidanceOutput(loss=loss, passes=len(noise), metrics=metrics, predicted=gradient)
 
-    def encode(self, image: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B 4 h w"]:
+    def encode(self, image: Images) -> Float[Tensor, "B 4 h w"]:
         """Latents of images of any size."""
         size = self.prior.image_size
         pixels = resize(image, (size, size)).permute(0, 3, 1, 2)
         generator = self.generator if self.config.sample_latents else None
         return self.prior.encode(pixels * 2.0 - 1.0, generator)
 
-    def decode(self, latents: Float[Tensor, "B 4 h w"]) -> Float[Tensor, "B S S 3"]:
+    def decode(self, latents: Float[Tensor, "B 4 h w"]) -> Images:
         """Images in [0, 1] of latents, at the model's size; what is not finite becomes NaN."""
         pixels = self.prior.decode(latents).float().permute(0, 2, 3, 1) * 0.5 + 0.5
         return torch.where(pixels.isfinite(), pixels.clamp(0.0, 1.0), torch.nan)  # An infinity is no white.
 
     def predict_noise(
-        self,
-        noisy: Float[Tensor, "B 4 h w"],
-        timesteps: Int[Tensor, " B"],
-        cameras: Cameras,
-        guidance_scale: float | None = None,
-    ) -> Float[Tensor, "B 4 h w"]:
+        self, noisy: Latents, timesteps: Timesteps, cameras: Cameras, guidance_scale: float | None = None
+    ) -> Latents:
         """The guided noise prediction, through the cache if there is one; a scale of None is the guidance's own.
 
         At a scale of 1 the prediction is the conditional one: without a cache the U-Net gets only its B rows.
@@ -168,17 +159,10 @@ class LatentGuidance(ABC, Generic[PriorT]):
         if scale == 1.0 and self.cache is None:
             inputs = map_tensors(lambda rows: rows[: len(noisy)], inputs)
             return self.prior.schedule.to_noise(self.prior.unet(**inputs, return_dict=False)[0], noisy, timesteps)
-        view = (
-            nullcontext()
-            if self.cache is None
-            else self.cache.view(
-                elevation=cameras.elevation,
-                azimuth=cameras.azimuth,
-                radius=cameras.radius,
-                timestep=timesteps,
-                scope=self.scope,
-            )
-        )
+        view: Any = nullcontext()
+        if self.cache is not None:
+            places = {name: getattr(cameras, name) for name in ("elevation", "azimuth", "radius")}
+            view = self.cache.view(**places, timestep=timesteps, scope=self.scope)
         with view:
             prediction = self.prior.unet(**inputs, return_dict=False)[0]
         conditional, unconditional = prediction.chunk(2)

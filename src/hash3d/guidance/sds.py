@@ -4,26 +4,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hash3d.diffusion.noise import Latents
 from hash3d.tensors import to_device
 
 
-def classifier_free_guidance(
-    conditional: Float[Tensor, "B C h w"], unconditional: Float[Tensor, "B C h w"], scale: float
-) -> Float[Tensor, "B C h w"]:
+def classifier_free_guidance(conditional: Latents, unconditional: Latents, scale: float) -> Latents:
     """unconditional + scale (conditional - unconditional) (Ho and Salimans 2022, with 1 + w = scale)."""
     return unconditional + scale * (conditional - unconditional)
 
 
-def sds_gradient(
-    noise_pred: Float[Tensor, "B C h w"], noise: Float[Tensor, "B C h w"], weights: Float[Tensor, " B"]
-) -> Float[Tensor, "B C h w"]:
+def sds_gradient(noise_pred: Latents, noise: Latents, weights: Float[Tensor, " B"]) -> Latents:
     """w(t) (noise_pred - noise), on the latents, without the U-Net's Jacobian (Poole et al. 2022, eq. 3)."""
     return to_device(weights, noise).view(-1, 1, 1, 1) * (noise_pred - noise)
 
 
-def sds_loss(
-    latents: Float[Tensor, "B C h w"], gradient: Float[Tensor, "B C h w"], max_gradient: float | None = None
-) -> Float[Tensor, ""]:
+def sds_loss(latents: Latents, gradient: Latents, max_gradient: float | None = None) -> Float[Tensor, ""]:
     """A loss whose gradient on the latents is `gradient` / B: 0.5 sum (latents - stop(latents - gradient))^2 / B.
 
     The form of threestudio 28d9d80, stable_diffusion_guidance.py. A gradient that is not finite counts as zero; then

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from hash3d.cache import FeatureCache
 from hash3d.cameras import Cameras
+from hash3d.diffusion.noise import Latents, Timesteps
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.stopwatch import Stopwatch
 from hash3d.tensors import to_device
 
-from .base import GuidanceInputs
+from .base import GuidanceInputs, Images
 from .latent_guidance import LatentGuidance, LatentGuidanceConfig, expect_one_of, load_latent_prior, resize
 
 VIEWS = ("front view", "side view", "back view", "overhead view")
@@ -122,17 +123,17 @@ class StableDiffusionGuidance(LatentGuidance[StableDiffusionPrior]):
         """The prompts."""
         return self.prompts, self.negative_prompt
 
-    def encode(self, image: Float[Tensor, "B H W C"]) -> Float[Tensor, "B 4 h w"]:
+    def encode(self, image: Images) -> Float[Tensor, "B 4 h w"]:
         """Latents of images of any size, or rendered latents brought to the U-Net's size."""
         if self.config.rendered == "pictures":
             return super().encode(image)
         return resize_latents(image, self.prior.unet.config.sample_size).to(self.prior.dtype)
 
-    def decode(self, latents: Float[Tensor, "B 4 h w"]) -> Float[Tensor, "B S S C"]:
+    def decode(self, latents: Float[Tensor, "B 4 h w"]) -> Images:
         """Images in [0, 1] of latents, or where latents are rendered these, at the U-Net's size."""
         return super().decode(latents) if self.config.rendered == "pictures" else latents.permute(0, 2, 3, 1)
 
-    def inputs(self, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], cameras: Cameras) -> dict[str, Any]:
+    def inputs(self, noisy: Latents, timesteps: Timesteps, cameras: Cameras) -> dict[str, Any]:
         """The prompt with the nearest view's words, and the unconditional one."""
         views = view_index(cameras.elevation, cameras.azimuth)
         conditional = self._conditional.index_select(0, to_device(views, self._conditional.device))

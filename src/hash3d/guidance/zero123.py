@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.cache import FeatureCache
 from hash3d.cache.calls import describe, digest
 from hash3d.cameras import Cameras
+from hash3d.diffusion.noise import Latents, Timesteps
 from hash3d.diffusion.pose import pose_numbers
 from hash3d.diffusion.zero123 import ImageCondition, Zero123Prior
 from hash3d.schedules import Schedule, ramp
@@ -87,7 +88,7 @@ class Zero123Guidance(LatentGuidance[Zero123Prior]):
         """The reference image and its camera."""
         return self._scope
 
-    def inputs(self, noisy: Float[Tensor, "B 4 h w"], timesteps: Int[Tensor, " B"], cameras: Cameras) -> dict[str, Any]:
+    def inputs(self, noisy: Latents, timesteps: Timesteps, cameras: Cameras) -> dict[str, Any]:
         """The reference image, and the cameras' poses relative to it."""
         condition = self.condition.expand(len(cameras))
         return self.prior.make_guided_inputs(noisy, timesteps, condition, self.pose(cameras))

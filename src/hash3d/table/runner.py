@@ -69,11 +69,6 @@ class Rows:
                 due.setdefault(place, job)
         return list(due.values())
 
-    def timing(self, device: str) -> Row | None:
-        """The last row with `pass_ms`, the times of full and shallow passes on a device."""
-        timed = [row for row in self.read() if "pass_ms" in row and row["device"] == device]
-        return timed[-1] if timed else None
-
     def _by_identity(self) -> dict[Identity, Row]:
         with told(self.path):
             return {(row["object"], row["seed"], row["key"]): row for row in self.read() if "key" in row}
