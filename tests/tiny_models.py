@@ -93,6 +93,24 @@ def alike(unet: UNet2DConditionModel, **more) -> dict:
     return inputs
 
 
+class LoRA(torch.nn.Module):
+    """A linear layer and a trained one of low rank, which starts at zero."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base, self.scale = base, 1.0
+        self.down, self.up = torch.nn.Linear(base.in_features, 2), torch.nn.Linear(2, base.out_features)
+        torch.nn.init.zeros_(self.up.weight)
+
+    def forward(self, x):
+        return self.base(x) + self.scale * self.up(self.down(x))
+
+    def step(self):
+        """As an optimizer's."""
+        for weight in (*self.down.parameters(), *self.up.parameters()):
+            weight.add_(0.01)
+
+
 def predict(unet: UNet2DConditionModel, cache, inputs: dict, **view) -> torch.Tensor:
     """The prediction of a call within `VIEW`, or another view."""
     with torch.no_grad(), cache.view(**{**VIEW, **view}):

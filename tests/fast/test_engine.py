@@ -12,7 +12,7 @@ from hash3d.fast.engine import AutoencoderEngine, UNetEngine, records
 from hash3d.unet import accelerate_unet
 from hash3d.unet.partial_unet import PartialUNet
 from tests.distances import apart
-from tests.tiny_ldm import ldm_inputs, tiny_ldm
+from tests.tiny_ldm import MultiViewUNetModel, UNetModel, ldm_inputs, tiny_ldm
 from tests.tiny_models import UNETS, tiny_unet, tiny_zero123, unet_inputs
 
 RECORDED = 2e-3
@@ -51,6 +51,15 @@ def test_a_batch_of_graphs_is_filled_to_a_power_of_two_by_its_last_view():
     assert [len(rows) for rows in filled.values()] == [1, 2, 4, 4, 6, 6]
     assert engine.fill([0, 2, 5], 8) == [0, 2, 5, 5]
     assert PartialUNet(unet, -2).fill([0, 2, 5], 8) == [0, 2, 5]
+
+
+@pytest.mark.parametrize(("kind", "captured"), [(UNetModel, True), (MultiViewUNetModel, False)])
+def test_views_that_attend_to_each_other_run_eagerly(kind, captured):
+    unet = tiny_ldm(kind, channel_mult=(1, 1))
+    apply_hash3d(unet)
+    unet.forward.watch.look()
+    unet.forward._choose_passes(torch.device("cuda"))
+    assert isinstance(unet.forward.passes, UNetEngine) == captured
 
 
 @pytest.mark.parametrize("order", ["grouped", "interleaved"])

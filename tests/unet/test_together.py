@@ -10,7 +10,7 @@ from hash3d import Hash3DConfig, apply_hash3d
 from hash3d.cache import GuardConfig
 from hash3d.unet.partial_unet import PartialUNet
 from tests.tiny_ldm import MultiViewUNetModel, ldm_inputs, tiny_ldm
-from tests.tiny_models import VIEW, alike, tiny_unet
+from tests.tiny_models import VIEW, LoRA, alike, tiny_unet
 
 FOUR = [0.0, 90.0, 180.0, 270.0]
 
@@ -137,23 +137,6 @@ def test_ldms_residuals_count_up_to_the_cut(name):
         partial = PartialUNet(unet, cut)
         _, feature = partial.full_pass(**inputs, **{name: list(residuals)})
         assert torch.equal(partial.shallow_pass(feature, **inputs, **{name: list(residuals)}), expected), cut
-
-
-class LoRA(torch.nn.Module):
-    """A linear layer and a trained one of low rank, which starts at zero."""
-
-    def __init__(self, base):
-        super().__init__()
-        self.base, self.scale = base, 1.0
-        self.down, self.up = torch.nn.Linear(base.in_features, 2), torch.nn.Linear(2, base.out_features)
-        torch.nn.init.zeros_(self.up.weight)
-
-    def forward(self, x):
-        return self.base(x) + self.scale * self.up(self.down(x))
-
-    def step(self):
-        for weight in (*self.down.parameters(), *self.up.parameters()):
-            weight.add_(0.01)
 
 
 def add_lora(unet):
