@@ -17,7 +17,7 @@ def test_a_report_names_the_asset_and_what_was_left_out(capsys):
         "seconds": {"total": 10.0, "unet": 4.0},
         "unet": {"reuse_share": 0.5},
         "not_finite": {"loss": 2},
-        "outputs": ["model.ply", "model.glb", "preview.png", "turntable.mp4"],
+        "outputs": ["model.ply", "model.glb", "preview.png", "turntable.mp4", "view.html"],
     }
     report(Path("run"), summary)
     assert capsys.readouterr().out.splitlines() == [
@@ -26,4 +26,5 @@ def test_a_report_names_the_asset_and_what_was_left_out(capsys):
         "  asset    run/model.glb",
         "  picture  run/preview.png",
         "  video    run/turntable.mp4",
+        "  page     run/view.html",
     ]

@@ -15,7 +15,10 @@ from hash3d.export.points import read_ply
 from hash3d.files import WriteError
 from hash3d.training.run import Run
 
-OUTPUTS = {"recipe.json", "metrics.jsonl", "input.png", "preview.png", "turntable.mp4", "model.ply", "summary.json"}
+OUTPUTS = {
+    "recipe.json", "metrics.jsonl", "input.png", "preview.png", "turntable.mp4", "model.ply", "summary.json",
+    "view.html",
+}  # fmt: skip
 
 
 def series(path):

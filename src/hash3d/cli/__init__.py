@@ -18,6 +18,7 @@ from .streams import silence, usable_streams
 
 COMMANDS = {
     "generate": "turn an image or a text into a 3D asset",
+    "view": "open a run's page: the asset to turn around, its input and its figures",
     "evaluate": "compare a run with true views: PSNR, SSIM, LPIPS, CLIP",
     "render-views": "render true views of your meshes, for evaluate",
     "convert": "turn a single file of weights into a diffusers folder",

@@ -74,6 +74,12 @@ def report(path: Path, summary: dict[str, Any]) -> None:
     if summary["not_finite"]:
         counts = ", ".join(f"{name} at {count}" for name, count in summary["not_finite"].items())
         console.print(f"  not finite, and left out: {counts} of {summary['steps']} steps", markup=False)
-    for label, endings in (("asset", (".glb", ".ply")), ("picture", (".png",)), ("video", (".mp4",))):
-        name = next(name for ending in endings for name in summary["outputs"] if name.endswith(ending))
-        console.print(f"  {label:8} {path / name}", markup=False)
+    for label, endings in (
+        ("asset", (".glb", ".ply")),
+        ("picture", (".png",)),
+        ("video", (".mp4",)),
+        ("page", (".html",)),
+    ):
+        names = [name for ending in endings for name in summary["outputs"] if name.endswith(ending)]
+        if names:
+            console.print(f"  {label:8} {path / names[0]}", markup=False)

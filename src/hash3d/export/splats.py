@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.files import check_suffix, write_bytes
-from hash3d.representations.gaussians import SH_DEGREE_0, Gaussians, GaussianTensors
+from hash3d.representations.gaussians import SH_DEGREE_0, Gaussians, GaussianTensors, Splats
 
 from .points import to_file_axes, write_ply
 
@@ -24,23 +25,29 @@ def write_splats(path: Path, gaussians: Gaussians) -> Path:
     return {".splat": write_splat, ".glb": write_splat_glb}.get(path.suffix.lower(), write_ply)(path, gaussians)
 
 
-def write_splat(path: Path, gaussians: Gaussians) -> Path:
-    """Write the finite rows as antimatter15's viewer has it: 32 bytes each, the largest first, axes as in a PLY.
+def write_splat(path: Path, gaussians: Splats) -> Path:
+    """Write `encode_splat` to a file. Returns `path`; raises `ValueError` if it does not end in .splat."""
+    path = check_suffix(path, ".splat")
+    write_bytes(path, encode_splat(gaussians))
+    return path
+
+
+def encode_splat(gaussians: Splats) -> bytes:
+    """Return the finite rows as antimatter15's viewer has them: 32 bytes each, the largest first, axes as in a PLY.
 
     Position and scale in float32, then in 8 bits RGB, opacity, and the rotation (w, x, y, z) with 128 for 0.
     """
-    path, splats = check_suffix(path, ".splat"), finite(gaussians)
+    splats = finite(gaussians)
     means, quats = to_file_axes(splats.means, torch.nn.functional.normalize(splats.quats, dim=-1))
     table = np.empty(len(splats), [("means", "<f4", 3), ("scales", "<f4", 3), ("colors", "u1", 4), ("quats", "u1", 4)])
     table["means"], table["scales"] = means.numpy(), splats.scales.numpy()
     table["colors"] = (_rgba(splats) * 255.0).round().numpy()
     table["quats"] = (quats * 128.0 + 128.0).round().clamp(0.0, 255.0).numpy()
     order = (splats.scales.prod(dim=-1) * splats.opacities).argsort(descending=True)
-    write_bytes(path, table[order.numpy()].tobytes())
-    return path
+    return table[order.numpy()].tobytes()
 
 
-def write_splat_glb(path: Path, gaussians: Gaussians) -> Path:
+def write_splat_glb(path: Path, gaussians: Splats) -> Path:
     """Write the finite rows as binary glTF 2.0, +y up, with the extension KHR_gaussian_splatting.
 
     Programs without it show coloured points. Scales are in scene units, as PlayCanvas and Babylon.js read them.
@@ -90,10 +97,10 @@ def write_splat_glb(path: Path, gaussians: Gaussians) -> Path:
     return path
 
 
-def finite(gaussians: Gaussians) -> GaussianTensors:
+def finite(gaussians: Splats) -> GaussianTensors:
     """Return the rows without a number that is not finite, activated, on the CPU."""
     splats = gaussians.gaussians()
-    columns = {name: getattr(splats, name).detach().cpu() for name in GaussianTensors.__dataclass_fields__}
+    columns = {each.name: getattr(splats, each.name).detach().cpu() for each in fields(splats)}
     kept = torch.stack([each.reshape(len(splats), -1).isfinite().all(dim=-1) for each in columns.values()]).all(dim=0)
     return GaussianTensors(**{name: each[kept] for name, each in columns.items()})
 

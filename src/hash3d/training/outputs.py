@@ -1,6 +1,7 @@
 """What a run leaves behind: the model, images, a video."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,10 +10,14 @@ from torch import Tensor, nn
 
 from hash3d.cameras import Cameras
 from hash3d.export.mesh import BakedMesh, write_glb
+from hash3d.export.page import write_page
+from hash3d.export.splats import encode_splat
 from hash3d.export.turntable import RenderViews, orbit, render_each, save_image, tile, write_video
 from hash3d.pictures import FramedPicture
 from hash3d.recipes.recipe import Recipe
+from hash3d.recipes.stage import Stage
 from hash3d.rendering.bake import PointColors, colors_from_views
+from hash3d.representations.gaussians import Splats
 from hash3d.representations.mesh import Mesh
 from hash3d.scenes.base import KINDS, find_kind
 from hash3d.scenes.build import load_model, save_model, show_model
@@ -22,6 +27,7 @@ from .guide import load_priors
 from .run_folder import RunFolder
 
 ASSET = "model.glb"
+VIEW = "view.html"
 PREVIEW_SIZE = 192
 PREVIEW_VIEWS = 8
 SHEET_SIZE = 256
@@ -89,6 +95,48 @@ def write_outputs(
     for leftover in ({kind.file for kind in KINDS.values()} | {ASSET}) - set(names):
         (folder / leftover).unlink(missing_ok=True)
     return [*names, "preview.png", "turntable.mp4"]
+
+
+def has_view(model: nn.Module, stage: Stage) -> bool:
+    """Whether a run has a page: it writes a mesh, or its model is splats."""
+    return find_kind(stage.representation).writes_mesh or isinstance(model, Splats)
+
+
+def write_view(folder: Path) -> Path:
+    """Write view.html from a run's folder, and return it. Raises `ValueError` if there is nothing to show."""
+    run, recipe = RunFolder(folder), read_reached(folder)
+    stage, summary = recipe.stages[-1], run.read_summary() or {}
+    model = load_model(recipe, folder, torch.device("cpu"))
+    if not has_view(model, stage):
+        raise ValueError(f"Expected a mesh or splats in {folder}, but its {type(model).__name__} is neither.")
+    kind, asset = ("splat", encode_splat(model)) if isinstance(model, Splats) else ("mesh", read_asset(folder))
+    picture = run.input_picture if run.input_picture.is_file() else None
+    return write_page(
+        folder / VIEW, asset, kind=kind, title=recipe.prompt or folder.resolve().name, figures=figures(recipe, summary),
+        picture=picture, camera=stage.cameras, elevation=recipe.reference_elevation,
+    )  # fmt: skip
+
+
+def read_asset(folder: Path) -> bytes:
+    """The bytes of a run's model.glb. Raises `ValueError` if there is none."""
+    if not (path := folder / ASSET).is_file():
+        raise ValueError(f"Expected a mesh in {path}, but there is none. Make it: hash3d export {folder} --format glb")
+    return path.read_bytes()
+
+
+def figures(recipe: Recipe, summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """What view.html tells of a run: its system, steps, time, reuse and size."""
+    told = [("system", recipe.system), ("prior", str(recipe.prior)), ("seed", str(recipe.seed))]
+    if summary:
+        unet, sizes = summary["unet"], summary["stages"][-1]["scene"]
+        told += [
+            ("steps", f"{summary['steps']:,}"),
+            ("time", f"{summary['seconds']['total']:.0f} s on {summary['device']}"),
+            ("U-Net passes", f"{unet['full']:,} full, {unet['shallow']:,} reused"),
+            *((name, f"{count:,.0f}" if count > 1.0 else f"{count:.0%}") for name, count in sizes.items()),
+            ("made with", f"hash3d {summary['versions']['hash3d']}"),
+        ]
+    return told
 
 
 def bake_model(model: nn.Module, recipe: Recipe, show: Show) -> BakedMesh:

@@ -28,7 +28,7 @@ from hash3d.scenes.build import show_model
 from hash3d.tensors import all_finite
 
 from .guide import load_priors
-from .outputs import write_outputs
+from .outputs import VIEW, has_view, write_outputs, write_view
 from .run_folder import RunFolder, identify
 from .trainer import Trainer
 from .watch import DIVERGED, Metrics, NotFiniteError
@@ -137,8 +137,11 @@ class Run:
             show = show_model(model, self.trainer.stage, self.prior)
             self.folder.expect_own()
             outputs = write_outputs(self.folder.path, model, show, self.recipe.up_to(self.trainer.number), self.picture)
-            summary = self.summary(outputs)
+            page = [VIEW] if has_view(model, self.trainer.stage) else []
+            summary = self.summary([*outputs, *page])
             self.folder.write_summary(summary)
+            if page:
+                write_view(self.folder.path)
             return summary
         except NotFiniteError:
             self.trainer.close()
