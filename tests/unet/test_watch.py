@@ -6,92 +6,24 @@ import warnings
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from diffusers.models.resnet import ResnetBlock2D
 
 from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
 from hash3d.unet.watch import SLICES, ModelWatch
 from tests.tiny_models import alike, predict, small_unet
-
-
-def deep(unet):
-    return unet.mid_block.resnets[0]
-
-
-def write_data(unet):
-    deep(unet).conv1.weight.data.mul_(2.0)
-
-
-def exchange_data(unet):
-    deep(unet).conv1.weight.data = 2.0 * deep(unet).conv1.weight.data
-
-
-def write_numpy(unet):
-    deep(unet).conv1.weight.detach().numpy()[:] *= 2.0
-
-
-def write_in_place(unet):
-    with torch.no_grad():
-        deep(unet).conv1.weight.mul_(2.0)
-
-
-def put_layer(unet):
-    """As libraries that exchange layers for quantized ones do."""
-    deep(unet)._modules["conv1"] = copy.deepcopy(deep(unet).conv1)
-    deep(unet).conv1.weight.data.mul_(2.0)
-
-
-def put_layer_unseen(unet):
-    deep(unet)._modules["conv1"] = copy.deepcopy(deep(unet).conv1)
-
-
-def put_weight(unet):
-    deep(unet).conv1._parameters["weight"] = torch.nn.Parameter(2.0 * deep(unet).conv1.weight, requires_grad=False)
-
-
-def hook_after(unet):
-    deep(unet).register_forward_hook(lambda module, inputs, output: 2.0 * output)
-
-
-def hook_before(unet):
-    unet.mid_block.register_forward_pre_hook(lambda module, inputs: (2.0 * inputs[0], *inputs[1:]))
-
-
-def hook_everywhere(unet):
-    return torch.nn.modules.module.register_module_forward_hook(lambda module, inputs, output: None)
-
-
-def patch_forward(unet):
-    inner = deep(unet).forward
-    deep(unet).forward = lambda *args, **kwargs: 2.0 * inner(*args, **kwargs)
-
-
-def exchange_class(unet):
-    class Doubled(type(deep(unet))):
-        def forward(self, *args, **kwargs):
-            return 2.0 * super().forward(*args, **kwargs)
-
-    deep(unet).__class__ = Doubled
-
-
-def scale_output(unet):
-    deep(unet).output_scale_factor = 3.0
-
-
-def pad_in_circles(unet):
-    deep(unet).conv1.padding_mode = "circular"
-
-
-def train_a_block(unet):
-    unet.mid_block.train()
-
-
-def register_config(unet):
-    unet.register_to_config(center_input_sample=True)
-
-
-CHANGES = [
-    write_data, exchange_data, write_numpy, write_in_place, put_layer, put_weight, hook_after, hook_before,
-    hook_everywhere, patch_forward, exchange_class, scale_output, pad_in_circles, train_a_block, register_config,
-]  # fmt: skip
+from tests.unet.changes import (
+    CHANGES,
+    deep,
+    exchange_class,
+    hook_after,
+    pad_in_circles,
+    patch_forward,
+    put_layer_unseen,
+    register_config,
+    scale_output,
+    train_a_block,
+    write_in_place,
+)
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -147,6 +79,33 @@ def test_a_buffer_counts_as_a_weight(change):
     change(deep(unet).conv1)
     predict(unet, cache, inputs)
     assert (cache.statistics.full, cache.statistics.shallow) == (2, 0)
+
+
+class Strength:
+    def __init__(self, value):
+        self.value = value
+
+
+class Merged(ResnetBlock2D):
+    """A layer whose options lie somewhere inside of an attribute, as where tokens are merged."""
+
+    def forward(self, *args, **kwargs):
+        return self.options["merge"]["ratio"] * self.strength.value * super().forward(*args, **kwargs)
+
+
+@pytest.mark.parametrize("change", [
+    lambda layer: layer.options["merge"].update(ratio=2.0), lambda layer: setattr(layer.strength, "value", 2.0),
+])  # fmt: skip
+def test_options_inside_an_attribute_count(change):
+    unet = small_unet()
+    deep(unet).options, deep(unet).strength = {"merge": {"ratio": 1.0}}, Strength(1.0)
+    deep(unet).__class__ = Merged
+    cache, inputs = apply_hash3d(unet), alike(unet)
+    for _ in range(2):
+        predict(unet, cache, inputs)
+    change(deep(unet))
+    predict(unet, cache, inputs)
+    assert (cache.statistics.full, cache.statistics.shallow) == (2, 1)
 
 
 def test_a_hook_that_goes_is_seen_too():

@@ -21,6 +21,8 @@ Numbers = float | Sequence[float] | Tensor
 BranchOrder = Literal["grouped", "interleaved"]
 MOST_PARTS = 1000
 """Objects that are looked into to describe a value; one that has more is never the same."""
+KNOWN = ("torch", "diffusers", "transformers", "peft", "accelerate", "hash3d", "builtins", "functools")
+"""Packages whose objects count as such: what a U-Net has of them is watched otherwise."""
 _OPEN: ContextVar[dict[int, "View"]] = ContextVar("views", default={})  # noqa: B039  (it is never changed in place)
 
 
@@ -71,8 +73,10 @@ class View:
     branch_order: BranchOrder
     branches: int = 1
     """Guidance branches S of the present call."""
-    conditions: list[Any] = field(default_factory=list)
-    """The different conditioning inputs of the block's calls, as they came: each is a guidance branch."""
+    numbers: dict[str, int] = field(default_factory=dict)
+    """Of a block with a scope: the guidance branch of each of the different conditioning inputs of its calls."""
+    is_guessed: bool = False
+    """Whether one of these goes by the order of the calls alone."""
     off_key: list[Any] = field(default_factory=list)
     """Of each view the timesteps of its rows in the present call, where one of them is not the key's."""
 
@@ -151,23 +155,23 @@ class View:
             return range(view, count * self.branches, count)
         return range(view * self.branches, (view + 1) * self.branches)
 
-    def identities(self, conditions: dict[str, Any], settings: str) -> list[str]:
+    def identities(self, conditions: dict[str, Any], settings: str, branch: int) -> list[str]:
         """What each view's feature depends on besides its key, as a short string.
 
         Args:
             conditions: the conditioning inputs of the call, by name.
             settings: how the model is set, such as its adapters.
+            branch: the number of the call's guidance branch, where a scope vouches for these inputs.
         """
         count = len(self.places)
         if self.scope is None:
             size = count * self.branches
             known = [describe(conditions, self.rows(view), size) for view in range(count)]
         else:
-            tensors = describe(conditions, of_tensor=_token)
-            if tensors not in self.conditions:
-                self.conditions.append(tensors)
             plain = describe(conditions, of_tensor=lambda _: "tensor")
-            known = [[describe(self.scope), plain, self.conditions.index(tensors)]] * count
+            each = isinstance(self.scope, list | tuple) and len(self.scope) == count > 1
+            own: Any = self.scope if each else [None] * count
+            known = [[describe(self.scope), describe(part), plain, branch] for part in own]
         return [digest(settings, own, times) for own, times in zip(known, self.off_key or [None] * count, strict=True)]
 
 
@@ -179,15 +183,17 @@ def open_view(cache: object) -> View | None:
 class Block:
     """The `with` block of a view, in this thread or context alone. It may be entered again once it is left."""
 
-    def __init__(self, cache: object, view: View) -> None:
+    def __init__(self, cache: Any, view: View) -> None:
         self._cache, self._view = cache, view
 
     def __enter__(self) -> None:
         if open_view(self._cache) is not None:
             raise RuntimeError("Expected one view at a time, but cache.view was entered inside another cache.view.")
-        _OPEN.set({**_OPEN.get(), id(self._cache): replace(self._view, conditions=[])})
+        _OPEN.set({**_OPEN.get(), id(self._cache): replace(self._view, numbers={})})
 
     def __exit__(self, *_: object) -> None:
+        if (view := open_view(self._cache)) is not None and view.is_guessed:
+            self._cache.branches.close(view)
         _OPEN.set({cache: view for cache, view in _OPEN.get().items() if cache != id(self._cache)})
 
 
@@ -257,7 +263,7 @@ def _describe(value: Any, seen: dict[int, Any], of_tensor: Callable[[Tensor], An
 def _describe_rows(rows: range | None, size: int | None, value: Tensor) -> Any:
     if rows is not None and value.ndim and len(value) == size:
         value = value[:1] if value.stride(0) == 0 else value[rows.start : rows.stop : rows.step]
-    return _content(value) if value.device.type == "cpu" else _token(value)
+    return _content(value) if value.device.type == "cpu" else token(value)
 
 
 _PROCESS, _SERIALS = urandom(8).hex(), count()
@@ -270,7 +276,7 @@ def new_name() -> str:
     return f"{_PROCESS}-{next(_SERIALS)}"
 
 
-def _token(tensor: Tensor) -> Any:
+def token(tensor: Tensor) -> Any:
     """What the host knows of a tensor: which memory, in which version. Nothing, of one made in inference mode."""
     if tensor.is_inference():
         return new_name()

@@ -15,6 +15,7 @@ from .calls import Block, Entry, Query, View, open_view
 from .grid import FIELDS
 
 if TYPE_CHECKING:
+    from .branches import Branches
     from .config import CacheConfig
     from .guard import Guard
     from .messages import AngleWatch
@@ -137,6 +138,13 @@ class Keeping:
         return open_view(self)
 
     @cached_property
+    def branches(self) -> "Branches":
+        """Guidance branches in calls of their own."""
+        from .branches import Branches
+
+        return Branches()
+
+    @cached_property
     def guard(self) -> "Guard":
         """Spot checks, and a bound on their error."""
         from .guard import Guard
@@ -180,7 +188,8 @@ class Keeping:
 
     def identify(self, view: View, conditions: dict[str, Any], settings: str) -> list[str]:
         """The identity of each view's feature: see `View.identities`."""
-        identities = view.identities(conditions, settings)
+        branch = 0 if view.scope is None else self.branches.number(view, conditions)
+        identities = view.identities(conditions, settings, branch)
         if view.timesteps is not None and any(view.off_key):
             self.tell_once("other timestep")
         watched = identities if view.scope is None else [settings]

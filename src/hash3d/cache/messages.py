@@ -25,6 +25,8 @@ MESSAGES = {
     "only. Leave the timestep out of cache.view to take the call's.",
     "unlike branches": "The guidance branches of a view have different noisy latents: are they views? Give cache.view "
     "one number for each view of the batch. A reuse goes by the first branch's latents.",
+    "fewer branches": "A cache.view with a scope had fewer calls than others, with conditioning tensors never "
+    "seen: its guidance branches may have been mistaken for others. Keep the embeddings of a branch in one tensor.",
     "guests left out": "Layers of the U-Net have hooks, forwards or attention processors of others. On layers that a "
     "reuse leaves out these do not run: what they collect is that of an earlier call.",
     "other weights": "The cache's features are of other weights than this U-Net's: they are forgotten.",

@@ -10,12 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from .calls import new_name
+from .calls import KNOWN, new_name
 
 MOST_OBJECTS = 4096
 """Names of values that are kept; after that they are made anew."""
-KNOWN = ("torch", "diffusers", "transformers", "peft", "accelerate", "hash3d", "builtins", "functools")
-"""Packages whose objects count as such: what a U-Net has of them is watched otherwise."""
 ENTRIES = {*vars(nn.Module())} - {"training"}
 """Attributes that every module has."""
 PLAIN = (bool, int, float, str, list, tuple, dict, torch.Tensor)

@@ -198,15 +198,31 @@ class Forward:
         residuals = any(inputs.get(name) is not None for name in self.layout.residuals)
         if self.cache is None:
             return not (gradients or recorded or residuals)
-        if not self.cache.is_enabled:
-            return False
         view = self.cache.current_view
+        if not self.cache.is_enabled:
+            self._pass_by(view, inputs)
+            return False
         unknown = residuals and (view is None or view.scope is None)
         for reason, holds in zip(ADVICE, (view is None, gradients, recorded, unknown), strict=True):
             if holds:
                 self.cache.statistics.bypass(reason, ADVICE[reason])
+                if not recorded:
+                    self._pass_by(view, inputs)
                 return False
         return True
+
+    def _pass_by(self, view: View | None, inputs: dict[str, Any]) -> None:
+        """Count a call that runs without the cache among the guidance branches of its view."""
+        if self.cache is not None and view is not None and view.scope is not None:
+            self.cache.branches.number(view, self._conditions(inputs, view))
+
+    def _conditions(self, inputs: dict[str, Any], view: View) -> dict[str, Any]:
+        """The conditioning inputs of a call."""
+        own, channels = ("sample", "timestep", "return_dict"), self.layout.noisy_channels
+        found = {name: value for name, value in inputs.items() if name not in own and value is not None}
+        if inputs["sample"].shape[1] > channels and view.scope is None:
+            found["sample"] = inputs["sample"][:, channels:]  # Such as a reference image, or a mask.
+        return found
 
     def _choose_passes(self, device: torch.device) -> None:
         """As PyTorch runs them, or on a GPU as CUDA graphs. What others have patched has to run each time."""
@@ -244,7 +260,7 @@ class Forward:
         """
         assert self.cache is not None
         sample, context = inputs["sample"], inputs.get("encoder_hidden_states")
-        device, channels = sample.device, self.layout.noisy_channels
+        device = sample.device
         shapes = [each.shape[1:] for each in each_tensor([sample, context])]
         autocast = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
         weights = id(self.unet), self.watch.epoch, self.watch.writes
@@ -253,11 +269,7 @@ class Forward:
             if not self.watch.guests.isdisjoint(left_out):
                 self.cache.tell_once("guests left out")
         self.cache.match((weights, sample.dtype, device, shapes, view.branches, autocast))
-        own = ("sample", "timestep", "return_dict")
-        conditions = {name: value for name, value in inputs.items() if name not in own and value is not None}
-        if sample.shape[1] > channels and view.scope is None:
-            conditions["sample"] = sample[:, channels:]  # Such as a reference image, or a mask.
-        found = self.cache.identify(view, conditions, self.watch.settings)
+        found = self.cache.identify(view, self._conditions(inputs, view), self.watch.settings)
         if self.mixes_views and len(keys) > 1:
             cells = [repr(self.cache.store.locate(key, 0, "")) for key in keys]
             found = [digest(each, sorted(cells), cells[:row].count(cells[row])) for row, each in enumerate(found)]

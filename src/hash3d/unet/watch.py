@@ -7,6 +7,7 @@ from itertools import chain
 from operator import attrgetter, is_not
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.module import (
     _global_forward_hooks,
@@ -16,7 +17,7 @@ from torch.nn.modules.module import (
 )
 from torch.utils.hooks import RemovableHandle
 
-from hash3d.cache.calls import describe, digest
+from hash3d.cache.calls import KNOWN, describe, digest, new_name
 
 from .model import layout_of
 
@@ -34,6 +35,8 @@ GUESTS = ("forward", "processor")
 """Attributes of a layer that are called."""
 COPIED = (list, dict, set)
 """What may be changed in place."""
+FUNCTIONS = ("scaled_dot_product_attention", "linear", "conv2d", "group_norm", "layer_norm", "silu", "gelu")
+"""Of `torch.nn.functional`: what others exchange for faster ones."""
 
 
 class ModelWatch:
@@ -65,6 +68,7 @@ class ModelWatch:
         self._calls = self._changes = 0
         self._numbers: Any = None
         self._state: Any = None
+        self._code, self._exchanged = dict[Any, Any](), ""
         self._scan()
         self.look()
 
@@ -85,7 +89,7 @@ class ModelWatch:
         first = [self.unet, *getattr(self.unet, "up_blocks", ())]  # With FreeU's factors.
         self._layers = first + [module for module in modules if module not in {*first, *self._adapters}]
         self._dicts = list(map(vars, self._layers))
-        self._kinds: list[Any] = []
+        self._kinds, self._runs, self._held = list[Any](), list[Any](), set[int]()
         self._types, self._own, self._said = (list[Any]([None]) * len(self._layers) for _ in range(3))
         for number in range(len(self._layers)):
             self._describe(number)
@@ -120,6 +124,8 @@ class ModelWatch:
         self.writes, self.moves = self.writes + written, self.moves + moved
         for cut in [CUTS[-1]] if on_host else [FIRST, CUTS[place]]:
             self._look_at_attributes(cut)
+        for number in self._held:
+            self._describe(number)
         self._look_at_settings()
 
     def _look_at_numbers(self, on_host: bool, written: bool, moved: bool) -> bool:
@@ -152,12 +158,14 @@ class ModelWatch:
         kind, left_out = type(layer), ELSEWHERE | {"forward"} if layer is self.unet else ELSEWHERE
         seen = {name: copy(i) if type(i) in COPIED and name not in left_out else i for name, i in own.items()}
         try:
-            if (kind, seen) == (self._types[number], self._own[number]):
+            if number not in self._held and (kind, seen) == (self._types[number], self._own[number]):
                 return
         except (RuntimeError, ValueError):
             pass
         self._types[number], self._own[number] = kind, seen
         found = {name: item for name, item in own.items() if name not in left_out}
+        if any(map(_may_change, found.values())):
+            self._held.add(number)
         said = digest(kind if self._is_known(kind) else describe(kind), describe(_without_origin(found)))
         if said != self._said[number]:
             self._said[number] = said
@@ -169,12 +177,13 @@ class ModelWatch:
             self.rest()
         hooks = [hook for each in self._hooked for hook in each.values()]
         processors = [module.processor for module in self._attentions]
-        seen = [self._changes, *processors, *hooks, *(kind.forward for kind in self._kinds)]
+        seen = [self._changes, *processors, *hooks, *self._list_code().values()]
         if len(seen) != len(self._seen) or any(map(is_not, seen, self._seen)):
             self._seen = seen
             self._find_strangers(processors, hooks)
         state = (
             self._kept,
+            self._exchanged,
             [_plain_settings(processor) for processor in self._settable],
             [_adapter_state(module) for module in self._adapters],
             self._strangers and describe(self._strangers),
@@ -182,9 +191,19 @@ class ModelWatch:
         if state != self._state:
             self._state, self.settings = state, digest(state)
 
+    def _list_code(self) -> dict[Any, Any]:
+        """What runs in layers and processors of each class."""
+        code = {kind: kind.forward for kind in self._kinds} | {kind: kind.__call__ for kind in self._runs}
+        return code | {name: vars(F)[name] for name in FUNCTIONS}
+
     def _find_strangers(self, processors: list[Any], hooks: list[Any]) -> None:
         """Note the classes of processors, the hooks, and what is not diffusers' own."""
         self._kinds = sorted({*map(type, self._layers)}, key=repr)
+        self._runs = sorted({*map(type, processors)}, key=repr)
+        code = self._list_code()
+        if any(self._code.get(kind, own) != own for kind, own in code.items()):
+            self._exchanged = new_name()  # Also by a function that passes for the one it wraps.
+        self._code |= code
         own = ("diffusers.models.", "diffusers.loaders.")
         self._strangers = [each for each in processors if not type(each).__module__.startswith(own)]
         self.guests = {module for module in self.unet.modules() if module is not self.unet and self._has_guest(module)}
@@ -219,6 +238,15 @@ def _read_starts(parameters: list[Tensor]) -> list[bytes]:
         for each in parameters
         if each.is_cpu and each.nbytes
     ]
+
+
+def _may_change(value: Any, *, within: bool = False) -> bool:
+    """Whether an attribute holds what may change unseen: containers in a container, objects of others."""
+    if type(value) in (*COPIED, tuple):
+        items = value.values() if type(value) is dict else value
+        return (within and type(value) in COPIED) or any(_may_change(item, within=True) for item in items)
+    is_object = hasattr(value, "__dict__") and not hasattr(value, "__qualname__")
+    return is_object and type(value).__module__.partition(".")[0] not in KNOWN
 
 
 def _without_origin(attributes: dict[str, Any]) -> dict[str, Any]:
