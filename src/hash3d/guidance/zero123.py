@@ -22,13 +22,7 @@ from .latent_guidance import LatentGuidance, LatentGuidanceConfig, load_latent_p
 
 @dataclass(frozen=True, kw_only=True)
 class Zero123GuidanceConfig(LatentGuidanceConfig):
-    """SDS with Zero123. Defaults: threestudio 28d9d80, configs/stable-zero123.yaml.
-
-    Args:
-        guidance_scale: Classifier-free guidance: 1 is the bare condition. More is sharper and more saturated.
-        min_timestep: Lowest timestep over the steps, as a share of the model's.
-        max_timestep: Highest timestep over the steps, as a share of the model's.
-    """
+    """SDS with Zero123. Defaults: threestudio 28d9d80, configs/stable-zero123.yaml."""
 
     guidance_scale: float = 3.0
     min_timestep: Schedule = field(default_factory=lambda: ramp((50, 0.7), (200, 0.3)))
