@@ -11,6 +11,7 @@ from hash3d.fast.cuda_graph import RecordedCall, copied, each_tensor
 from hash3d.fast.engine import AutoencoderEngine, UNetEngine, records
 from hash3d.unet import accelerate_unet
 from hash3d.unet.partial_unet import PartialUNet
+from hash3d.unet.watch import SLICES
 from tests.distances import apart
 from tests.tiny_ldm import MultiViewUNetModel, UNetModel, ldm_inputs, tiny_ldm
 from tests.tiny_models import UNETS, tiny_unet, tiny_zero123, unet_inputs
@@ -201,6 +202,16 @@ def test_a_recorded_pass_follows_its_timestep_given_as_a_number():
         for timestep in (10, 900):
             given = {**inputs, "timestep": timestep}
             assert apart(engine.plain_pass(**given)[0], unet(**given).sample) < RECORDED
+
+
+@pytest.mark.gpu
+def test_a_form_of_call_is_recorded_once_though_recording_moves_the_weights():
+    unet = tiny_unet().requires_grad_(False).cuda()
+    engine, inputs = UNetEngine(unet, -2), on_gpu(unet_inputs(unet))
+    with torch.no_grad():
+        for _ in range(2 * SLICES):
+            engine.plain_pass(**inputs)
+    assert len(engine._recorded) == 1
 
 
 @pytest.mark.gpu

@@ -210,12 +210,33 @@ def test_away_from_the_host_one_layer_is_seen_within_as_many_calls_as_there_are_
     assert len({*after[SLICES:]}) == 1
 
 
+def write_all(unet):
+    torch._foreach_mul_(list(unet.parameters()), 2.0)
+
+
+def pad_all_in_circles(unet):
+    for layer in unet.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.padding_mode = "circular"
+
+
+@pytest.mark.parametrize(
+    "change", [lambda unet: [weight.mul_(2.0) for weight in unet.parameters()], pad_all_in_circles]
+)
+def test_away_from_the_host_a_change_of_many_layers_is_one_change(change):
+    unet = small_unet().requires_grad_(False).to("meta")
+    watch = ModelWatch(unet)
+    before = state_of(watch)
+    change(unet)
+    assert len({state_of(watch, look=True) for _ in range(2 * SLICES)} - {before}) == 1
+
+
 def put_layer_in_sight(unet):
     deep(unet).conv1 = copy.deepcopy(deep(unet).conv1)
 
 
 @pytest.mark.parametrize("change", [
-    lambda unet: [weight.mul_(2.0) for weight in unet.parameters()], lambda unet: unet.conv_out.weight.mul_(2.0),
+    write_all, lambda unet: unet.conv_out.weight.mul_(2.0),
     lambda unet: unet.enable_freeu(0.9, 0.2, 1.2, 1.4), lambda unet: unet.set_attn_processor(AttnProcessor()),
     lambda unet: unet.train(), put_layer_in_sight, hook_after, register_config,
 ])  # fmt: skip

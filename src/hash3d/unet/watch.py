@@ -23,7 +23,7 @@ from .model import layout_of
 
 SLICES = 32
 """Calls in which all layers, frozen weights and attributes are looked at on a GPU."""
-CUTS = [slice(place, None, SLICES) for place in range(SLICES)] + [slice(None)]
+CUTS: list[slice] = [slice(place, None, SLICES) for place in range(SLICES)] + [slice(None)]
 """What a call looks at, by its place: one in `SLICES`, at the last place all."""
 FIRST = slice(5)
 """Layers that are looked at in each call: the U-Net itself and its up blocks, which have FreeU's factors."""
@@ -81,9 +81,9 @@ class ModelWatch:
         tensors = [*self.unet.parameters(), *self.unet.buffers()]
         self.parameters: list[Tensor] = [each for each in tensors if type(each) in (nn.Parameter, Tensor)] or tensors
         frozen = [each for each in self.parameters if not each.requires_grad and not each.is_inference()]
-        trained = [each for each in self.parameters if each.requires_grad]
-        self._slices = [[*trained, *frozen[cut]] for cut in CUTS]
-        self._weights = list(map(_look_at_weights, self._slices))
+        self._trained = [each for each in self.parameters if each.requires_grad]
+        self._frozen = [frozen[cut] for cut in CUTS]
+        self._trained_seen, self._frozen_seen = _sum_up(self._trained), list(map(_sum_up, self._frozen))
         self._adapters = [m for m in modules[1:] if hasattr(m, "active_adapters") or "scaling" in m.__dict__]
         self._attentions = [module for module in modules if hasattr(module, "processor")]
         first = [self.unet, *getattr(self.unet, "up_blocks", ())]  # With FreeU's factors.
@@ -117,16 +117,30 @@ class ModelWatch:
             self._scan()
         if new:
             self._registrations, self._handles = registrations, -1
-        was, self._weights[place] = self._weights[place], (now := _look_at_weights(self._slices[place]))
-        written, moved = was[0] != now[0], was[1] != now[1]
+        written, moved = self._look_at_weights(place)
         if at_numbers:
             written |= self._look_at_numbers(on_host, written, moved)
         self.writes, self.moves = self.writes + written, self.moves + moved
+        changes = self._changes
         for cut in [CUTS[-1]] if on_host else [FIRST, CUTS[place]]:
             self._look_at_attributes(cut)
         for number in self._held:
             self._describe(number)
+        if changes != self._changes:
+            self._look_at_attributes(CUTS[-1])
         self._look_at_settings()
+
+    def _look_at_weights(self, place: int) -> tuple[bool, bool]:
+        """Whether weights were written, and whether they were moved: those that train, and the frozen ones at a place.
+
+        A change at one place is one of all places: who writes or moves a whole model is seen once.
+        """
+        was = *self._trained_seen, *self._frozen_seen[place]
+        self._trained_seen, seen = _sum_up(self._trained), _sum_up(self._frozen[place])
+        if seen != self._frozen_seen[place]:
+            self._frozen_seen = list(map(_sum_up, self._frozen))
+        now = *self._trained_seen, *seen
+        return was[::2] != now[::2], was[1::2] != now[1::2]
 
     def _look_at_numbers(self, on_host: bool, written: bool, moved: bool) -> bool:
         """Whether weights were written though their version is the old one."""
@@ -226,18 +240,15 @@ class ModelWatch:
         return self.parameters[0].data_ptr(), self.parameters[-1].data_ptr(), self.moves
 
 
-def _look_at_weights(parameters: list[Tensor]) -> tuple[int, int]:
+def _sum_up(parameters: list[Tensor]) -> tuple[int, int]:
     """The sums of versions and of addresses."""
     return sum(map(attrgetter("_version"), parameters)), sum(map(Tensor.data_ptr, parameters))
 
 
 def _read_starts(parameters: list[Tensor]) -> list[bytes]:
     """The first bytes of each weight on the host; the first number, if they do not lie in order."""
-    return [
-        string_at(each.data_ptr(), min(each.nbytes, START) if each.is_contiguous() else each.itemsize)
-        for each in parameters
-        if each.is_cpu and each.nbytes
-    ]
+    here = [each for each in parameters if each.is_cpu and each.nbytes]
+    return [string_at(i.data_ptr(), min(i.nbytes, START) if i.is_contiguous() else i.itemsize) for i in here]
 
 
 def _may_change(value: Any, *, within: bool = False) -> bool:
@@ -278,12 +289,8 @@ def _adapter_state(module: Any) -> tuple[Any, ...]:
     state = module.__dict__
     scaling = state.get("scaling")
     strengths = tuple(scaling.items()) if isinstance(scaling, dict) else repr(scaling)
-    return (
-        strengths,
-        state.get("_active_adapter"),
-        state.get("_disable_adapters"),
-        tuple(state.get("merged_adapters", ())),
-    )
+    merged = tuple(state.get("merged_adapters", ()))
+    return strengths, state.get("_active_adapter"), state.get("_disable_adapters"), merged
 
 
 def _plain_settings(processor: Any) -> list[Any]:
