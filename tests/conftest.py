@@ -1,5 +1,6 @@
 """Settings and fixtures of the whole suite: a run small enough for a test."""
 
+import copy
 import dataclasses
 import functools
 import signal
@@ -12,8 +13,11 @@ from PIL import Image
 from hash3d.schedules import constant
 from hash3d.systems import sds_gs, zero123_gs
 from hash3d.training import outputs
+from hash3d.training.guide import load_priors
 from tests.tiny_models import tiny_stable_diffusion, tiny_zero123
 from tests.tiny_recipes import OFTEN, tiny_system
+
+PRIORS = {}
 
 torch.set_num_threads(1)  # Tiny models: a second thread costs more than it gives.
 
@@ -85,3 +89,16 @@ def small_outputs(monkeypatch):
     """Few and small pictures: what is tested of them is that they are there and can be opened."""
     for name, value in {"VIDEO_FRAMES": 4, "VIDEO_SIZE": 64, "PREVIEW_SIZE": 32, "SHEET_SIZE": 32}.items():
         monkeypatch.setattr(outputs, name, value)
+
+
+@pytest.fixture(autouse=True)
+def loaded_once(monkeypatch):
+    """Runs start with copies of a prior that was loaded once: that takes most of a start."""
+
+    def load(recipe, device):
+        key = (tuple(recipe.priors.items()), device, recipe.pose)
+        if key not in PRIORS:
+            PRIORS[key] = load_priors(recipe, device)
+        return copy.deepcopy(PRIORS[key])
+
+    monkeypatch.setattr("hash3d.training.run.load_priors", load)
