@@ -94,7 +94,7 @@ class SpatialTransformer(nn.Module):
             tokens = block(tokens, context, **more)
         tokens = self.proj_out(tokens) if self.linear else tokens
         h = tokens.transpose(1, 2).unflatten(2, h.shape[2:])
-        return x + (h if self.linear else self.proj_out(h))
+        return (h if self.linear else self.proj_out(h)) + x
 
 
 class BasicTransformerBlock3D(BasicTransformerBlock):

@@ -9,7 +9,7 @@ import torch
 
 from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
 from hash3d.unet.partial_unet import PartialUNet
-from tests.tiny_ldm import DiffusionWrapper, ldm_inputs, tiny_ldm
+from tests.tiny_ldm import DiffusionWrapper, ResBlock, ldm_inputs, tiny_ldm
 from tests.tiny_models import VIEW, LoRA
 
 CUTS = 9
@@ -21,9 +21,23 @@ def unet():
     return tiny_ldm()
 
 
+@pytest.fixture(scope="module")
+def linear():
+    """With linear projections, which leave images channels last, and residual blocks that do not say their width."""
+    unet = tiny_ldm(label_channels=6)
+    for block in unet.modules():
+        if isinstance(block, ResBlock):
+            del block.out_channels
+    return unet
+
+
+@pytest.mark.parametrize("name", ["unet", "linear"])
 @pytest.mark.parametrize("cut", range(CUTS))
-def test_shallow_pass_of_own_feature_is_the_full_pass_bit_for_bit(unet, cut):
+def test_shallow_pass_of_own_feature_is_the_full_pass_bit_for_bit(name, cut, request):
+    unet = request.getfixturevalue(name)
     partial, inputs = PartialUNet(unet, cut), ldm_inputs(unet)
+    if name == "linear":
+        inputs["y"] = torch.ones(2, 6)
     with torch.no_grad():
         expected = unet(**inputs)
         prediction, feature = partial.full_pass(**inputs)

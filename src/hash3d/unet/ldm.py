@@ -48,7 +48,11 @@ class LDMLayout:
 
     def list_layers(self) -> tuple[list[Layer], list[nn.Module]]:
         """Each block is a layer, whose first part (a convolution, residual block or downsampler) has the channels."""
-        return [(block, block[0].out_channels) for block in self.unet.input_blocks], list(self.unet.output_blocks)
+        parts = [(block, block[0]) for block in self.unet.input_blocks]
+        down = [
+            (block, getattr(part, "out_channels", None) or part.out_layers[-1].out_channels) for block, part in parts
+        ]
+        return down, list(self.unet.output_blocks)
 
     def skip_layers(self, kept: Iterable[nn.Module], entry: nn.Module) -> list[Patch]:
         """What is skipped hands on no channels, so that concatenating costs nothing."""

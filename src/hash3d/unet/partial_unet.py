@@ -31,6 +31,7 @@ class PartialUNet:
         self.num_cuts = count_cuts(unet, cut, len(down_layers), len(up_layers))
         self.cut = cut % self.num_cuts
         self.skip = self.num_cuts - 1 - self.cut
+        self._format: torch.memory_format | None = None
         self._skip_channels, self._entry = down_layers[self.skip][1], up_layers[self.cut]
         self.patches = self.layout.skip_layers([module for module, _ in down_layers[: self.skip + 1]], self._entry)
 
@@ -43,6 +44,7 @@ class PartialUNet:
         captured: list[Tensor] = []
 
         def capture(_: Any, inputs: tuple[Any, ...]) -> None:
+            self._format = torch.contiguous_format if inputs[0].is_contiguous() else torch.channels_last
             captured.append(inputs[0][:, : -self._skip_channels])
 
         with self._entry.register_forward_pre_hook(capture):
@@ -58,7 +60,10 @@ class PartialUNet:
         """While the block is open, calls of the U-Net are shallow ones from a feature."""
 
         def inject(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-            return (torch.cat([feature, inputs[0][:, -self._skip_channels :]], dim=1), *inputs[1:])
+            joined = torch.cat([feature, inputs[0][:, -self._skip_channels :]], dim=1)
+            if self._format is not None:  # In another layout of memory convolutions round otherwise.
+                joined = joined.contiguous(memory_format=self._format)
+            return (joined, *inputs[1:])
 
         with self._entry.register_forward_pre_hook(inject), patched([*self.patches, *hooks_of(self.patches)]):
             yield
