@@ -1,6 +1,8 @@
 """Bake any finished scene into one textured mesh, for the programs that artists use."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -8,17 +10,18 @@ from torch import Tensor, nn
 
 from hash3d.export.mesh import BakedMesh
 from hash3d.rendering.bake import PointColors, bake
-from hash3d.representations.gaussians import Splats
+from hash3d.representations.gaussians import GaussianTensors, Splats
 from hash3d.representations.mesh import Mesh, Surface, SurfacePoints
 from hash3d.representations.nerf import Field
 from hash3d.representations.textured_mesh import TexturedMesh, TexturedMeshConfig
 
+from .fuse import fused_surface, look_from_all_sides, paint_as_seen
 from .isosurface import GaussianField, IsosurfaceConfig, extract_mesh_or_auto, remove_cavities
 
 FIELD_SURFACE = IsosurfaceConfig(level=25.0, resolution=128)
 """The surface of a field, as threestudio has it (28d9d80, models/geometry/base.py and models/isosurface.py)."""
 GAUSSIANS_SURFACE = IsosurfaceConfig(level=1.0, resolution=96)
-"""The surface of Gaussians: DreamGaussian's level (69a3c70); its resolution is 128."""
+"""The surface of Gaussians' density: DreamGaussian's level (69a3c70); its resolution is 128."""
 POINTS_AT_ONCE = 65_536
 """Most texels that are painted at once."""
 
@@ -39,8 +42,9 @@ def bake_asset(
 
     Args:
         scene: gives the shape, and the colours unless `paint` does. A `TexturedMesh` keeps its texture.
-        surface: which surface of a field or of Gaussians; None takes `FIELD_SURFACE` or `GAUSSIANS_SURFACE`. If the
-            density never reaches the level, the level is "auto", with a warning.
+        surface: which surface of a field or of Gaussians' density. None takes `FIELD_SURFACE`, and of Gaussians the
+            surface that their depths agree on (`hash3d.meshing.fuse`). If the density never reaches the level, the
+            level is "auto", with a warning.
         texture_size: texels a side, a multiple of 16.
         paint: gives other colours than the scene's own. A field of latents needs it.
 
@@ -50,21 +54,26 @@ def bake_asset(
     if isinstance(scene, TexturedMesh) and paint is None:
         return cut_open(scene)
     with torch.no_grad():
-        mesh, colors = _mesh_and_colors(scene, surface, paint)
+        mesh, colors = _mesh_and_colors(scene, surface, paint, texture_size // 2)
         textured = TexturedMeshConfig(texture_size=texture_size).build(mesh)
         bake(textured, _split_calls(mesh, colors))
     return cut_open(textured)
 
 
-def _mesh_and_colors(scene: Asset, surface: IsosurfaceConfig | None, paint: Painter | None) -> tuple[Mesh, PointColors]:
-    """Extract the surface of Gaussians where they reach, of a field in its cube and on its device."""
+def _mesh_and_colors(
+    scene: Asset, surface: IsosurfaceConfig | None, paint: Painter | None, size: int
+) -> tuple[Mesh, PointColors]:
+    """Extract the surface of Gaussians where they reach, of a field in its cube and on its device.
+
+    Gaussians are painted with renders of `size` pixels a side.
+    """
     if isinstance(scene, Surface):
         mesh = scene.mesh()
         return mesh, paint(mesh) if paint else scene.colors_at
     if isinstance(scene, Splats):
-        gaussians = GaussianField(scene.gaussians())
-        mesh = remove_cavities(extract_mesh_or_auto(gaussians.density, gaussians.box, surface or GAUSSIANS_SURFACE))
-        return mesh, paint(mesh) if paint else lambda points: gaussians.color(points.positions)
+        gaussians = scene.gaussians()
+        mesh = _gaussians_mesh(gaussians, surface)
+        return mesh, (paint or partial(paint_as_seen, gaussians, cameras=look_from_all_sides(gaussians, size)))(mesh)
     if scene.channels != 3 and paint is None:
         got = f"{scene.channels} channels. Give bake_asset a painter."
         raise ValueError(f"Expected a field of RGB colours, but it has {got}")
@@ -72,6 +81,15 @@ def _mesh_and_colors(scene: Asset, surface: IsosurfaceConfig | None, paint: Pain
     box = scene.radius * torch.tensor([[-1.0] * 3, [1.0] * 3], device=device)
     mesh = remove_cavities(extract_mesh_or_auto(scene.density, box, surface or FIELD_SURFACE))
     return mesh, paint(mesh) if paint else lambda points: scene.query(points.positions.to(device)).color
+
+
+def _gaussians_mesh(gaussians: GaussianTensors, surface: IsosurfaceConfig | None) -> Mesh:
+    """Fuse the depths, unless a surface of the density is asked for; so too where nothing is opaque enough."""
+    if surface is None:
+        with suppress(ValueError):
+            return fused_surface(gaussians, GAUSSIANS_SURFACE.resolution)
+    field = GaussianField(gaussians)
+    return remove_cavities(extract_mesh_or_auto(field.density, field.box, surface or GAUSSIANS_SURFACE))
 
 
 def _split_calls(mesh: Mesh, colors: PointColors) -> PointColors:

@@ -4,15 +4,13 @@ import dataclasses
 import math
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from hash3d.cameras import Cameras, CameraSamplerConfig
+from hash3d.meshing.fuse import paint_as_seen
 from hash3d.meshing.isosurface import Density, GaussianField, IsosurfaceConfig, extract_mesh, remove_cavities
-from hash3d.rendering.bake import bake, colors_from_views
-from hash3d.rendering.splat import render_gaussians
+from hash3d.rendering.bake import bake
 from hash3d.representations.gaussians import GaussianTensors
-from hash3d.representations.mesh import Mesh, SurfacePoints
+from hash3d.representations.mesh import Mesh
 from hash3d.representations.nerf import Nerf
 from hash3d.representations.textured_mesh import TexturedMesh, TexturedMeshConfig
 
@@ -40,25 +38,9 @@ def textured_mesh(
     """
     field = GaussianField(gaussians)
     mesh = outer_surface(field, surface, max_faces)
-    cameras = views_around(camera, config.texture_size // 2)
-    renders = [own_colors(gaussians, cameras[view]) for view in range(len(cameras))]
-    from_views = colors_from_views(mesh, cameras, torch.cat(renders), unseen=math.nan)
-
-    def colors(points: SurfacePoints) -> Float[Tensor, "N 3"]:
-        found = from_views(points)
-        unseen = found[:, 0].isnan()
-        found[unseen] = field.color(points.positions[unseen]).to(found)
-        return found
-
     textured = config.build(mesh)
-    bake(textured, colors)
+    bake(textured, paint_as_seen(gaussians, mesh, views_around(camera, config.texture_size // 2)))
     return textured.to(gaussians.means.device)
-
-
-def own_colors(gaussians: GaussianTensors, camera: Cameras) -> Float[Tensor, "1 H W 3"]:
-    """RGB of what a camera sees, without what shines through from behind at soft outlines, on the CPU."""
-    render = render_gaussians(gaussians, camera, torch.zeros(1, 3))
-    return (render.color / render.alpha.clamp(min=1e-3)).clamp(0.0, 1.0).cpu()
 
 
 def views_around(camera: CameraSamplerConfig, size: int) -> Cameras:
