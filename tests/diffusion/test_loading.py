@@ -108,10 +108,7 @@ def test_faults_of_the_small_files(folder, file, content):
         path.unlink()
     else:
         path.write_bytes(content.encode("utf-8", "surrogateescape"))
-    if content.startswith('{"image') and "scheduler" in file:
-        assert Zero123Prior.load(folder).schedule.num_timesteps == 1000
-    else:
-        assert path.name in message_of(folder)
+    assert path.name in message_of(folder)
 
 
 def test_missing_tensors_are_named(folder):

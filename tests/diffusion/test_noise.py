@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
 from hash3d.diffusion.noise import NoiseSchedule
 
@@ -84,6 +84,20 @@ def test_a_scheduler_folder(tmp_path):
 def test_a_malformed_scheduler_is_refused_by_name(tmp_path):
     (tmp_path / "scheduler_config.json").write_text('{"num_train_timesteps": "x"}')
     with pytest.raises(ValueError, match=r"scheduler_config\.json cannot be used"):
+        NoiseSchedule.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        (DDIMScheduler(trained_betas=[0.1, 0.2, 0.3]), "beta_schedule alone, but got trained_betas"),
+        (DDIMScheduler(rescale_betas_zero_snr=True), "beta_schedule alone, but got rescale_betas_zero_snr"),
+        (FlowMatchEulerDiscreteScheduler(), "a beta_schedule, but FlowMatchEulerDiscreteScheduler has none"),
+    ],
+)
+def test_a_scheduler_of_other_alphas_is_refused(scheduler, message, tmp_path):
+    scheduler.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=message):
         NoiseSchedule.load(tmp_path)
 
 

@@ -122,6 +122,10 @@ def test_parts_that_do_not_fit_are_refused(folder, tmp_path):
     parts = {name: getattr(prior, name) for name in ("unet", "vae", "text_encoder", "tokenizer", "schedule")}
     with pytest.raises(ValueError, match="do not make a Stable Diffusion: expected text encoder vocab_size"):
         StableDiffusionPrior(**{**parts, "tokenizer": build_tokenizer()})
+    prior.vae.register_to_config(shift_factor=0.1)
+    with pytest.raises(ValueError, match="but it has shift_factor"):
+        StableDiffusionPrior(**parts)
+    prior.vae.register_to_config(shift_factor=None)
     prior.unet.register_to_config(in_channels=8)
     with pytest.raises(ValueError, match="expected unet in_channels 4, but got 8"):
         StableDiffusionPrior(**parts)

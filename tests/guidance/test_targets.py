@@ -32,6 +32,14 @@ def test_a_sample_is_of_different_images_each_with_its_view():
     assert [float(image.mean()) for image in images] == views
 
 
+def test_a_kept_image_does_not_change_with_the_callers():
+    targets, image = TargetBuffer[str](kept=1, max_bytes=2**20), torch.ones(2, 2, 3)
+    targets.add(image, "front")
+    image.zero_()
+    ((kept,), _) = targets.sample(1, torch.Generator())
+    assert torch.equal(kept, torch.ones(2, 2, 3))
+
+
 def test_each_image_is_sampled_equally_often():
     """Each of 5 is in a sample of 2 with probability 2/5: 400 +- 4 standard deviations (15.5) of 1,000."""
     targets, generator = numbered(5), torch.Generator().manual_seed(2)

@@ -111,6 +111,7 @@ def test_extensions_that_are_not_read_are_refused_or_told(tmp_path):
     for name, expected in (
         ("KHR_draco_mesh_compression", pytest.raises(ValueError, match="without compression, but it uses KHR_draco")),
         ("KHR_texture_transform", pytest.warns(UserWarning, match="uses KHR_texture_transform, which is not heeded")),
+        ("emissiveTexture", pytest.warns(UserWarning, match="uses emissiveTexture, which is not heeded")),
     ):
         (tmp_path / "plain.gltf").write_text(content.replace("{", f'{{"extensionsUsed":["{name}"],', 1))
         with expected:

@@ -54,6 +54,10 @@ class LatentPrior(nn.Module):
             raise ValueError(f"Expected a {kind} of 1 to 4096 pixels a side, but its unet sample_size is {size}.")
         if not (isinstance(scale, int | float) and scale > 0.0):
             raise ValueError(f"Expected a vae scaling_factor above 0 for a {kind}, but got {scale}.")
+        if other := [name for name in ("shift_factor", "latents_mean") if self.vae.config.get(name)]:
+            raise ValueError(
+                f"Expected a vae that scales latents by scaling_factor alone for a {kind}, but it has {other[0]}."
+            )
         for name, (got, wanted) in {**expected, **common}.items():
             if got != wanted:
                 raise ValueError(f"The prior's parts do not make a {kind}: expected {name} {wanted}, but got {got}.")

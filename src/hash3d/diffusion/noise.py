@@ -56,6 +56,10 @@ class NoiseSchedule:
         config["num_timesteps"] = config.get("num_train_timesteps", 1000)
         known = ("num_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
         try:
+            if other := [name for name in ("trained_betas", "rescale_betas_zero_snr") if config.get(name)]:
+                raise ValueError(f"Expected betas of beta_schedule alone, but got {other[0]}.")
+            if "beta_schedule" not in config:
+                raise ValueError(f"Expected a beta_schedule, but {config.get('_class_name')} has none.")
             return cls(**{name: config[name] for name in known if name in config})
         except (TypeError, ValueError) as error:
             raise ValueError(f"The noise schedule in {path} cannot be used: {str(error).splitlines()[0]}") from error

@@ -78,8 +78,8 @@ class TargetBuffer(Generic[ViewT]):
         return len(self._targets)
 
     def add(self, image: Float[Tensor, "H W C"], view: ViewT) -> None:
-        """Keep an image and its view. The image is kept as it is: copy what will be written to."""
-        self._targets.append((image.detach(), view))
+        """Keep a copy of an image, and its view as it is."""
+        self._targets.append((image.detach().clone(), view))
         room = max(self.max_bytes // max(image.numel() * image.element_size(), 1), 1)
         del self._targets[: -min(self.kept, room)]
 

@@ -30,8 +30,8 @@ PLY_COLORS = (
 """Properties of a PLY's vertices that are a colour."""
 COMPRESSIONS = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_texture_basisu")
 """Extensions of glTF that are not read."""
-UNHEEDED = ("KHR_texture_transform", "KHR_materials_pbrSpecularGlossiness")
-"""Extensions of glTF that change colours."""
+UNHEEDED = ("KHR_texture_transform", "KHR_materials_pbrSpecularGlossiness", "emissiveTexture")
+"""Parts of glTF that change colours."""
 COARSEST_STEP = 1e-3
 """Warn where the file's numbers are farther apart than this share of the shape's size."""
 
