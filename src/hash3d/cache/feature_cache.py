@@ -76,8 +76,7 @@ class FeatureCache(Keeping):
     def locate(self, keys: Sequence[Key], identities: Sequence[str] | None = None) -> list[Query]:
         """Where views fall in the store. Features of one cell but of different identities never meet."""
         given = identities or [""] * len(keys)
-        places = [self.store.locate(key, row, given[row]) for row, key in enumerate(keys)]
-        return [Query(key=key, place=places[row], row=row) for row, key in enumerate(keys)]
+        return [Query(key=key, place=self.store.locate(key, row, given[row]), row=row) for row, key in enumerate(keys)]
 
     def insert(
         self, queries: Sequence[Query], latents: Float[Tensor, "B C h w"], features: Float[Tensor, "S M ..."]

@@ -45,12 +45,11 @@ class HashTable:
         """Append to the bucket's queue; the queue's and the budget's oldest leave first. Returns what is not held."""
         if entry.num_bytes > self.max_bytes:
             return [entry]
-        bucket, _ = place
-        queue = self._queues.get(bucket, deque())
+        queue = self._queues.get(place[0], deque())
         evicted = [self.remove(queue[0])] if len(queue) == self.queue_length else []
         while self.num_bytes + entry.num_bytes > self.max_bytes:
             evicted.append(self.remove(next(iter(self.places))))
-        self._queues.setdefault(bucket, deque()).append(entry)
+        self._queues.setdefault(place[0], deque()).append(entry)
         self.places[entry] = place
         self.num_bytes += entry.num_bytes
         return evicted

@@ -30,8 +30,7 @@ class PartialUNet:
         down_layers, up_layers = self.layout.list_layers()
         self.num_cuts = count_cuts(unet, cut, len(down_layers), len(up_layers))
         self.cut = cut % self.num_cuts
-        self.skip = self.num_cuts - 1 - self.cut
-        self._format: torch.memory_format | None = None
+        self.skip, self._format = self.num_cuts - 1 - self.cut, torch.preserve_format
         self._skip_channels, self._entry = down_layers[self.skip][1], up_layers[self.cut]
         self.patches = self.layout.skip_layers([module for module, _ in down_layers[: self.skip + 1]], self._entry)
 
@@ -57,13 +56,11 @@ class PartialUNet:
 
     @contextmanager
     def reusing(self, feature: Tensor) -> Iterator[None]:
-        """While the block is open, calls of the U-Net are shallow ones from a feature."""
+        """While open, calls are shallow. Their memory is laid out as in a full pass, or they round otherwise."""
 
         def inject(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             joined = torch.cat([feature, inputs[0][:, -self._skip_channels :]], dim=1)
-            if self._format is not None:  # In another layout of memory convolutions round otherwise.
-                joined = joined.contiguous(memory_format=self._format)
-            return (joined, *inputs[1:])
+            return (joined.to(memory_format=self._format), *inputs[1:])
 
         with self._entry.register_forward_pre_hook(inject), patched([*self.patches, *hooks_of(self.patches)]):
             yield
