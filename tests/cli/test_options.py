@@ -110,10 +110,13 @@ def test_the_system_s_own_values_can_be_given():
     assert "mask" not in stage.losses.used()
 
 
-@pytest.mark.parametrize(("name", "every"), [("zero123_gs", 3), ("dreamgaussian", 3), ("zero123_nerf", 0)])
+@pytest.mark.parametrize(
+    ("name", "every"), [("zero123_gs", 3), ("dreamgaussian", 3), ("zero123_nerf", 3), ("sds_gs", 0)]
+)
 def test_replay_is_the_default_unless_an_option_is_about_the_cache(name, every):
     def replays(*options):
-        replay = build_recipe(parse([name, *IMAGE[1:], *options])).stage.replay
+        given = TEXT if name == TEXT[0] else IMAGE
+        replay = build_recipe(parse([name, *given[1:], *options])).stage.replay
         return replay.every if replay else 0
 
     assert replays() == replays("--seed", "1") == every

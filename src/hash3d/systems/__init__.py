@@ -73,7 +73,7 @@ def _text(name: str, representation: str, others: tuple[str, ...] = ()) -> Syste
 
 SYSTEMS = (
     _image("zero123_gs", "Gaussians", replay_every=3),
-    _image("zero123_nerf", "hash-grid NeRF"),
+    _image("zero123_nerf", "hash-grid NeRF", replay_every=3),
     _image("dreamgaussian", "Gaussians, textured mesh", replay_every=3),
     SystemInfo(
         name="magic123",

@@ -180,7 +180,8 @@ def is_mini(choices: Choices) -> bool:
 def replay(stage: Stage, every: int) -> Stage:
     """The stage with replay, at the scales that measured best; one that denoises at each step stays as it is.
 
-    A text's targets need guidance, at most at the recipe's own scale. `ValueError` for several guidances.
+    A text's targets need guidance, at most at the recipe's own scale. A field fits one target a step: its rays cost
+    more than the U-Net. `ValueError` for several guidances.
     """
     guidance = stage.guidance
     if len(stage.guidances) > 1:
@@ -188,7 +189,10 @@ def replay(stage: Stage, every: int) -> Stage:
     if isinstance(guidance, StableDiffusionGuidanceConfig):
         scale = min(guidance.guidance_scale, TEXT_REPLAY.guidance_scale)
         return replace(stage, replay=replace(TEXT_REPLAY, every=every, guidance_scale=scale))
-    return replace(stage, replay=ReplayConfig(every=every)) if isinstance(guidance, Zero123GuidanceConfig) else stage
+    if not isinstance(guidance, Zero123GuidanceConfig):
+        return stage
+    fitted = 1 if stage.occupancy else ReplayConfig.fitted
+    return replace(stage, replay=ReplayConfig(every=every, fitted=fitted))
 
 
 def _visit_less(stage: Stage) -> Stage:
