@@ -50,6 +50,8 @@ def run(trainer, steps):
 def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(replayed, name):
     recipe = replayed(name, until=1.0)
     whole = make_trainer(recipe)
+    seeds = [each.initial_seed() for each in (*whole.generators.values(), whole.replay.generator)]
+    assert len(set(seeds)) == 5, "the choice of targets is as good as independent of the rest"
     rows = run(whole, 4)
     state = copy.deepcopy(whole.state_dict())
     assert len(state["cache"]["storage"]["images"]) == 2, "made at steps 0 and 3"
