@@ -179,8 +179,8 @@ def test_guidance_weight_zero_fits_the_reference_view(tiny_recipe):
     stage = tiny_recipe.stage
     weights = dataclasses.replace(stage.losses, guidances={"image": ramp((0, 0.0))})
     recipe = dataclasses.replace(tiny_recipe, stage=dataclasses.replace(stage, losses=weights))
-    series = losses(make_trainer(recipe, load_priors(recipe, CPU)), 100)
-    assert series[-1] < 0.5 * series[0]
+    series = losses(make_trainer(recipe, load_priors(recipe, CPU)), 30)
+    assert series[-1] < 0.75 * series[0]
 
 
 def test_each_guidance_has_timesteps_of_its_own_range(tiny):
