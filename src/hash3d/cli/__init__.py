@@ -18,6 +18,7 @@ from .streams import silence, usable_streams
 
 COMMANDS = {
     "generate": "turn an image or a text into a 3D asset",
+    "batch": "turn many images or texts into assets, by one or more workers",
     "view": "open a run's page: the asset to turn around, its input and its figures",
     "evaluate": "compare a run with true views: PSNR, SSIM, LPIPS, CLIP",
     "render-views": "render true views of your meshes, for evaluate",

@@ -17,6 +17,7 @@ from .options import SHOWN, find_system, parse
 from .parsing import expect_image
 
 if TYPE_CHECKING:
+    from hash3d.diffusion.latent_prior import LatentPrior
     from hash3d.recipes.recipe import Recipe
     from hash3d.recipes.stage import Stage
     from hash3d.recipes.view_order import ViewOrderConfig
@@ -82,14 +83,19 @@ def run(options: Any, arguments: list[str]) -> int:
     return 0 if summary["completed"] else 130
 
 
-def run_recipe(options: Any, recipe: "Recipe", path: Path, device: str) -> dict[str, Any]:
-    """Run a recipe in a folder, and show how it goes on. Returns the summary."""
+def run_recipe(
+    options: Any, recipe: "Recipe", path: Path, device: str, *,
+    priors: "dict[str, LatentPrior] | None" = None, quiet: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Run a recipe in a folder, and show how it goes on unless `quiet`. Returns the summary."""
     from hash3d.training.run import Run
 
     from .progress import ProgressLine
 
-    with ProgressLine(recipe) as progress:
-        run = Run(recipe, path, device=device, resume=options.resume, progress=progress, engine=options.engine)
+    with ProgressLine(recipe, quiet=quiet) as progress:
+        run = Run(
+            recipe, path, device=device, resume=options.resume, progress=progress, engine=options.engine, priors=priors
+        )
         for prior in run.priors.values():
             progress.announce(prior)
         if not options.resume:

@@ -20,9 +20,9 @@ PLAIN_EVERY = 50
 class ProgressLine:
     """A bar with the time left and the live reuse share; plain lines where there is no terminal."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, *, quiet: bool = False) -> None:
         self.steps = recipe.steps
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False, quiet=quiet)
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[state]}"), console=self.console,

@@ -1,6 +1,5 @@
 """One run in a worker process: train all stages, compare with the true views or the prompt, render a strip of views."""
 
-import functools
 import multiprocessing
 import time
 import traceback
@@ -20,10 +19,9 @@ from hash3d.pictures import load_picture
 from hash3d.recipes.recipe import Recipe
 from hash3d.scenes.build import show_model
 from hash3d.scenes.show import Show, colors
-from hash3d.training.guide import list_configs
+from hash3d.training.guide import keep_priors
 from hash3d.training.run import describe_passes, frame_reference
 from hash3d.training.trainer import Trainer
-from hash3d.unet import remove_hash3d
 from hash3d.unet.partial_unet import PartialUNet
 
 from .machine import Machine, Row
@@ -64,7 +62,7 @@ def run(job: Job, machine: Machine) -> Outcome:
     """All stages of a job. It writes nothing: its row and views go to where the rows are kept."""
     torch.set_num_threads(machine.threads)
     device, recipe = pick_device(machine.device), job.recipe()
-    priors = _load_priors(recipe, device)
+    priors = keep_priors(recipe, device)
     main = next(iter(priors.values()))
     picture = None if recipe.image is None else frame_reference(recipe, main, load_picture(recipe.image))
     started, unets = time.perf_counter(), dict[str, dict[str, Any]]()
@@ -142,21 +140,6 @@ def pick_device(name: str) -> torch.device:
     device = torch.device("cuda", (numbers[0] - 1 if numbers else 0) % torch.cuda.device_count())
     torch.cuda.set_device(device)
     return device
-
-
-def _load_priors(recipe: Recipe, device: torch.device) -> dict[str, LatentPrior]:
-    """Load the diffusion models of a recipe, each without a cache."""
-    configs = list_configs(recipe)
-    priors = {name: _load(type(configs[name]), prior, device, recipe.pose) for name, prior in recipe.priors.items()}
-    for prior in priors.values():
-        remove_hash3d(prior.unet)
-    return priors
-
-
-@functools.lru_cache(maxsize=4)
-def _load(kind: Any, name: str, device: torch.device, pose: str) -> LatentPrior:
-    """A worker loads each prior once."""
-    return kind().load_prior(name, device, pose=pose)
 
 
 def _render_strip(show: Show, config: CameraSamplerConfig) -> bytes:

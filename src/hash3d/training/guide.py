@@ -1,6 +1,8 @@
 """The diffusion models that a recipe names, and a guidance of a stage at work."""
 
+import functools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -14,6 +16,7 @@ from hash3d.guidance.base import Guidance, GuidanceConfig
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidanceConfig
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.recipes.recipe import Pose, Recipe
+from hash3d.unet import remove_hash3d
 
 
 def load_zero123(name: str, device: torch.device, pose: Pose = "auto") -> Zero123Prior:
@@ -35,6 +38,20 @@ def load_priors(recipe: Recipe, device: torch.device) -> dict[str, LatentPrior]:
     """Load the diffusion model of each guidance that the recipe names one for, in the recipe's order."""
     configs = list_configs(recipe)
     return {name: configs[name].load_prior(prior, device, pose=recipe.pose) for name, prior in recipe.priors.items()}
+
+
+def keep_priors(recipe: Recipe, device: torch.device) -> dict[str, LatentPrior]:
+    """Load them as `load_priors` does, but each once in this process; without a cache of an earlier run."""
+    configs = list_configs(recipe)
+    priors = {name: _load(type(configs[name]), prior, device, recipe.pose) for name, prior in recipe.priors.items()}
+    for prior in priors.values():
+        remove_hash3d(prior.unet)
+    return priors
+
+
+@functools.lru_cache(maxsize=4)
+def _load(kind: Any, name: str, device: torch.device, pose: Pose) -> LatentPrior:
+    return kind().load_prior(name, device, pose=pose)
 
 
 NUM_TIMESTEPS = 1000

@@ -48,6 +48,7 @@ class Run:
         resume: go on from the folder's last checkpoint, if it has one.
         progress: called once for each step, in order: at once on a CPU; on a GPU when its numbers have arrived, which
             may be a few steps later.
+        priors: the recipe's diffusion models, without a cache, where they are loaded already.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Run:
         resume: bool = False,
         progress: Progress | None = None,
         engine: Engine = "auto",
+        priors: dict[str, LatentPrior] | None = None,
     ) -> None:
         self.recipe, self.device, self.progress = recipe, torch.device(device), progress
         self.folder = RunFolder(path)
@@ -72,7 +74,7 @@ class Run:
         else:
             self.folder.check_free()
         image = None if recipe.image is None else self._load_image(recipe.image)
-        self.priors = load_priors(recipe, self.device)
+        self.priors = load_priors(recipe, self.device) if priors is None else priors
         self.prior = next(iter(self.priors.values()), None)
         self.picture = None if image is None else frame_reference(recipe, self.prior, image)
         self.owner = identify(recipe, b"" if image is None else to_bytes(image).tobytes())

@@ -1,0 +1,264 @@
+"""`hash3d batch JOBS --out FOLDER`: many runs, by workers that share a folder and nothing else.
+
+A worker claims a job by a lock on a file of its own, which ends with the worker in whatever way: another takes the job
+over and goes on from its checkpoint.
+"""
+
+import csv
+import fcntl
+import io
+import json
+import multiprocessing
+import multiprocessing.connection
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+
+from .batch_jobs import BatchJob, read_jobs
+from .parsing import Maybe, parse_options
+
+ATTEMPTS, DEATHS = 2, 10
+"""How often a job may fail, and how often its workers may die, until the batch goes on without it."""
+SECONDS_BETWEEN_LOOKS = 1.0
+"""At jobs that others have claimed, and at workers."""
+STRIP_WIDTH, STRIPS_HIGH = 1152, 200
+"""Pixels of a run's row in the contact sheet, and the rows of a column."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Run many jobs, each in a folder of its own in --out, and write batch.csv and sheet.jpg.
+
+    Finished ones are skipped, so that the command can be stopped, repeated and extended. Options after a lone -- are
+    those of `hash3d generate` for all jobs: hash3d batch photos --out assets -- --quality fast
+    """
+
+    jobs: tyro.conf.Positional[Path]
+    """A folder of pictures; a text file with a prompt on each line; or JSON lines (.jsonl), each an object with "image"
+    or "prompt", if need be "system" and "name", and any option of `hash3d generate`."""
+    out: Path
+    """The folder of the runs. Workers of several machines may share it: start the command on each."""
+    system: Maybe[str] = None
+    """The system of jobs that name none; by default zero123_gs for pictures and sds_gs for prompts."""
+    workers: Annotated[int, tyro.conf.arg(help_behavior_hint="(default: 1)")] = 1
+    """Runs at a time on this machine. Each worker loads a model once; several GPUs are shared evenly."""
+    device: Maybe[Literal["cpu", "cuda"]] = None
+    """Where to run; by default the GPU if there is one."""
+
+
+@dataclass(frozen=True)
+class Crew:
+    """What the workers of one command share."""
+
+    jobs: tuple[BatchJob, ...]
+    out: Path
+    device: str
+    threads: int
+    token: str
+    """Tells this command's attempts from those of others: each command tries anew."""
+
+    @contextmanager
+    def claim(self, job: BatchJob) -> Iterator[bool]:
+        """Claim a job until the block, or this process, ends. Yields whether nobody else has."""
+        with self._attempts(job).open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    def note(self, job: BatchJob, error: str | None = None) -> None:
+        """Note that a claimed job was started, or that it failed."""
+        from hash3d.files import append_text
+
+        append_text(self._attempts(job), json.dumps({"token": self.token, "error": error}) + "\n")
+
+    def errors(self, job: BatchJob) -> list[str | None]:
+        """A job's attempts so far: None for its starts, sentences for its failures."""
+        path, found = self._attempts(job), []
+        for line in path.read_text().splitlines() if path.exists() else ():
+            with suppress(ValueError):
+                found.append(json.loads(line))
+        return [row["error"] for row in found if row["token"] == self.token]
+
+    def _attempts(self, job: BatchJob) -> Path:
+        return self.out / ".claims" / f"{job.name}.jsonl"
+
+    def summary(self, job: BatchJob) -> dict[str, Any] | None:
+        """What a job's run says of itself once it is complete."""
+        from hash3d.training.run_folder import RunFolder
+
+        try:
+            summary = RunFolder(self.out / job.name).read_summary()
+        except ValueError:
+            return None
+        return summary if summary and summary.get("completed") else None
+
+    def is_settled(self, job: BatchJob) -> bool:
+        """Whether a job is finished, or was tried often enough."""
+        if self.summary(job):
+            return True
+        errors = self.errors(job)
+        failures = sum(each is not None for each in errors)
+        return failures >= ATTEMPTS or len(errors) - 2 * failures >= DEATHS
+
+
+def main(arguments: list[str]) -> int:
+    """Run the jobs. Returns the exit code: 1 if one failed, 130 if the batch was stopped."""
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    options = parse_options(Batch, "batch", arguments[:place])
+    if options.workers < 1:
+        raise ValueError(f"Expected --workers to be at least 1, but got {options.workers}.")
+    jobs = read_jobs(options.jobs, options.system, arguments[place + 1 :])
+    for job in jobs:
+        job.options(options.out, "cpu")  # A mistake is told before anything runs.
+    import torch
+
+    from hash3d.files import make_folder, write_bytes, write_text
+
+    from .host import choose_device
+
+    make_folder(options.out / ".claims")
+    count = min(options.workers, len(jobs))
+    threads = max(torch.get_num_threads() // count, 1)
+    crew = Crew(tuple(jobs), options.out, choose_device(options.device).type, threads, uuid.uuid4().hex)
+    stopped = oversee(crew, count)
+    write_text(options.out / "batch.csv", to_csv(crew))
+    if sheet := make_sheet(crew):
+        write_bytes(options.out / "sheet.jpg", sheet)
+    done = sum(crew.summary(job) is not None for job in jobs)
+    say(f"{done} of {len(jobs)} jobs are finished: {options.out / 'batch.csv'}")
+    return 130 if stopped else int(done < len(jobs))
+
+
+def say(text: str) -> None:
+    """Print a line, whole."""
+    Console(highlight=False, soft_wrap=True, markup=False).print(text)
+
+
+def oversee(crew: Crew, count: int) -> bool:
+    """Start workers, and others in place of those that die, until all is settled. Returns whether they were stopped."""
+    context, requested = multiprocessing.get_context("spawn"), list[int]()
+
+    def stop(number: int, _: Any) -> None:
+        if not requested:
+            Console(stderr=True).print("finishing the step; press Ctrl+C again to quit at once")
+        requested.append(number)
+        for worker in workers:
+            if worker.is_alive() and (number != signal.SIGINT or len(requested) > 1):  # A terminal tells all itself.
+                worker.terminate()
+
+    def start() -> Any:
+        worker = context.Process(target=work, args=(crew,))
+        worker.start()
+        return worker
+
+    workers, ended = list[Any](), set[Any]()
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        workers += [start() for _ in range(count)]
+        while True:
+            for place, code in enumerate([worker.exitcode for worker in workers]):
+                if code and not requested and not all(map(crew.is_settled, crew.jobs)):
+                    say(f"a worker died ({code}); another takes its job over")
+                    workers[place] = start()
+                elif code is not None:
+                    ended.add(workers[place])
+            if not (running := [worker.sentinel for worker in workers if worker not in ended]):
+                break
+            multiprocessing.connection.wait(running, SECONDS_BETWEEN_LOOKS)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return bool(requested)
+
+
+def work(crew: Crew) -> None:
+    """Do jobs that nobody does until all are settled; wait for those of others, whose workers may die."""
+    while due := [job for job in crew.jobs if not crew.is_settled(job)]:
+        claimed = False
+        for job in due:
+            with crew.claim(job) as mine:
+                if mine and not crew.is_settled(job):
+                    claimed = True
+                    if not attempt(crew, job):
+                        sys.exit(0)  # Stopped: with a checkpoint.
+        if not claimed:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def attempt(crew: Crew, job: BatchJob) -> bool:
+    """Run a job, or go on with it. Returns whether it ended, in whatever way; False if it was interrupted."""
+    import torch
+
+    from hash3d.table.worker import pick_device
+    from hash3d.training.guide import keep_priors
+    from hash3d.training.run_folder import RunFolder
+
+    from .generate import build_recipe, run_recipe
+    from .host import limit_threads
+
+    torch.set_num_threads(crew.threads)
+    limit_threads(crew.device)
+    crew.note(job)
+    try:
+        options = job.options(crew.out, crew.device)
+        recipe, device = build_recipe(options), pick_device(crew.device)
+        options = replace(options, resume=RunFolder(options.out).holds_run)
+        priors = keep_priors(recipe, device)
+        summary = run_recipe(options, recipe, options.out, crew.device, priors=priors, quiet=True)
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        crew.note(job, str(error) or type(error).__name__)
+        say(f"FAILED {job.name}: {error}")
+        return True
+    done = sum(crew.summary(each) is not None for each in crew.jobs)
+    if summary["completed"]:
+        say(f"{done}/{len(crew.jobs)} {job.name}: {summary['steps']} steps, {summary['seconds']['total']:.0f} s")
+    return bool(summary["completed"])
+
+
+def to_csv(crew: Crew) -> str:
+    """A line a job: its state, time and folder, and the last error of one that failed."""
+    file = io.StringIO()
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(("job", "state", "system", "steps", "seconds", "folder", "error", "command"))
+    for job in crew.jobs:
+        summary, errors = crew.summary(job), [each for each in crew.errors(job) if each]
+        state = "finished" if summary else "failed" if crew.is_settled(job) else "open"
+        steps, seconds = (summary["steps"], round(summary["seconds"]["total"], 1)) if summary else ("", "")
+        error = errors[-1] if errors and not summary else ""
+        command = " ".join(job.words)
+        table.writerow((job.name, state, job.words[0], steps, seconds, crew.out / job.name, error, command))
+    return file.getvalue()
+
+
+def make_sheet(crew: Crew) -> bytes | None:
+    """The previews of all finished jobs below each other, as a JPEG file; None without any."""
+    from PIL import Image, ImageDraw
+
+    strips = []
+    for job in crew.jobs:
+        with suppress(OSError), Image.open(crew.out / job.name / "preview.png") as preview:
+            strip = preview.convert("RGB")
+            strip.thumbnail((STRIP_WIDTH, STRIP_WIDTH))
+            ImageDraw.Draw(strip).text((3, 1), job.name, fill="black")
+            strips.append(strip)
+    if not strips:
+        return None
+    high, rows = max(strip.height for strip in strips), min(len(strips), STRIPS_HIGH)
+    sheet = Image.new("RGB", (STRIP_WIDTH * -(-len(strips) // rows), high * rows), "white")
+    for number, strip in enumerate(strips):
+        sheet.paste(strip, (STRIP_WIDTH * (number // rows), high * (number % rows)))
+    file = io.BytesIO()
+    sheet.save(file, format="JPEG", quality=88)
+    return file.getvalue()

@@ -1,0 +1,90 @@
+"""What `hash3d batch` is asked for: a folder of pictures, a text file of prompts, or JSON lines with any option."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .options import parse
+from .parsing import expect_image
+
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+NAME_LENGTH = 60
+
+
+@dataclass(frozen=True)
+class BatchJob:
+    """One run: the name of its folder, and the words of `hash3d generate` that make it."""
+
+    name: str
+    words: tuple[str, ...]
+
+    def options(self, out: Path, device: str) -> Any:
+        """Parse the words, as `hash3d generate` does. Raises `ValueError` with one sentence for a mistake."""
+        options = replace(parse(list(self.words)), out=out / self.name, device=device)
+        expect_image(getattr(options, "image", None))
+        return options
+
+
+def read_jobs(source: Path, system: str | None, shared: Sequence[str]) -> list[BatchJob]:
+    """Read the jobs in their order; equal names get a number.
+
+    Args:
+        source: a folder of pictures, a file of JSON lines (.jsonl), or a file with a prompt on each line.
+        system: of jobs that name none; None is zero123_gs for pictures and sds_gs for prompts.
+        shared: options of all jobs; a job's own come after them.
+    """
+    if not source.exists():
+        raise ValueError(f"Expected a folder of pictures or a file of jobs, but there is no {source}. Check the path.")
+    jobs: dict[str, BatchJob] = {}
+    for given in _list_given(source):
+        image, prompt = given.get("image"), given.get("prompt")
+        chosen = str(given.pop("system", None) or system or ("zero123_gs" if image else "sds_gs"))
+        stem = str(given.pop("name", None) or (Path(image).stem if image else prompt or chosen))
+        name = taken = re.sub(r"[^\w-]+", "_", stem).strip("_-")[:NAME_LENGTH] or "job"
+        number = 1
+        while name in jobs:
+            number += 1
+            name = f"{taken}-{number}"
+        jobs[name] = BatchJob(
+            name, (chosen, *shared, *(word for item in given.items() for word in _write_option(*item)))
+        )
+    if not jobs:
+        raise ValueError(f"Expected jobs in {source}, but there are none.")
+    return list(jobs.values())
+
+
+def _list_given(source: Path) -> Iterator[dict[str, Any]]:
+    """Yield what each job is given."""
+    if source.is_dir():
+        for path in sorted(source.iterdir()):
+            if path.suffix.lower() in PICTURES and not path.name.startswith("."):
+                yield {"image": str(path)}
+        return
+    for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        if source.suffix != ".jsonl":
+            yield {"prompt": line.strip()}
+            continue
+        try:
+            given = json.loads(line)
+        except ValueError:
+            given = None
+        if not isinstance(given, dict) or not {"image", "prompt"} & given.keys():
+            raise ValueError(
+                f'Expected {{"image": ...}} or {{"prompt": ...}} in line {number} of {source}, but got {line[:60]!r}.'
+            )
+        if isinstance(given.get("image"), str):
+            given["image"] = str(source.parent / given["image"])
+        yield given
+
+
+def _write_option(name: str, value: Any) -> list[str]:
+    """Write an option as words: a flag alone if it is true, and not at all if it is false or null."""
+    option = f"--{name.replace('_', '-')}"
+    if value is None or (isinstance(value, bool) and "." not in name):
+        return [option] if value else []
+    return [option, *map(str, value)] if isinstance(value, list) else [f"{option}={value}"]
