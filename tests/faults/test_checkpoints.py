@@ -127,6 +127,7 @@ def resume_changed(folder, recipe, path, value):
 @pytest.mark.parametrize(
     ("path", "value"),
     [
+        (("scene", "optimizer", "state", 0, "step"), -1), (("scene", "densifier", "total"), torch.zeros(2)),
         (("step",), -1), (("finished",), [1]), (("cache", "statistics", "lookups"), "x"),
         (("cache", "statistics", "gaps"), 1), (("cache", "guard", "hits"), None),
         (("seconds", "unet"), torch.zeros(2)), (("cache", "storage", "entries", 1, "place", 1, 0), torch.zeros(2)),

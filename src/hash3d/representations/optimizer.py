@@ -70,5 +70,6 @@ def load_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> No
     ]
     optimizer.load_state_dict({**state, "param_groups": groups})
     for parameter, moments in optimizer.state.items():
-        if not all(isinstance(each, Tensor) and each.shape in (parameter.shape, ()) for each in moments.values()):
+        fitting = all(isinstance(each, Tensor) and each.shape in (parameter.shape, ()) for each in moments.values())
+        if not fitting or moments.get("step", 0) < 0:
             raise ValueError(f"moments that do not fit a parameter of {list(parameter.shape)}")

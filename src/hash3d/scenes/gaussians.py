@@ -144,6 +144,12 @@ class GaussianScene(Scene[Gaussians], represents=GaussiansConfig):
         """The densification."""
         return {"densifier": self.densifier}
 
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue as if the run had not stopped. Raises `ValueError` if the densification is of other Gaussians."""
+        super().load_state_dict(state)
+        if self.densifier and not self.densifier.total.shape == self.densifier.views.shape == (len(self.model),):
+            raise ValueError(f"Expected gradients of {len(self.model)} Gaussians, but got others.")
+
 
 @torch.no_grad()
 def sample_field(field: Nerf, surface: IsosurfaceConfig, count: int, generator: torch.Generator) -> PointStart:
