@@ -1,6 +1,5 @@
 """Settings and fixtures of the whole suite: a run small enough for a test."""
 
-import copy
 import dataclasses
 import functools
 import signal
@@ -13,11 +12,8 @@ from PIL import Image
 from hash3d.schedules import constant
 from hash3d.systems import sds_gs, zero123_gs
 from hash3d.training import outputs
-from hash3d.training.guide import load_priors
 from tests.tiny_models import tiny_stable_diffusion, tiny_zero123
-from tests.tiny_recipes import OFTEN, tiny_system
-
-PRIORS = {}
+from tests.tiny_recipes import OFTEN, load_priors, tiny_system
 
 torch.set_num_threads(1)  # Tiny models: a second thread costs more than it gives.
 
@@ -93,12 +89,5 @@ def small_outputs(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def loaded_once(monkeypatch):
-    """Runs start with copies of a prior that was loaded once: that takes most of a start."""
-
-    def load(recipe, device):
-        key = (tuple(recipe.priors.items()), device, recipe.pose)
-        if key not in PRIORS:
-            PRIORS[key] = load_priors(recipe, device)
-        return copy.deepcopy(PRIORS[key])
-
-    monkeypatch.setattr("hash3d.training.run.load_priors", load)
+    """Runs start with copies of priors that were loaded once."""
+    monkeypatch.setattr("hash3d.training.run.load_priors", load_priors)

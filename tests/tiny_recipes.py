@@ -1,5 +1,6 @@
 """Recipes of the systems made small enough for a test: 32 pixels, a few steps, a coarse model."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from hash3d.representations.point_start import GrowthConfig
 from hash3d.representations.textured_mesh import TexturedMeshConfig
 from hash3d.schedules import constant
 from hash3d.systems import SYSTEMS
+from hash3d.training import guide
+
+LOADED = {}
 
 OFTEN = Hash3DConfig(reuse_probability=0.7, grid=GridConfig(azimuth=90, elevation=90, timestep=500))
 """A cache that often hits."""
@@ -85,3 +89,11 @@ def tiny_representation(config: Config) -> Config:
         return replace(config, resolution=8)
     assert isinstance(config, TexturedMeshConfig)
     return replace(config, texture_size=64)
+
+
+def load_priors(recipe, device):
+    """Copies of a recipe's priors, each loaded once: that takes most of a run's start."""
+    key = (tuple(recipe.priors.items()), device, recipe.pose)
+    if key not in LOADED:
+        LOADED[key] = guide.load_priors(recipe, device)
+    return copy.deepcopy(LOADED[key])

@@ -13,9 +13,9 @@ from hash3d.cameras import Cameras
 from hash3d.scenes import base
 from hash3d.scenes.build import build_model, show_model
 from hash3d.training import outputs
-from hash3d.training.guide import load_priors
 from hash3d.training.outputs import load_asset, write_outputs
 from hash3d.training.run_folder import RunFolder
+from tests.tiny_recipes import load_priors
 
 CPU = torch.device("cpu")
 CAMERA = Cameras.orbit(elevation=20.0, azimuth=[0.0, 100.0], radius=1.5, fov_y=49.1, size=24)

@@ -10,10 +10,10 @@ import torch
 from hash3d.guidance.targets import ReplayConfig
 from hash3d.pictures import frame_picture, load_picture
 from hash3d.systems.stages import replay
-from hash3d.training.guide import load_priors
 from hash3d.training.replay import Replay
 from hash3d.training.trainer import Trainer
 from hash3d.unet import remove_hash3d
+from tests.tiny_recipes import load_priors
 
 CPU = torch.device("cpu")
 STEPS = 7

@@ -8,9 +8,9 @@ import torch
 from hash3d.cache import GuardConfig, Hash3DConfig
 from hash3d.pictures import frame_picture, load_picture
 from hash3d.schedules import constant, ramp
-from hash3d.training.guide import load_priors
 from hash3d.training.trainer import Trainer, size_at
 from hash3d.unet import remove_hash3d
+from tests.tiny_recipes import load_priors
 
 CPU = torch.device("cpu")
 

@@ -10,8 +10,6 @@ import torch
 
 from hash3d.cache import DeepCacheConfig
 from hash3d.scenes.base import find_kind
-from hash3d.training import run as run_module
-from hash3d.training.guide import load_priors
 from hash3d.training.outputs import load_asset
 from hash3d.training.run import Run
 from hash3d.unet import remove_hash3d
@@ -27,22 +25,6 @@ class KilledError(BaseException):
 @pytest.fixture
 def recipe(request, tiny):
     return tiny(request.param, steps=3)
-
-
-@pytest.fixture(autouse=True)
-def loaded_once(monkeypatch):
-    """Runs share the diffusion models of a folder; one that was killed has left its cache on them."""
-    kept = {}
-
-    def load_once(recipe, device):
-        key = tuple(recipe.priors.items())
-        if key not in kept:
-            kept[key] = load_priors(recipe, device)
-        for prior in kept[key].values():
-            remove_hash3d(prior.unet)
-        return kept[key]
-
-    monkeypatch.setattr(run_module, "load_priors", load_once)
 
 
 def train(recipe, path, killed_at=None):
