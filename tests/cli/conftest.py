@@ -1,6 +1,7 @@
 """Run commands in this process, and expect their mistakes."""
 
 import re
+import shutil
 
 import pytest
 
@@ -41,6 +42,14 @@ def generate_of_text(hash3d, text_prior_folder, tmp_path):
         return hash3d("generate", "sds_gs", "--prompt", prompt, *options, *extra)
 
     return run
+
+
+@pytest.fixture
+def photos(tmp_path, picture_file):
+    for name in ("mug.png", "a duck.PNG", ".hidden.png", "notes.txt"):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        shutil.copy(picture_file, tmp_path / "photos" / name)
+    return tmp_path / "photos"
 
 
 def assert_refused(result, pattern):

@@ -1,0 +1,65 @@
+"""The jobs of `hash3d batch`: folders of pictures, prompts, and JSON lines with any option."""
+
+import json
+import shutil
+
+import pytest
+
+from hash3d.cli.batch_jobs import read_jobs
+from tests.cli.conftest import assert_refused
+
+
+def test_a_folder_of_pictures(photos):
+    jobs = read_jobs(photos, None, ["--quality", "fast"])
+    assert [(job.name, job.words[0]) for job in jobs] == [("a_duck", "zero123_gs"), ("mug", "zero123_gs")]
+    options = jobs[1].options(photos.parent / "many", "cpu")
+    assert (options.image, options.quality) == (photos / "mug.png", "fast")
+    assert options.out == photos.parent / "many" / "mug"
+
+
+def test_a_file_of_prompts(tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("# toys\na red mug\n\n--help\na red mug\n")
+    jobs = read_jobs(file, None, [])
+    assert [job.name for job in jobs] == ["a_red_mug", "help", "a_red_mug-2"]
+    assert [job.options(tmp_path, "cpu").prompt for job in jobs] == ["a red mug", "--help", "a red mug"]
+    assert jobs[0].words[0] == "sds_gs"
+
+
+def test_json_lines_take_any_option(tmp_path, picture_file):
+    shutil.copy(picture_file, tmp_path / "disc.png")
+    lines = [
+        {
+            "image": "disc.png",
+            "system": "dreamgaussian",
+            "name": "my disc",
+            "steps": 30,
+            "no_cache": False,
+            "seed": None,
+        },
+        {"prompt": "a duck", "no-cache": True, "cache.verify": False, "loss_scale": ["opacity", 0.5]},
+    ]
+    (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    first, second = (job.options(tmp_path, "cpu") for job in read_jobs(tmp_path / "jobs.jsonl", "sds_gs", []))
+    assert (first.system, first.out, first.image) == ("dreamgaussian", tmp_path / "my_disc", tmp_path / "disc.png")
+    assert (first.steps, first.no_cache) == (30, False)
+    assert (second.system, second.no_cache, second.cache.verify) == ("sds_gs", True, False)
+    assert second.loss_scale == {"opacity": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"image": 1', "in line 1 of"),
+        ('{"prompt": "a"}\n{"steps": 3}', "in line 2 of .*steps"),
+        ('{"prompt": "a", "stepz": 3}', "stepz"),
+        ('{"image": "none.png"}', "there is no file .*none.png"),
+        ('{"prompt": "a", "system": "nerf"}', "Expected a system"),
+        ("\n", "Expected jobs in"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_runs(hash3d, tmp_path, text, said):
+    (tmp_path / "jobs.jsonl").write_text(text)
+    assert_refused(hash3d("batch", tmp_path / "jobs.jsonl", "--out", tmp_path / "many"), said)
+    assert_refused(hash3d("batch", tmp_path / "none", "--out", tmp_path / "many"), "there is no .*none")
+    assert not (tmp_path / "many").exists()
