@@ -194,6 +194,20 @@ def test_recorded_passes_of_a_unet_of_ldm_are_the_eager_ones():
 
 
 @pytest.mark.gpu
+def test_recorded_passes_read_what_stable_diffusion_xl_adds():
+    prior = tiny_stable_diffusion_xl().requires_grad_(False).cuda()
+    engine = UNetEngine(prior.unet, -2)
+    with torch.no_grad():
+        for prompt in ("a red mug", "a photo"):
+            noisy, embeddings = torch.randn(1, 4, 8, 8, device="cuda"), prior.embed([prompt, ""])[:, None]
+            inputs = prior.make_guided_inputs(noisy, torch.tensor([400]), *embeddings)
+            (prediction,), feature = engine.full_pass(**inputs)
+            assert apart(prediction, prior.unet(**inputs).sample) < RECORDED
+            assert apart(engine.shallow_pass(feature.clone(), **inputs)[0], prediction) < RECORDED
+    assert all(engine._recorded.values())
+
+
+@pytest.mark.gpu
 def test_a_recorded_pass_follows_its_timestep_given_as_a_number():
     unet = tiny_unet().cuda()
     engine = UNetEngine(unet, -2)
