@@ -1,5 +1,6 @@
 """The command line itself."""
 
+import os
 import re
 
 import pytest
@@ -15,6 +16,15 @@ def test_usage(hash3d):
     assert code == 2
     assert all(name in out for name in COMMANDS)
     assert_refused(hash3d("generte"), "Expected a command .* but got 'generte'")
+
+
+@pytest.mark.parametrize("given", ["active", None])
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise(hash3d, monkeypatch, given):
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert hash3d("systems")[0] == 0
+    assert os.environ["OMP_WAIT_POLICY"] == (given or "passive")
 
 
 def test_an_error_of_the_system_gets_its_path():
