@@ -1,6 +1,7 @@
 """What the commands besides generate write: each operation fails once, in each way; told, and done when repeated."""
 
 import json
+import multiprocessing
 import random
 import shutil
 import time
@@ -11,7 +12,7 @@ import torch
 import trimesh
 from PIL import Image
 
-from hash3d.cli import main, table
+from hash3d.cli import batch, main, table
 from hash3d.table import runner
 from hash3d.table.objects import key_of
 from hash3d.table.worker import Outcome
@@ -19,6 +20,8 @@ from tests.diffusion.test_convert import zero123  # noqa: F401  (a fixture)
 from tests.faults.faulty_files import Killed, failing_at
 from tests.faults.test_mutated_folders import mutate
 from tests.faults.test_writes import CODES
+
+TIMED = ("summary.json", "batch.csv", "state.pt", "view.html", "metrics.jsonl")
 
 
 @pytest.fixture
@@ -101,15 +104,31 @@ def prepare_table(fixture, folder, out):
     return *given, "--cache", "off", "default", "--seeds", 0, "--out", out
 
 
+def prepare_view(fixture, folder, out):
+    if not out.exists():
+        shutil.copytree(fixture("folder"), out)
+        (out / "view.html").unlink()
+    return out, "--no-browser"
+
+
+def prepare_batch(fixture, folder, out):
+    fixture("monkeypatch").setattr(batch, "oversee", lambda crew, _: bool(batch.work(crew)))
+    (folder / "jobs.jsonl").write_text('{"prompt": "a mug", "steps": 2, "checkpoint-every": 1}')
+    words = ("--prior", fixture("text_prior_folder"), "--scale", "mini")
+    return folder / "jobs.jsonl", "--device", "cpu", "--out", out, "--", *words
+
+
 PREPARED = {
+    "batch": prepare_batch, "view": prepare_view,
     "evaluate": prepare_evaluate, "render-views": prepare_views, "convert": prepare_convert,
     "threestudio": prepare_threestudio, "table": prepare_table,
 }  # fmt: skip
 
 
 def contents(folder):
-    """All files but what a kill may leave."""
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("[!.]*") if path.is_file()}
+    """All files but what a kill may leave; of those that tell times their names."""
+    found = [path for path in folder.rglob("[!.]*") if path.is_file() and ".claims" not in path.parts]
+    return {path.relative_to(folder): path.name in TIMED or path.read_bytes() for path in found}
 
 
 def fail_and_repeat(prepare, name, folder, number, code):
@@ -125,15 +144,19 @@ def fail_and_repeat(prepare, name, folder, number, code):
             pass
         else:
             hit = count[0] >= number
-            assert (status, len(said)) == ((2, 1) if hit else (0, 0)), said
-            assert not hit or said[0].startswith("hash3d: Could not ")
-            assert not list(out.rglob(".*"))
+            tried_again = name == "batch" and status == 0  # A job is.
+            assert (status, len(said)) == ((2, 1) if hit and not tried_again else (0, 0)), said
+            assert not said or said[0].startswith("hash3d: Could not ")
+            assert not list(out.rglob(".*.tmp*"))
     assert run() == (0, [])
     assert contents(out) == contents(whole)
     return count[0] >= number
 
 
-@pytest.mark.parametrize(("name", "number"), [("evaluate", 3), ("render-views", 9), ("table", 6), ("threestudio", 2)])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("view", 3), ("evaluate", 3), ("render-views", 9), ("table", 6), ("threestudio", 2)],
+)
 def test_a_failing_write_is_told_and_the_command_repeated(prepare, tmp_path, name, number):
     assert fail_and_repeat(prepare, name, tmp_path, number, list(CODES.values())[number % len(CODES)])
 
@@ -142,7 +165,7 @@ def test_a_failing_write_is_told_and_the_command_repeated(prepare, tmp_path, nam
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("name", PREPARED)
 def test_every_failing_write_is_told_and_the_command_repeated(prepare, tmp_path, name, code, record_property):
-    """Write fails at operation n, for each n of evaluate, render-views, convert, threestudio install and table."""
+    """Write fails at operation n, for each n of the other commands that write."""
     if (name, code) == ("convert", "kill"):
         pytest.skip("A kill that is simulated removes the temporary folder: tests/diffusion/test_convert.py.")
     tried = 0
@@ -179,7 +202,14 @@ def test_many_changed_rows_of_a_table_are_read_or_told(prepare, tmp_path, record
 
 
 @pytest.mark.parametrize(
-    ("name", "file"), [("render-views", "box/input.png"), ("table", "table.md"), ("table", "views"), ("convert", "x")]
+    ("name", "file"),
+    [
+        ("render-views", "box/input.png"),
+        ("table", "table.md"),
+        ("table", "views"),
+        ("convert", "x"),
+        ("batch", "sheet.jpg"),
+    ],
 )
 def test_files_of_others_are_not_written_over(prepare, tmp_path, name, file):
     path = tmp_path / "out" / file
@@ -199,3 +229,27 @@ def test_a_worker_that_is_killed_ends_the_table(prepare, monkeypatch, tmp_path):
     status, said = run()
     assert (status, len(said)) == (2, 1)
     assert "one was killed" in said[0]
+
+
+def test_a_batch_whose_worker_cannot_write_ends_with_one_sentence(tmp_path, capfd, monkeypatch):
+    """Other workers would find the same: none takes its place."""
+    (tmp_path / "jobs.txt").write_text("a mug")
+    (tmp_path / "out/.claims").mkdir(parents=True)
+    (tmp_path / "out/.claims/a_mug.jsonl").symlink_to(tmp_path / "mine")
+    monkeypatch.setattr("multiprocessing.get_context", lambda _: multiprocessing)
+    with pytest.raises(SystemExit) as exit_:
+        main(["batch", str(tmp_path / "jobs.txt"), "--device", "cpu", "--out", str(tmp_path / "out")])
+    assert exit_.value.code == 2
+    (said,) = capfd.readouterr().err.splitlines()
+    assert "Replace the link by a file" in said
+
+
+def test_a_changed_summary_is_shown_or_told(prepare, tmp_path):
+    draw, run = random.Random(3), prepare("view", tmp_path / "out")
+    before = (tmp_path / "out/summary.json").read_text()
+    for number in range(10):
+        plain = json.loads(before)
+        mutate(plain, draw)
+        (tmp_path / "out/summary.json").write_text(json.dumps(plain))
+        status, said = run()
+        assert (status, len(said)) in ((0, 0), (2, 1)), (number, said)

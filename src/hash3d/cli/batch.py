@@ -10,6 +10,7 @@ import io
 import json
 import multiprocessing
 import multiprocessing.connection
+import os
 import signal
 import sys
 import time
@@ -23,6 +24,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
+from . import fail, format_error
 from .batch_jobs import BatchJob, read_jobs
 from .parsing import Maybe, parse_options
 
@@ -30,6 +32,7 @@ ATTEMPTS, DEATHS = 2, 10
 """How often a job may fail, and how often its workers may die, until the batch goes on without it."""
 SECONDS_BETWEEN_LOOKS = 1.0
 """At jobs that others have claimed, and at workers."""
+WRITTEN = ("batch.csv", "sheet.jpg")
 STRIP_WIDTH, STRIPS_HIGH = 1152, 200
 """Pixels of a run's row in the contact sheet, and the rows of a column."""
 
@@ -86,10 +89,10 @@ class Crew:
     def errors(self, job: BatchJob) -> list[str | None]:
         """A job's attempts so far: None for its starts, sentences for its failures."""
         path, found = self._attempts(job), []
-        for line in path.read_text().splitlines() if path.exists() else ():
+        for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
             with suppress(ValueError):
                 found.append(json.loads(line))
-        return [row["error"] for row in found if row["token"] == self.token]
+        return [row.get("error") for row in found if isinstance(row, dict) and row.get("token") == self.token]
 
     def _attempts(self, job: BatchJob) -> Path:
         return self.out / ".claims" / f"{job.name}.jsonl"
@@ -99,10 +102,11 @@ class Crew:
         from hash3d.training.run_folder import RunFolder
 
         try:
-            summary = RunFolder(self.out / job.name).read_summary()
-        except ValueError:
+            summary = RunFolder(self.out / job.name).read_summary() or {}
+            figures = {"steps": int(summary["steps"]), "seconds": {"total": float(summary["seconds"]["total"])}}
+        except (ArithmeticError, LookupError, TypeError, ValueError):
             return None
-        return summary if summary and summary.get("completed") else None
+        return summary | figures if summary.get("completed") is True else None
 
     def is_settled(self, job: BatchJob) -> bool:
         """Whether a job is finished, or was tried often enough."""
@@ -128,11 +132,16 @@ def main(arguments: list[str]) -> int:
 
     from .host import choose_device
 
+    names = [name for name in WRITTEN if os.path.lexists(options.out / name)]
+    if names and not (options.out / ".claims").exists():
+        raise FileExistsError(f"Expected no {names[0]} of others in {options.out}, but it holds one. Pass another.")
     make_folder(options.out / ".claims")
     count = min(options.workers, len(jobs))
     threads = max(torch.get_num_threads() // count, 1)
     crew = Crew(tuple(jobs), options.out, choose_device(options.device).type, threads, uuid.uuid4().hex)
     stopped = oversee(crew, count)
+    if stopped is None:
+        return 2
     write_text(options.out / "batch.csv", to_csv(crew))
     if sheet := make_sheet(crew):
         write_bytes(options.out / "sheet.jpg", sheet)
@@ -146,8 +155,11 @@ def say(text: str) -> None:
     Console(highlight=False, soft_wrap=True, markup=False).print(text)
 
 
-def oversee(crew: Crew, count: int) -> bool:
-    """Start workers, and others in place of those that die, until all is settled. Returns whether they were stopped."""
+def oversee(crew: Crew, count: int) -> bool | None:
+    """Start workers, and others in place of those that die, until all is settled.
+
+    Returns whether they were stopped; None if one could not go on, and has said why.
+    """
     context, requested = multiprocessing.get_context("spawn"), list[int]()
 
     def stop(number: int, _: Any) -> None:
@@ -159,16 +171,21 @@ def oversee(crew: Crew, count: int) -> bool:
                 worker.terminate()
 
     def start() -> Any:
-        worker = context.Process(target=work, args=(crew,))
+        worker = context.Process(target=work_or_say, args=(crew,))
         worker.start()
         return worker
 
-    workers, ended = list[Any](), set[Any]()
+    workers, ended, could_not = list[Any](), set[Any](), False
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         workers += [start() for _ in range(count)]
         while True:
             for place, code in enumerate([worker.exitcode for worker in workers]):
+                if code == 2 and not requested:
+                    could_not = True
+                    requested.append(code)
+                    for worker in workers:
+                        worker.terminate()
                 if code and not requested and not all(map(crew.is_settled, crew.jobs)):
                     say(f"a worker died ({code}); another takes its job over")
                     workers[place] = start()
@@ -180,7 +197,15 @@ def oversee(crew: Crew, count: int) -> bool:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return bool(requested)
+    return None if could_not else bool(requested)
+
+
+def work_or_say(crew: Crew) -> None:
+    """Do jobs. Exits with 2 and one sentence where none could be done, as on a full disk."""
+    try:
+        work(crew)
+    except (ValueError, OSError, ImportError) as error:
+        fail(format_error(error))
 
 
 def work(crew: Crew) -> None:
@@ -246,10 +271,13 @@ def make_sheet(crew: Crew) -> bytes | None:
     """The previews of all finished jobs below each other, as a JPEG file; None without any."""
     from PIL import Image, ImageDraw
 
+    from hash3d.export.turntable import to_bytes
+    from hash3d.pictures import load_picture
+
     strips = []
     for job in crew.jobs:
-        with suppress(OSError), Image.open(crew.out / job.name / "preview.png") as preview:
-            strip = preview.convert("RGB")
+        with suppress(ValueError, OSError):
+            strip = Image.fromarray(to_bytes(load_picture(crew.out / job.name / "preview.png")[..., :3]))
             strip.thumbnail((STRIP_WIDTH, STRIP_WIDTH))
             ImageDraw.Draw(strip).text((3, 1), job.name, fill="black")
             strips.append(strip)

@@ -71,9 +71,9 @@ def _list_given(source: Path) -> Iterator[dict[str, Any]]:
             continue
         try:
             given = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             given = None
-        if not isinstance(given, dict) or not {"image", "prompt"} & given.keys():
+        if not isinstance(given, dict) or not any(isinstance(given.get(name), str) for name in ("image", "prompt")):
             raise ValueError(
                 f'Expected {{"image": ...}} or {{"prompt": ...}} in line {number} of {source}, but got {line[:60]!r}.'
             )

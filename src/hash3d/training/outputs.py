@@ -1,6 +1,7 @@
 """What a run leaves behind: the model, images, a video."""
 
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -110,9 +111,16 @@ def write_view(folder: Path) -> Path:
     if not has_view(model, stage):
         raise ValueError(f"Expected a mesh or splats in {folder}, but its {type(model).__name__} is neither.")
     kind, asset = ("splat", encode_splat(model)) if isinstance(model, Splats) else ("mesh", read_asset(folder))
+    try:
+        told = figures(recipe, summary)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        problem = f"{type(error).__name__} {shorten(str(error), 200)}"
+        raise ValueError(
+            f"Expected a summary.json that a run wrote in {folder}, but got another: {problem}."
+        ) from error
     picture = run.input_picture if run.input_picture.is_file() else None
     return write_page(
-        folder / VIEW, asset, kind=kind, title=recipe.prompt or folder.resolve().name, figures=figures(recipe, summary),
+        folder / VIEW, asset, kind=kind, title=recipe.prompt or folder.resolve().name, figures=told,
         picture=picture, camera=stage.cameras, elevation=recipe.reference_elevation,
     )  # fmt: skip
 
