@@ -89,14 +89,18 @@ class Strength:
 class Merged(ResnetBlock2D):
     """A layer whose options lie somewhere inside of an attribute, as where tokens are merged."""
 
+    gain = 1.0
+
     def forward(self, *args, **kwargs):
-        return self.options["merge"]["ratio"] * self.strength.value * super().forward(*args, **kwargs)
+        factor = self.gain * self.options["merge"]["ratio"] * self.strength.value
+        return factor * super().forward(*args, **kwargs)
 
 
 @pytest.mark.parametrize("change", [
     lambda layer: layer.options["merge"].update(ratio=2.0), lambda layer: setattr(layer.strength, "value", 2.0),
+    lambda layer: setattr(Merged, "gain", Merged.gain + 1.0),
 ])  # fmt: skip
-def test_options_inside_an_attribute_count(change):
+def test_options_inside_an_attribute_and_of_the_class_count(change):
     unet = small_unet()
     deep(unet).options, deep(unet).strength = {"merge": {"ratio": 1.0}}, Strength(1.0)
     deep(unet).__class__ = Merged

@@ -67,13 +67,21 @@ def _is_hashable(value: Any) -> bool:
 
 def _attributes(value: Any) -> dict[str, Any]:
     """The attributes of an object and the plain ones of its classes."""
-    found: dict[str, Any] = {}
-    for kind in reversed(type(value).__mro__):
-        if kind.__module__.partition(".")[0] not in KNOWN:
-            names = [name for name in vars(kind) if not name.startswith("__")]
-            found |= {name: vars(kind)[name] for name in names if isinstance(vars(kind)[name], PLAIN)}
-            found |= {name: getattr(value, name) for name in _slots(kind) if hasattr(value, name)}
+    found = class_attributes(type(value))
+    for name in [name for kind in _strange_bases(type(value)) for name in _slots(kind)]:
+        if hasattr(value, name):
+            found[name] = getattr(value, name)
     return found | {name: item for name, item in getattr(value, "__dict__", {}).items() if name not in ENTRIES}
+
+
+def class_attributes(kind: type) -> dict[str, Any]:
+    """The plain attributes of a class and its bases."""
+    own = [item for base in _strange_bases(kind) for item in vars(base).items()]
+    return {name: item for name, item in own if isinstance(item, PLAIN) and not name.startswith("__")}
+
+
+def _strange_bases(kind: type) -> list[type]:
+    return [base for base in reversed(kind.__mro__) if base.__module__.partition(".")[0] not in KNOWN]
 
 
 def _slots(kind: type) -> list[str]:

@@ -31,8 +31,6 @@ START = 64
 """Bytes of a weight that each call reads on a CPU."""
 ELSEWHERE = {*vars(nn.Module()), "processor"} - {"training"}
 """Attributes of a module that are watched otherwise."""
-GUESTS = ("forward", "processor")
-"""Attributes of a layer that are called."""
 COPIED = (list, dict, set)
 """What may be changed in place."""
 FUNCTIONS = ("scaled_dot_product_attention", "linear", "conv2d", "group_norm", "layer_norm", "silu", "gelu")
@@ -75,7 +73,7 @@ class ModelWatch:
     def _scan(self) -> None:
         """Look at all modules anew."""
         modules = list(self.unet.modules())
-        self._registrations, self._handles = count_registrations(), -1
+        self._registrations, self._handles = _registered()[0], -1
         self._parts = [p for m in modules for p in (m._modules, m._parameters, m._buffers) if p or p is m._modules]
         self._found = list(map(self._list_parts, CUTS))
         tensors = [*self.unet.parameters(), *self.unet.buffers()]
@@ -109,7 +107,7 @@ class ModelWatch:
         """See what has changed since the last call; `at_numbers` also what was written behind PyTorch's back."""
         self._calls += 1
         on_host = self.parameters[0].is_cpu
-        new = self._registrations != (registrations := count_registrations())
+        new = self._registrations != (registrations := _registered()[0])
         place = -1 if on_host else self._calls % SLICES
         found, before = self._list_parts(CUTS[-1 if new else place]), self._found[-1 if new else place]
         if len(found) != len(before) or any(map(is_not, found, before)):
@@ -153,8 +151,7 @@ class ModelWatch:
 
         if not isinstance(self._numbers, WeightSums):
             self._numbers = WeightSums(self.parameters)
-        changed: bool = self._numbers.look(due=moved, forget=written)
-        return changed
+        return bool(self._numbers.look(due=moved, forget=written))
 
     def _look_at_attributes(self, cut: slice) -> None:
         """Describe layers anew whose class or attributes have changed."""
@@ -178,9 +175,11 @@ class ModelWatch:
             pass
         self._types[number], self._own[number] = kind, seen
         found = {name: item for name, item in own.items() if name not in left_out}
+        if config := found.get("_internal_dict"):  # Its entries that begin with _ change no model.
+            found["_internal_dict"] = {name: item for name, item in config.items() if not name.startswith("_")}
         if any(map(_may_change, found.values())):
             self._held.add(number)
-        said = digest(kind if self._is_known(kind) else describe(kind), describe(_without_origin(found)))
+        said = digest(kind if self._is_known(kind) else describe(kind), describe(found))
         if said != self._said[number]:
             self._said[number] = said
             self._changes += 1
@@ -201,6 +200,7 @@ class ModelWatch:
             [_plain_settings(processor) for processor in self._settable],
             [_adapter_state(module) for module in self._adapters],
             self._strangers and describe(self._strangers),
+            [describe(self._look_at_class(kind)) for kind in self._others],
         )
         if state != self._state:
             self._state, self.settings = state, digest(state)
@@ -221,7 +221,12 @@ class ModelWatch:
         own = ("diffusers.models.", "diffusers.loaders.")
         self._strangers = [each for each in processors if not type(each).__module__.startswith(own)]
         self.guests = {module for module in self.unet.modules() if module is not self.unet and self._has_guest(module)}
-        self.mixes_views = bool(self._strangers) or not all(map(self._is_known, self._kinds))
+        if others := [kind for kind in self._kinds if not self._is_known(kind)]:
+            from hash3d.cache.objects import class_attributes
+
+            self._look_at_class = class_attributes
+        self._others = others
+        self.mixes_views = bool(self._strangers or self._others)
         self._settable = [each for each in processors if vars(each)]
         patched = [kind.forward for kind in self._kinds if not self._is_known(kind.forward)]
         self.is_patched = bool(hooks or patched) or any("forward" in each for each in self._dicts[1:])
@@ -230,7 +235,11 @@ class ModelWatch:
     def _has_guest(self, module: Any) -> bool:
         """Whether code of others runs where a layer does."""
         own = vars(module)
-        calls = [each if hasattr(each, "__qualname__") else type(each) for each in map(own.get, GUESTS) if each]
+        calls = [
+            each if hasattr(each, "__qualname__") else type(each)
+            for each in map(own.get, ("forward", "processor"))
+            if each
+        ]
         hooks = self._hooks[0] or self._hooks[1] or module._forward_hooks or module._forward_pre_hooks
         return bool(hooks) or not all(map(self._is_known, calls))
 
@@ -260,15 +269,9 @@ def _may_change(value: Any, *, within: bool = False) -> bool:
     return is_object and type(value).__module__.partition(".")[0] not in KNOWN
 
 
-def _without_origin(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Attributes, with those entries of a configuration that change a model."""
-    config = attributes.get("_internal_dict", {})
-    return attributes | {"_internal_dict": {name: item for name, item in config.items() if not name.startswith("_")}}
-
-
 @cache
 def _registered() -> list[int]:
-    """How many modules and parameters were registered in this process since the first call, as the only item."""
+    """How many layers and parameters modules of this process were given since the first call, as the only item."""
     counter = [0]
 
     def count(*_: Any) -> None:
@@ -277,11 +280,6 @@ def _registered() -> list[int]:
     register_module_module_registration_hook(count)
     register_module_parameter_registration_hook(count)
     return counter
-
-
-def count_registrations() -> int:
-    """Another number whenever any module of this process was given a layer or a parameter."""
-    return _registered()[0]
 
 
 def _adapter_state(module: Any) -> tuple[Any, ...]:
