@@ -73,11 +73,13 @@ def test_resume_with_other_options_is_refused(finished, tiny_recipe):
 def test_interrupt_exports_and_resumes(number, finished, tiny_recipe, tmp_path):
     def interrupt(trainer, _):
         if trainer.step_count == 6:
+            previews.append((path / "preview.png").exists())
             os.kill(os.getpid(), number)
 
-    path, before = tmp_path / "run", signal.getsignal(number)
-    summary = Run(tiny_recipe, path, progress=interrupt).execute()
+    path, before, previews, told = tmp_path / "run", signal.getsignal(number), [], []
+    summary = Run(tiny_recipe, path, progress=interrupt, on_stop=lambda: told.append("once")).execute()
     assert not summary["completed"]
+    assert (previews, told) == ([True], ["once"]), "the checkpoint of step 4 has left one; the user is told at once"
     assert summary["steps"] == len(series(path)) == 6
     assert {file.name for file in path.iterdir()} >= OUTPUTS
     assert Run(tiny_recipe, path, resume=True).execute()["completed"]

@@ -94,8 +94,9 @@ def run_recipe(
 
     with ProgressLine(recipe, quiet=quiet) as progress:
         run = Run(
-            recipe, path, device=device, resume=options.resume, progress=progress, engine=options.engine, priors=priors
-        )
+            recipe, path, device=device, resume=options.resume, progress=progress, engine=options.engine, priors=priors,
+            on_stop=progress.say_stopping,
+        )  # fmt: skip
         for prior in run.priors.values():
             progress.announce(prior)
         if not options.resume:

@@ -1,5 +1,7 @@
 """What a person sees while a run goes on, and at its end."""
 
+import shlex
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ class ProgressLine:
             TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[state]}"), console=self.console,
             disable=not self.console.is_terminal,
         )  # fmt: skip
+        self._first: tuple[int, float] | None = None
         self._task = self._bar.add_task(recipe.system, total=self.steps, state="loading")
 
     def __enter__(self) -> "ProgressLine":
@@ -51,9 +54,17 @@ class ProgressLine:
                 switch = "" if trainer.cache.guard.reusing else ", off"
                 state += f" (error {metrics['reuse_error']:.2f}{switch})"
         done = int(metrics["step"]) + 1
-        self._bar.update(self._task, completed=done, state=state)
+        self._first = self._first or (done, time.monotonic())
+        self._bar.update(self._task, completed=done, state=state if done < self.steps else "writing the files")
         if not self.console.is_terminal and done % PLAIN_EVERY == 0:
-            self.console.print(f"step {done}/{self.steps}: {state}", markup=False)
+            before, started = self._first
+            seconds = time.monotonic() - started
+            left = seconds / max(done - before, 1) * (self.steps - done)
+            self.console.print(f"step {done}/{self.steps}: {state}, {seconds:.0f} s, {left:.0f} s left", markup=False)
+
+    def say_stopping(self) -> None:
+        """Say that Ctrl+C was heard."""
+        self.console.print("finishing the step, then writing the files; press Ctrl+C again to quit at once")
 
 
 def size(counts: dict[str, float]) -> str:
@@ -65,7 +76,7 @@ def report(path: Path, summary: dict[str, Any]) -> None:
     """Where the results are, and what the cache did."""
     console = Console(highlight=False, soft_wrap=True)
     seconds, unet = summary["seconds"], summary["unet"]
-    state = "done" if summary["completed"] else "interrupted; --resume goes on"
+    state = "done" if summary["completed"] else "interrupted"
     console.print(
         f"{summary['system']}: {state} after {summary['steps']} steps, {seconds['total']:.0f} s "
         f"(U-Net {seconds['unet']:.0f} s, {unet['reuse_share']:.0%} of its passes reused)",
@@ -83,3 +94,5 @@ def report(path: Path, summary: dict[str, Any]) -> None:
         names = [name for ending in endings for name in summary["outputs"] if name.endswith(ending)]
         if names:
             console.print(f"  {label:8} {path / names[0]}", markup=False)
+    if not summary["completed"]:
+        console.print(f"  go on    hash3d generate --resume --out {shlex.quote(str(path))}", markup=False)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hash3d.cameras import Cameras
+from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.export.mesh import BakedMesh, write_glb
 from hash3d.export.page import write_page
 from hash3d.export.splats import encode_splat
@@ -60,6 +61,15 @@ def preview(render: RenderViews, recipe: Recipe, picture: FramedPicture | None) 
         color = picture.color_on_white.permute(2, 0, 1)[None]
         shown.insert(0, F.interpolate(color, (PREVIEW_SIZE, PREVIEW_SIZE), mode="area")[0].permute(1, 2, 0))
     return tile(shown, columns=len(shown))
+
+
+def write_preview(
+    folder: Path, model: nn.Module, recipe: Recipe, prior: LatentPrior | None, picture: FramedPicture | None
+) -> None:
+    """Write preview.png of a model in training, unless its kind is slow to render."""
+    stage = recipe.stages[-1]
+    if not find_kind(stage.representation).slow:
+        save_image(preview(colors(show_model(model, stage, prior)), recipe, picture), folder / "preview.png")
 
 
 def contact_sheet(render: RenderViews, recipe: Recipe) -> Float[Tensor, "H W 3"]:

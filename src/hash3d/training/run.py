@@ -28,7 +28,7 @@ from hash3d.scenes.build import show_model
 from hash3d.tensors import all_finite
 
 from .guide import load_priors
-from .outputs import VIEW, has_view, write_outputs, write_view
+from .outputs import VIEW, has_view, write_outputs, write_preview, write_view
 from .run_folder import RunFolder, identify
 from .trainer import Trainer
 from .watch import DIVERGED, Metrics, NotFiniteError
@@ -49,6 +49,7 @@ class Run:
         progress: called once for each step, in order: at once on a CPU; on a GPU when its numbers have arrived, which
             may be a few steps later.
         priors: the recipe's diffusion models, without a cache, where they are loaded already.
+        on_stop: called once when the run is asked to stop, before its last step ends.
     """
 
     def __init__(
@@ -61,8 +62,9 @@ class Run:
         progress: Progress | None = None,
         engine: Engine = "auto",
         priors: dict[str, LatentPrior] | None = None,
+        on_stop: Callable[[], object] = lambda: None,
     ) -> None:
-        self.recipe, self.device, self.progress = recipe, torch.device(device), progress
+        self.recipe, self.device, self.progress, self.on_stop = recipe, torch.device(device), progress, on_stop
         self.folder = RunFolder(path)
         self._late: deque[Metrics] = deque()
         self._earlier_seconds = 0.0
@@ -154,7 +156,7 @@ class Run:
 
     def train(self) -> None:
         """All steps that are left, or those before an interruption, with their checkpoints."""
-        with stop_requests() as stopped:
+        with stop_requests(self.on_stop) as stopped:
             while not self.completed and not stopped():
                 if self.trainer.completed:
                     self.finished.append(self.stage_summary())
@@ -163,6 +165,9 @@ class Run:
                 self._record(lambda metrics: metrics.arrived)
                 if self.trainer.step_count % self.recipe.checkpoint_every == 0 or self.trainer.completed:
                     self.save_checkpoint()
+                if self.trainer.step_count % self.recipe.checkpoint_every == 0 and not self.completed:
+                    recipe, model = self.recipe.up_to(self.trainer.number), self.trainer.scene.model
+                    write_preview(self.folder.path, model, recipe, self.prior, self.picture)
             if not self.completed:
                 self.save_checkpoint()
         self.trainer.close()
@@ -267,9 +272,10 @@ def peak_memory(device: torch.device) -> int:
 
 
 @contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
+def stop_requests(told: Callable[[], object] = lambda: None) -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl+C, SIGTERM or SIGHUP into a question answered between two steps; a second one stops at once.
 
+    `told` is called for each.
     What is ignored (`nohup`) stays ignored. Signals reach the main thread alone; in another one nothing is requested.
     """
     requested: list[int] = []
@@ -278,8 +284,10 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
         return
 
     def note(number: int, _: Any) -> None:
-        requested.append(number)
         signal.signal(number, before[number])
+        with suppress(RuntimeError):  # The step was writing to the same stream.
+            told()
+        requested.append(number)
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     before: dict[int, Any] = {number: each for number, each in handlers.items() if each != signal.SIG_IGN}
