@@ -126,6 +126,10 @@ def test_parts_that_do_not_fit_are_refused(folder, tmp_path):
     with pytest.raises(ValueError, match="but it has shift_factor"):
         StableDiffusionPrior(**parts)
     prior.vae.register_to_config(shift_factor=None)
+    prior.unet.register_to_config(time_cond_proj_dim=8)
+    with pytest.raises(ValueError, match="expected unet time_cond_proj_dim None, but got 8"):
+        StableDiffusionPrior(**parts)
+    prior.unet.register_to_config(time_cond_proj_dim=None)
     prior.unet.register_to_config(in_channels=8)
     with pytest.raises(ValueError, match="expected unet in_channels 4, but got 8"):
         StableDiffusionPrior(**parts)

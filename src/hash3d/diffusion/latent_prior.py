@@ -47,6 +47,7 @@ class LatentPrior(nn.Module):
         """Raise `ValueError` if the parts do not fit each other. `expected`: what came and what must come, by name."""
         common = {
             "unet out_channels": (self.unet.config.out_channels, 4),
+            "unet time_cond_proj_dim": (self.unet.config.time_cond_proj_dim, None),  # A distilled U-Net's guidance.
             "vae latent_channels": (self.vae.config.latent_channels, 4),
         }
         size, scale = self.unet.config.sample_size, self.vae.config.scaling_factor
