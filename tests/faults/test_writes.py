@@ -32,7 +32,7 @@ def fail_and_resume(recipe, path, number, code):
             pass
     if path.exists():
         assert code is None or not list(path.glob("**/.*.tmp*"))
-        anew = (path / "recipe.json").exists() and not (path / "checkpoint/state.pt").exists()
+        anew = (path / "metrics.jsonl").exists() and not (path / "checkpoint/state.pt").exists()
         with pytest.warns(UserWarning, match="the run starts anew") if anew else nullcontext():
             assert Run(recipe, path, resume=True).execute()["completed"]
         assert len(series(path)) == 4
