@@ -146,6 +146,7 @@ def test_views_stay_together_where_a_layer_of_another_name_may_mix_them():
 
 
 @pytest.mark.filterwarnings("ignore:A U-Net call ran in full")
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # Of torch, in vmap.
 @pytest.mark.parametrize("case", ["no view", "a gradient", "vmap", "residuals without a scope"])
 def test_what_the_cache_cannot_serve_is_the_unets_own(unet, case):
     inputs = ldm_inputs(unet)
