@@ -21,7 +21,7 @@ from tests.faults.faulty_files import Killed, failing_at
 from tests.faults.test_mutated_folders import mutate
 from tests.faults.test_writes import CODES
 
-TIMED = ("summary.json", "batch.csv", "state.pt", "view.html", "metrics.jsonl")
+TIMED = ("summary.json", "turntable.mp4", "batch.csv", "state.pt", "view.html", "metrics.jsonl")
 
 
 @pytest.fixture
