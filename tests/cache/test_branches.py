@@ -1,5 +1,6 @@
 """Guidance branches of a view in calls of their own, where a scope vouches for the conditioning."""
 
+import contextlib
 import warnings
 
 import pytest
@@ -62,6 +63,15 @@ def test_new_tensors_in_fewer_calls_than_before_are_told(branches):
     block = cache.view(**VIEW, scope="a cat")
     with torch.no_grad(), pytest.warns(UserWarning, match="had fewer calls than others"), block:
         unet(**second)
+
+
+def test_a_view_that_an_error_ends_may_have_fewer_calls(branches, recwarn):
+    unet, cache, (first, _), _ = branches
+    first["encoder_hidden_states"] = first["encoder_hidden_states"].clone()
+    with contextlib.suppress(KeyError), torch.no_grad(), cache.view(**VIEW, scope="a cat"):
+        unet(**first)
+        raise KeyError
+    assert not recwarn
 
 
 def test_another_scope_may_have_fewer_calls(branches, recwarn):

@@ -101,8 +101,9 @@ def test_rows_that_are_not_finite_are_left_out(gaussians, tmp_path):
     assert len(columns_of(write_splats(tmp_path / "a.glb", gaussians))["POSITION"]) == 15
     assert len(read_ply(write_splats(tmp_path / "a.ply", gaussians))["means"]) == 15
     gaussians.means.data[:] = float("nan")
-    with pytest.raises(ValueError, match="there are none"):
-        write_splats(tmp_path / "b.glb", gaussians)
+    for name in ("b.glb", "b.splat"):
+        with pytest.raises(ValueError, match="there are none"):
+            write_splats(tmp_path / name, gaussians)
 
 
 VALIDATE = """

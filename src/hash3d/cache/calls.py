@@ -191,8 +191,8 @@ class Block:
             raise RuntimeError("Expected one view at a time, but cache.view was entered inside another cache.view.")
         _OPEN.set({**_OPEN.get(), id(self._cache): replace(self._view, numbers={})})
 
-    def __exit__(self, *_: object) -> None:
-        if (view := open_view(self._cache)) is not None and view.is_guessed:
+    def __exit__(self, error: object, *_: object) -> None:
+        if error is None and (view := open_view(self._cache)) is not None and view.is_guessed:
             self._cache.branches.close(view)
         _OPEN.set({cache: view for cache, view in _OPEN.get().items() if cache != id(self._cache)})
 

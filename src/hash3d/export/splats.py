@@ -16,6 +16,7 @@ from hash3d.representations.gaussians import SH_DEGREE_0, Gaussians, GaussianTen
 from .points import to_file_axes, write_ply
 
 EXTENSION = "KHR_gaussian_splatting"
+NONE_LEFT = "Expected Gaussians to write, but there are none. Train longer."
 FLOAT, ARRAY_BUFFER, POINTS = 5126, 34962, 0
 """Numbers of glTF."""
 
@@ -26,9 +27,11 @@ def write_splats(path: Path, gaussians: Gaussians) -> Path:
 
 
 def write_splat(path: Path, gaussians: Splats) -> Path:
-    """Write `encode_splat` to a file. Returns `path`; raises `ValueError` if it does not end in .splat."""
-    path = check_suffix(path, ".splat")
-    write_bytes(path, encode_splat(gaussians))
+    """Write `encode_splat` to a file. `ValueError`: it does not end in .splat, or there is no finite row."""
+    path, encoded = check_suffix(path, ".splat"), encode_splat(gaussians)
+    if not encoded:
+        raise ValueError(NONE_LEFT)
+    write_bytes(path, encoded)
     return path
 
 
@@ -55,7 +58,7 @@ def write_splat_glb(path: Path, gaussians: Splats) -> Path:
     """
     path, splats = check_suffix(path, ".glb"), finite(gaussians)
     if not len(splats):
-        raise ValueError("Expected Gaussians to write, but there are none. Train longer.")
+        raise ValueError(NONE_LEFT)
     columns = {
         "POSITION": splats.means,
         "COLOR_0": _rgba(splats),
