@@ -227,6 +227,21 @@ def test_a_soft_shadow_goes_and_is_told(strength, blur, ground, tmp_path):
     assert overlap(picture, BALL[..., 3] > 127) > 0.95
 
 
+@pytest.mark.parametrize(("tone", "ground", "least"), [(0.55, 0.7, 0.95), (0.75, 0.9, 0.95), (0.75, 0.7, 0.7)])
+def test_the_shadow_of_a_grey_object_goes_unless_its_own_shade_would(tone, ground, least, tmp_path):
+    """A matt ball lit from above. In the last case a part of it looks like the ground, and the shadow stays."""
+    down, right = np.mgrid[-1:1:320j, -1:1:320j]
+    toward = np.sqrt(np.clip(1 - 4 * (down**2 + right**2), 0, 1))
+    shade = tone * (0.35 + 0.65 * np.clip(-1.2 * down - 0.6 * right + 0.75 * toward, 0, 1))
+    alpha = ((0.5 - np.hypot(down, right)) * 160 + 0.5).clip(0, 1)
+    shadow = 0.4 * gaussian_filter(((down - 0.5) ** 2 / 0.02 + right**2 / 0.3 < 1).astype(float), 10)
+    grey = alpha * shade + (1 - alpha) * ground * (1 - shadow)
+    path = write(tmp_path / "ball.png", (grey.clip(0, 1) * 255).round().astype(np.uint8))
+    with pytest.warns(UserWarning, match="is a shadow or hardly differs"):
+        picture = load_picture(path)
+    assert overlap(picture, alpha > 0.5) > least
+
+
 def with_clear(kind):
     """The ball on white, opaque but for a few pixels."""
     pixels = np.dstack([composite(BALL, (255, 255, 255)), np.full((256, 256), 255, dtype=np.uint8)])

@@ -27,7 +27,10 @@ OUTLINE = 0.15
 STEEP = 0.015
 """Slope a pixel that a soft shadow stays under."""
 COLORFUL = 0.1
-"""Median difference of an object's channels from which on its shadow is told from it by colour."""
+"""Median difference of an object's channels from which on its shadow is told from it by colour alone."""
+LOST_SOLIDITY = 0.05
+"""A grey object without its shadow fills about as much of its convex hull as with it; much more is lost where its own
+shade is taken for the shadow."""
 LEAST_OBJECT, MOST_OBJECT = 0.01, 0.95
 """The share of the image that an object may fill."""
 EDGE = 2
@@ -56,7 +59,7 @@ def _remove_plain_background(rgba: Pixels, path: Path) -> Pixels | None:
     shadow = _find_shadow(color, surface, mask)
     rest = remove_specks(mask & ~shadow)
     is_doubtful = (faint | shadow).sum() > 0.1 * mask.sum()
-    if rest.any() and np.median(np.ptp(color[rest], axis=-1)) > COLORFUL:
+    if rest.any() and (_is_colorful(color[rest]) or _solidity(rest) > _solidity(mask) - LOST_SOLIDITY):
         mask = rest
     if is_doubtful:
         mask = mask | outlined
@@ -120,6 +123,17 @@ def _find_shadow(color: Pixels, surface: Pixels, mask: Mask) -> Mask:
         return np.zeros_like(mask)
     away = ndimage.distance_transform_edt(~(mask & ~shadow)) > HALO
     return shadow & ~_keep_outlined(shadow, away, color - surface, slope)
+
+
+def _is_colorful(colors: Pixels) -> bool:
+    return bool(np.median(np.ptp(colors, axis=-1)) > COLORFUL)
+
+
+def _solidity(mask: Mask) -> float:
+    """Return the share of its convex hull that a mask fills."""
+    from skimage.morphology import convex_hull_image
+
+    return float(mask.sum() / convex_hull_image(mask).sum())
 
 
 def _keep_outlined(parts: Mask, rims: Mask, difference: Pixels, slope: Pixels) -> Mask:
