@@ -216,8 +216,9 @@ def test_a_mesh_stands_on_the_floor_in_the_size_asked_for(textured):
     torch.testing.assert_close(high - low, torch.full((3,), 0.3))  # A ball.
     torch.testing.assert_close(low, torch.tensor([-0.15, 0.0, -0.15]), atol=1e-6, rtol=0)
     torch.testing.assert_close(place_mesh(textured, size=2.0).vertices, 2.0 * textured.vertices)
-    with pytest.raises(ValueError, match="Expected a size above 0, but got 0"):
-        place_mesh(textured, size=0.0)
+    for size in (0.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"Expected a finite size above 0, but got {size}"):
+            place_mesh(textured, size=size)
 
 
 def test_a_glb_says_what_its_buffers_are_for(textured, tmp_path):

@@ -81,8 +81,8 @@ def place_mesh(mesh: BakedMesh, *, floor: bool = False, size: float | None = Non
         floor: whether the middle of the bounding box's lower side comes to the origin.
         size: the bounding box's longest side afterwards, above 0; None keeps it.
     """
-    if size is not None and not size > 0.0:
-        raise ValueError(f"Expected a size above 0, but got {size}.")
+    if size is not None and not 0.0 < size < float("inf"):
+        raise ValueError(f"Expected a finite size above 0, but got {size}.")
     low, high = mesh.vertices.amin(dim=0), mesh.vertices.amax(dim=0)
     middle = 0.5 * (low + high)
     origin = torch.stack([middle[0], low[1], middle[2]]) if floor else torch.zeros(3)
