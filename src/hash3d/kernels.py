@@ -1,4 +1,4 @@
-"""Choose between PyTorch's reference implementations and Triton's kernels."""
+"""Choose between PyTorch's reference implementations, numba's kernels and Triton's."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 FieldBackend = Literal["auto", "torch", "triton"]
-"""What computes a field's features and rays: the reference implementation in PyTorch, or Triton's kernels on CUDA."""
+"""What computes a field's features and rays: the reference implementation in PyTorch, or kernels, by Triton on CUDA.
+auto: kernels where there are any; a hash grid's on a CPU too, by numba."""
 
 
 @cache
@@ -32,6 +33,6 @@ def require_last_derivative(what: str) -> None:
     """Raise in the backward pass of a backward pass (create_graph); `once_differentiable` would be wrong in silence."""
     if torch.is_grad_enabled():
         raise RuntimeError(
-            f"Expected no further derivative of {what}: Triton's kernels have none. Choose the field's and the "
+            f"Expected no further derivative of {what}: the kernels have none. Choose the field's and the "
             f"renderer's backend 'torch', or leave out create_graph."
         )

@@ -15,8 +15,8 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def grid(**fields):
-    """A grid in float64 whose entries are not small."""
-    encoding = HashGridConfig(**fields).build(seeded()).double()
+    """A grid in float64, in PyTorch, whose entries are not small."""
+    encoding = HashGridConfig(backend="torch", **fields).build(seeded()).double()
     encoding.table.data = torch.randn(encoding.table.shape, generator=seeded(1), dtype=torch.float64)
     return encoding
 

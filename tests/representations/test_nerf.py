@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -118,9 +119,10 @@ def test_normals_point_against_the_gradient(name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_losses_of_normals_have_the_derivatives_of_the_whole_graph(name):
-    """In the parameters, and in points that want them, as by differentiating the density twice."""
+    """In the parameters, and in points that want them, as by differentiating the density twice in PyTorch."""
     field = CONFIGS[name].build(seeded()).double()
     if name != "vanilla":
+        field.encoding.config = replace(field.encoding.config, backend="torch")
         field.encoding.table.data.mul_(1e3)
     points = places(20).double().requires_grad_()
     (gradient,) = torch.autograd.grad(field.density(points).sum(), points, create_graph=True)
@@ -128,6 +130,7 @@ def test_losses_of_normals_have_the_derivatives_of_the_whole_graph(name):
     weights = torch.randn(20, 3, generator=seeded(8), dtype=torch.float64)
     learners = [each for part in (field.encoding, field.density_network) for each in part.parameters()]
     wanted = torch.autograd.grad((expected * weights).sum(), [*learners, points])
+    field.encoding.config = CONFIGS[name].encoding
     for found in (field.query(points, normals=True).normal, field.normals(points)):
         torch.testing.assert_close(found, expected)
         for one, other in zip(torch.autograd.grad((found * weights).sum(), [*learners, points]), wanted, strict=True):

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ._numba_kernel import FAST, FAST_SUMS, Array, kernel, kernel_overload, prange, types
+from hash3d._numba_kernel import FAST, FAST_SUMS, Array, kernel, kernel_overload, prange, types
+
 from ._torch_splat import MAX_ALPHA
 
 TILE_WIDTH, TILE_HEIGHT = 16, 16

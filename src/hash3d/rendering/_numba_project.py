@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._numba_kernel import Array, kernel, prange
+from hash3d._numba_kernel import Array, kernel, prange
 
 BLOCK = 128
 """Gaussians a thread takes at a time, with one set of scratch arrays."""

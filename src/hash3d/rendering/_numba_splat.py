@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hash3d._numba_kernel import Array, use_torch_threads
+
 from ._numba_blend import bin_gaussians, blend, blend_backward
-from ._numba_kernel import Array, use_torch_threads
 from ._numba_project import project_backward, project_gaussians
 from ._torch_splat import jacobian_limits
 from .base import Render

@@ -1,20 +1,14 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
-"""The hash grid and its gradient as Triton kernels on CUDA, each once differentiable, in float32.
+"""The three sums of a hash grid (`_hash_grid_sums`) as Triton kernels on CUDA, in float32.
 
-Trilinear interpolation is a sum over a cell's corners, f = sum_c w_c(point) T_c, linear in the table T. All passes are
-one of three sums, each also along a vector v, with v . dw_c/dpoint for w_c: gather sum_c w_c T_c; scatter, its
-transpose, T_c += w_c g; and gradient sum_c (g . T_c) dw_c/dpoint. Gather and scatter have a program a plane (a level's
-feature) and block, plane by plane, so that a level stays in the cache.
+`gather` and `scatter` have a program a plane (a level's feature) and block, plane by plane, so that a level stays in
+the cache.
 """
-
-from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-
-from hash3d.kernels import require_last_derivative
 
 BLOCK = 128
 """Points of one program."""
@@ -149,62 +143,14 @@ def _gradient_kernel(
     tl.store(gradients + rows * 3 + 2, sz, mask=mask)
 
 
-def encode(points: Tensor, table: Tensor, levels: Tensor, num_planes: int) -> Tensor:
-    """Compute `HashGrid.forward`, "N num_planes", of `points` "N 3" in [0, 1]^3; levels not in `levels` are zero."""
-    result: Tensor = _Encode.apply(points, table, levels, num_planes)
-    return result
-
-
-def encode_backward(points: Tensor, table: Tensor, levels: Tensor, cotangents: Tensor) -> Tensor:
-    """Return the gradient "N 3" in the points from `cotangents` "N F" in the features; once differentiable."""
-    result: Tensor = _Gradient.apply(points, table, levels, cotangents)
-    return result
-
-
-class _Encode(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, points: Tensor, table: Tensor, levels: Tensor, num_planes: int) -> Tensor:
-        ctx.save_for_backward(points, table, levels)
-        return _gather(points, table, levels, num_planes)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        require_last_derivative("the hash grid's features")
-        points, table, levels = ctx.saved_tensors
-        (cotangents,) = grad_outputs
-        by_points = _differentiate(points, table, levels, cotangents) if ctx.needs_input_grad[0] else None
-        by_table = _scatter(points, levels, cotangents, table.shape) if ctx.needs_input_grad[1] else None
-        return by_points, by_table, None, None
-
-
-class _Gradient(torch.autograd.Function):
-    """The gradient of `_Encode` in the points."""
-
-    @staticmethod
-    def forward(ctx: Any, points: Tensor, table: Tensor, levels: Tensor, cotangents: Tensor) -> Tensor:
-        ctx.save_for_backward(points, table, levels, cotangents)
-        return _differentiate(points, table, levels, cotangents)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        require_last_derivative("the hash grid's gradient")
-        points, table, levels, cotangents = ctx.saved_tensors
-        (vectors,) = grad_outputs
-        needs = ctx.needs_input_grad
-        by_points = _differentiate(points, table, levels, cotangents, vectors) if needs[0] else None
-        by_table = _scatter(points, levels, cotangents, table.shape, vectors) if needs[1] else None
-        by_cotangents = _gather(points, table, levels, cotangents.shape[1], vectors) if needs[3] else None
-        return by_points, by_table, None, by_cotangents
-
-
-def _gather(points: Tensor, table: Tensor, levels: Tensor, num_planes: int, vectors: Tensor | None = None) -> Tensor:
+def gather(points: Tensor, table: Tensor, levels: Tensor, num_planes: int, vectors: Tensor | None = None) -> Tensor:
     planes = points.new_empty(num_planes, len(points))
     planes[len(levels) * len(table) :] = 0.0
     _sum(points, table.contiguous(), levels, planes.T, vectors, scatter=False)
     return planes.T
 
 
-def _scatter(
+def scatter(
     points: Tensor, levels: Tensor, cotangents: Tensor, shape: torch.Size, vectors: Tensor | None = None
 ) -> Tensor:
     table = points.new_zeros(shape)
@@ -224,7 +170,7 @@ def _sum(
     )  # fmt: skip
 
 
-def _differentiate(
+def differentiate(
     points: Tensor, table: Tensor, levels: Tensor, cotangents: Tensor, vectors: Tensor | None = None
 ) -> Tensor:
     points, gradients = points.contiguous(), torch.empty_like(points, memory_format=torch.contiguous_format)

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,6 +14,9 @@ from torch import Tensor, nn
 from hash3d.kernels import FieldBackend, uses_triton
 from hash3d.ranges import expect_range
 
+from ._hash_grid_sums import encode, encode_backward
+
+NUMBA_DTYPES = (torch.float32, torch.float64)
 HASH_PRIMES = (1, 2_654_435_761, 805_459_861)
 """Multipliers of the spatial hash, one an axis (Mueller et al. 2022, section 3)."""
 
@@ -32,7 +37,8 @@ class HashGridConfig:
         start_level: Levels switched on at step 0; None: all. The others give zeros until their turn, coarse to fine.
         start_step: Step at which levels begin to be added (threestudio 28d9d80, configs/dreamfusion-sd.yaml).
         update_steps: Steps per added level: start_level + floor(max(step - start_step, 0) / update_steps) are on.
-        backend: auto: Triton's kernels on CUDA if Triton is installed, else torch, the reference implementation.
+        backend: auto: kernels, by numba on a CPU and on CUDA by Triton if it is installed; else torch, the reference
+            implementation.
     """
 
     levels: int = 16
@@ -102,11 +108,9 @@ class HashGrid(Encoding):
         self.active_levels = self.config.active_levels(step)
 
     def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
-        """Features of points in [0, 1]^3 (clamped), coarse levels first; differentiable, only once by Triton."""
-        if uses_triton(self.config.backend, self.table):
-            from ._triton_hash_grid import encode
-
-            return encode(points, self.table, self.levels[: self.active_levels], self.num_features)
+        """Features of points in [0, 1]^3 (clamped), coarse levels first; differentiable, by kernels only once."""
+        if (sums := self._find_kernels()) is not None:
+            return encode(sums, points, self.table, self.levels[: self.active_levels], self.num_features)
         axes, tables = points.T.clamp(0.0, 1.0), self.table.split(self.sizes, dim=1)[: self.active_levels]
         levels = zip(tables, self.config.resolutions, strict=False)
         planes = [plane for table, resolution in levels for plane in interpolate(table, axes, resolution)]
@@ -114,12 +118,17 @@ class HashGrid(Encoding):
 
     def forward_and_backward(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N F"], Backward]:
         """Return the features, and the differentiable backward pass from their gradients to those of the points."""
-        if not uses_triton(self.config.backend, self.table):
+        if (sums := self._find_kernels()) is None:
             return super().forward_and_backward(points)
-        from ._triton_hash_grid import encode_backward
-
         active = self.levels[: self.active_levels]
-        return self(points), lambda cotangents: encode_backward(points, self.table, active, cotangents)
+        return self(points), lambda cotangents: encode_backward(sums, points, self.table, active, cotangents)
+
+    def _find_kernels(self) -> ModuleType | None:
+        """The module that computes the sums: Triton's, on a CPU numba's, or None for PyTorch."""
+        if uses_triton(self.config.backend, self.table):
+            return import_module("hash3d.representations._triton_hash_grid")
+        on_cpu = self.config.backend == "auto" and self.table.is_cpu and self.table.dtype in NUMBA_DTYPES
+        return import_module("hash3d.representations._numba_hash_grid") if on_cpu else None
 
     def _describe_levels(self) -> list[list[int]]:
         rows, first = [], 0

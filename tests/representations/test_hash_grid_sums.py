@@ -1,6 +1,7 @@
-"""Triton's hash grid equals the reference implementation in float64: features, and first and second derivatives.
+"""The kernels of a hash grid equal the reference implementation in float64: features, first and second derivatives.
 
-On a GPU, or with TRITON_INTERPRET=1 on a CPU: `TRITON_INTERPRET=1 python -m pytest -m gpu` and this file.
+Numba's on a CPU. Triton's on a GPU, or with TRITON_INTERPRET=1 on a CPU:
+`TRITON_INTERPRET=1 python -m pytest -m gpu` and this file.
 """
 
 import dataclasses
@@ -23,29 +24,31 @@ GRIDS = {
     "four features": HashGridConfig(levels=2, features=4, log2_entries=6, base_resolution=2, finest_resolution=5),
 }
 
-pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
-
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture(autouse=True)
-def in_the_interpreter_too(monkeypatch):
-    """There the kernels take tensors on the CPU."""
+@pytest.fixture(params=["numba", pytest.param("triton", marks=pytest.mark.gpu)])
+def kernels(request, monkeypatch):
+    """The backend that chooses some kernels, and their device; Triton's interpreter takes tensors on the CPU."""
+    if request.param == "numba":
+        return "auto", "cpu"
     if INTERPRETED:
         monkeypatch.setattr(
             encodings, "uses_triton", lambda backend, like: backend != "torch" and like.dtype == torch.float32
         )
+    return "triton", DEVICE
 
 
-def pair(config: HashGridConfig):
+def pair(config: HashGridConfig, kernels):
     """The reference in float64 and the kernels in float32, with the same entries, which are not small."""
+    backend, device = kernels
     exact = dataclasses.replace(config, backend="torch").build(seeded())
     exact.table.data = torch.randn(exact.table.shape, generator=seeded(1))
-    fast = dataclasses.replace(config, backend="triton").build(seeded())
+    fast = dataclasses.replace(config, backend=backend).build(seeded())
     fast.load_state_dict(exact.state_dict())
-    return exact.double().to(DEVICE), fast.to(DEVICE)
+    return exact.double().to(device), fast.to(device)
 
 
 def places(count: int = 301) -> torch.Tensor:
@@ -66,9 +69,9 @@ def randn(shape, like: torch.Tensor, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_features_and_first_derivatives_equal_the_reference(name):
+def test_features_and_first_derivatives_equal_the_reference(name, kernels):
     results = []
-    for grid in pair(GRIDS[name]):
+    for grid in pair(GRIDS[name], kernels):
         points = places().to(grid.table).requires_grad_()
         features = grid(points)
         features.backward(randn(features.shape, features, 3))
@@ -82,9 +85,9 @@ def test_features_and_first_derivatives_equal_the_reference(name):
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_the_backward_pass_and_its_derivatives_equal_the_reference(name):
+def test_the_backward_pass_and_its_derivatives_equal_the_reference(name, kernels):
     results = []
-    for grid in pair(GRIDS[name]):
+    for grid in pair(GRIDS[name], kernels):
         points = places().to(grid.table).requires_grad_()
         cotangents = randn((len(points), grid.num_features), grid.table, 3).requires_grad_()
         gradient = grid.forward_and_backward(points)[1](cotangents)
@@ -96,8 +99,8 @@ def test_the_backward_pass_and_its_derivatives_equal_the_reference(name):
         assert_near(found, expected, 4 * scale)
 
 
-def test_a_further_derivative_is_refused():
-    _, grid = pair(GRIDS["fits"])
+def test_a_further_derivative_is_refused(kernels):
+    _, grid = pair(GRIDS["fits"], kernels)
     points = places().to(grid.table)
     cotangents = randn((len(points), grid.num_features), grid.table, 3).requires_grad_()
     gradient = grid.forward_and_backward(points)[1](cotangents)
@@ -106,21 +109,21 @@ def test_a_further_derivative_is_refused():
             torch.autograd.grad(result.sum(), grid.table, create_graph=True)
 
 
-def test_no_points_give_no_features_and_no_gradient():
-    _, grid = pair(GRIDS["fits"])
-    features, backward = grid.forward_and_backward(torch.zeros(0, 3, device=DEVICE))
+def test_no_points_give_no_features_and_no_gradient(kernels):
+    _, grid = pair(GRIDS["fits"], kernels)
+    features, backward = grid.forward_and_backward(torch.zeros(0, 3, device=kernels[1]))
     assert features.shape == (0, grid.num_features)
     (features.sum() + backward(features).sum()).backward()
     assert grid.table.grad.abs().max() == 0
 
 
 @pytest.mark.parametrize("activation", ["softplus", "trunc_exp"])
-def test_a_field_has_the_references_normals_and_learns_as_it_does(activation):
-    results = []
-    for backend, dtype in (("torch", torch.float64), ("triton", torch.float32)):
+def test_a_field_has_the_references_normals_and_learns_as_it_does(activation, kernels):
+    (fast, device), results = kernels, []
+    for backend, dtype in (("torch", torch.float64), (fast, torch.float32)):
         encoding = dataclasses.replace(GRIDS["some levels"], backend=backend)
         config = HashGridNerfConfig(encoding=encoding, radius=1.0, density_activation=activation, blob_scale=1.0)
-        field = config.build(seeded()).to(DEVICE, dtype)
+        field = config.build(seeded()).to(device, dtype)
         field.encoding.table.data.mul_(1e4)
         found = field.query((2 * places() - 1).to(field.encoding.table), normals=True)
         columns = (found.density[:, None], found.color, found.normal)
