@@ -91,7 +91,8 @@ def main() -> None:
         scores.setdefault(kind, []).append(iou)
         cells.append(np.concatenate([photo, cut], axis=1)[::3, ::3])
         print(f"{path.parent.name}/{path.stem} {kind} {iou:.3f}", flush=True)
-    rows = [np.concatenate(cells[start : start + 5], axis=1) for start in range(0, len(cells) - len(cells) % 5, 5)]
+    cells += [np.ones_like(cells[0])] * (-len(cells) % 5)
+    rows = [np.concatenate(cells[start : start + 5], axis=1) for start in range(0, len(cells), 5)]
     Image.fromarray((np.concatenate(rows) * 255.0).astype(np.uint8)).save(given.out / "sheet.png")
     for kind, values in scores.items():
         print(f"| {kind} | {len(values)} | {np.mean(values):.3f} | {np.min(values):.3f} |")
