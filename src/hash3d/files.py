@@ -80,7 +80,7 @@ def filling(folder: Path) -> Iterator[Path]:
     make_folder(folder)
     was_empty, whole = not any(folder.iterdir()), False
     try:
-        with TemporaryDirectory(prefix=".filling.", dir=folder) as name:
+        with TemporaryDirectory(prefix=".filling.", dir=folder, ignore_cleanup_errors=True) as name:
             yield Path(name)
             for source in sorted(Path(name).rglob("*"), key=lambda path: (-len(path.parts), path)):
                 if source.is_file():

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.pool import Pool
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 from hash3d.files import append_text, write_bytes
 
@@ -69,7 +70,7 @@ class Rows:
                 due.setdefault(place, job)
         return list(due.values())
 
-    def _by_identity(self) -> dict[Identity, Row]:
+    def _by_identity(self) -> dict[Any, Row]:
         with told(self.path):
             return {(row["object"], row["seed"], row["key"]): row for row in self.read() if "key" in row}
 
