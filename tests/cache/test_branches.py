@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 
-from hash3d import apply_hash3d
+from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
 from tests.tiny_models import VIEW, alike, predict, small_unet
 
 
@@ -63,6 +63,34 @@ def test_new_tensors_in_fewer_calls_than_before_are_told(branches):
     block = cache.view(**VIEW, scope="a cat")
     with torch.no_grad(), pytest.warns(UserWarning, match="had fewer calls than others"), block:
         unet(**second)
+
+
+@pytest.mark.parametrize("loads", [1, 2])
+def test_after_loading_new_tensors_are_no_branch_of_before(branches, loads):
+    unet, cache, parts, expected = branches
+    parts = [{name: value.clone() for name, value in part.items()} for part in parts]
+    for number in range(loads):
+        state = cache.state_dict()
+        remove_hash3d(unet)
+        cache = Hash3DConfig().build()
+        cache.load_state_dict(state)
+        apply_hash3d(unet, cache)
+        with torch.no_grad(), pytest.warns(UserWarning, match="fewer calls"), cache.view(**VIEW, scope="a cat"):
+            assert torch.equal(unet(**parts[1 - number]).sample, expected[1 - number])
+    for _ in range(2):
+        with torch.no_grad(), cache.view(**VIEW, scope="a cat"):
+            assert all(torch.equal(unet(**part).sample, one) for part, one in zip(parts, expected, strict=True))
+    assert cache.statistics.shallow == 4
+
+
+def test_after_loading_a_view_of_one_call_goes_on_reusing():
+    unet = small_unet()
+    cache, inputs = apply_hash3d(unet), alike(unet)
+    predict(unet, cache, inputs, scope="a cat")
+    state = cache.state_dict()
+    cache.load_state_dict(state)
+    predict(unet, cache, {name: value.clone() for name, value in inputs.items()}, scope="a cat")
+    assert cache.statistics.shallow == 1
 
 
 def test_a_view_that_an_error_ends_may_have_fewer_calls(branches, recwarn):

@@ -73,7 +73,7 @@ class View:
     branch_order: BranchOrder
     branches: int = 1
     """Guidance branches S of the present call."""
-    numbers: dict[str, int] = field(default_factory=dict)
+    numbers: dict[tuple[str, str], int] = field(default_factory=dict)
     """Of a block with a scope: the guidance branch of each of the different conditioning inputs of its calls."""
     is_guessed: bool = False
     """Whether one of these goes by the order of the calls alone."""

@@ -36,6 +36,7 @@ def save(cache: "Keeping") -> dict[str, Any]:
         "random": [version, list(internal), gauss],
         "statistics": asdict(cache.statistics),
         "guard": cache.guard.state_dict(),
+        "branches": cache.branches.state_dict(),
     }
 
 
@@ -56,6 +57,7 @@ def load(cache: "Keeping", state: dict[str, Any]) -> None:
     like = asdict(type(cache.statistics)(bypassed=dict.fromkeys(state["statistics"]["bypassed"], 0)))
     cache.statistics = type(cache.statistics)(**_convert(state["statistics"], like))
     cache.guard.load_state_dict(state["guard"])
+    cache.branches.load_state_dict(state.get("branches", {}))
     cache.weights = state["weights"]
     if cache.owner() is not None:
         expect_weights(cache)
