@@ -14,6 +14,8 @@ import torch
 from hash3d.export.points import read_ply
 from hash3d.files import WriteError
 from hash3d.training.run import Run
+from tests.tiny_models import tiny_zero123
+from tests.tiny_recipes import OFTEN
 
 OUTPUTS = {
     "recipe.json", "metrics.jsonl", "input.png", "preview.png", "turntable.mp4", "model.ply", "summary.json",
@@ -66,6 +68,19 @@ def test_nothing_is_written_over(finished, tiny_recipe):
 def test_resume_with_other_options_is_refused(finished, tiny_recipe):
     with pytest.raises(ValueError, match="seed: 5 against 0"):
         Run(dataclasses.replace(tiny_recipe, seed=5), finished, resume=True)
+
+
+@pytest.mark.parametrize("cache", [OFTEN, None])
+def test_resume_with_other_weights_of_the_prior_is_refused(cache, tiny_recipe, tmp_path):
+    """In the folder of the same name; the autoencoder's are weights of the prior too."""
+    folder, path = tmp_path / "prior", tmp_path / "run"
+    recipe = dataclasses.replace(tiny_recipe, priors={"image": str(folder)}, cache=cache)
+    Run(recipe, path, priors={"image": tiny_zero123()}).save_checkpoint()
+    other = tiny_zero123()
+    other.vae.encoder.conv_in.weight.data.mul_(1.5)
+    with pytest.raises(ValueError, match=f"Expected {folder} as {path} was started with"):
+        Run(recipe, path, priors={"image": other}, resume=True)
+    assert Run(recipe, path, priors={"image": tiny_zero123()}, resume=True).steps == 0
 
 
 @pytest.mark.usefixtures("heeded_signals")

@@ -41,6 +41,17 @@ def test_a_checkpoint_of_another_owner_is_refused(folder):
         folder.load_checkpoint(CPU, "somebody")
 
 
+def test_a_checkpoint_of_other_priors_is_refused_and_one_that_does_not_say_goes_on(folder):
+    folder.save_checkpoint({"priors": {"mine": "old"}}, "owner")
+    content = folder.checkpoint.read_bytes(), folder.metrics.exists()
+    with pytest.raises(ValueError, match=r"Expected mine as .* was started with.*\. Put the old ones back, or pass"):
+        folder.load_checkpoint(CPU, "owner", {"mine": "new"})
+    assert content == (folder.checkpoint.read_bytes(), folder.metrics.exists())
+    assert folder.load_checkpoint(CPU, "owner", {"mine": "old"})["priors"] == {"mine": "old"}
+    folder.save_checkpoint({}, "owner")
+    assert folder.load_checkpoint(CPU, "owner", {"mine": "new"})
+
+
 def test_one_writer_at_a_time(folder, tiny_recipe):
     other = RunFolder(folder.path)
     with pytest.raises(ValueError, match="Expected no other run in"):

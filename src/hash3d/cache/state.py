@@ -5,7 +5,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from .calls import Entry, digest
 from .grid import FIELDS, Key
@@ -68,15 +69,20 @@ def entries_of(config: "CacheConfig") -> str:
     return ", ".join(f"{name}={getattr(config, name)}" for name in KINDS if hasattr(config, name))
 
 
-@torch.no_grad()
 def fingerprint(cache: "Keeping") -> str | None:
     """What tells the weights that the features are of: shapes, and one number of each row. It waits for a GPU."""
     if (unet := cache.owner()) is None:
         return cache.weights
-    given = list(unet.parameters())
+    numbers = sample_weights(unet).numpy()
+    return digest([(tuple(each.shape), each.dtype) for each in unet.parameters()], numbers.tobytes())
+
+
+@torch.no_grad()
+def sample_weights(model: nn.Module) -> Float[Tensor, " R"]:
+    """The first number of each row of a model's weights, on the host. It waits for a GPU."""
+    given = [each for each in model.parameters() if not each.is_meta]
     columns = [each[(slice(None),) + (0,) * (each.ndim - 1)] if each.ndim else each[None] for each in given]
-    numbers = torch.cat([each.detach().float().cpu() for each in columns if not each.is_meta]).numpy()
-    return digest([(tuple(each.shape), each.dtype) for each in given], numbers.tobytes())
+    return torch.cat([each.float().cpu() for each in columns])
 
 
 def expect_weights(cache: "Keeping") -> None:

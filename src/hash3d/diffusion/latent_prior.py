@@ -9,6 +9,8 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hash3d.cache.calls import digest
+from hash3d.cache.state import sample_weights
 from hash3d.fast.engine import AutoencoderEngine, Engine
 from hash3d.files import filling, write_json
 from hash3d.tensors import to_device
@@ -77,6 +79,11 @@ class LatentPrior(nn.Module):
     def dtype(self) -> torch.dtype:
         """The parts' number type."""
         return self.unet.conv_in.weight.dtype
+
+    def fingerprint(self) -> str:
+        """What tells its weights, rounded to half precision, and its settings. It waits for a GPU."""
+        settings = self.schedule.config, self.vae.config.scaling_factor, getattr(self, "pose_variant", None)
+        return digest(settings, sample_weights(self).half().numpy().tobytes())
 
     @property
     def _vae_dtype(self) -> torch.dtype:

@@ -80,7 +80,8 @@ class Run:
         self.prior = next(iter(self.priors.values()), None)
         self.picture = None if image is None else frame_reference(recipe, self.prior, image)
         self.owner = identify(recipe, b"" if image is None else to_bytes(image).tobytes())
-        state = self.folder.load_checkpoint(self.device, self.owner) if self._resuming else None
+        self.fingerprints = {recipe.priors[name]: prior.fingerprint() for name, prior in self.priors.items()}
+        state = self.folder.load_checkpoint(self.device, self.owner, self.fingerprints) if self._resuming else None
         self.finished: list[dict[str, Any]] = []
         self.notes: Sequence[str] = (self.folder.read_summary() or {}).get("notes", []) if self._resuming else []
         try:
@@ -199,7 +200,7 @@ class Run:
                 f"Expected a scene of finite numbers after {self.steps} steps, but it has others. {DIVERGED}. "
                 "The last checkpoint, if there is one, is finite."
             )
-        state |= {"total_seconds": self.total_seconds, "finished": self.finished}
+        state |= {"total_seconds": self.total_seconds, "finished": self.finished, "priors": self.fingerprints}
         self.folder.save_checkpoint(state, self.owner)
 
     def stage_summary(self) -> dict[str, Any]:
@@ -217,8 +218,7 @@ class Run:
         """The contents of summary.json."""
         recipe, trainer = self.recipe, self.trainer
         seconds = dict.fromkeys(PARTS, 0.0) | trainer.stopwatch.seconds()
-        total = self.total_seconds
-        stages = [*self.finished, self.stage_summary()]
+        total, stages = self.total_seconds, [*self.finished, self.stage_summary()]
         passes = [part for stage in stages for name, part in stage.items() if name.endswith("unet")]
         return {
             "system": recipe.system,

@@ -180,10 +180,12 @@ class RunFolder:
         self.expect_own()
         save_tensors(self.checkpoint, {**state, "metrics_bytes": self.flush_metrics(), "owner": owner})
 
-    def load_checkpoint(self, device: torch.device, owner: str) -> dict[str, Any] | None:
+    def load_checkpoint(
+        self, device: torch.device, owner: str, priors: dict[str, str] | None = None
+    ) -> dict[str, Any] | None:
         """The last state, with metrics.jsonl cut to it; None if there is none yet.
 
-        Raises `ValueError` if it is damaged, or belongs to another run.
+        Raises `ValueError` if it is damaged, or belongs to another run or other `priors`, given as fingerprints.
         """
         self._remove_temporary()
         if not self.checkpoint.exists():
@@ -199,6 +201,11 @@ class RunFolder:
             raise ValueError(
                 f"Expected the checkpoint of this run, but {self.checkpoint} belongs to another recipe or input image. "
                 "Put the right one back, or delete it to start the run again."
+            )
+        if priors and state.get("priors", priors) != priors:
+            raise ValueError(
+                f"Expected {' and '.join(priors)} as {self.path} was started with, but its weights or settings are "
+                "others now. Put the old ones back, or pass another --out to start again."
             )
         self._cut_metrics(state["metrics_bytes"])
         return state
