@@ -18,13 +18,16 @@ def test_usage(hash3d):
     assert_refused(hash3d("generte"), "Expected a command .* but got 'generte'")
 
 
-@pytest.mark.parametrize("given", ["active", None])
-def test_threads_that_wait_sleep_unless_the_user_says_otherwise(hash3d, monkeypatch, given):
-    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
-    if given is None:
-        monkeypatch.delenv("OMP_WAIT_POLICY")
+@pytest.mark.parametrize(("given", "spins"), [
+    ({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None),
+])  # fmt: skip
+def test_threads_that_wait_soon_sleep_unless_the_user_says_otherwise(hash3d, monkeypatch, given, spins):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, given.get(name, ""))
+        if name not in given:
+            monkeypatch.delenv(name)
     assert hash3d("systems")[0] == 0
-    assert os.environ["OMP_WAIT_POLICY"] == (given or "passive")
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
 
 
 def test_an_error_of_the_system_gets_its_path():

@@ -63,8 +63,8 @@ def run_command(given: list[str]) -> int:
     name, *options = given
     if name not in COMMANDS:
         raise ValueError(f"Expected a command ({', '.join(COMMANDS)}), but got {name!r}. Try: hash3d --help")
-    # Before torch is loaded: a thread that waits sleeps, where others want the core (docs/benchmarks/cpu.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "OMP_WAIT_POLICY" not in os.environ:  # Before torch is loaded: threads soon sleep where they wait (cpu.md).
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     command: Callable[[list[str]], int] = import_module(f"hash3d.cli.{name.replace('-', '_')}").main
     warnings.showwarning = say_warning
     return command(options)
