@@ -9,7 +9,6 @@ SOURCES = TESTS.parent / "src/hash3d"
 TOGETHER = ("cache", "unet")
 """Rooms whose modules are tested as whatever calls them sees them."""
 ELSEWHERE = {
-    "diffusion/latent_prior.py": "diffusion/test_zero123.py",
     "diffusion/random_weights.py": "cli/test_bench.py",
     "pictures/arrays.py": "pictures/test_framing.py",
     "rendering/base.py": "rendering/test_volume.py",

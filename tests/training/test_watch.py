@@ -137,6 +137,9 @@ def test_an_interruption_leaves_the_rows_of_all_steps_done(tiny_recipe, tmp_path
     monkeypatch.setattr(run.trainer, "step", lambda: LateByThree(dict(step())))
 
     class Stop:
+        def __init__(self, *_):
+            pass
+
         def __enter__(self):
             return lambda: run.trainer.step_count == 6
 
