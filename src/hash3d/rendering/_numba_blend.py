@@ -185,17 +185,11 @@ def blend_backward(
 
 @kernel()
 def _sum_parts(splats: Array, rows: Array, parts: Array) -> Array:
-    """Sum the gradients of each Gaussian over its tiles, in the tiles' order; then that of its centre is due.
-
-    Without `fastmath`: which of two products is fused would differ between a fresh kernel and one kept on disk.
-    """
+    """Sum the gradients of each Gaussian over its tiles, in the tiles' order."""
     grads = np.zeros(splats.shape, splats.dtype)
     for place, n in enumerate(rows):
         for column in range(10):
             grads[n, column] += parts[place, column]
-    for n in range(grads.shape[0]):
-        xx, xy, yy, by_x, by_y = splats[n, 2], splats[n, 3], splats[n, 4], grads[n, 0], grads[n, 1]
-        grads[n, 0], grads[n, 1] = -(xx * by_x + xy * by_y), -(xy * by_x + yy * by_y)
     return grads
 
 
@@ -229,7 +223,6 @@ def _walk_back_one(
 ) -> None:
     """Fill `part`, the gradient of one Gaussian's ten numbers over pixels `first` to `last` of a tile.
 
-    In place of the centre's two stand by_x and by_y, of which `_sum_parts` makes them.
     `state`: the pixels' gradients (red, green, blue, depth), the transmittance, and the light still to come from
     behind weighted by those gradients. The sums by_ are of the power's gradient times 1, dx, dy and products.
     """
@@ -265,6 +258,6 @@ def _walk_back_one(
         by_xx, by_xy, by_yy = by_xx + power_x * dx, by_xy + power_x * dy, by_yy + power_y * dy
         sum_red, sum_green = sum_red + weight * grad_red, sum_green + weight * grad_green
         sum_blue, sum_depth = sum_blue + weight * grad_blue, sum_depth + weight * grad_depth
-    part[0], part[1], part[2], part[3], part[4] = by_x, by_y, real(0.5) * by_xx, by_xy, real(0.5) * by_yy
-    part[5] = -by_1 / opacity
+    part[0], part[1] = -(splat[2] * by_x + xy * by_y), -(xy * by_x + splat[4] * by_y)
+    part[2], part[3], part[4], part[5] = real(0.5) * by_xx, by_xy, real(0.5) * by_yy, -by_1 / opacity
     part[6], part[7], part[8], part[9] = sum_red, sum_green, sum_blue, sum_depth
