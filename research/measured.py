@@ -1,5 +1,6 @@
 """Where a measurement is made, and the page that shows it."""
 
+import argparse
 import re
 import subprocess
 from collections.abc import Sequence
@@ -31,3 +32,14 @@ def with_measured(page: str, measured: str) -> str:
     if page.count(BEGIN) != 1 or page.count(END) != 1:
         raise ValueError(f"Expected one {BEGIN} and one {END} in the page, but they are not there. Put them back.")
     return re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{measured}\n{END}", page, flags=re.DOTALL)
+
+
+def parse_options(about: str | None, repeats: int, of: str) -> argparse.Namespace:
+    """The options of a benchmark of U-Nets: how many repeats, `of` what, where, of which commit, onto which page."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=repeats, help=of)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="narrow models, for a CPU")
+    parser.add_argument("--commit", default=commit())
+    parser.add_argument("--write", type=Path, metavar="PAGE.md")
+    return parser.parse_args()

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +27,7 @@ from hash3d.table.machine import name_hardware
 from hash3d.table.report import markdown_table
 from hash3d.unet.hook import Hash3DForward
 from hash3d.unet.watch import ModelWatch
-from research.measured import commit, write_measured
+from research.measured import parse_options, write_measured
 
 Call = Callable[[], object]
 UNETS = {"Stable Diffusion 1.5": ((4, 64), 77), "Zero123": ((8, 32), 1)}
@@ -170,13 +169,7 @@ def wait_for_nothing(call: Call) -> None:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=30, help="pairs of sixteen calls")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--tiny", action="store_true", help="narrow models, for a CPU")
-    parser.add_argument("--commit", default=commit())
-    parser.add_argument("--write", type=Path, metavar="PAGE.md")
-    options, begin = parser.parse_args(), time.perf_counter()
+    options, begin = parse_options(__doc__, 30, "pairs of sixteen calls"), time.perf_counter()
     torch.set_num_threads(1)
     rows = [
         row

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from datetime import date
 from itertools import count, product
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +27,7 @@ from hash3d.table.machine import name_hardware
 from hash3d.table.report import markdown_table
 from hash3d.unet import accelerate_unet, apply_hash3d, remove_hash3d
 from hash3d.unet.model import prediction_of
-from research.measured import commit, write_measured
+from research.measured import parse_options, write_measured
 from research.timing import seconds_of
 from tests.tiny_ldm import UNetModel
 
@@ -100,13 +99,7 @@ def blocks(call: Callable[[], object], device: torch.device, repeats: int) -> fl
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=20, help="blocks of four calls of each kind")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--tiny", action="store_true", help="narrow models, for a CPU")
-    parser.add_argument("--commit", default=commit())
-    parser.add_argument("--write", type=Path, metavar="PAGE.md")
-    options, begin = parser.parse_args(), time.perf_counter()
+    options, begin = parse_options(__doc__, 20, "blocks of four calls of each kind"), time.perf_counter()
     torch.set_num_threads(1)
     dtype = torch.float32 if options.device == "cpu" else torch.float16
     unets, expected, rows = load_unets(options, dtype), dict[int, Tensor](), list[list[str]]()

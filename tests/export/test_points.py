@@ -6,17 +6,7 @@ import pytest
 import torch
 
 from hash3d.export.points import read_ply, write_ply
-from hash3d.representations.gaussians import PARAMETER_NAMES, Gaussians, GaussiansConfig
-
-
-@pytest.fixture
-def gaussians() -> Gaussians:
-    generator = torch.Generator().manual_seed(0)
-    scene = GaussiansConfig(num_points=17).build(generator)
-    for name in PARAMETER_NAMES:
-        parameter = getattr(scene, name)
-        parameter.data = torch.randn(parameter.shape, generator=generator)
-    return scene
+from hash3d.representations.gaussians import PARAMETER_NAMES
 
 
 def test_a_file_reopened_equals_the_parameters_exactly(gaussians, tmp_path):

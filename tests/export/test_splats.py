@@ -14,21 +14,11 @@ from hash3d.export.mesh import write_glb
 from hash3d.export.points import read_ply, write_ply
 from hash3d.export.splats import write_splats
 from hash3d.rendering._torch_splat import rotation_matrices
-from hash3d.representations.gaussians import PARAMETER_NAMES, SH_DEGREE_0, Gaussians, GaussiansConfig
+from hash3d.representations.gaussians import SH_DEGREE_0
 from tests.shapes import bake_texture, ball
 
 UPSIDE_DOWN = torch.diag(torch.tensor([-1.0, -1.0, 1.0]))
 """180 degrees around z: what viewers turn a PLY by."""
-
-
-@pytest.fixture
-def gaussians() -> Gaussians:
-    generator = torch.Generator().manual_seed(0)
-    scene = GaussiansConfig(num_points=17).build(generator)
-    for name in PARAMETER_NAMES:
-        parameter = getattr(scene, name)
-        parameter.data = torch.randn(parameter.shape, generator=generator)
-    return scene
 
 
 def covariances(quats: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
