@@ -7,33 +7,51 @@ model and of the inputs is not asked, and features are taken for finite. `alone`
 done, which hides nothing of the host's work; `in a row`: sixteen calls are, as where the GPU has more to do. The two
 kinds of calls share the weights and take turns, sixteen after four that are not timed. A share is of the call without.
 While the checks ran once more, in 300 calls, `set_sync_debug_mode("error")` was on: nothing waits.
+
+The second table is of a trainer's steps (`zero123_gs`, full size): the host's time in all checks over the steps' own,
+with checks in one U-Net call of sixteen, as the trainer has it, and in each call, as an outside loop has it.
 """
 
 import argparse
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import date
 from functools import partial
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from diffusers import UNet2DConditionModel
 
 from hash3d import FeatureCache, Hash3DConfig
 from hash3d.cache.calls import View
+from hash3d.pictures import load_picture
 from hash3d.table.machine import name_hardware
 from hash3d.table.report import markdown_table
+from hash3d.training.run import frame_reference
+from hash3d.training.trainer import CHECK_EVERY, Trainer
 from hash3d.unet.hook import Hash3DForward
 from hash3d.unet.watch import ModelWatch
 from research.measured import parse_options, write_measured
+
+from .full_size_cases import LOADED, Case, build_recipe, prepare
 
 Call = Callable[[], object]
 UNETS = {"Stable Diffusion 1.5": ((4, 64), 77), "Zero123": ((8, 32), 1)}
 """Channels and size of the inputs, and tokens of the context."""
 TINY = {"block_out_channels": (8, 8, 16, 16), "norm_num_groups": 4, "attention_head_dim": 4}
 IN_A_ROW, WITHOUT_WAITING, WARM_UP = 16, 300, 4
+STEPS, WARM_UP_STEPS = 320, 64
+CHECKS = [
+    (ModelWatch, "look"), (ModelWatch, "rest"), (Hash3DForward, "_serves"), (Hash3DForward, "_identities"),
+    (FeatureCache, "check_batch"), (FeatureCache, "_is_finite"), (FeatureCache, "_drop_spoilt"),
+]  # fmt: skip
+"""What asks whether a feature serves, in a call of the cache."""
 
 
 class Unwatched(ModelWatch):
@@ -59,7 +77,7 @@ class UncheckedForward(Hash3DForward):
     def _serves(self, inputs: dict[str, Any]) -> bool:
         return True
 
-    def identify(self, inputs: dict[str, Any], view: View, keys: Any) -> list[str]:  # noqa: D102
+    def _identities(self, inputs: dict[str, Any], view: View, keys: Any) -> list[str]:
         return [""] * len(keys)
 
 
@@ -155,6 +173,58 @@ def rows_of(name: str, dtype: torch.dtype, options: argparse.Namespace) -> Itera
             wait_for_nothing(calls[0])
 
 
+@contextmanager
+def timed_checks() -> Iterator[list[float]]:
+    """While open, the host's seconds in each check are added to a list."""
+    spent: list[float] = []
+
+    def timed(check: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            begin = time.perf_counter()
+            found = check(*args, **kwargs)
+            spent.append(time.perf_counter() - begin)
+            return found
+
+        return run
+
+    with ExitStack() as stack:
+        for kind, name in CHECKS:
+            stack.enter_context(patch.object(kind, name, timed(getattr(kind, name))))
+        yield spent
+
+
+def trainer_rows(options: argparse.Namespace) -> Iterator[list[str]]:
+    """A row for a trainer's steps with checks now and then, and one for those with checks in each call."""
+    folder = Path(tempfile.gettempdir()) / f"hash3d-random-{'tiny' if options.tiny else 'priors'}"
+    case = Case(
+        system="zero123_gs", cache="on", folder=folder, device=options.device, steps=4 * STEPS, warm_up=0,
+        early=False, tiny=options.tiny,
+    )  # fmt: skip
+    prepare([case])
+    recipe, (prior,) = build_recipe(case), LOADED(case)
+    assert recipe.image is not None
+    picture = frame_reference(recipe, prior, load_picture(recipe.image))
+    trainer = Trainer(recipe, dict(zip(recipe.priors, [prior], strict=True)), picture)
+    for every in (CHECK_EVERY, 1):
+        prior.unet.forward.check_every = every
+        run_steps(trainer, WARM_UP_STEPS)
+        with timed_checks() as spent:
+            seconds = run_steps(trainer, STEPS)
+        checks = sum(spent)
+        yield [str(every), *(f"{1e3 * each / STEPS:.4f}" for each in (seconds, checks)), f"{checks / seconds:.2%}"]
+    trainer.close()
+
+
+def run_steps(trainer: Trainer, count: int) -> float:
+    """The seconds that some steps take."""
+    synchronize()
+    begin = time.perf_counter()
+    for _ in range(count):
+        trainer.step()
+    synchronize()
+    return time.perf_counter() - begin
+
+
 def wait_for_nothing(call: Call) -> None:
     """Raise `RuntimeError` if a call waits for the GPU."""
     if not torch.cuda.is_available():
@@ -182,10 +252,17 @@ def main() -> None:
         f"{name_hardware(options.device)}, torch {torch.__version__}, {date.today()}. "
         f"Medians of {options.repeats} pairs."
     )
+    of_steps = ("calls from check to check", "step, ms", "checks, mean ms", "share")
     lines = [made, "", *markdown_table(heads, rows, words=5)]
+    lines += ["", *markdown_table(of_steps, list(trainer_rows(options)), words=0)]
     print("\n".join(lines), f"\n{time.perf_counter() - begin:.0f} s")
     if options.write:
-        write_measured(options.write.with_suffix(""), "What the checks cost", (__doc__ or "").split("\n\n")[2], lines)
+        write_measured(
+            options.write.with_suffix(""),
+            "What the checks cost",
+            "\n\n".join((__doc__ or "").strip().split("\n\n")[2:]),
+            lines,
+        )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from hash3d.fast.cuda_graph import RecordedCall, copied, each_tensor
 from hash3d.fast.engine import AutoencoderEngine, UNetEngine, records
 from hash3d.unet import accelerate_unet
 from hash3d.unet.partial_unet import PartialUNet
+from hash3d.unet.watch import ModelWatch
 from tests.distances import apart
 from tests.tiny_ldm import MultiViewUNetModel, UNetModel, tiny_ldm
 from tests.tiny_models import tiny_unet, tiny_zero123, unet_inputs
@@ -127,6 +128,17 @@ def test_a_form_is_captured_once_though_that_moves_the_weights(made):
             inputs = unet_inputs(unet, views=views)
             assert apart(engine.plain_pass(**inputs)[0], unet(**inputs).sample) < 1e-6
     assert made == [2, 4]
+
+
+def test_a_form_is_captured_once_too_where_another_looks_at_the_model(made):
+    unet = tiny_unet().requires_grad_(False)
+    watch = ModelWatch(unet)
+    engine, inputs = UNetEngine(unet, -2, watch=watch), unet_inputs(unet)
+    with torch.no_grad():
+        for _ in range(3):
+            watch.look()
+            engine.plain_pass(**inputs)
+    assert made == [2]
 
 
 def test_passes_of_graphs_are_those_of_the_unet_and_take_positional_arguments(made):

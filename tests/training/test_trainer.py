@@ -10,6 +10,7 @@ from hash3d.pictures import frame_picture, load_picture
 from hash3d.schedules import constant, ramp
 from hash3d.training.trainer import Trainer, size_at
 from hash3d.unet import remove_hash3d
+from hash3d.unet.watch import ModelWatch
 from tests.tiny_recipes import load_priors
 
 CPU = torch.device("cpu")
@@ -44,8 +45,14 @@ def losses(trainer, steps):
     return [trainer.step()["loss"] for _ in range(steps)]
 
 
-def test_a_seed_makes_the_series(recipe, priors):
-    first, again = (losses(make_trainer(recipe, priors), 6) for _ in range(2))
+def test_a_seed_makes_the_series_and_looks_at_the_model_change_none(recipe, priors, monkeypatch):
+    looks, look = [], ModelWatch.look
+    monkeypatch.setattr(ModelWatch, "look", lambda self, **options: looks.append(self) or look(self, **options))
+    first = losses(make_trainer(recipe, priors), 6)
+    assert len(looks) == 2, "one when the first call comes, one in it, and none in the next fifteen"
+    monkeypatch.setattr("hash3d.training.trainer.CHECK_EVERY", 1)
+    again = losses(make_trainer(recipe, priors), 6)
+    assert len(looks) == 2 + 7
     other = losses(make_trainer(dataclasses.replace(recipe, seed=1), priors), 6)
     assert first == again
     assert first != other

@@ -10,7 +10,7 @@ from diffusers.models.resnet import ResnetBlock2D
 
 from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
 from hash3d.unet.watch import SLICES, ModelWatch
-from tests.tiny_models import alike, predict, small_unet
+from tests.tiny_models import alike, predict, small_unet, unet_inputs
 from tests.unet.changes import (
     CHANGES,
     deep,
@@ -252,3 +252,38 @@ def test_away_from_the_host_a_change_of_the_whole_model_or_of_what_learns_is_see
     with torch.no_grad():
         change(unet)
     assert state_of(watch, look=True) != before
+
+
+def test_a_model_that_is_checked_now_and_then_runs_in_full_from_the_next_check_on():
+    unet = small_unet()
+    cache, inputs = apply_hash3d(unet), alike(unet)
+    unet.forward.check_every = 4
+    predict(unet, cache, inputs, scope="a cat")
+    write_in_place(unet)
+    shallow = []
+    for _ in range(5):
+        found = predict(unet, cache, inputs, scope="a cat")
+        shallow.append(cache.statistics.shallow)
+    assert shallow == [1, 2, 3, 3, 4]
+    remove_hash3d(unet)
+    assert torch.equal(unet(**inputs).sample, found)
+
+
+def test_between_two_checks_scopes_branches_and_sizes_are_kept_apart_as_ever():
+    unet, found = small_unet(), []
+    views = [("a cat", 1), ("a dog", 1), ("a cat", 2), ("a dog", 1), ("a cat", 1), (None, 1), ("a cat", 2)]
+    for every in (1, 16):
+        cache = apply_hash3d(unet)
+        unet.forward.check_every = every
+        for number, (scope, count) in enumerate(views):
+            view = cache.view(elevation=[5.0] * count, azimuth=5.0, radius=1.5, timestep=400, scope=scope)
+            with torch.no_grad(), view:
+                for branch in range(2):
+                    inputs = unet_inputs(unet, views=count, branches=1, seed=10 * number)
+                    inputs["encoder_hidden_states"] += branch
+                    found.append(unet(**inputs).sample)
+        found.append(cache.statistics.shallow)
+        remove_hash3d(unet)
+    half = len(found) // 2
+    assert found[half - 1] == found[-1] > 0
+    assert all(map(torch.equal, found[: half - 1], found[half:-1]))

@@ -34,12 +34,16 @@ STAGE_SEEDS = 1_000_003
 """Between the seeds of two stages."""
 REPLAY_SEED = 500_000
 """Between the seeds of a stage and that of its replay."""
+CHECK_EVERY = 16
+"""U-Net calls from one in which the diffusion model is looked at to the next."""
 Guided = tuple[Render, dict[str, GuidanceOutput], dict[str, float]]
 """Random views, the guidances' outputs and the weights of their losses."""
 
 
 class Trainer:
     """Runs a stage of a recipe, one `step()` at a time.
+
+    The diffusion models are its own: whether one has changed is looked at in one U-Net call of `CHECK_EVERY` alone.
 
     One seed makes four generators (cameras and timesteps, noise, initialisation and densification, rendering), and the
     cache has one of its own, so that switching the cache on or off changes no camera and no noise.
@@ -112,10 +116,14 @@ class Trainer:
     def _accelerate(self, prior: LatentPrior, config: CacheConfig | None) -> FeatureCache | None:
         """Let a diffusion model run by the engine, and with a cache if there is a configuration of one."""
         prior.use_engine(self.engine)
+        cache = None
         if config is not None:
-            return apply_hash3d(prior.unet, config, engine=self.engine)
-        accelerate_unet(prior.unet, engine=self.engine)
-        return None
+            cache = apply_hash3d(prior.unet, config, engine=self.engine)
+        else:
+            accelerate_unet(prior.unet, engine=self.engine)
+        forward: Any = prior.unet.forward
+        forward.check_every = CHECK_EVERY
+        return cache
 
     @property
     def cache(self) -> FeatureCache | None:

@@ -103,8 +103,8 @@ class Forward:
     """
 
     __slots__ = (
-        "__weakref__", "__wrapped__", "_before", "_busy", "_eager", "_fast", "_lock", "_native", "_removed", "_watch",
-        "cache", "cut", "engine", "layout", "passes", "unet",
+        "__weakref__", "__wrapped__", "_before", "_busy", "_calls", "_eager", "_fast", "_known", "_lock", "_native",
+        "_removed", "_watch", "cache", "check_every", "cut", "engine", "layout", "passes", "unet",
     )  # fmt: skip
 
     def __init__(self, unet: nn.Module, cut: int, engine: Engine, cache: FeatureCache | None = None) -> None:
@@ -122,6 +122,9 @@ class Forward:
         self.passes = self._eager = PartialUNet(unet, cut, inner)
         self._fast: PartialUNet | None = None
         self._lock, self._busy, self._removed = RLock(), False, False
+        self.check_every = 1  # In the other calls model and conditioning are taken for those of the last one checked.
+        self._calls = 0
+        self._known: Any = None
 
     def install(self) -> None:
         """Become the module's forward."""
@@ -177,13 +180,17 @@ class Forward:
             inputs = self.layout.bind(args, kwargs)
             if self._busy or "sample" not in inputs or not self._serves(inputs):
                 return self.__wrapped__(*args, **kwargs)
-            self._busy = True
+            self._busy, checks = True, self._calls % self.check_every == 0
+            self._calls += 1
             try:
-                self.watch.look(at_numbers=self.cache is not None)
+                if checks:
+                    self._known = None
+                    self.watch.look(at_numbers=self.cache is not None)
                 self._choose_passes(inputs["sample"].device)
                 prediction = self.run(args, kwargs, inputs)
             finally:
-                self.watch.rest()
+                if checks:
+                    self.watch.rest()
                 self._busy = False
         return self.layout.wrap(prediction, inputs)
 

@@ -4,7 +4,7 @@ from copy import copy
 from ctypes import string_at
 from functools import cache
 from itertools import chain
-from operator import attrgetter, is_not
+from operator import attrgetter, is_not, itemgetter
 from typing import Any
 
 import torch.nn.functional as F
@@ -35,6 +35,7 @@ COPIED = (list, dict, set)
 """What may be changed in place."""
 FUNCTIONS = ("scaled_dot_product_attention", "linear", "conv2d", "group_norm", "layer_norm", "silu", "gelu")
 """Of `torch.nn.functional`: what others exchange for faster ones."""
+_FORWARD, _CALL, _EXCHANGED = attrgetter("forward"), attrgetter("__call__"), itemgetter(*FUNCTIONS)
 
 
 class ModelWatch:
@@ -190,7 +191,7 @@ class ModelWatch:
             self.rest()
         hooks = [hook for each in self._hooked for hook in each.values()]
         processors = [module.processor for module in self._attentions]
-        seen = [self._changes, *processors, *hooks, *self._list_code().values()]
+        seen = [self._changes, *processors, *hooks, *self._list_code()]
         if len(seen) != len(self._seen) or any(map(is_not, seen, self._seen)):
             self._seen = seen
             self._find_strangers(processors, hooks)
@@ -205,16 +206,16 @@ class ModelWatch:
         if state != self._state:
             self._state, self.settings = state, digest(state)
 
-    def _list_code(self) -> dict[Any, Any]:
+    def _list_code(self) -> list[Any]:
         """What runs in layers and processors of each class."""
-        code = {kind: kind.forward for kind in self._kinds} | {kind: kind.__call__ for kind in self._runs}
-        return code | {name: vars(F)[name] for name in FUNCTIONS}
+        return [*map(_FORWARD, self._kinds), *map(_CALL, self._runs), *_EXCHANGED(vars(F))]
 
     def _find_strangers(self, processors: list[Any], hooks: list[Any]) -> None:
         """Note the classes of processors, the hooks, and what is not diffusers' own."""
         self._kinds = sorted({*map(type, self._layers)}, key=repr)
         self._runs = sorted({*map(type, processors)}, key=repr)
-        code = self._list_code()
+        names = [*self._kinds, *[("call", kind) for kind in self._runs], *FUNCTIONS]
+        code = dict(zip(names, self._list_code(), strict=True))
         if any(self._code.get(kind, own) != own for kind, own in code.items()):
             self._exchanged = new_name()  # Also by a function that passes for the one it wraps.
         self._code |= code
