@@ -1,5 +1,7 @@
 """The shipped matcher, as its training has it."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,7 +9,6 @@ from hash3d.diffusion.loading import embedded_folder
 from hash3d.table.matcher import find_word, judge_views
 from prior_training.matcher_network import Matcher
 from prior_training.text_scores import score_views
-from research.benchmarks.quality import PROMPTS
 
 
 @pytest.mark.parametrize(
@@ -37,5 +38,6 @@ def test_the_benchmark_s_prompts_name_what_is_asked_for():
     assert words.counts[0] > 10
     from prior_training.world.words import COLORS, NOUNS
 
-    for prompt, noun, color in PROMPTS:
+    for prompt in Path("research/prompts.txt").read_text().splitlines():
+        _, color, noun = prompt.split(" with ")[0].split(" ", 2)
         assert (find_word(prompt, list(NOUNS)), find_word(prompt, list(COLORS))) == (noun, color)
