@@ -48,7 +48,7 @@ TINY = {"block_out_channels": (8, 8, 16, 16), "norm_num_groups": 4, "attention_h
 IN_A_ROW, WITHOUT_WAITING, WARM_UP = 16, 300, 4
 STEPS, WARM_UP_STEPS = 320, 64
 CHECKS = [
-    (ModelWatch, "look"), (ModelWatch, "rest"), (Hash3DForward, "_serves"), (Hash3DForward, "_identities"),
+    (ModelWatch, "look"), (ModelWatch, "rest"), (Hash3DForward, "_serves"), (Hash3DForward, "identify"),
     (FeatureCache, "check_batch"), (FeatureCache, "_is_finite"), (FeatureCache, "_drop_spoilt"),
 ]  # fmt: skip
 """What asks whether a feature serves, in a call of the cache."""
@@ -67,8 +67,6 @@ class Unwatched(ModelWatch):
 class UncheckedForward(Hash3DForward):
     """Takes the model, the inputs and gradients for what they were."""
 
-    __slots__ = ()
-
     @property
     def watch(self) -> ModelWatch:  # noqa: D102
         self._watch = self._watch or Unwatched(self.unet)
@@ -77,7 +75,7 @@ class UncheckedForward(Hash3DForward):
     def _serves(self, inputs: dict[str, Any]) -> bool:
         return True
 
-    def _identities(self, inputs: dict[str, Any], view: View, keys: Any) -> list[str]:
+    def identify(self, inputs: dict[str, Any], view: View, keys: Any) -> list[str]:  # noqa: D102
         return [""] * len(keys)
 
 

@@ -46,6 +46,30 @@ def test_branches_of_unlike_latents_are_told_at_the_callers_line(recwarn):
     assert [each.filename for each in told] == [__file__]
 
 
+@pytest.mark.parametrize(("places", "rows"), [
+    ({"azimuth": [10.0, 10.0]}, [0, 0]),  # One view, its angles doubled for guidance.
+    ({"azimuth": [10.0, 50.0, 90.0, 130.0]}, [0, 1, 0, 1]),  # Two views of four, each with two branches.
+])  # fmt: skip
+def test_views_of_like_latents_are_told_at_the_callers_line(places, rows, recwarn):
+    unet = tiny_unet()
+    cache, inputs = apply_hash3d(unet), unet_inputs(unet, views=len(rows), branches=1)
+    inputs["sample"] = inputs["sample"][rows]
+    for _ in range(2):
+        with torch.no_grad(), cache.view(**{**VIEW, **places}):
+            unet(**inputs)
+    told = [each for each in recwarn if "Two views of a call have the same noisy latents" in str(each.message)]
+    assert [each.filename for each in told] == [__file__]
+
+
+@pytest.mark.parametrize("order", ["grouped", "interleaved"])
+def test_of_views_of_other_latents_nothing_is_told(order, recwarn):
+    unet = tiny_unet()
+    cache, inputs = apply_hash3d(unet), unet_inputs(unet, views=2)
+    inputs["sample"] = inputs["sample"][[0, 1, 0, 1] if order == "grouped" else [0, 0, 1, 1]]
+    predict(unet, cache, inputs, azimuth=[10.0, 50.0], branch_order=order)
+    assert not any("latents" in str(each.message) for each in recwarn)
+
+
 def test_a_view_may_be_kept_and_entered_again_but_not_inside_itself():
     cache = Hash3DConfig().build()
     view = cache.view(**VIEW)

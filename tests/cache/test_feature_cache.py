@@ -15,6 +15,7 @@ def call(cache, keys):
     """One guidance call as the hook makes it; returns which views reused a feature."""
     latents = torch.tensor([key.azimuth for key in keys]).reshape(-1, 1, 1, 1)
     queries = cache.lookup(keys)
+    cache.statistics.record(queries, cache.step)
     full = [query for query in queries if not query.reuses]
     if checked := [query for query in full if query.spot_check]:
         prediction = torch.full((2, len(checked), 1, 1, 1), float(cache.step))

@@ -15,6 +15,7 @@ PREDICTION = torch.full((2, 1, 1, 1, 1), 2.0)
 def call(cache, error=0.0):
     """One guidance call as the hook makes it, with spot checks of a given relative error. Returns what happened."""
     (query,) = cache.lookup([key()])
+    cache.statistics.record([query], cache.step)
     if query.reuses:
         return "reuse"
     if query.spot_check:

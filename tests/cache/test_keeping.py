@@ -81,7 +81,21 @@ def test_a_cache_prints_its_account_as_a_table():
     cache = Hash3DConfig().build()
     insert_views(cache, [key(azimuth=2.0)], [0], 1)
     for azimuth in (32.0, 5.0, 8.0, 11.0):
-        cache.lookup([key(azimuth=azimuth)])
+        cache.statistics.record(cache.lookup([key(azimuth=azimuth)]), cache.step)
     heads, _, row = ([cell.strip() for cell in line.strip("|").split("|")] for line in str(cache).splitlines())
     cells = dict(zip(heads, row, strict=True))
     assert (cells["passes"], cells["reused"], cells["share"], cells["azimuth apart"]) == ("4", "3", "75.0%", "6")
+
+
+@pytest.mark.parametrize(("like", "held"), [((), 1), ((slice(1),), 0), ((..., slice(2)), 0)])
+def test_loaded_entries_of_other_branches_or_sizes_are_forgotten_at_the_first_call(like, held):
+    saved, cache, sample = (
+        Hash3DConfig(mode="noise").build(),
+        Hash3DConfig(mode="noise").build(),
+        torch.zeros(2, 3, 4, 4),
+    )
+    saved.insert(saved.locate([key()]), sample[:1], sample[:, None])
+    cache.load_state_dict(saved.state_dict())
+    with cache.view(elevation=0, azimuth=0, radius=1):
+        cache.check_batch(cache.current_view, sample[like], 3)
+    assert len(cache.store.entries()) == held

@@ -212,3 +212,16 @@ def test_a_budget_below_the_configuration_is_told_with_its_numbers():
 def cache_keys(cache):
     with cache.view(**VIEW):
         return cache.current_view.keys(0)
+
+
+def test_a_call_that_fails_counts_for_nothing():
+    unet = small_unet()
+    cache, inputs = apply_hash3d(unet), alike(unet)
+    predict(unet, cache, inputs, scope="a cat")
+    for azimuth in (10.0, 11.0, 200.0):  # A hit, and a miss.
+        with pytest.raises(RuntimeError):
+            predict(
+                unet, cache, {**inputs, "encoder_hidden_states": torch.zeros(2, 5, 1)}, azimuth=azimuth, scope="a cat"
+            )
+    assert (cache.statistics.lookups, cache.statistics.hits, cache.statistics.full) == (1, 0, 1)
+    assert set(cache.statistics.gaps.values()) == {0.0}

@@ -6,6 +6,7 @@ import io
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch.nn.modules.module import register_module_forward_hook
 
 from hash3d import apply_hash3d, remove_hash3d
@@ -261,3 +262,33 @@ def test_a_functional_call_runs_the_weights_it_is_given(recwarn):
             assert all(map(torch.equal, predict_both(), expected))
     assert (cache.statistics.full, cache.statistics.shallow) == (10, 0)
     assert sum("started anew in each of the last 8 calls" in str(each.message) for each in recwarn) == 1
+
+
+def exchange_class(unet, monkeypatch):
+    unet.__class__ = type("Patched", (type(unet),), {"forward": twice(type(unet).forward)})
+
+
+def patch_class(unet, monkeypatch):
+    monkeypatch.setattr(type(unet), "forward", twice(type(unet).forward))
+
+
+def twice(forward):
+    def run(self, *args, **kwargs):
+        return UNet2DConditionOutput(sample=2.0 * forward(self, *args, **kwargs).sample)
+
+    return run
+
+
+@pytest.mark.parametrize("change", [exchange_class, patch_class])
+@pytest.mark.filterwarnings("ignore:A U-Net call ran in full")
+def test_a_class_that_is_exchanged_or_patched_later_runs_in_views_and_outside(change, monkeypatch):
+    unet = small_unet()
+    cache, inputs, expected = apply_hash3d(unet), alike(unet), 2.0 * predict(unet, alike(unet))
+    with cache.view(**VIEW):
+        predict(unet, inputs)
+    change(unet, monkeypatch)
+    assert torch.equal(predict(unet, inputs), expected)
+    for _ in range(2):
+        with cache.view(**VIEW):
+            assert torch.equal(predict(unet, inputs), expected)
+    assert (cache.statistics.full, cache.statistics.shallow) == (2, 1)

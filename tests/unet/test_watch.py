@@ -93,16 +93,20 @@ class Merged(ResnetBlock2D):
 
     def forward(self, *args, **kwargs):
         factor = self.gain * self.options["merge"]["ratio"] * self.strength.value
+        for layer in self.__dict__.get("unregistered", ()):
+            factor = factor * layer.weight.mean()
         return factor * super().forward(*args, **kwargs)
 
 
 @pytest.mark.parametrize("change", [
     lambda layer: layer.options["merge"].update(ratio=2.0), lambda layer: setattr(layer.strength, "value", 2.0),
     lambda layer: setattr(Merged, "gain", Merged.gain + 1.0),
+    lambda layer: torch.nn.init.constant_(layer.unregistered[0].weight, 3.0),
 ])  # fmt: skip
 def test_options_inside_an_attribute_and_of_the_class_count(change):
     unet = small_unet()
     deep(unet).options, deep(unet).strength = {"merge": {"ratio": 1.0}}, Strength(1.0)
+    deep(unet).unregistered = [torch.nn.Linear(2, 2)]
     deep(unet).__class__ = Merged
     cache, inputs = apply_hash3d(unet), alike(unet)
     for _ in range(2):

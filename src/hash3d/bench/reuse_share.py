@@ -65,8 +65,9 @@ def share_of(cache: FeatureCache, draws: ViewSequence) -> float:
     for step, keys in enumerate(draws.keys):
         if step == draws.steps.start:
             full, shallow = cache.statistics.full, cache.statistics.shallow
-        missed = [query for query in cache.lookup(keys) if not query.reuses]
-        if missed:
+        queries = cache.lookup(keys)
+        cache.statistics.record(queries, cache.step)
+        if missed := [query for query in queries if not query.reuses]:
             cache.insert(missed, torch.zeros(len(keys), 1, 1, 1), torch.zeros(1, len(missed), 1))
     counts = cache.statistics.full - full, cache.statistics.shallow - shallow
     return counts[1] / max(sum(counts), 1)

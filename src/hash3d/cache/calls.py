@@ -133,20 +133,21 @@ class View:
                 f"guidance branch, but got {sample.shape[0]}."
             )
         self.branches = sample.shape[0] // count
-        if sample.device.type == "cpu" and count > 1 and not self.has_like_branches(sample, channels):
+        if sample.device.type == "cpu" and count > 1 and not self.compare_latents(sample, channels)[0]:
             other: BranchOrder = "grouped" if self.branch_order == "interleaved" else "interleaved"
-            if replace(self, branch_order=other).has_like_branches(sample, channels):
+            if replace(self, branch_order=other).compare_latents(sample, channels)[0]:
                 raise ValueError(
                     f"Expected rows in {self.branch_order} order of branches, but the branches of a view have the same "
                     f"latents in {other} order. Pass branch_order={other!r} to cache.view."
                 )
 
-    def has_like_branches(self, sample: Tensor, channels: int) -> Tensor:
-        """Whether the branches of each view have the same noisy latents."""
+    def compare_latents(self, sample: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+        """Whether the branches of each view have the same noisy latents, and whether no two views have."""
         noisy, order = sample[:, :channels], self.branch_order
         shape = (self.branches, -1) if order == "grouped" else (-1, self.branches)
         parts = noisy.unflatten(0, shape).movedim(0 if order == "grouped" else 1, 0)
-        return (parts == parts[:1]).all()
+        own = parts[0].flatten(1)
+        return (parts == parts[:1]).all(), (own[:, None] == own).all(2).sum() == len(own)
 
     def rows(self, view: int) -> range:
         """The rows of one view's branches in the batch."""

@@ -70,7 +70,6 @@ class FeatureCache(Keeping):
             if together and any(query.spot_check for query in queries):
                 for query, entries in zip(queries, found, strict=True):
                     query.entries, query.spot_check = entries, True
-        self.statistics.record(queries, self.step)
         return queries
 
     def locate(self, keys: Sequence[Key], identities: Sequence[str] | None = None) -> list[Query]:

@@ -48,7 +48,7 @@ class CacheStatistics:
     """Sum over hits of the mean age in steps of the entries used."""
 
     def record(self, queries: Sequence[Query], step: int) -> None:
-        """Count one guidance call. A spot-checked view is a full one: what was found is not used."""
+        """Count one guidance call that has run. A spot-checked view is a full one: what was found is not used."""
         for query in queries:
             self.lookups += query.tried
             self.hits += query.reuses
@@ -168,15 +168,19 @@ class Keeping:
         self._layout = self._signature = None
 
     def check_batch(self, view: View, sample: Tensor, channels: int) -> None:
-        """Check a call's batch against its view; unlike branches are told, on a GPU as soon as it is known."""
+        """Check a call's batch against its view; what is told is told on a GPU as soon as it is known."""
         view.check_batch(sample, channels)
-        if view.branches > 1 and self._checks < BATCH_CHECKS:
+        loaded, form = self.store.entries()[: self._signature is None], (channels, *sample.shape[2:], view.branches)
+        if any((*each.latents.shape, len(each.feature)) != form for each in loaded):
+            self.reset()
+        if len(sample) > 1 and self._checks < BATCH_CHECKS:
             self._checks += 1
-            alike = view.has_like_branches(sample, channels)
-            if sample.is_cuda:
-                self._late.send(1.0 / alike.float())  # Infinite if not.
-            elif not alike:
-                self.tell_once("unlike branches")
+            found = view.compare_latents(sample, channels)
+            for what, holds in zip(("unlike branches", "like views"), found, strict=True):
+                if sample.is_cuda:
+                    self._late.send(1.0 / holds.float(), what)  # Infinite if not.
+                elif not holds:
+                    self.tell_once(what)
 
     def tell_once(self, what: str, *numbers: int) -> None:
         """Tell one of `messages.MESSAGES`, unless it was told already."""
@@ -237,9 +241,10 @@ class Keeping:
         if "_late" not in vars(self):
             return
         for total, entry in self._late.arrived():
-            if entry is None and not math.isfinite(total):
-                self.tell_once("unlike branches")
-            elif entry is not None and not self._see(total) and entry in self.store.entries():
+            if isinstance(entry, str):
+                if not math.isfinite(total):
+                    self.tell_once(entry)
+            elif not self._see(total) and entry in self.store.entries():
                 self.store.remove(entry)
 
     @cached_property

@@ -25,6 +25,8 @@ MESSAGES = {
     "only. Leave the timestep out of cache.view to take the call's.",
     "unlike branches": "The guidance branches of a view have different noisy latents: are they views? Give cache.view "
     "one number for each view of the batch. A reuse goes by the first branch's latents.",
+    "like views": "Two views of a call have the same noisy latents: are they guidance branches of one view? Give "
+    "cache.view one number for each view of the batch, not for each row; in calls of some of the views, only theirs.",
     "fewer branches": "A cache.view with a scope had fewer calls than others, with conditioning tensors never "
     "seen: its guidance branches may have been mistaken for others. Keep the embeddings of a branch in one tensor.",
     "guests left out": "Layers of the U-Net have hooks, forwards or attention processors of others. On layers that a "

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .calls import KNOWN, new_name
+from .calls import KNOWN, new_name, token
 
 MOST_OBJECTS = 4096
 """Names of values that are kept; after that they are made anew."""
@@ -47,14 +47,20 @@ def look_into(value: Any) -> Any:
     if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
         array = np.array(value, subok=True)
         plain = array.dtype.hasobject or array.dtype.kind in "USMmV" or isinstance(array, np.ma.MaskedArray)
-        return array.tolist() if plain else torch.as_tensor(array)
+        numbers = array.tolist() if plain else torch.as_tensor(array)
+        if hasattr(value, "getpalette"):  # A picture of Pillow.
+            return [numbers, value.mode, value.getpalette(), value.info.get("transparency")]
+        return [numbers, *value.axes] if hasattr(value, "axes") else numbers  # Labels, as of pandas.
+    weights = (
+        [token(each) for each in (*value.parameters(), *value.buffers())] if isinstance(value, nn.Module) else None
+    )
     hashable = _is_hashable(value)
     if isinstance(value, type) or (hashable and type(value).__module__.partition(".")[0] in KNOWN):
-        return None
+        return weights
     items = list(value) if isinstance(value, Collection) and not hashable else []
     if not (found := _attributes(value)) and not hashable and not isinstance(value, Collection):
         raise OverflowError  # Nothing is known of it.
-    return [found, items]
+    return [found, items, weights]
 
 
 def _is_hashable(value: Any) -> bool:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from hash3d.cache import FeatureCache
-from hash3d.cache.calls import Query, View, describe
-from hash3d.cache.grid import Key
+from hash3d.cache.calls import Query, View
 
 from . import Forward
 from .model import choose, expect_all_views, join, prediction_of, split
@@ -16,7 +15,6 @@ from .model import choose, expect_all_views, join, prediction_of, split
 class Hash3DForward(Forward):
     """Stands in the place of a U-Net's forward, and runs that one in full, in part, or for some of the views."""
 
-    __slots__ = ()
     cache: FeatureCache
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: dict[str, Any]) -> Tensor:
@@ -26,7 +24,7 @@ class Hash3DForward(Forward):
         expect_all_views(inputs, view)
         cache.check_batch(view, inputs["sample"], self.layout.noisy_channels)
         keys = view.keys(inputs["timestep"])
-        queries = cache.lookup(keys, self._identities(inputs, view, keys), together=self.mixes_views)
+        queries = cache.lookup(keys, self.identify(inputs, view, keys), together=self.mixes_views)
         latents = split(inputs["sample"], view)[0]
         hits = [query for query in queries if query.reuses]
         full = [query for query in queries if not query.reuses]
@@ -41,18 +39,8 @@ class Hash3DForward(Forward):
         if hits:
             predicted = self._run_shallow(call, hits, cache.read(hits, latents), view)
             predictions |= {query.row: predicted[:, place] for place, query in enumerate(hits)}
+        cache.statistics.record(queries, cache.step)
         return join(torch.stack([predictions[row] for row in range(len(queries))], dim=1), view)
-
-    def _identities(self, inputs: dict[str, Any], view: View, keys: list[Key]) -> list[str]:
-        """What `identify` says; between two checks, with a scope, what it said of the first call of a like view."""
-        if self.check_every == 1 or view.scope is None or view.numbers or self.mixes_views:
-            return self.identify(inputs, view, keys)
-        call = describe(view.scope), view.off_key, inputs["sample"].shape, inputs["sample"].dtype
-        if self._known is None or self._known[0] != call:
-            self._known = call, self.identify(inputs, view, keys), dict(view.numbers)
-        view.numbers |= self._known[2]
-        identities: list[str] = self._known[1]
-        return identities
 
     def _run_full(self, call: Any, queries: list[Query], view: View) -> tuple[Tensor, Tensor]:
         """Predictions [S, M, C, h, w] of M views, and what is kept of them."""

@@ -262,12 +262,12 @@ def _read_starts(parameters: list[Tensor]) -> list[bytes]:
 
 
 def _may_change(value: Any, *, within: bool = False) -> bool:
-    """Whether an attribute holds what may change unseen: containers in a container, objects of others."""
+    """Whether an attribute holds what may change unseen: containers in a container, layers, objects of others."""
     if type(value) in (*COPIED, tuple):
         items = value.values() if type(value) is dict else value
         return (within and type(value) in COPIED) or any(_may_change(item, within=True) for item in items)
     is_object = hasattr(value, "__dict__") and not hasattr(value, "__qualname__")
-    return is_object and type(value).__module__.partition(".")[0] not in KNOWN
+    return is_object and (isinstance(value, nn.Module) or type(value).__module__.partition(".")[0] not in KNOWN)
 
 
 @cache
