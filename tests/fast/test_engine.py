@@ -11,7 +11,7 @@ from hash3d.fast.cuda_graph import RecordedCall, copied, each_tensor
 from hash3d.fast.engine import AutoencoderEngine, UNetEngine, records
 from hash3d.unet import accelerate_unet
 from hash3d.unet.partial_unet import PartialUNet
-from hash3d.unet.watch import ModelWatch
+from hash3d.unet.watch import SLICES, ModelWatch
 from tests.distances import apart
 from tests.tiny_ldm import MultiViewUNetModel, UNetModel, tiny_ldm
 from tests.tiny_models import tiny_unet, tiny_zero123, unet_inputs
@@ -130,13 +130,16 @@ def test_a_form_is_captured_once_though_that_moves_the_weights(made):
     assert made == [2, 4]
 
 
-def test_a_form_is_captured_once_too_where_another_looks_at_the_model(made):
+@pytest.mark.parametrize("looks", range(4))
+def test_a_form_is_captured_once_too_where_a_call_looks_at_a_slice_of_the_model(made, looks):
     unet = tiny_unet().requires_grad_(False)
     watch = ModelWatch(unet)
+    watch.parameters.insert(0, torch.empty(0, device="meta"))  # As away from the host.
     engine, inputs = UNetEngine(unet, -2, watch=watch), unet_inputs(unet)
     with torch.no_grad():
-        for _ in range(3):
-            watch.look()
+        for times in (looks, SLICES):
+            for _ in range(times):
+                watch.look()
             engine.plain_pass(**inputs)
     assert made == [2]
 

@@ -94,7 +94,7 @@ class UNetEngine(PartialUNet):
         key = kind, form(inputs), self._model_state()
         if key not in self._recorded:
             self.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.watch.look()  # The weights may have moved.
+            self.watch.look(at_all=True)  # The weights may have moved, and a slice may hold none that has.
             key = kind, form(inputs), self._model_state()
             self._recorded[key] = self._record(kind, inputs)
         recorded = self._recorded[key]

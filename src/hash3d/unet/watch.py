@@ -104,12 +104,12 @@ class ModelWatch:
         """Say that our own hooks are off: any that comes now is another's."""
         self._handles = RemovableHandle.next_id
 
-    def look(self, *, at_numbers: bool = False) -> None:
-        """See what has changed since the last call; `at_numbers` also what was written behind PyTorch's back."""
+    def look(self, *, at_numbers: bool = False, at_all: bool = False) -> None:
+        """See what has changed since the last call: `at_numbers` also behind PyTorch's back, `at_all` in no slices."""
         self._calls += 1
         on_host = self.parameters[0].is_cpu
         new = self._registrations != (registrations := _registered()[0])
-        place = -1 if on_host else self._calls % SLICES
+        place = -1 if on_host or at_all else self._calls % SLICES
         found, before = self._list_parts(CUTS[-1 if new else place]), self._found[-1 if new else place]
         if len(found) != len(before) or any(map(is_not, found, before)):
             self.epoch += 1
