@@ -101,7 +101,7 @@ def test_smoke_is_one_pair_at_full_scale_with_named_weights():
 
 def test_a_page_of_smoke_shows_the_pictures(quick, cup, prior_folder, tmp_path, hash3d):
     words = ["table", "--preset", "smoke", "--objects", cup.parent, "--prior", prior_folder, "--scale", "mini"]
-    code, _, err = hash3d(*words, "--systems", "zero123_gs", "--steps", 1, "--ray", "auto", "--out", tmp_path)
+    code, out, err = hash3d(*words, "--systems", "zero123_gs", "--steps", 1, "--ray", "auto", "--out", tmp_path)
     assert code == 0, err + out
     page = (tmp_path / "table.md").read_text()
     assert page.count("![zero123_gs, ") == 2

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from hash3d import Hash3DConfig, apply_hash3d
-from hash3d.fast.engine import UNetEngine
+from hash3d.fast.engine import AutoencoderEngine, UNetEngine
 from hash3d.unet.partial_unet import PartialUNet
 from hash3d.unet.watch import SLICES
 from tests.distances import apart
 from tests.tiny_ldm import ldm_inputs, tiny_ldm
-from tests.tiny_models import UNETS, tiny_unet, unet_inputs
+from tests.tiny_models import UNETS, tiny_stable_diffusion_xl, tiny_unet, tiny_zero123, unet_inputs
 
 RECORDED = 2e-3
 """Relative error of a recorded pass in float32: convolutions may take TF32's 10 bits, and sum in another order."""
@@ -118,5 +118,18 @@ def test_an_adapter_that_is_switched_on_is_seen():
             assert apart(engine.plain_pass(**inputs)[0], unet(**inputs).sample) < RECORDED
 
 
-ROUNDING = 2e-3
-"""Relative error of a CUDA graph in float32: convolutions may take TF32's 10 bits, and sum in another order."""
+def test_a_captured_encoder_is_the_eager_one():
+    vae = tiny_zero123().vae.cuda()
+    captured, eager = AutoencoderEngine(vae, "graph"), AutoencoderEngine(vae, "eager")
+    for seed in range(2):
+        torch.manual_seed(seed)
+        images = torch.rand(2, 3, 64, 64, device="cuda", requires_grad=True)
+        moments, wanted = captured.encode(images), eager.encode(images)
+        dy = torch.randn_like(moments)
+        (gradient,), (expected,) = (torch.autograd.grad(result, images, dy) for result in (moments, wanted))
+        assert apart(moments, wanted) < RECORDED
+        assert apart(gradient, expected) < RECORDED
+        with torch.no_grad():
+            assert apart(captured.encode(images), wanted) < RECORDED
+            latents = torch.randn(2, 4, 8, 8, device="cuda")
+            assert apart(captured.decode(latents), eager.decode(latents)) < RECORDED
