@@ -1,8 +1,8 @@
 """How well a background is removed: objects with a known alpha over plain grounds, as photos have them.
 
-`python -m research.benchmarks.cutouts OBJECTS...`: OBJECTS are pictures with an
-alpha channel. Each is laid over a ground of its own: a wall that falls off to the corners, a floor with a gradient, a
-soft shadow below and a contact shadow, noise and JPEG.
+`python -m research.benchmarks.cutouts OBJECTS... --white OBJECTS...`: images with an alpha channel. Each is laid over a
+ground of its own, those of --white over white: plain, or falling off to the corners, with a gradient, with a soft
+shadow, or all of these; with noise, as JPEG.
 """
 
 import argparse
@@ -30,10 +30,11 @@ GROUNDS = (
 KINDS = ("plain", "vignette", "gradient", "shadow", "all")
 
 
-def compose(rgba: Doubles, kind: str, generator: np.random.Generator) -> Doubles:
+def compose(rgba: Doubles, kind: str, generator: np.random.Generator, *, white: bool) -> Doubles:
     """Lay an object "H W 4" over a ground of a kind. Returns RGB "H W 3" in [0, 1]."""
     rows, columns = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
-    ground = np.array(GROUNDS[generator.integers(len(GROUNDS))]) * np.ones((SIZE, SIZE, 1))
+    chosen = generator.integers(len(GROUNDS))
+    ground = np.array(GROUNDS[0 if white else chosen]) * np.ones((SIZE, SIZE, 1))
     if kind in ("vignette", "all"):
         ground = ground * (1.0 - generator.uniform(0.08, 0.25) * (rows**2 + columns**2) / 2.0)[..., None]
     if kind in ("gradient", "all"):
@@ -57,14 +58,14 @@ def compose(rgba: Doubles, kind: str, generator: np.random.Generator) -> Doubles
     return (picture + generator.normal(0.0, 0.004, picture.shape)).clip(0.0, 1.0)
 
 
-def measure(path: Path, kind: str, seed: int, folder: Path) -> tuple[float, Doubles, Doubles]:
+def measure(path: Path, kind: str, seed: int, folder: Path, *, white: bool) -> tuple[float, Doubles, Doubles]:
     """Return alpha's IoU of one object over one ground, the photo, and what was cut out on magenta."""
     whole = Image.fromarray((read_rgba(path) * 255).astype(np.uint8))
     item, rgba = whole.crop(whole.getchannel("A").getbbox()), np.zeros((SIZE, SIZE, 4))
     item.thumbnail((int(0.62 * SIZE), int(0.62 * SIZE)))
     top, left = (SIZE - item.height) // 2, (SIZE - item.width) // 2
     rgba[top : top + item.height, left : left + item.width] = np.asarray(item) / 255.0
-    photo = compose(rgba, kind, np.random.default_rng(seed))
+    photo = compose(rgba, kind, np.random.default_rng(seed), white=white)
     file = folder / f"{path.parent.name}-{path.stem}-{kind}.jpg"
     Image.fromarray((photo * 255.0).round().astype(np.uint8)).save(file, quality=92)
     found, truth = np.zeros((SIZE, SIZE, 4)), rgba[..., 3]
@@ -81,14 +82,15 @@ def main() -> None:
     """Measure all, print a row a kind, and write a sheet of the photos and of what was cut out, on magenta."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("objects", nargs="+", type=Path)
+    parser.add_argument("--white", nargs="*", type=Path, default=[])
     parser.add_argument("--out", type=Path, default=Path("outputs/cutouts"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     cells, scores = [], dict[str, list[float]]()
-    for number, path in enumerate(given.objects):
-        kind = KINDS[number % len(KINDS)]
-        iou, photo, cut = measure(path, kind, number, given.out)
-        scores.setdefault(kind, []).append(iou)
+    for number, path in enumerate([*given.objects, *given.white]):
+        kind, white = KINDS[number % len(KINDS)], number >= len(given.objects)
+        iou, photo, cut = measure(path, kind, number, given.out, white=white)
+        scores.setdefault(f"white, {kind}" if white else kind, []).append(iou)
         cells.append(np.concatenate([photo, cut], axis=1)[::3, ::3])
         print(f"{path.parent.name}/{path.stem} {kind} {iou:.3f}", flush=True)
     cells += [np.ones_like(cells[0])] * (-len(cells) % 5)

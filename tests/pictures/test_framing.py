@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hash3d.pictures import PictureError, frame_picture
+from hash3d.pictures import PictureError, frame_picture, show_cutout
 from hash3d.pictures.framing import KEPT_RADII, OUTER_RADIUS
 from tests.pictures.drawing import RED, disc
 
@@ -28,6 +28,14 @@ def place(alpha):
 def test_the_docstring_s_radius():
     assert pytest.approx(0.774, abs=5e-4) == BOUNDING_SPHERE
     assert OUTER_RADIUS < BOUNDING_SPHERE < KEPT_RADII[1]
+
+
+def test_a_cutout_is_shown_over_two_greys():
+    picture = picture_of(64, (32, 32), 20)
+    shown = show_cutout(picture)
+    assert torch.equal(shown[32, 32], picture[32, 32, :3])
+    assert shown[0, 0].tolist() == [pytest.approx(0.55)] * 3
+    assert shown[0, 16].tolist() == shown[16, 0].tolist() == [pytest.approx(0.75)] * 3
 
 
 @pytest.mark.parametrize("size", [64, 128, 256])

@@ -4,6 +4,7 @@ import math
 import struct
 import sys
 import types
+import warnings
 import zlib
 
 import numpy as np
@@ -101,9 +102,9 @@ def test_sixteen_bit_grey_keeps_its_values(tmp_path):
     values = np.full((32, 32), 65535, dtype=np.uint16)
     values[8:24, 8:24] = np.arange(256).reshape(16, 16) * 100 + 7
     picture = load_picture(write(tmp_path / "grey.png", values))
-    expected = torch.from_numpy(values[10:22, 10:22].astype(np.float32)) / 65535
+    expected = torch.from_numpy(values[12:20, 12:20].astype(np.float32)) / 65535
     for channel in range(3):
-        torch.testing.assert_close(picture[10:22, 10:22, channel], expected)
+        torch.testing.assert_close(picture[12:20, 12:20, channel], expected)
     assert picture[0, 0, 3] == 0
     assert picture[16, 16, 3] == 1
 
@@ -258,3 +259,12 @@ def test_a_turned_tiff(tmp_path):
     image.save(tmp_path / "turned.tiff", exif=exif)
     upright = np.asarray(image.transpose(Image.Transpose.ROTATE_270))
     assert np.array_equal(read_rgba(tmp_path / "turned.tiff"), upright.astype(np.float32) / 255)
+
+
+@pytest.mark.parametrize(("radius", "told"), [(31, True), (33, False)])
+def test_an_object_below_64_pixels_is_told(radius, told, tmp_path):
+    path = write(tmp_path / "disc.png", disc(128, (64, 64), radius))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_picture(path)
+    assert any("is only 62 pixels large" in str(each.message) for each in caught) == told

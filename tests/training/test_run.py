@@ -18,8 +18,8 @@ from tests.tiny_models import tiny_zero123
 from tests.tiny_recipes import OFTEN
 
 OUTPUTS = {
-    "recipe.json", "metrics.jsonl", "input.png", "preview.png", "turntable.mp4", "model.ply", "summary.json",
-    "view.html",
+    "recipe.json", "metrics.jsonl", "input.png", "cutout.png", "preview.png", "turntable.mp4", "model.ply",
+    "summary.json", "view.html",
 }  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def test_resume_before_the_first_checkpoint_starts_again(finished, tiny_recipe, 
     assert series(tmp_path / "run") == series(finished)
 
 
-KILLS = [(1, False), (1, True), (2, True)]
+KILLS = [(1, False), (1, True), (3, True)]
 """At which renaming of a file each run is killed, counted from its start, and whether the file is renamed by then."""
 
 
@@ -155,8 +155,8 @@ def run_until_killed(recipe, path, threads, renaming, renamed):
 def test_kills_lose_nothing(finished, tiny_recipe, tmp_path):
     """kill -9 just before or after files get their names, each followed by --resume: the series is the whole run's.
 
-    The files are recipe.json, input.png, then checkpoints. All runs are children that load compiled kernels (`finished`
-    has compiled them): kernels that a process compiled itself may round otherwise.
+    The files are recipe.json, cutout.png, input.png, then checkpoints. All runs are children that load compiled kernels
+    (`finished` has compiled them): kernels that a process compiled itself may round otherwise.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "numba"])

@@ -19,6 +19,8 @@ Framing = Literal["auto", "keep", "recentre"]
 
 OUTER_RADIUS, KEPT_RADII, KEPT_OFFSET = 0.70, (0.40, 0.80), 0.12
 """Shares of half the image."""
+CHECK = 16
+"""Pixels of a square of a checkerboard."""
 VISIBLE = 0.1
 """A pixel of a larger alpha counts for the framing: glass and hair do, the haze that matting leaves does not."""
 
@@ -59,6 +61,13 @@ def frame_picture(picture: Float[Tensor, "H W 4"], size: int, framing: Framing =
     scale = size / side
     shift = (0.0 - scale * left, 0.0 - scale * top)
     return FramedPicture(color_on_white=color + (1.0 - alpha), alpha=alpha, scale=scale, shift=shift)
+
+
+def show_cutout(picture: Float[Tensor, "H W 4"]) -> Float[Tensor, "H W 3"]:
+    """Lay an image over a checkerboard, on which a shadow that was left and a part that was lost are seen."""
+    rows, columns = (torch.arange(length) // CHECK for length in picture.shape[:2])
+    ground = 0.55 + 0.2 * ((rows[:, None] + columns) % 2)[..., None]
+    return picture[..., 3:] * picture[..., :3] + (1.0 - picture[..., 3:]) * ground
 
 
 def _find_reach(points: Float[np.ndarray, "N 2"], middle: Float[np.ndarray, " 2"]) -> float:

@@ -13,7 +13,7 @@ from PIL import Image, ImageFile
 from scipy import ndimage
 from torch import Tensor
 
-from .arrays import PictureError, Pixels, premultiply, resize, unpremultiply
+from .arrays import Mask, PictureError, Pixels, premultiply, resize, unpremultiply
 from .background import remove_background
 from .profiles import find_conversion
 
@@ -22,6 +22,8 @@ STRIP_PIXELS = 2_000_000
 """Pixels of an image that are floats at once while it is reduced."""
 CUT_OUT = 0.05
 """An alpha channel cuts an object out if it hides this share of the image: rounded corners or a stray pixel do not."""
+DETAILED = 64
+"""Pixels of an object's longer side, below which it is told that details are missing."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "TGA")
 """What is opened. Not every format of Pillow: some of them start other programs."""
 _TO_RGBA = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK")
@@ -45,9 +47,16 @@ def load_picture(path: Path) -> Float[Tensor, "H W 4"]:
         if not _is_cut_out(rgba):
             problem = f"the object fills the picture {path}. Leave a margin."
             raise PictureError(f"Expected an object in front of a background, but {problem}")
-    if not (rgba[..., 3] > 0.5).any():
+        if touches_border(rgba[..., 3] > 0.5):
+            advice = "What lies beyond will be missing. Pass an image with a margin."
+            warnings.warn(f"The object touches the border of {path}. {advice}", stacklevel=2)
+    rows, columns = np.nonzero(rgba[..., 3] > 0.5)
+    if not len(rows):
         problem = "no pixel of it is more than half opaque. Check the picture's alpha channel."
         raise PictureError(f"Expected an object in the picture {path}, but {problem}")
+    if (side := max(np.ptp(rows), np.ptp(columns)) + 1) < DETAILED:
+        advice = f"Expect few details, and more of a larger image: {DETAILED} or more."
+        warnings.warn(f"The object in {path} is only {side} pixels large. {advice}", stacklevel=2)
     return torch.from_numpy(np.ascontiguousarray(rgba))
 
 
@@ -79,6 +88,11 @@ def read_rgba(path: Path, max_side: float = MAX_SIDE) -> Pixels:
 
 def _is_cut_out(rgba: Pixels) -> bool:
     return bool((rgba[..., 3] < 0.5).mean() >= CUT_OUT)
+
+
+def touches_border(mask: Mask) -> bool:
+    """Whether a mask has pixels at the border of its image."""
+    return bool(mask[[0, -1]].any() or mask[:, [0, -1]].any())
 
 
 def straighten(rgba: Pixels, path: Path) -> Pixels:

@@ -3,13 +3,11 @@
 import json
 import platform
 import resource
-import signal
 import sys
-import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from hash3d import __version__
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.export.turntable import save_image, to_bytes
 from hash3d.fast.engine import Engine
-from hash3d.pictures import FramedPicture, frame_picture, load_picture
+from hash3d.pictures import FramedPicture, frame_picture, load_picture, show_cutout
 from hash3d.recipes.recipe import Recipe
 from hash3d.scenes.build import show_model
 from hash3d.tensors import all_finite
@@ -30,6 +28,7 @@ from hash3d.tensors import all_finite
 from .guide import load_priors
 from .outputs import VIEW, has_view, write_outputs, write_preview, write_view
 from .run_folder import RunFolder, identify
+from .stop import stop_requests
 from .trainer import Trainer
 from .watch import DIVERGED, Metrics, NotFiniteError
 
@@ -106,6 +105,7 @@ class Run:
         elif recipe != self.folder.read_recipe():
             self.folder.write_recipe(recipe)
         if image is not None and not (self._resuming and self.folder.input_picture.exists()):
+            save_image(show_cutout(image), self.folder.path / "cutout.png")
             save_image(image, self.folder.input_picture)
 
     def _check_steps(self) -> None:
@@ -269,32 +269,3 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-@contextmanager
-def stop_requests(told: Callable[[], object] = lambda: None) -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl+C, SIGTERM or SIGHUP into a question answered between two steps; a second one stops at once.
-
-    `told` is called for each.
-    What is ignored (`nohup`) stays ignored. Signals reach the main thread alone; in another one nothing is requested.
-    """
-    requested: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-
-    def note(number: int, _: Any) -> None:
-        signal.signal(number, before[number])
-        with suppress(RuntimeError):  # The step was writing to the same stream.
-            told()
-        requested.append(number)
-
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    before: dict[int, Any] = {number: each for number, each in handlers.items() if each != signal.SIG_IGN}
-    try:
-        for number in before:
-            signal.signal(number, note)
-        yield lambda: bool(requested)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,26 @@
+"""Signals that ask a run to stop."""
+
+import os
+import signal
+
+import pytest
+
+from hash3d.training.stop import stop_requests
+
+
+def test_the_first_signal_asks_and_the_second_stops_at_once():
+    told = []
+    with stop_requests(lambda: told.append(1)) as stopped:
+        assert not stopped()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stopped()
+        assert told == [1]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_afterwards_signals_are_as_before():
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_requests():
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
