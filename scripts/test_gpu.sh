@@ -5,7 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 files=$(grep -rl --include='test_*.py' 'mark.gpu' tests)
 # shellcheck disable=SC2086  # Names without spaces.
-result=$(python3 -m pytest -m gpu -rA -p no:cacheprovider $files "$@" 2>&1 | tee /dev/stderr | grep -E '^(PASSED|FAILED|ERROR|SKIPPED)|passed|failed')
+status=0
+result=$(python3 -m pytest -m gpu -rA -p no:cacheprovider $files "$@" 2>&1 | tee /dev/stderr | grep -E '^(PASSED|FAILED|ERROR|SKIPPED)|passed|failed') || status=$?
 mkdir -p docs/benchmarks
 {
   echo "# Tests on a GPU"
@@ -16,3 +17,4 @@ mkdir -p docs/benchmarks
   echo "$result"
   echo '```'
 } > docs/benchmarks/test_gpu.md
+exit "$status"
