@@ -39,7 +39,12 @@ def test_generate_evaluate_export(generate, hash3d, tmp_path, monkeypatch):
     mean = json.loads((tmp_path / "run" / "evaluation.json").read_text())["mean"]
     assert set(mean) == {"psnr", "ssim", "ssim_padded", "sharpness"}
     assert out.count("no alpha channel") == 1
+    assert "elevation 5" not in out
     assert out.splitlines()[0].split() == ["azimuth", "elevation", "PSNR", "SSIM", "SSIM,", "padded", "sharpness"]
+    described["input"]["elevation_deg"] = 30
+    (truth / "views.json").write_text(json.dumps(described))
+    code, told, err = hash3d("evaluate", tmp_path / "run", "--truth", truth)
+    assert "its image from elevation 5, the true views from 30" in " ".join(told.split())
     assert_refused(hash3d("evaluate", tmp_path / "run"), "Expected --truth FOLDER, or CLIP among the --metrics")
     monkeypatch.setattr(perceptual, "load_clip", lambda *_: (Mock(), None))
     monkeypatch.setattr(

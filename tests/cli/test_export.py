@@ -56,6 +56,16 @@ def test_a_standing_mesh_and_options_of_another_format(exported, tmp_path, capsy
     assert "Expected no --origin or --size with --format splat" in capsys.readouterr().err
 
 
+def test_a_mesh_that_is_placed_never_takes_the_place_of_the_runs_own(exported, tmp_path, capsys):
+    before = (tmp_path / "model.glb").read_bytes()
+    for more, code in (([], 0), (["--out", str(tmp_path / "model.glb")], 2)):
+        with pytest.raises(SystemExit) as exit_:
+            main(["export", str(tmp_path), "--format", "glb", "--size", "0.5", *more])
+        assert exit_.value.code == code
+    assert (tmp_path / "model.glb").read_bytes() == before
+    assert Path(capsys.readouterr().out.strip()) == tmp_path / "model-placed.glb"
+
+
 def test_the_sheet_and_the_video_show_the_model_s_pictures(exported):
     recipe, _, show, files = exported
     render = colors(show)

@@ -202,6 +202,13 @@ def test_safetensors_win_over_bin(folder):
 STEM = "diffusion_pytorch_model"
 
 
+@pytest.mark.parametrize("other", ["model.safetensors", "model-00001-of-00002.safetensors"])
+def test_weights_of_two_models_in_one_part_are_refused(folder, other):
+    shutil.copy(folder / "unet" / f"{STEM}.safetensors", folder / "unet" / other)
+    with pytest.raises(ValueError, match=r"Expected one model in .*unet, but got"):
+        Zero123Prior.load(folder)
+
+
 @pytest.mark.parametrize(
     ("names", "half", "single"),
     [

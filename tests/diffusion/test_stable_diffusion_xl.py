@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -36,7 +37,13 @@ def pair_of(prior, prompt="a red mug"):
     return prior.make_guided_inputs(noisy, NOW, prior.embed([prompt]), prior.embed([""]))
 
 
-def test_the_conditioning_is_that_of_diffusers_own_pipeline(prior, folder):
+@pytest.mark.parametrize("zeros", [True, False])
+def test_the_conditioning_is_that_of_diffusers_own_pipeline(folder, zeros, tmp_path):
+    folder = shutil.copytree(folder, tmp_path / "xl")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "force_zeros_for_empty_prompt": zeros}))
+    StableDiffusionPrior.load(folder).save(tmp_path / "saved")
+    prior = StableDiffusionPrior.load(tmp_path / "saved")
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder, low_cpu_mem_usage=False)
     texts = pipeline.encode_prompt("a red mug", device="cpu", do_classifier_free_guidance=True)
     inputs, size = pair_of(prior), (prior.image_size, prior.image_size)

@@ -26,6 +26,13 @@ def test_the_newest_stay_within_the_count_and_the_bytes(options, kept):
     assert sorted(views_of(numbered(8, **options))) == list(range(8 - kept, 8))
 
 
+def test_images_of_other_sizes_stay_within_the_bytes():
+    targets = TargetBuffer[int](kept=99, max_bytes=5 * 48)
+    for number, size in enumerate((4, 2, 2, 1, 2, 1)):  # 192, 48, 48, 12, 48, 12 bytes.
+        targets.add(torch.zeros(size, size, 3), number)
+    assert sorted(views_of(targets)) == [1, 2, 3, 4, 5]
+
+
 def test_a_sample_is_of_different_images_each_with_its_view():
     images, views = numbered(5).sample(3, torch.Generator().manual_seed(1))
     assert len(set(views)) == 3
@@ -38,6 +45,8 @@ def test_a_kept_image_does_not_change_with_the_callers():
     image.zero_()
     ((kept,), _) = targets.sample(1, torch.Generator())
     assert torch.equal(kept, torch.ones(2, 2, 3))
+    kept.zero_()
+    assert torch.equal(targets.sample(1, torch.Generator())[0][0], torch.ones(2, 2, 3))
 
 
 def test_each_image_is_sampled_equally_often():
@@ -54,6 +63,9 @@ def test_a_saved_buffer_goes_on_as_it_was():
     second.add(torch.zeros(2, 2, 3), 7)
     assert views_of(first) == views_of(second)
     assert sorted(views_of(second)) == [3, 4, 5, 6, 7]
+    smaller = numbered(0, kept=2)
+    smaller.load_state_dict(first.state_dict(), torch.device("cpu"))
+    assert sorted(views_of(smaller)) == [6, 7]
 
 
 def test_an_empty_buffer_gives_nothing():

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from hash3d.table.objects import InputObject, find_objects, read_prompts
+from hash3d.table.objects import InputObject, expect_names, find_objects, read_prompts
 
 
 @pytest.fixture
@@ -22,6 +22,9 @@ def test_objects_are_folders_and_pictures(folder):
     assert (cup.name, cup.image, cup.truth) == ("blue_cup", folder / "blue_cup" / "input.png", None)
     assert (disc.name, disc.image, disc.placed) == ("disc", folder / "disc.png", {})
     assert find_objects(folder / "disc.png") == [disc]
+    for name in ("hat.jpg", "mug.PNG"):
+        Image.new("RGB", (8, 8)).save(folder / name)
+    assert [item.name for item in find_objects(folder)] == ["blue_cup", "disc", "hat", "mug"]
     assert cup.prompt == "blue cup"
     (folder / "blue_cup" / "prompt.txt").write_text("a cup of tea\n")
     assert cup.prompt == "a cup of tea"
@@ -52,6 +55,14 @@ def test_prompts_are_lines(tmp_path):
         read_prompts(tmp_path / "none.txt")
     with pytest.raises(ValueError, match="there is no file"):
         read_prompts(tmp_path / "missing.txt")
+
+
+@pytest.mark.parametrize("texts", [("a red mug", "a red mug!"), ("a" * 61, "a" * 62)])
+def test_inputs_of_one_name_are_refused(texts):
+    inputs = [InputObject(text=text) for text in ("a blue hat", *texts)]
+    with pytest.raises(ValueError, match="Expected inputs of different names"):
+        expect_names(inputs)
+    expect_names(inputs[:2])
 
 
 def test_inputs_have_seeds_of_their_own():

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hash3d.pictures.loading import PICTURES
+
 from .options import parse
 from .parsing import expect_image
 
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 NAME_LENGTH = 60
 
 

@@ -27,7 +27,8 @@ class Export:
     PNG; ply: splats, as viewers read them; splat: the same in half of the bytes; splat-glb: splats as binary glTF
     with KHR_gaussian_splatting; mp4: a turntable; sheet: 16 views as one image."""
     out: Path | None = None
-    """The file to write; by default one in the run folder."""
+    """The file to write; by default one in the run folder, such as model.glb, or model-placed.glb with --origin or
+    --size."""
     origin: Literal["centre", "floor"] = "centre"
     """Of a mesh: where the run has it, or the middle of its lower side, so that it stands on the ground."""
     size: Maybe[float] = None
@@ -38,7 +39,11 @@ def main(arguments: list[str]) -> int:
     """Write the file. Returns the exit code."""
     options = parse_options(Export, "export", arguments)
     expect_run(options.folder)
-    write(options, out := options.out or options.folder / FILES[options.format])
+    own, placed = options.folder / FILES[options.format], (options.origin, options.size) != ("centre", None)
+    out = options.out or (own.with_stem(f"{own.stem}-placed") if placed else own)
+    if placed and out.resolve() == own.resolve():
+        raise ValueError(f"Expected --out to be no file of the run's own where a mesh is placed, but got {out}.")
+    write(options, out)
     Console(highlight=False, soft_wrap=True).print(str(out), markup=False)
     return 0
 

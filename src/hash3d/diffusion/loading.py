@@ -19,7 +19,7 @@ EMBEDDED = ("mini-zero123", "mini-sd")
 PROJECTION, OTHER_PROJECTIONS = "clip_camera_projection", ("cc_projection",)
 """The part of a Zero123 folder whose configuration may state the pose convention, and what others call it."""
 _WEIGHTS = re.compile(
-    r"(?:diffusion_pytorch_model|pytorch_model|model)(?:\.(?P<first>\w+))?(?:-\d+-of-(?P<shards>\d+))?"
+    r"(?P<model>diffusion_pytorch_model|pytorch_model|model)(?:\.(?P<first>\w+))?(?:-\d+-of-(?P<shards>\d+))?"
     r"(?:\.(?P<second>\w+))?\.(?P<format>safetensors|bin)"
 )
 """A weight file of diffusers or transformers: its variant stands before or after the number of a shard."""
@@ -116,6 +116,8 @@ def load_part(model_class: Any, folder: Path, part: str, dtype: torch.dtype) -> 
     files = choose_weights((file.name for file in path.iterdir()), dtype)
     if not files:
         raise ValueError(f"Expected the prior {folder} to hold safetensors or .bin weights in {part}/, but got none.")
+    if len({_WEIGHTS.sub(r"\g<model>", file) for file in files}) > 1:
+        raise ValueError(f"Expected one model in {path}, but got {', '.join(files)}. Remove what is not of this part.")
     with name_part(path):
         tensors = {name: value for file in files for name, value in _read_tensors(path / file).items()}
         model = _build(model_class, path, len(tensors))

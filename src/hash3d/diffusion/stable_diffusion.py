@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hash3d.files import write_json
+from hash3d.strangers import read_configuration
 from hash3d.tensors import to_device
 
 from .latent_prior import LatentPrior
@@ -121,7 +122,12 @@ class StableDiffusionPrior(LatentPrior):
             }
             if parts["vae"].config.force_upcast:  # Its activations overflow in half precision.
                 parts["vae"].float()
-        return cls(**parts).to(device).eval()
+        prior = cls(**parts).to(device).eval()
+        index = folder / "model_index.json"
+        if cls is StableDiffusionXLPrior and index.is_file():
+            said = read_configuration(index).get("force_zeros_for_empty_prompt", True)
+            prior.pipeline = {**cls.pipeline, "force_zeros_for_empty_prompt": said}  # type: ignore[misc]
+        return prior
 
     def _save_parts(self, folder: Path) -> None:
         """Write the subfolders."""
@@ -150,7 +156,7 @@ class StableDiffusionXLPrior(StableDiffusionPrior):
     }
 
     def embed(self, prompts: list[str]) -> Tokens:
-        """Embed prompts [B, T + 1, D]; "" is the unconditional one, of zeros as in diffusers.
+        """Embed prompts [B, T + 1, D]; "" is the unconditional one, of zeros unless the folder's index says otherwise.
 
         T tokens by the layers before the last of both encoders, side by side; in the last row the second's embedding
         of the whole text, padded with zeros.
@@ -162,7 +168,8 @@ class StableDiffusionXLPrior(StableDiffusionPrior):
         tokens = torch.cat([each.hidden_states[-2] for each in found], dim=-1)
         whole = found[1].text_embeds
         rows = torch.cat([tokens, F.pad(whole, (0, tokens.shape[-1] - whole.shape[-1]))[:, None]], dim=1)
-        empty = torch.tensor([not prompt for prompt in prompts], device=rows.device)
+        zeros = self.pipeline["force_zeros_for_empty_prompt"]
+        empty = torch.tensor([zeros and not prompt for prompt in prompts], device=rows.device)
         return rows.masked_fill(empty[:, None, None], 0.0)
 
     def make_inputs(self, noisy: Latents, timesteps: Timesteps, embeddings: Tokens) -> dict[str, Any]:

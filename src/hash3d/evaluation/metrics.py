@@ -27,6 +27,8 @@ METRICS = {
 }  # fmt: skip
 """Headings and formats."""
 VIEWS_WITHOUT_TRUTH, VIEW_SIZE = 8, 256
+MOST_TILT = 2.0
+"""Degrees between the elevations of a run's image and of the true views' above which that is told."""
 """Every 45 degrees at elevation 0, as the paper judges what is made of a text."""
 WINDOW_RADIUS = 5
 """Pixels of SSIM's window on each side of its middle: 3.5 sigma, rounded."""
@@ -104,10 +106,18 @@ def judge(
         reference = color * alpha + 1.0 - alpha
     measures = load_measures(names, reference, weights=weights)
     if truth is not None:
-        return compare(show, load_truth(truth), frame, measures)
+        views = load_truth(truth)
+        found = compare(show, views, frame, measures)
+        told, real = recipe.reference_elevation, views.reference_elevation
+        if image and abs(told - real) > MOST_TILT:
+            found["notes"].append(
+                f"The run took its image from elevation {told:g}, the true views from {real:g}: all views are compared "
+                f"so far apart. Make it with --elevation {real:g}."
+            )
+        return found
     own = recipe.stages[-1].cameras
-    views = orbit(VIEWS_WITHOUT_TRUTH, 0.0, own.radius, own.fov_y, VIEW_SIZE)
-    return compare_with_reference(show, views if measures else views[:0], measures)
+    shown = orbit(VIEWS_WITHOUT_TRUTH, 0.0, own.radius, own.fov_y, VIEW_SIZE)
+    return compare_with_reference(show, shown if measures else shown[:0], measures)
 
 
 def compare(

@@ -80,19 +80,22 @@ class TargetBuffer(Generic[ViewT]):
     def add(self, image: Float[Tensor, "H W C"], view: ViewT) -> None:
         """Keep a copy of an image, and its view as it is."""
         self._targets.append((image.detach().clone(), view))
-        room = max(self.max_bytes // max(image.numel() * image.element_size(), 1), 1)
-        del self._targets[: -min(self.kept, room)]
+        del self._targets[: -self.kept]
+        while len(self) > 1 and sum(each.nbytes for each, _ in self._targets) > self.max_bytes:
+            del self._targets[0]
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[list[Float[Tensor, "H W C"]], list[ViewT]]:
         """At most `count` different images with their views, uniformly chosen by a generator on the CPU."""
         order = torch.randperm(len(self._targets), generator=generator)[:count].tolist()
         chosen = [self._targets[place] for place in order]
-        return [image for image, _ in chosen], [view for _, view in chosen]
+        return [image.clone() for image, _ in chosen], [view for _, view in chosen]
 
     def state_dict(self) -> dict[str, Any]:
         """The images and their views."""
         return {"images": [image for image, _ in self._targets], "views": [view for _, view in self._targets]}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Keep what was kept."""
-        self._targets = [(image.to(device), view) for image, view in zip(state["images"], state["views"], strict=True)]
+        """Keep what was kept, as far as there is room."""
+        self._targets.clear()
+        for image, view in zip(state["images"], state["views"], strict=True):
+            self.add(image.to(device), view)

@@ -7,10 +7,12 @@ import json
 import re
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hash3d.evaluation.truth import load_truth
+from hash3d.pictures.loading import PICTURES
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.serialize import to_plain
 
@@ -108,10 +110,18 @@ def find_objects(folder: Path) -> list[InputObject]:
     if not folder.is_dir():
         raise ValueError(f"Expected a folder of objects, but there is no folder {folder}. Check --objects.")
     objects = [InputObject(path=path) for path in sorted(folder.iterdir())]
-    objects = [item for item in objects if item.image and item.image.suffix == ".png" and item.image.is_file()]
+    objects = [item for item in objects if (it := item.image) and it.suffix.lower() in PICTURES and it.is_file()]
     if not objects:
         raise ValueError(f"Expected {folder} to hold pictures, or folders with input.png, but it holds none.")
     return objects
+
+
+def expect_names(inputs: Sequence[InputObject]) -> None:
+    """Raise `ValueError` if two inputs have one name: rows tell them apart by it."""
+    for item in inputs:
+        if like := [other for other in inputs if other != item and other.name == item.name]:
+            both = " and ".join(repr(str(each.text or each.path)) for each in (item, like[0]))
+            raise ValueError(f"Expected inputs of different names, but {both} are both {item.name!r}. Rename one.")
 
 
 def read_prompts(file: Path) -> list[InputObject]:
