@@ -16,7 +16,7 @@ from hash3d.tensors import to_device
 
 from .base import Render
 
-Backend = Literal["auto", "torch", "numba", "gsplat"]
+Backend = Literal["auto", "torch", "numba", "gsplat", "triton"]
 SplatRenderer = Callable[..., Render]
 """`render_gaussians` with its constants fixed."""
 
@@ -89,6 +89,10 @@ def render_gaussians(
             from ._numba_splat import render_numba
 
             return render_numba(job)
+        case "triton":
+            from ._triton_splat import render_triton
+
+            return render_triton(job)[0]
         case _:
             from ._torch_splat import render_torch
 

@@ -1,0 +1,290 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
+"""Gaussian splatting by Triton on CUDA, without a wait of the host: a CUDA graph can hold it, forward and backward.
+
+The image is cut into bins. Each gets a list of the Gaussians whose boxes touch it, front to back: one program a bin
+goes through all of them twice, to count and to write, and takes its place in one list of a fixed `capacity`. A bin that
+finds no place is drawn as NaN, so that no step is taken from it, and the places that were needed are returned. A tile,
+a part of a bin, composites `CHUNK` Gaussians at once over all its pixels by a running product. The backward pass is the
+same walk again: with S the light that a pixel still receives from behind, d(pixel) / d(alpha_i) = T_i v_i - S_i /
+(1 - alpha_i).
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hash3d.kernels import require_last_derivative
+
+from ._triton_project import BLOCK, project_backward_kernel, project_kernel
+from .base import Render
+from .splat import SplatJob
+
+BIN = 16
+"""Pixels a side of what has a list of its own."""
+TILE = 8
+"""Pixels a side of what one program draws; a divisor of `BIN`."""
+CHUNK = 32
+"""Gaussians that a program composites at once."""
+LIST_BLOCK = 512
+"""Gaussians that a bin looks at, at once."""
+MAX_SIZE = 255 * BIN
+"""Pixels a side of the largest image: a box has a byte a side."""
+SURE_CAPACITY = 1 << 25
+"""Places that are made without being asked for: 128 MiB."""
+MAX_ALPHA = tl.constexpr(0.999)
+"""`_torch_splat.MAX_ALPHA`."""
+
+
+class Lists(NamedTuple):
+    """The Gaussians of each bin: `rows` from `starts` on, `counts` of them."""
+
+    rows: Int[Tensor, " capacity"]
+    starts: Int[Tensor, "B bins"]
+    counts: Int[Tensor, "B bins"]
+    need: Int[Tensor, " 1"]
+    """Places that all bins need; more than the capacity: some are drawn as NaN."""
+
+
+@triton.jit
+def _hits(order, boxes, first, count, x, y, BLOCK: tl.constexpr):
+    """The next Gaussians by depth, and whether each touches the bin at column x and row y."""
+    place = first + tl.arange(0, BLOCK)
+    row = tl.load(order + place, mask=place < count, other=0).to(tl.int32)
+    box = tl.load(boxes + row, mask=place < count, other=0)
+    across = ((box & 255) <= x) & (x < ((box >> 8) & 255))
+    return row, (across & (((box >> 16) & 255) <= y) & (y < ((box >> 24) & 255))).to(tl.int32)
+
+
+@triton.jit
+def _list_kernel(order, boxes, rows, starts, counts, need, count, capacity, bins_x, BLOCK: tl.constexpr):
+    """Fill the list of one bin."""
+    view, program = tl.program_id(1), tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
+    x, y = tl.program_id(0) % bins_x, tl.program_id(0) // bins_x
+    order += view * count
+    boxes += view * count
+    found = 0
+    for first in range(0, count, BLOCK):
+        _, hit = _hits(order, boxes, first, count, x, y, BLOCK)
+        found += tl.sum(hit, axis=0)
+    start = tl.atomic_add(need, found, sem="relaxed")
+    tl.store(starts + program, start)
+    tl.store(counts + program, found)
+    if start + found <= capacity:
+        for first in range(0, count, BLOCK):
+            row, hit = _hits(order, boxes, first, count, x, y, BLOCK)
+            tl.store(rows + start + tl.cumsum(hit, axis=0) - hit, row, mask=hit > 0)
+            start += tl.sum(hit, axis=0)
+
+
+@triton.jit
+def _tile(starts, counts, capacity, width, height, bins_x, BIN: tl.constexpr, TILE: tl.constexpr):
+    """A program's pixels: columns, rows, places in "B H W", whether they exist; its list: start, end, whether whole."""
+    tiles_x = tl.cdiv(width, TILE)
+    left, top = tl.program_id(0) % tiles_x * TILE, tl.program_id(0) // tiles_x * TILE
+    place = tl.arange(0, TILE * TILE)
+    x, y = left + place % TILE, top + place // TILE
+    bins = tl.program_id(1) * (bins_x * tl.cdiv(height, BIN)) + top // BIN * bins_x + left // BIN
+    start = tl.load(starts + bins)
+    end = start + tl.load(counts + bins)
+    pixel = (tl.program_id(1) * height + y) * width + x
+    return x + 0.5, y + 0.5, pixel, (x < width) & (y < height), start, end, end <= capacity
+
+
+@triton.jit
+def _chunk(splats, rows, first, end, count, x, y, open, min_alpha, min_transmittance, CHUNK: tl.constexpr):
+    """The next Gaussians of a list at all pixels of a tile.
+
+    Returns their offsets in `splats` and whether they exist; distances, alphas without the clamp, alphas, whether they
+    are summed, and the transmittance behind them, from `open`, that of all before.
+    """
+    place = first + tl.arange(0, CHUNK)
+    mask = place < end
+    offset = (tl.program_id(1) * count + tl.load(rows + place, mask=mask, other=0)) * 10
+    dx = x[:, None] - tl.load(splats + offset, mask=mask, other=0.0)[None, :]
+    dy = y[:, None] - tl.load(splats + offset + 1, mask=mask, other=0.0)[None, :]
+    xx = tl.load(splats + offset + 2, mask=mask, other=0.0)[None, :]
+    xy = tl.load(splats + offset + 3, mask=mask, other=0.0)[None, :]
+    yy = tl.load(splats + offset + 4, mask=mask, other=0.0)[None, :]
+    opacity = tl.load(splats + offset + 5, mask=mask, other=0.0)[None, :]
+    raw = opacity * tl.exp(-(0.5 * (xx * dx * dx + yy * dy * dy) + xy * dx * dy))
+    alpha = tl.minimum(raw, MAX_ALPHA)
+    enough = alpha >= min_alpha
+    after = open[:, None] * tl.cumprod(tl.where(enough, 1.0 - alpha, 1.0), axis=1)
+    return offset, mask, dx, dy, raw, alpha, enough & (after > min_transmittance), after
+
+
+@triton.jit
+def _blend_kernel(
+    splats, rows, starts, counts, background, image, count, capacity, width, height, bins_x, min_alpha,
+    min_transmittance, BIN: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
+    """Fill a tile of `image` "B H W 5": red, green, blue, depth, alpha."""
+    x, y, pixel, inside, first, end, whole = _tile(starts, counts, capacity, width, height, bins_x, BIN, TILE)
+    red = tl.zeros([TILE * TILE], tl.float32)
+    green, blue, depth, open, left = red, red, red, red + 1.0, red + 1.0
+    end = tl.where(whole, end, first)
+    while first < end:
+        offset, mask, _, _, _, alpha, kept, after = _chunk(
+            splats, rows, first, end, count, x, y, open, min_alpha, min_transmittance, CHUNK
+        )
+        weight = tl.where(kept, alpha * after / (1.0 - alpha), 0.0)
+        red += tl.sum(weight * tl.load(splats + offset + 6, mask=mask, other=0.0)[None, :], axis=1)
+        green += tl.sum(weight * tl.load(splats + offset + 7, mask=mask, other=0.0)[None, :], axis=1)
+        blue += tl.sum(weight * tl.load(splats + offset + 8, mask=mask, other=0.0)[None, :], axis=1)
+        depth += tl.sum(weight * tl.load(splats + offset + 9, mask=mask, other=0.0)[None, :], axis=1)
+        left = tl.minimum(left, tl.min(tl.where(kept, after, 1.0), axis=1))
+        open = tl.min(after, axis=1)
+        first = tl.where(tl.max(open, axis=0) > min_transmittance, first + CHUNK, end)
+    left = tl.where(whole, left, float("nan"))
+    back = background + tl.program_id(1) * 3
+    tl.store(image + pixel * 5, red + left * tl.load(back), mask=inside)
+    tl.store(image + pixel * 5 + 1, green + left * tl.load(back + 1), mask=inside)
+    tl.store(image + pixel * 5 + 2, blue + left * tl.load(back + 2), mask=inside)
+    tl.store(image + pixel * 5 + 3, depth, mask=inside)
+    tl.store(image + pixel * 5 + 4, 1.0 - left, mask=inside)
+
+
+@triton.jit
+def _add(table, column: tl.constexpr, values, mask):
+    """Add the sum over the pixels to one column of the Gaussians' gradients."""
+    tl.atomic_add(table + column, tl.sum(values, axis=0), mask=mask, sem="relaxed")
+
+
+@triton.jit
+def _blend_backward_kernel(
+    splats, rows, starts, counts, image, grad_image, grad_splats, count, capacity, width, height, bins_x, min_alpha,
+    min_transmittance, BIN: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
+    """Add the gradients of one tile's Gaussians to `grad_splats` "B N 10"."""
+    x, y, pixel, inside, first, end, whole = _tile(starts, counts, capacity, width, height, bins_x, BIN, TILE)
+    g_red = tl.load(grad_image + pixel * 5, mask=inside, other=0.0)
+    g_green = tl.load(grad_image + pixel * 5 + 1, mask=inside, other=0.0)
+    g_blue = tl.load(grad_image + pixel * 5 + 2, mask=inside, other=0.0)
+    g_depth = tl.load(grad_image + pixel * 5 + 3, mask=inside, other=0.0)
+    behind = g_red * tl.load(image + pixel * 5, mask=inside, other=0.0)
+    behind += g_green * tl.load(image + pixel * 5 + 1, mask=inside, other=0.0)
+    behind += g_blue * tl.load(image + pixel * 5 + 2, mask=inside, other=0.0)
+    behind += g_depth * tl.load(image + pixel * 5 + 3, mask=inside, other=0.0)
+    g_alpha = tl.load(grad_image + pixel * 5 + 4, mask=inside, other=0.0)
+    behind += g_alpha * (tl.load(image + pixel * 5 + 4, mask=inside, other=0.0) - 1.0)
+    open = tl.where(inside, 1.0, 0.0)
+    end = tl.where(whole, end, first)
+    while first < end:
+        offset, mask, dx, dy, raw, alpha, kept, after = _chunk(
+            splats, rows, first, end, count, x, y, open, min_alpha, min_transmittance, CHUNK
+        )
+        before = after / (1.0 - alpha)
+        weight = tl.where(kept, alpha * before, 0.0)
+        value = g_red[:, None] * tl.load(splats + offset + 6, mask=mask, other=0.0)[None, :]
+        value += g_green[:, None] * tl.load(splats + offset + 7, mask=mask, other=0.0)[None, :]
+        value += g_blue[:, None] * tl.load(splats + offset + 8, mask=mask, other=0.0)[None, :]
+        value += g_depth[:, None] * tl.load(splats + offset + 9, mask=mask, other=0.0)[None, :]
+        light = weight * value
+        left = behind[:, None] - tl.cumsum(light, axis=1)
+        # That of the exponent, up to its sign: no such gradient where alpha is clamped.
+        power = tl.where(kept & (raw <= MAX_ALPHA), (left / (1.0 - alpha) - before * value) * raw, 0.0)
+        by_x, by_y = tl.sum(power * dx, axis=0), tl.sum(power * dy, axis=0)
+        xx = tl.load(splats + offset + 2, mask=mask, other=0.0)
+        xy = tl.load(splats + offset + 3, mask=mask, other=0.0)
+        yy = tl.load(splats + offset + 4, mask=mask, other=0.0)
+        table = grad_splats + offset
+        tl.atomic_add(table, -(xx * by_x + xy * by_y), mask=mask, sem="relaxed")
+        tl.atomic_add(table + 1, -(xy * by_x + yy * by_y), mask=mask, sem="relaxed")
+        _add(table, 2, 0.5 * power * dx * dx, mask)
+        _add(table, 3, power * dx * dy, mask)
+        _add(table, 4, 0.5 * power * dy * dy, mask)
+        opacity = tl.load(splats + offset + 5, mask=mask, other=1.0)
+        tl.atomic_add(table + 5, -tl.sum(power, axis=0) / opacity, mask=mask, sem="relaxed")
+        _add(table, 6, weight * g_red[:, None], mask)
+        _add(table, 7, weight * g_green[:, None], mask)
+        _add(table, 8, weight * g_blue[:, None], mask)
+        _add(table, 9, weight * g_depth[:, None], mask)
+        behind -= tl.sum(light, axis=1)
+        open = tl.min(after, axis=1)
+        first = tl.where(tl.max(open, axis=0) > min_transmittance, first + CHUNK, end)
+
+
+def render_triton(job: SplatJob, capacity: int | None = None) -> tuple[Render, Int[Tensor, " 1"]]:
+    """Render as `render_torch` up to rounding, float32 on CUDA; once differentiable.
+
+    Returns the places that the bins' lists need, on the device, too. More than `capacity`: some bins are NaN. None is
+    `full_capacity`, or as much as is made without asking.
+    """
+    (width, height), splats = job.size, job.splats
+    if max(job.size) > MAX_SIZE:
+        raise ValueError(f"Expected images of at most {MAX_SIZE} pixels a side, but got {width} x {height}.")
+    capacity = min(full_capacity(job), SURE_CAPACITY) if capacity is None else capacity
+    scene = (splats.means, splats.quats, splats.scales, splats.opacities, splats.colors)
+    image, need = _Splatting.apply(*scene, job.background, job.probe, job, capacity)  # type: ignore[no-untyped-call]
+    return Render(color=image[..., :3], depth=image[..., 3:4], alpha=image[..., 4:]), need
+
+
+def full_capacity(job: SplatJob) -> int:
+    """Places in lists that hold every Gaussian in every bin of every view: no image needs more."""
+    across, down = (triton.cdiv(each, BIN) for each in job.size)
+    return max(1, len(job.viewmats) * across * down * len(job.splats))
+
+
+class _Splatting(torch.autograd.Function):
+    """Images "B H W 5" (red, green, blue, depth, alpha), and the places that the lists need."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        *tensors, job, capacity = inputs
+        *scene, background, probe = (tensor.contiguous() for tensor in tensors)
+        cameras, (width, height), config = (job.viewmats.contiguous(), job.intrinsics.contiguous()), job.size, job.config
+        views, count, like = len(background), len(scene[0]), scene[0]
+        splats, depths = like.new_empty(views, count, 10), like.new_empty(views, count)
+        boxes = torch.empty_like(depths, dtype=torch.int32)
+        project_kernel[triton.cdiv(count, BLOCK), views](
+            *scene, probe, *cameras, splats, depths, boxes, count, width, height, config.near, config.eps2d,
+            config.min_alpha, BIN=BIN, BLOCK=BLOCK, num_warps=2,
+        )  # fmt: skip
+        lists = _make_lists(depths, boxes, job.size, capacity)
+        image = like.new_empty(views, height, width, 5)
+        ctx.arguments = (count, capacity, width, height, triton.cdiv(width, BIN), config.min_alpha, config.min_transmittance)
+        ctx.grid = triton.cdiv(width, TILE) * triton.cdiv(height, TILE), views
+        _blend_kernel[ctx.grid](
+            splats, *lists[:3], background, image, *ctx.arguments, BIN=BIN, TILE=TILE, CHUNK=CHUNK, num_warps=4
+        )
+        ctx.save_for_backward(*scene[:3], *cameras, splats, boxes, image, *lists[:3])
+        ctx.mark_non_differentiable(lists.need)
+        return image, lists.need
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        require_last_derivative("the image of Gaussians")
+        means, quats, scales, viewmats, intrinsics, splats, boxes, image, *lists = ctx.saved_tensors
+        grad_image, grad_splats = grad_outputs[0].contiguous(), torch.zeros_like(splats)
+        views, count = boxes.shape
+        _blend_backward_kernel[ctx.grid](
+            splats, *lists, image, grad_image, grad_splats, *ctx.arguments, BIN=BIN, TILE=TILE, CHUNK=CHUNK,
+            num_warps=4,
+        )  # fmt: skip
+        grads = [torch.empty_like(each) for each in (means, quats, scales)]
+        grads += [means.new_empty(count), torch.empty_like(means)]
+        project_backward_kernel[(triton.cdiv(count, BLOCK),)](
+            means, quats, scales, viewmats, intrinsics, splats, boxes, grad_splats, *grads, count, views,
+            image.shape[2], image.shape[1], BLOCK=BLOCK, num_warps=2,
+        )  # fmt: skip
+        needed = ctx.needs_input_grad[5]
+        back = torch.einsum("bhw,bhwc->bc", 1.0 - image[..., 4], grad_image[..., :3]) if needed else None
+        return *grads, back, grad_splats[..., :2], None, None
+
+
+def _make_lists(
+    depths: Float[Tensor, "B N"], boxes: Int[Tensor, "B N"], size: tuple[int, int], capacity: int
+) -> Lists:
+    """List the Gaussians of each bin, nearest first; ties keep their order."""
+    across, down = (triton.cdiv(each, BIN) for each in size)
+    views, count = depths.shape
+    order = depths.argsort(dim=-1, stable=True)
+    rows = torch.empty(capacity, dtype=torch.int32, device=depths.device)
+    starts = torch.empty(views, across * down, dtype=torch.int32, device=depths.device)
+    lists = Lists(rows, starts, torch.empty_like(starts), torch.zeros(1, dtype=torch.int32, device=depths.device))
+    _list_kernel[across * down, views](order, boxes, *lists, count, capacity, across, BLOCK=LIST_BLOCK, num_warps=4)
+    return lists
