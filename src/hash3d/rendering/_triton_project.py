@@ -145,10 +145,14 @@ def _bins(centre, radius, size, BIN: tl.constexpr):
 
 @triton.jit
 def project_backward_kernel(
-    means, quats, scales, viewmats, intrinsics, splats, boxes, grad_splats, grad_means, grad_quats, grad_scales,
-    grad_opacities, grad_colors, count, views, width, height, BLOCK: tl.constexpr,
+    means, quats, scales, viewmats, intrinsics, splats, boxes, sums, grad_means, grad_quats, grad_scales,
+    grad_opacities, grad_colors, grad_probe, count, views, width, height, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Fill the gradients of the Gaussians, summed over the views, from those of `splats`."""
+    """Fill the gradients of the Gaussians, summed over the views, and those of their projected centres.
+
+    `sums` "B N 10" are over the pixels: of the exponent's gradient times dx, dy, dx dx, dx dy, dy dy and 1, with d from
+    the centre to the pixel, up to its sign; then the gradients of colour and depth.
+    """
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = row < count
     mean, scale = _vector(means, row * 3, mask), _vector(scales, row * 3, mask)
@@ -168,19 +172,25 @@ def project_backward_kernel(
         across = _mix(lens_x[0] / z, right, -lens_x[0] * ray_x / z, ahead)
         down = _mix(lens_y[0] / z, below, -lens_y[0] * ray_y / z, ahead)
         f, g = _footprints(m_1, m_2, m_3, across, down)
-        g_column, g_line, g_xx = _vector(grad_splats, seen * 10, visible)
-        g_xy, g_yy, g_opacity = _vector(grad_splats, seen * 10 + 3, visible)
-        by_opacity += g_opacity
-        by_color = _mix(1.0, by_color, 1.0, _vector(grad_splats, seen * 10 + 6, visible))
-        g_depth = tl.load(grad_splats + seen * 10 + 9, mask=visible, other=0.0)
-        c_xx, c_xy, c_yy = _covariance_gradient(splats, seen * 10 + 2, visible, g_xx, g_xy, g_yy)
+        by_x, by_y, by_xx = _vector(sums, seen * 10, visible)
+        by_xy, by_yy, by_one = _vector(sums, seen * 10 + 3, visible)
+        conic = _vector(splats, seen * 10 + 2, visible)
+        g_column, g_line = -(conic[0] * by_x + conic[1] * by_y), -(conic[1] * by_x + conic[2] * by_y)
+        tl.store(grad_probe + seen * 2, g_column, mask=mask)
+        tl.store(grad_probe + seen * 2 + 1, g_line, mask=mask)
+        by_opacity -= by_one / tl.load(splats + seen * 10 + 5, mask=visible, other=1.0)
+        by_color = _mix(1.0, by_color, 1.0, _vector(sums, seen * 10 + 6, visible))
+        g_depth = tl.load(sums + seen * 10 + 9, mask=visible, other=0.0)
+        c_xx, c_xy, c_yy = _covariance_gradient(conic, by_xx, by_xy, by_yy)
         g_f, g_g = _mix(c_xx, f, c_xy, g), _mix(c_xy, f, c_yy, g)
         by_1 = _mix(1.0, by_1, 1.0, _mix(g_f[0], across, g_g[0], down))
         by_2 = _mix(1.0, by_2, 1.0, _mix(g_f[1], across, g_g[1], down))
         by_3 = _mix(1.0, by_3, 1.0, _mix(g_f[2], across, g_g[2], down))
         g_across = _mix(1.0, _mix(g_f[0], m_1, g_f[1], m_2), g_f[2], m_3)
         g_down = _mix(1.0, _mix(g_g[0], m_1, g_g[1], m_2), g_g[2], m_3)
-        g_x, z_x = _axis_backward(x, z, lens_x[0], ray_x, free_x, g_column, _dot(g_across, right), _dot(g_across, ahead))
+        g_x, z_x = _axis_backward(
+            x, z, lens_x[0], ray_x, free_x, g_column, _dot(g_across, right), _dot(g_across, ahead)
+        )
         g_y, z_y = _axis_backward(y, z, lens_y[0], ray_y, free_y, g_line, _dot(g_down, below), _dot(g_down, ahead))
         by_view = _mix(1.0, _mix(g_x, right, g_y, below), g_depth + z_x + z_y, ahead)
         by_view = _where(visible, by_view, none)  # Their z was replaced.
@@ -199,13 +209,12 @@ def _where(chosen, a, b):
 
 
 @triton.jit
-def _covariance_gradient(splats, offset, mask, g_xx, g_xy, g_yy):
-    """Twice the symmetric gradient -Q G Q of the covariance, from that of its inverse Q: entries xx, xy, yy."""
-    xx, xy, yy = _vector(splats, offset, mask)
-    half = 0.5 * g_xy
-    left_xx, left_xy = xx * g_xx + xy * half, xx * half + xy * g_yy
-    left_yx, left_yy = xy * g_xx + yy * half, xy * half + yy * g_yy
-    return -2 * (left_xx * xx + left_xy * xy), -2 * (left_xx * xy + left_xy * yy), -2 * (left_yx * xy + left_yy * yy)
+def _covariance_gradient(conic, by_xx, by_xy, by_yy):
+    """Twice the gradient -Q G Q of the covariance, with G = by / 2 that of its inverse Q: entries xx, xy, yy."""
+    xx, xy, yy = conic
+    left_xx, left_xy = xx * by_xx + xy * by_xy, xx * by_xy + xy * by_yy
+    left_yx, left_yy = xy * by_xx + yy * by_xy, xy * by_xy + yy * by_yy
+    return -(left_xx * xx + left_xy * xy), -(left_xx * xy + left_xy * yy), -(left_yx * xy + left_yy * yy)
 
 
 @triton.jit

@@ -1,12 +1,11 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 """Gaussian splatting by Triton on CUDA, without a wait of the host: a CUDA graph can hold it, forward and backward.
 
-The image is cut into bins. Each gets a list of the Gaussians whose boxes touch it, front to back: one program a bin
-goes through all of them twice, to count and to write, and takes its place in one list of a fixed `capacity`. A bin that
-finds no place is drawn as NaN, so that no step is taken from it, and the places that were needed are returned. A tile,
-a part of a bin, composites `CHUNK` Gaussians at once over all its pixels by a running product. The backward pass is the
-same walk again: with S the light that a pixel still receives from behind, d(pixel) / d(alpha_i) = T_i v_i - S_i /
-(1 - alpha_i).
+Each bin of the image has a list of the Gaussians whose boxes touch it, front to back: one program a bin goes through all
+of them twice, to count and to write, and takes its places in one list of a fixed `capacity`. A bin that finds no place
+is drawn as NaN, so that no step is taken from it. A tile, a part of a bin, composites a chunk of Gaussians at once over
+all its pixels by a running product. The backward pass is the same walk again: with S the light that a pixel still
+receives from behind, d(pixel) / d(alpha_i) = T_i v_i - S_i / (1 - alpha_i).
 """
 
 from typing import Any, NamedTuple
@@ -20,15 +19,16 @@ from torch import Tensor
 from hash3d.kernels import require_last_derivative
 
 from ._triton_project import BLOCK, project_backward_kernel, project_kernel
+from ._torch_splat import render_torch
 from .base import Render
 from .splat import SplatJob
 
 BIN = 16
 """Pixels a side of what has a list of its own."""
-TILE = 8
-"""Pixels a side of what one program draws; a divisor of `BIN`."""
-CHUNK = 32
-"""Gaussians that a program composites at once."""
+FORWARD = {"BIN": BIN, "TILE": 8, "CHUNK": 16, "AXIS": 0, "num_warps": 2}
+"""TILE: pixels a side of what one program draws, a divisor of `BIN`. CHUNK: Gaussians that it composites at once. AXIS:
+theirs in its tensors of two axes, the other is that of the pixels."""
+BACKWARD = {"BIN": BIN, "TILE": 8, "CHUNK": 8, "AXIS": 0, "num_warps": 1}
 LIST_BLOCK = 512
 """Gaussians that a bin looks at, at once."""
 MAX_SIZE = 255 * BIN
@@ -95,7 +95,15 @@ def _tile(starts, counts, capacity, width, height, bins_x, BIN: tl.constexpr, TI
 
 
 @triton.jit
-def _chunk(splats, rows, first, end, count, x, y, open, min_alpha, min_transmittance, CHUNK: tl.constexpr):
+def _load(splats, offset, mask, column: tl.constexpr, AXIS: tl.constexpr):
+    """Load one number of each Gaussian, to be used with pixels: the Gaussians are axis `AXIS` of 2."""
+    return tl.expand_dims(tl.load(splats + offset + column, mask=mask, other=0.0), 1 - AXIS)
+
+
+@triton.jit
+def _chunk(
+    splats, rows, first, end, count, x, y, open, min_alpha, min_transmittance, CHUNK: tl.constexpr, AXIS: tl.constexpr
+):  # fmt: skip
     """The next Gaussians of a list at all pixels of a tile.
 
     Returns their offsets in `splats` and whether they exist; distances, alphas without the clamp, alphas, whether they
@@ -104,23 +112,21 @@ def _chunk(splats, rows, first, end, count, x, y, open, min_alpha, min_transmitt
     place = first + tl.arange(0, CHUNK)
     mask = place < end
     offset = (tl.program_id(1) * count + tl.load(rows + place, mask=mask, other=0)) * 10
-    dx = x[:, None] - tl.load(splats + offset, mask=mask, other=0.0)[None, :]
-    dy = y[:, None] - tl.load(splats + offset + 1, mask=mask, other=0.0)[None, :]
-    xx = tl.load(splats + offset + 2, mask=mask, other=0.0)[None, :]
-    xy = tl.load(splats + offset + 3, mask=mask, other=0.0)[None, :]
-    yy = tl.load(splats + offset + 4, mask=mask, other=0.0)[None, :]
-    opacity = tl.load(splats + offset + 5, mask=mask, other=0.0)[None, :]
-    raw = opacity * tl.exp(-(0.5 * (xx * dx * dx + yy * dy * dy) + xy * dx * dy))
+    dx = tl.expand_dims(x, AXIS) - _load(splats, offset, mask, 0, AXIS)
+    dy = tl.expand_dims(y, AXIS) - _load(splats, offset, mask, 1, AXIS)
+    xx, yy = _load(splats, offset, mask, 2, AXIS), _load(splats, offset, mask, 4, AXIS)
+    power = 0.5 * (xx * dx * dx + yy * dy * dy) + _load(splats, offset, mask, 3, AXIS) * dx * dy
+    raw = _load(splats, offset, mask, 5, AXIS) * tl.exp(-power)
     alpha = tl.minimum(raw, MAX_ALPHA)
     enough = alpha >= min_alpha
-    after = open[:, None] * tl.cumprod(tl.where(enough, 1.0 - alpha, 1.0), axis=1)
+    after = tl.expand_dims(open, AXIS) * tl.cumprod(tl.where(enough, 1.0 - alpha, 1.0), axis=AXIS)
     return offset, mask, dx, dy, raw, alpha, enough & (after > min_transmittance), after
 
 
 @triton.jit
 def _blend_kernel(
     splats, rows, starts, counts, background, image, count, capacity, width, height, bins_x, min_alpha,
-    min_transmittance, BIN: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr,
+    min_transmittance, BIN: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr, AXIS: tl.constexpr,
 ):  # fmt: skip
     """Fill a tile of `image` "B H W 5": red, green, blue, depth, alpha."""
     x, y, pixel, inside, first, end, whole = _tile(starts, counts, capacity, width, height, bins_x, BIN, TILE)
@@ -129,15 +135,15 @@ def _blend_kernel(
     end = tl.where(whole, end, first)
     while first < end:
         offset, mask, _, _, _, alpha, kept, after = _chunk(
-            splats, rows, first, end, count, x, y, open, min_alpha, min_transmittance, CHUNK
+            splats, rows, first, end, count, x, y, open, min_alpha, min_transmittance, CHUNK, AXIS
         )
         weight = tl.where(kept, alpha * after / (1.0 - alpha), 0.0)
-        red += tl.sum(weight * tl.load(splats + offset + 6, mask=mask, other=0.0)[None, :], axis=1)
-        green += tl.sum(weight * tl.load(splats + offset + 7, mask=mask, other=0.0)[None, :], axis=1)
-        blue += tl.sum(weight * tl.load(splats + offset + 8, mask=mask, other=0.0)[None, :], axis=1)
-        depth += tl.sum(weight * tl.load(splats + offset + 9, mask=mask, other=0.0)[None, :], axis=1)
-        left = tl.minimum(left, tl.min(tl.where(kept, after, 1.0), axis=1))
-        open = tl.min(after, axis=1)
+        red += tl.sum(weight * _load(splats, offset, mask, 6, AXIS), axis=AXIS)
+        green += tl.sum(weight * _load(splats, offset, mask, 7, AXIS), axis=AXIS)
+        blue += tl.sum(weight * _load(splats, offset, mask, 8, AXIS), axis=AXIS)
+        depth += tl.sum(weight * _load(splats, offset, mask, 9, AXIS), axis=AXIS)
+        left = tl.minimum(left, tl.min(tl.where(kept, after, 1.0), axis=AXIS))
+        open = tl.min(after, axis=AXIS)
         first = tl.where(tl.max(open, axis=0) > min_transmittance, first + CHUNK, end)
     left = tl.where(whole, left, float("nan"))
     back = background + tl.program_id(1) * 3
@@ -149,17 +155,17 @@ def _blend_kernel(
 
 
 @triton.jit
-def _add(table, column: tl.constexpr, values, mask):
-    """Add the sum over the pixels to one column of the Gaussians' gradients."""
-    tl.atomic_add(table + column, tl.sum(values, axis=0), mask=mask, sem="relaxed")
+def _add(table, column: tl.constexpr, values, mask, AXIS: tl.constexpr):
+    """Add the sum over the pixels to one column."""
+    tl.atomic_add(table + column, tl.sum(values, axis=1 - AXIS), mask=mask, sem="relaxed")
 
 
 @triton.jit
 def _blend_backward_kernel(
-    splats, rows, starts, counts, image, grad_image, grad_splats, count, capacity, width, height, bins_x, min_alpha,
-    min_transmittance, BIN: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr,
+    splats, rows, starts, counts, image, grad_image, sums, count, capacity, width, height, bins_x, min_alpha,
+    min_transmittance, BIN: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr, AXIS: tl.constexpr,
 ):  # fmt: skip
-    """Add the gradients of one tile's Gaussians to `grad_splats` "B N 10"."""
+    """Add those of one tile to the `sums` of `project_backward_kernel`."""
     x, y, pixel, inside, first, end, whole = _tile(starts, counts, capacity, width, height, bins_x, BIN, TILE)
     g_red = tl.load(grad_image + pixel * 5, mask=inside, other=0.0)
     g_green = tl.load(grad_image + pixel * 5 + 1, mask=inside, other=0.0)
@@ -171,40 +177,34 @@ def _blend_backward_kernel(
     behind += g_depth * tl.load(image + pixel * 5 + 3, mask=inside, other=0.0)
     g_alpha = tl.load(grad_image + pixel * 5 + 4, mask=inside, other=0.0)
     behind += g_alpha * (tl.load(image + pixel * 5 + 4, mask=inside, other=0.0) - 1.0)
+    g_red, g_green = tl.expand_dims(g_red, AXIS), tl.expand_dims(g_green, AXIS)
+    g_blue, g_depth = tl.expand_dims(g_blue, AXIS), tl.expand_dims(g_depth, AXIS)
     open = tl.where(inside, 1.0, 0.0)
     end = tl.where(whole, end, first)
     while first < end:
         offset, mask, dx, dy, raw, alpha, kept, after = _chunk(
-            splats, rows, first, end, count, x, y, open, min_alpha, min_transmittance, CHUNK
+            splats, rows, first, end, count, x, y, open, min_alpha, min_transmittance, CHUNK, AXIS
         )
         before = after / (1.0 - alpha)
         weight = tl.where(kept, alpha * before, 0.0)
-        value = g_red[:, None] * tl.load(splats + offset + 6, mask=mask, other=0.0)[None, :]
-        value += g_green[:, None] * tl.load(splats + offset + 7, mask=mask, other=0.0)[None, :]
-        value += g_blue[:, None] * tl.load(splats + offset + 8, mask=mask, other=0.0)[None, :]
-        value += g_depth[:, None] * tl.load(splats + offset + 9, mask=mask, other=0.0)[None, :]
-        light = weight * value
-        left = behind[:, None] - tl.cumsum(light, axis=1)
-        # That of the exponent, up to its sign: no such gradient where alpha is clamped.
+        value = g_red * _load(splats, offset, mask, 6, AXIS) + g_green * _load(splats, offset, mask, 7, AXIS)
+        value += g_blue * _load(splats, offset, mask, 8, AXIS) + g_depth * _load(splats, offset, mask, 9, AXIS)
+        left = tl.expand_dims(behind, AXIS) - tl.cumsum(weight * value, axis=AXIS)
         power = tl.where(kept & (raw <= MAX_ALPHA), (left / (1.0 - alpha) - before * value) * raw, 0.0)
-        by_x, by_y = tl.sum(power * dx, axis=0), tl.sum(power * dy, axis=0)
-        xx = tl.load(splats + offset + 2, mask=mask, other=0.0)
-        xy = tl.load(splats + offset + 3, mask=mask, other=0.0)
-        yy = tl.load(splats + offset + 4, mask=mask, other=0.0)
-        table = grad_splats + offset
-        tl.atomic_add(table, -(xx * by_x + xy * by_y), mask=mask, sem="relaxed")
-        tl.atomic_add(table + 1, -(xy * by_x + yy * by_y), mask=mask, sem="relaxed")
-        _add(table, 2, 0.5 * power * dx * dx, mask)
-        _add(table, 3, power * dx * dy, mask)
-        _add(table, 4, 0.5 * power * dy * dy, mask)
-        opacity = tl.load(splats + offset + 5, mask=mask, other=1.0)
-        tl.atomic_add(table + 5, -tl.sum(power, axis=0) / opacity, mask=mask, sem="relaxed")
-        _add(table, 6, weight * g_red[:, None], mask)
-        _add(table, 7, weight * g_green[:, None], mask)
-        _add(table, 8, weight * g_blue[:, None], mask)
-        _add(table, 9, weight * g_depth[:, None], mask)
-        behind -= tl.sum(light, axis=1)
-        open = tl.min(after, axis=1)
+        table = sums + offset
+        by_x, by_y = power * dx, power * dy
+        _add(table, 0, by_x, mask, AXIS)
+        _add(table, 1, by_y, mask, AXIS)
+        _add(table, 2, by_x * dx, mask, AXIS)
+        _add(table, 3, by_x * dy, mask, AXIS)
+        _add(table, 4, by_y * dy, mask, AXIS)
+        _add(table, 5, power, mask, AXIS)
+        _add(table, 6, weight * g_red, mask, AXIS)
+        _add(table, 7, weight * g_green, mask, AXIS)
+        _add(table, 8, weight * g_blue, mask, AXIS)
+        _add(table, 9, weight * g_depth, mask, AXIS)
+        behind -= tl.sum(weight * value, axis=AXIS)
+        open = tl.min(after, axis=AXIS)
         first = tl.where(tl.max(open, axis=0) > min_transmittance, first + CHUNK, end)
 
 
@@ -215,6 +215,8 @@ def render_triton(job: SplatJob, capacity: int | None = None) -> tuple[Render, I
     `full_capacity`, or as much as is made without asking.
     """
     (width, height), splats = job.size, job.splats
+    if len(splats) == 0:
+        return render_torch(job), torch.zeros(1, dtype=torch.int32, device=job.background.device)
     if max(job.size) > MAX_SIZE:
         raise ValueError(f"Expected images of at most {MAX_SIZE} pixels a side, but got {width} x {height}.")
     capacity = min(full_capacity(job), SURE_CAPACITY) if capacity is None else capacity
@@ -236,7 +238,11 @@ class _Splatting(torch.autograd.Function):
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
         *tensors, job, capacity = inputs
         *scene, background, probe = (tensor.contiguous() for tensor in tensors)
-        cameras, (width, height), config = (job.viewmats.contiguous(), job.intrinsics.contiguous()), job.size, job.config
+        cameras, (width, height), config = (
+            (job.viewmats.contiguous(), job.intrinsics.contiguous()),
+            job.size,
+            job.config,
+        )
         views, count, like = len(background), len(scene[0]), scene[0]
         splats, depths = like.new_empty(views, count, 10), like.new_empty(views, count)
         boxes = torch.empty_like(depths, dtype=torch.int32)
@@ -246,11 +252,16 @@ class _Splatting(torch.autograd.Function):
         )  # fmt: skip
         lists = _make_lists(depths, boxes, job.size, capacity)
         image = like.new_empty(views, height, width, 5)
-        ctx.arguments = (count, capacity, width, height, triton.cdiv(width, BIN), config.min_alpha, config.min_transmittance)
-        ctx.grid = triton.cdiv(width, TILE) * triton.cdiv(height, TILE), views
-        _blend_kernel[ctx.grid](
-            splats, *lists[:3], background, image, *ctx.arguments, BIN=BIN, TILE=TILE, CHUNK=CHUNK, num_warps=4
+        ctx.arguments = (
+            count,
+            capacity,
+            width,
+            height,
+            triton.cdiv(width, BIN),
+            config.min_alpha,
+            config.min_transmittance,
         )
+        _blend_kernel[_grid(FORWARD, image)](splats, *lists[:3], background, image, *ctx.arguments, **FORWARD)
         ctx.save_for_backward(*scene[:3], *cameras, splats, boxes, image, *lists[:3])
         ctx.mark_non_differentiable(lists.need)
         return image, lists.need
@@ -259,26 +270,29 @@ class _Splatting(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         require_last_derivative("the image of Gaussians")
         means, quats, scales, viewmats, intrinsics, splats, boxes, image, *lists = ctx.saved_tensors
-        grad_image, grad_splats = grad_outputs[0].contiguous(), torch.zeros_like(splats)
+        grad_image, sums = grad_outputs[0].contiguous(), torch.zeros_like(splats)
         views, count = boxes.shape
-        _blend_backward_kernel[ctx.grid](
-            splats, *lists, image, grad_image, grad_splats, *ctx.arguments, BIN=BIN, TILE=TILE, CHUNK=CHUNK,
-            num_warps=4,
-        )  # fmt: skip
+        _blend_backward_kernel[_grid(BACKWARD, image)](
+            splats, *lists, image, grad_image, sums, *ctx.arguments, **BACKWARD
+        )
         grads = [torch.empty_like(each) for each in (means, quats, scales)]
-        grads += [means.new_empty(count), torch.empty_like(means)]
+        grads += [means.new_empty(count), torch.empty_like(means), means.new_empty(views, count, 2)]
         project_backward_kernel[(triton.cdiv(count, BLOCK),)](
-            means, quats, scales, viewmats, intrinsics, splats, boxes, grad_splats, *grads, count, views,
+            means, quats, scales, viewmats, intrinsics, splats, boxes, sums, *grads, count, views,
             image.shape[2], image.shape[1], BLOCK=BLOCK, num_warps=2,
         )  # fmt: skip
         needed = ctx.needs_input_grad[5]
         back = torch.einsum("bhw,bhwc->bc", 1.0 - image[..., 4], grad_image[..., :3]) if needed else None
-        return *grads, back, grad_splats[..., :2], None, None
+        return *grads[:5], back, grads[5], None, None
 
 
-def _make_lists(
-    depths: Float[Tensor, "B N"], boxes: Int[Tensor, "B N"], size: tuple[int, int], capacity: int
-) -> Lists:
+def _grid(shape: dict[str, int], image: Float[Tensor, "B H W 5"]) -> tuple[int, int]:
+    """A program for each tile of each image."""
+    views, height, width, _ = image.shape
+    return triton.cdiv(width, shape["TILE"]) * triton.cdiv(height, shape["TILE"]), views
+
+
+def _make_lists(depths: Float[Tensor, "B N"], boxes: Int[Tensor, "B N"], size: tuple[int, int], capacity: int) -> Lists:
     """List the Gaussians of each bin, nearest first; ties keep their order."""
     across, down = (triton.cdiv(each, BIN) for each in size)
     views, count = depths.shape
