@@ -1,11 +1,11 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 """Gaussian splatting by Triton on CUDA, without a wait of the host: a CUDA graph can hold it, forward and backward.
 
-Each bin of the image has a list of the Gaussians whose boxes touch it, front to back: one program a bin goes through all
-of them twice, to count and to write, and takes its places in one list of a fixed `capacity`. A bin that finds no place
-is drawn as NaN, so that no step is taken from it. A tile, a part of a bin, composites a chunk of Gaussians at once over
-all its pixels by a running product. The backward pass is the same walk again: with S the light that a pixel still
-receives from behind, d(pixel) / d(alpha_i) = T_i v_i - S_i / (1 - alpha_i).
+Each bin of the image has a list of the Gaussians whose boxes touch it, front to back: one program a bin goes through
+all of them twice, to count and to write, and takes its places in one list of a fixed `capacity`. A bin that finds no
+place is drawn as NaN, so that no step is taken from it. A tile, a part of a bin, composites a chunk of Gaussians at
+once over all its pixels by a running product. The backward pass is the same walk again: with S the light that a pixel
+still receives from behind, d(pixel) / d(alpha_i) = T_i v_i - S_i / (1 - alpha_i).
 """
 
 from typing import Any, NamedTuple
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from hash3d.kernels import require_last_derivative
 
-from ._triton_project import BLOCK, project_backward_kernel, project_kernel
 from ._torch_splat import render_torch
+from ._triton_project import BLOCK, project_backward_kernel, project_kernel
 from .base import Render
 from .splat import SplatJob
 
@@ -130,7 +130,7 @@ def _blend_kernel(
 ):  # fmt: skip
     """Fill a tile of `image` "B H W 5": red, green, blue, depth, alpha."""
     x, y, pixel, inside, first, end, whole = _tile(starts, counts, capacity, width, height, bins_x, BIN, TILE)
-    red = tl.zeros([TILE * TILE], tl.float32)
+    red = tl.zeros([TILE * TILE], tl.float32) + tl.where(whole, 0.0, float("nan"))
     green, blue, depth, open, left = red, red, red, red + 1.0, red + 1.0
     end = tl.where(whole, end, first)
     while first < end:
@@ -145,7 +145,6 @@ def _blend_kernel(
         left = tl.minimum(left, tl.min(tl.where(kept, after, 1.0), axis=AXIS))
         open = tl.min(after, axis=AXIS)
         first = tl.where(tl.max(open, axis=0) > min_transmittance, first + CHUNK, end)
-    left = tl.where(whole, left, float("nan"))
     back = background + tl.program_id(1) * 3
     tl.store(image + pixel * 5, red + left * tl.load(back), mask=inside)
     tl.store(image + pixel * 5 + 1, green + left * tl.load(back + 1), mask=inside)
