@@ -10,12 +10,13 @@ xx, xy, yy (1/pixel^2), opacity, red, green, blue, depth.
 import triton
 import triton.language as tl
 
+from ._torch_splat import JACOBIAN_MARGIN
+
 BLOCK = 64
 """Gaussians of one program."""
 SLACK = tl.constexpr(1e-2)
 """Pixels added to an ellipse's box against rounding; the exact test is the least alpha."""
-MARGIN = tl.constexpr(0.3)
-"""`_torch_splat.JACOBIAN_MARGIN`."""
+MARGIN = tl.constexpr(JACOBIAN_MARGIN)
 
 
 @triton.jit
@@ -88,7 +89,7 @@ def _scaled(s, a):
     return (s * a[0], s * a[1], s * a[2])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def project_kernel(
     means, quats, scales, opacities, colors, probe, viewmats, intrinsics, splats, depths, boxes, count, width, height,
     near, eps2d, min_alpha, BIN: tl.constexpr, BLOCK: tl.constexpr,
@@ -143,7 +144,7 @@ def _bins(centre, radius, size, BIN: tl.constexpr):
     return low.to(tl.int32) // BIN, (high.to(tl.int32) + (BIN - 1)) // BIN, some
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def project_backward_kernel(
     means, quats, scales, viewmats, intrinsics, splats, boxes, sums, grad_means, grad_quats, grad_scales,
     grad_opacities, grad_colors, grad_probe, count, views, width, height, BLOCK: tl.constexpr,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hash3d.kernels import require_last_derivative
 
-from ._torch_splat import render_torch
+from . import _torch_splat
 from ._triton_project import BLOCK, project_backward_kernel, project_kernel
 from .base import Render
 from .splat import SplatJob
@@ -35,8 +35,7 @@ MAX_SIZE = 255 * BIN
 """Pixels a side of the largest image: a box has a byte a side."""
 SURE_CAPACITY = 1 << 25
 """Places that are made without being asked for: 128 MiB."""
-MAX_ALPHA = tl.constexpr(0.999)
-"""`_torch_splat.MAX_ALPHA`."""
+MAX_ALPHA = tl.constexpr(_torch_splat.MAX_ALPHA)
 
 
 class Lists(NamedTuple):
@@ -59,7 +58,7 @@ def _hits(order, boxes, first, count, x, y, BLOCK: tl.constexpr):
     return row, (across & (((box >> 16) & 255) <= y) & (y < ((box >> 24) & 255))).to(tl.int32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "capacity"])
 def _list_kernel(order, boxes, rows, starts, counts, need, count, capacity, bins_x, BLOCK: tl.constexpr):
     """Fill the list of one bin."""
     view, program = tl.program_id(1), tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
@@ -123,7 +122,7 @@ def _chunk(
     return offset, mask, dx, dy, raw, alpha, enough & (after > min_transmittance), after
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "capacity"])
 def _blend_kernel(
     splats, rows, starts, counts, background, image, count, capacity, width, height, bins_x, min_alpha,
     min_transmittance, BIN: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr, AXIS: tl.constexpr,
@@ -159,7 +158,7 @@ def _add(table, column: tl.constexpr, values, mask, AXIS: tl.constexpr):
     tl.atomic_add(table + column, tl.sum(values, axis=1 - AXIS), mask=mask, sem="relaxed")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "capacity"])
 def _blend_backward_kernel(
     splats, rows, starts, counts, image, grad_image, sums, count, capacity, width, height, bins_x, min_alpha,
     min_transmittance, BIN: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr, AXIS: tl.constexpr,
@@ -215,7 +214,7 @@ def render_triton(job: SplatJob, capacity: int | None = None) -> tuple[Render, I
     """
     (width, height), splats = job.size, job.splats
     if len(splats) == 0:
-        return render_torch(job), torch.zeros(1, dtype=torch.int32, device=job.background.device)
+        return _torch_splat.render_torch(job), torch.zeros(1, dtype=torch.int32, device=job.background.device)
     if max(job.size) > MAX_SIZE:
         raise ValueError(f"Expected images of at most {MAX_SIZE} pixels a side, but got {width} x {height}.")
     capacity = min(full_capacity(job), SURE_CAPACITY) if capacity is None else capacity
@@ -237,29 +236,18 @@ class _Splatting(torch.autograd.Function):
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
         *tensors, job, capacity = inputs
         *scene, background, probe = (tensor.contiguous() for tensor in tensors)
-        cameras, (width, height), config = (
-            (job.viewmats.contiguous(), job.intrinsics.contiguous()),
-            job.size,
-            job.config,
-        )
+        cameras, config = (job.viewmats.contiguous(), job.intrinsics.contiguous()), job.config
         views, count, like = len(background), len(scene[0]), scene[0]
         splats, depths = like.new_empty(views, count, 10), like.new_empty(views, count)
         boxes = torch.empty_like(depths, dtype=torch.int32)
         project_kernel[triton.cdiv(count, BLOCK), views](
-            *scene, probe, *cameras, splats, depths, boxes, count, width, height, config.near, config.eps2d,
+            *scene, probe, *cameras, splats, depths, boxes, count, *job.size, config.near, config.eps2d,
             config.min_alpha, BIN=BIN, BLOCK=BLOCK, num_warps=2,
         )  # fmt: skip
         lists = _make_lists(depths, boxes, job.size, capacity)
-        image = like.new_empty(views, height, width, 5)
-        ctx.arguments = (
-            count,
-            capacity,
-            width,
-            height,
-            triton.cdiv(width, BIN),
-            config.min_alpha,
-            config.min_transmittance,
-        )
+        image = like.new_empty(views, *job.size[::-1], 5)
+        limits = config.min_alpha, config.min_transmittance
+        ctx.arguments = (count, capacity, *job.size, triton.cdiv(job.size[0], BIN), *limits)
         _blend_kernel[_grid(FORWARD, image)](splats, *lists[:3], background, image, *ctx.arguments, **FORWARD)
         ctx.save_for_backward(*scene[:3], *cameras, splats, boxes, image, *lists[:3])
         ctx.mark_non_differentiable(lists.need)
