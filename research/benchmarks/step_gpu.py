@@ -218,8 +218,8 @@ def sweep(seconds: float) -> None:
     forward, backward = dict(rasteriser.FORWARD), dict(rasteriser.BACKWARD)
     shapes = [
         (bins, tile, chunk, axis, warps)
-        for axis, bins, (tile, warps), chunk in itertools.product(
-            (0, 1), (8, 16), ((8, 2), (8, 1), (16, 4), (16, 8), (8, 4)), (8, 16, 32)
+        for bins, axis, (tile, warps), chunk in itertools.product(
+            (8, 16), (0, 1), ((8, 1), (8, 2), (8, 4), (16, 4), (16, 8)), (8, 16, 32)
         )
         if tile <= bins and tile * tile * chunk <= 1024 * warps
     ]
