@@ -219,7 +219,7 @@ def render_triton(job: SplatJob, capacity: int | None = None) -> tuple[Render, I
         raise ValueError(f"Expected images of at most {MAX_SIZE} pixels a side, but got {width} x {height}.")
     capacity = min(full_capacity(job), SURE_CAPACITY) if capacity is None else capacity
     scene = (splats.means, splats.quats, splats.scales, splats.opacities, splats.colors)
-    image, need = _Splatting.apply(*scene, job.background, job.probe, job, capacity)  # type: ignore[no-untyped-call]
+    image, need = _Splatting.apply(*scene, job.background, job.probe, job, capacity)
     return Render(color=image[..., :3], depth=image[..., 3:4], alpha=image[..., 4:]), need
 
 
