@@ -195,6 +195,7 @@ class GuidedStep:
                 for _ in range(3):
                     self.before()
                     self.after()
+                del self.latents, self.seen_reference  # Their graph's nodes are of this stream.
             with recorded_into(first):
                 self.before()
             with recorded_into(second, first.pool()):
@@ -234,17 +235,19 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def device_time(part: Callable[[], None], repeats: int = 20) -> float:
-    """Median milliseconds on the device."""
-    found = []
+def device_times(parts: tuple[Callable[[], None], ...], repeats: int = 20) -> list[float]:
+    """Median milliseconds of each on the device, called in turn: the second uses up what the first left."""
+    found: list[list[float]] = [[] for _ in parts]
     for _ in range(repeats):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        part()
-        end.record()
-        synchronize()
-        found.append(begin.elapsed_time(end))
-    return statistics.median(found)
+        for part, times in zip(parts, found, strict=True):
+            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            synchronize()
+            begin.record()
+            part()
+            end.record()
+            synchronize()
+            times.append(begin.elapsed_time(end))
+    return list(map(statistics.median, found))
 
 
 def main() -> None:
@@ -279,7 +282,7 @@ def main() -> None:
             full, reused = (loop(step, options.steps, period) for period in (1, 4))
             line = f"{shape}, graphs {records}: full {full:.2f}, of 4 one full {reused:.2f} ms a step"
             if records:
-                before, after = map(device_time, step.parts)
+                before, after = device_times(step.parts)
                 line += f"; on the device before {before:.2f}, after {after:.2f} ms"
             lines.append(line)
             print(line, rows[-1], flush=True)

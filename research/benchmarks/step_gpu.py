@@ -155,7 +155,8 @@ class Step:
         self.backend = backend
         rates = [{**group, "lr": torch.tensor(float(group["lr"]), device=DEVICE)} for group in groups(self.model)]
         self.optimizer = torch.optim.Adam(rates, eps=1e-15, fused=True, capturable=True)
-        self.job = make_job(self.model.gaussians(), size, views)
+        with torch.no_grad():  # No graph of this stream may outlive the line: a capture could not join it.
+            self.job = make_job(self.model.gaussians(), size, views)
         self.target = torch.rand(views, size, size, 3, generator=torch.Generator().manual_seed(2)).to(DEVICE)
         self.loss = torch.zeros((), device=DEVICE)
 
