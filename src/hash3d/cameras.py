@@ -54,6 +54,12 @@ class Cameras:
         )
         return cls(elevation=elevations, azimuth=azimuths, radius=radii, fov_y=fovs, width=size, height=size)
 
+    def with_matrices(self, viewmats: Float[Tensor, "B 4 4"], intrinsics: Float[Tensor, "B 3 3"]) -> "Cameras":
+        """The same cameras with `viewmats` and `K` that are computed already, on any device."""
+        cameras = replace(self)
+        vars(cameras).update(viewmats=viewmats, K=intrinsics)
+        return cameras
+
     def __len__(self) -> int:
         return self.elevation.shape[0]
 

@@ -36,3 +36,9 @@ def constant(value: float) -> Schedule:
 def ramp(*knots: tuple[float, float]) -> Schedule:
     """Return a schedule: `ramp((0, 10.0), (5_000, 1_000.0))` rises from 10 to 1,000 in 5,000 steps and stays there."""
     return Schedule(tuple((float(step), float(value)) for step, value in knots))
+
+
+def size_at(schedule: Schedule, step: int) -> int:
+    """Pixels of the last knot at or before `step`, rounded down: sizes are not interpolated."""
+    passed = [value for start, value in schedule.knots if start <= step]
+    return int(passed[-1] if passed else schedule.knots[0][1])

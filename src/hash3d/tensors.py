@@ -30,8 +30,11 @@ def to_device(tensor: Tensor, like: Tensor | torch.device) -> Tensor:
     """Copy `tensor` to the device of `like`, and to its dtype if that is a tensor; the host never waits for a GPU.
 
     Host memory is pinned first, as a pageable copy waits for all queued work; a tensor with a gradient takes that copy.
+    Raises `RuntimeError` while a CUDA graph is captured: it would read this memory again when it holds other numbers.
     """
     device, dtype = (like.device, like.dtype) if isinstance(like, Tensor) else (like, tensor.dtype)
     if device.type != "cuda" or tensor.device.type != "cpu" or tensor.requires_grad:
         return tensor.to(device, dtype)
+    if torch.cuda.is_current_stream_capturing():
+        raise RuntimeError("Expected numbers of the device while a CUDA graph is captured, but got some of the host.")
     return tensor.to(dtype).contiguous().pin_memory().to(device, non_blocking=True)

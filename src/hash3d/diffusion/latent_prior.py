@@ -91,16 +91,12 @@ class LatentPrior(nn.Module):
         return next(self.vae.parameters()).dtype
 
     def encode(
-        self, images: Float[Tensor, "B 3 S S"], generator: torch.Generator | None = None
+        self, images: Float[Tensor, "B 3 S S"], noise: Float[Tensor, "B 4 h w"] | None = None
     ) -> Float[Tensor, "B 4 h w"]:
-        """Encode images to the posterior's mode, or a sample if a generator is given, times scaling_factor.
-
-        The generator lives on the CPU, so that a seed means the same on every device.
-        """
+        """Encode images to the posterior's mode, or the sample of normal noise, times scaling_factor."""
         posterior = DiagonalGaussianDistribution(self._autoencoder.encode(images.to(self._vae_dtype)))
         latents = posterior.mode()
-        if generator is not None:
-            noise = torch.randn(latents.shape, generator=generator)
+        if noise is not None:
             latents = latents + posterior.std * to_device(noise, latents)
         return (latents * self.vae.config.scaling_factor).to(self.dtype)
 

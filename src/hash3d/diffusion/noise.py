@@ -47,6 +47,7 @@ class NoiseSchedule:
             "prediction_type": prediction_type,
         }
         self.alphas_cumprod: Float[Tensor, " T"] = torch.cumprod(1.0 - betas, dim=0).float()
+        self._tables: dict[torch.device, Tensor] = {}
 
     @classmethod
     def load(cls, folder: Path) -> "NoiseSchedule":
@@ -68,10 +69,18 @@ class NoiseSchedule:
         """Write a diffusers `scheduler/` folder."""
         DDIMScheduler(**self.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1).save_pretrained(folder)
 
+    def alphas(self, timesteps: Timesteps) -> Float[Tensor, " B"]:
+        """Return abar_t where the timesteps are; on a GPU the host is not asked."""
+        if timesteps.is_cpu:
+            return self.alphas_cumprod[timesteps]
+        if timesteps.device not in self._tables:
+            self._tables[timesteps.device] = self.alphas_cumprod.to(timesteps.device)
+        return self._tables[timesteps.device][timesteps]
+
     def coefficients(self, timesteps: Timesteps, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return sqrt(abar_t) and sqrt(1 - abar_t), each [B, 1, ..., 1] on the device and in the dtype of `like`."""
-        alphas_cumprod = self.alphas_cumprod[timesteps.cpu()].view(-1, *[1] * (like.ndim - 1))
-        signal, sigma = alphas_cumprod.sqrt(), (1.0 - alphas_cumprod).sqrt()
+        alphas = self.alphas(timesteps).view(-1, *[1] * (like.ndim - 1))
+        signal, sigma = alphas.sqrt(), (1.0 - alphas).sqrt()
         return to_device(signal, like), to_device(sigma, like)
 
     def add_noise(self, latents: Latents, noise: Latents, timesteps: Timesteps) -> Latents:
@@ -92,10 +101,10 @@ class NoiseSchedule:
         return (noisy - sigma * noise_pred) / signal
 
     def weights(self, timesteps: Timesteps, weighting: Weighting) -> Float[Tensor, " B"]:
-        """Return w(t) of the SDS gradient, on the CPU.
+        """Return w(t) of the SDS gradient, where the timesteps are.
 
         sds: 1 - abar_t (Poole et al. 2022); sqrt: 1 - sqrt(abar_t) (the released Hash3D's zero123_unified_guidance);
         uniform: 1 (threestudio 28d9d80).
         """
-        alphas = self.alphas_cumprod[timesteps.cpu()]
+        alphas = self.alphas(timesteps)
         return {"sds": 1.0 - alphas, "sqrt": 1.0 - alphas.sqrt(), "uniform": torch.ones_like(alphas)}[weighting]

@@ -178,7 +178,8 @@ class StableDiffusionXLPrior(StableDiffusionPrior):
         `time_ids`: sides before scaling, top and left of the crop, sides (Podell et al. 2023, section 2.2).
         """
         size = self.image_size
-        sizes = to_device(torch.tensor([[size, size, 0, 0, size, size]]), noisy).expand(len(noisy), -1)
+        sizes = noisy.new_full((len(noisy), 6), size)
+        sizes[:, 2:4] = 0.0
         whole = embeddings[:, -1, : self.text_encoder_2.config.projection_dim].to(noisy)
         inputs = super().make_inputs(noisy, timesteps, embeddings[:, :-1])
         return {**inputs, "added_cond_kwargs": {"text_embeds": whole, "time_ids": sizes}}

@@ -154,7 +154,7 @@ class Zero123Prior(LatentPrior):
         """Return the U-Net's keyword arguments for the guidance pair: rows [conditional, unconditional views]."""
         embeddings, latents = torch.cat([condition.embeddings] * 2), torch.cat([condition.latents] * 2)
         twice = ImageCondition(embeddings=embeddings, latents=latents)
-        keep = torch.cat([torch.ones(len(noisy)), torch.zeros(len(noisy))])
+        keep = torch.cat([noisy.new_ones(len(noisy)), noisy.new_zeros(len(noisy))])
         return self.make_inputs(torch.cat([noisy] * 2), torch.cat([timesteps] * 2), twice, torch.cat([pose] * 2), keep)
 
     @classmethod

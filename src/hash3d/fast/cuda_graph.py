@@ -34,12 +34,30 @@ def form(value: Any) -> Any:
     return tuple(map(form, value)) if isinstance(value, list | tuple) else value
 
 
+_RECORDINGS: list[None] = []
+"""One for each recording that is made, from its first warm-up on."""
+
+
+def inside_recording() -> bool:
+    """Whether a CUDA graph is being made: functions then run as they are, so that it holds their kernels."""
+    return bool(_RECORDINGS) or torch.cuda.is_current_stream_capturing()
+
+
+@contextmanager
+def _recording() -> Iterator[None]:
+    _RECORDINGS.append(None)
+    try:
+        yield
+    finally:
+        _RECORDINGS.pop()
+
+
 @contextmanager
 def beside(device: torch.device) -> Iterator[None]:
     """Work on another stream, as a recording needs it, after what was queued before and before what comes next."""
     stream, here = torch.cuda.Stream(device), torch.cuda.current_stream(device)
     stream.wait_stream(here)
-    with torch.cuda.stream(stream), chosen_convolutions():
+    with _recording(), torch.cuda.stream(stream), chosen_convolutions():
         yield
     here.wait_stream(stream)
 
@@ -47,7 +65,7 @@ def beside(device: torch.device) -> Iterator[None]:
 @contextmanager
 def recorded_into(graph: torch.cuda.CUDAGraph, pool: Any = None) -> Iterator[None]:
     """Record what is launched in the block."""
-    with torch.cuda.graph(graph, pool=pool), chosen_convolutions():
+    with _recording(), torch.cuda.graph(graph, pool=pool), chosen_convolutions():
         yield
 
 

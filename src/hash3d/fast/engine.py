@@ -22,7 +22,7 @@ from hash3d.unet import check_engine
 from hash3d.unet.partial_unet import PartialUNet
 from hash3d.unet.watch import ModelWatch
 
-from .cuda_graph import Inputs, RecordedCall, RecordedGradient, form, recorded_or_none
+from .cuda_graph import Inputs, RecordedCall, RecordedGradient, form, inside_recording, recorded_or_none
 from .fused_layers import fused_layers
 
 Kind = Literal["plain", "full", "shallow"]
@@ -88,7 +88,7 @@ class UNetEngine(PartialUNet):
     def _replay(self, kind: Kind, inputs: Inputs) -> tuple[Tensor, ...] | None:
         """The prediction and in a full pass the feature, from a graph; None where there can be none."""
         device = inputs["sample"].device
-        if torch.is_grad_enabled() or not records("auto", device) or torch.cuda.is_current_stream_capturing():
+        if torch.is_grad_enabled() or not records("auto", device) or inside_recording():
             return None
         inputs = {**inputs, "timestep": _timesteps(inputs["timestep"], inputs["sample"])}
         key = kind, form(inputs), self._model_state()
@@ -191,7 +191,7 @@ class AutoencoderEngine:
 
     def _run(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         differentiable = torch.is_grad_enabled() and x.requires_grad
-        if records(self.engine, x.device):
+        if records(self.engine, x.device) and not inside_recording():
             form = function.__name__, differentiable, tuple(x.shape), x.dtype
             key = form, self._address()
             if key not in self._recorded and len(self._recorded) < MAX_GRAPHS:

@@ -137,7 +137,7 @@ def denoise(
     with guidance.stopwatch.part("encode"):
         latents = guidance.encode(image).float()
     timesteps = torch.full((len(image),), path[0])
-    noise = to_device(torch.randn(latents.shape, generator=guidance.generator), latents)
+    noise = to_device(guidance.draw_noise(len(latents)), latents)
     noisy = schedule.add_noise(latents, noise, timesteps)
     if guidance.cache is not None and isinstance(guidance.cache.store, LastFeature):
         guidance.cache.reset()

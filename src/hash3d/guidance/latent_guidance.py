@@ -22,7 +22,7 @@ from hash3d.tensors import to_device
 from hash3d.unet.model import map_tensors
 
 from .base import GuidanceOutput, Images
-from .sds import classifier_free_guidance, sds_gradient, sds_loss
+from .sds import Bound, classifier_free_guidance, sds_gradient, sds_loss
 
 PriorT = TypeVar("PriorT", bound=LatentPrior)
 
@@ -125,22 +125,34 @@ class LatentGuidance(ABC, Generic[PriorT]):
         max_gradient = self.config.gradient_bound(step)
         with self.stopwatch.part("encode"):
             latents = self.encode(image)
-        noise = to_device(torch.randn(latents.shape, generator=self.generator), latents)
+        noise = to_device(self.draw_noise(len(latents)), latents)
         with torch.no_grad(), self.stopwatch.part("unet"):
             noisy = self.prior.schedule.add_noise(latents.detach(), noise, timesteps)
             noise_pred = self.predict_noise(noisy, timesteps, cameras)
-        weights = self.prior.schedule.weights(timesteps, self.config.weighting)
-        gradient = sds_gradient(noise_pred, noise, weights)
-        loss = sds_loss(latents, gradient, max_gradient)
+        loss, gradient = self.loss(latents, noise_pred, noise, timesteps, max_gradient)
         metrics = {"timestep": float(timesteps.float().mean())}
         return GuidanceOutput(loss=loss, passes=len(noise), metrics=metrics, predicted=gradient)
 
-    def encode(self, image: Images) -> Float[Tensor, "B 4 h w"]:
-        """Latents of images of any size."""
+    def draw_noise(self, count: int) -> Latents:
+        """Normal noise of `count` latents, on the CPU, so that a seed means the same on every device."""
+        side = self.prior.unet.config.sample_size
+        return torch.randn(count, 4, side, side, generator=self.generator)
+
+    def encode(self, image: Images, noise: Latents | None = None) -> Float[Tensor, "B 4 h w"]:
+        """Latents of images of any size; of the posterior's, the sample of `noise`, which is drawn if it is wanted."""
         size = self.prior.image_size
         pixels = resize(image, (size, size)).permute(0, 3, 1, 2)
-        generator = self.generator if self.config.sample_latents else None
-        return self.prior.encode(pixels * 2.0 - 1.0, generator)
+        if noise is None and self.config.sample_latents:
+            noise = self.draw_noise(len(image))
+        return self.prior.encode(pixels * 2.0 - 1.0, noise)
+
+    def loss(
+        self, latents: Latents, noise_pred: Latents, noise: Latents, timesteps: Timesteps, max_gradient: Bound = None
+    ) -> tuple[Float[Tensor, ""], Latents]:
+        """The SDS loss of latents, and the gradient on them before its bound."""
+        weights = self.prior.schedule.weights(timesteps, self.config.weighting)
+        gradient = sds_gradient(noise_pred, noise, weights)
+        return sds_loss(latents, gradient, max_gradient), gradient
 
     def decode(self, latents: Float[Tensor, "B 4 h w"]) -> Images:
         """Images in [0, 1] of latents, at the model's size; what is not finite becomes NaN."""
@@ -159,14 +171,23 @@ class LatentGuidance(ABC, Generic[PriorT]):
         if scale == 1.0 and self.cache is None:
             inputs = map_tensors(lambda rows: rows[: len(noisy)], inputs)
             return self.prior.schedule.to_noise(self.prior.unet(**inputs, return_dict=False)[0], noisy, timesteps)
+        return self.guide(self.predict(inputs, timesteps, cameras), noisy, timesteps, scale)
+
+    def predict(self, inputs: dict[str, Any], timesteps: Timesteps, cameras: Cameras) -> Float[Tensor, "2B 4 h w"]:
+        """The U-Net's prediction for `inputs`, through the cache if there is one."""
         view: Any = nullcontext()
         if self.cache is not None:
             places = {name: getattr(cameras, name) for name in ("elevation", "azimuth", "radius")}
             view = self.cache.view(**places, timestep=timesteps, scope=self.scope)
         with view:
-            prediction = self.prior.unet(**inputs, return_dict=False)[0]
-        conditional, unconditional = prediction.chunk(2)
-        guided = classifier_free_guidance(conditional, unconditional, scale)
+            prediction: Tensor = self.prior.unet(**inputs, return_dict=False)[0]
+        return prediction
+
+    def guide(
+        self, prediction: Float[Tensor, "2B 4 h w"], noisy: Latents, timesteps: Timesteps, scale: float
+    ) -> Latents:
+        """The noise of both branches' predictions, by classifier-free guidance."""
+        guided = classifier_free_guidance(*prediction.chunk(2), scale)
         return self.prior.schedule.to_noise(guided, noisy, timesteps)
 
 

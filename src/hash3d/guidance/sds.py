@@ -7,6 +7,9 @@ from torch import Tensor
 from hash3d.diffusion.noise import Latents
 from hash3d.tensors import to_device
 
+Bound = float | Float[Tensor, ""] | None
+"""Of every number of a gradient; None: not bounded."""
+
 
 def classifier_free_guidance(conditional: Latents, unconditional: Latents, scale: float) -> Latents:
     """unconditional + scale (conditional - unconditional) (Ho and Salimans 2022, with 1 + w = scale)."""
@@ -18,7 +21,7 @@ def sds_gradient(noise_pred: Latents, noise: Latents, weights: Float[Tensor, " B
     return to_device(weights, noise).view(-1, 1, 1, 1) * (noise_pred - noise)
 
 
-def sds_loss(latents: Latents, gradient: Latents, max_gradient: float | None = None) -> Float[Tensor, ""]:
+def sds_loss(latents: Latents, gradient: Latents, max_gradient: Bound = None) -> Float[Tensor, ""]:
     """A loss whose gradient on the latents is `gradient` / B: 0.5 sum (latents - stop(latents - gradient))^2 / B.
 
     The form of threestudio 28d9d80, stable_diffusion_guidance.py. A gradient that is not finite counts as zero; then

@@ -32,11 +32,8 @@ def view_index(elevation: Float[Tensor, " B"], azimuth: Float[Tensor, " B"]) -> 
     The rule of threestudio 28d9d80, models/prompt_processors/base.py, with its default thresholds.
     """
     turned = ((azimuth + 180.0) % 360.0 - 180.0).abs()  # The short way round.
-    index = torch.full_like(turned, SIDE, dtype=torch.long)
-    index[turned < SECTOR] = FRONT
-    index[turned > 180.0 - SECTOR] = BACK
-    index[elevation > OVERHEAD_ELEVATION] = OVERHEAD
-    return index
+    index = torch.where(turned < SECTOR, FRONT, torch.where(turned > 180.0 - SECTOR, BACK, SIDE))
+    return torch.where(elevation > OVERHEAD_ELEVATION, OVERHEAD, index)
 
 
 def view_prompt(prompt: str, view: int) -> str:
@@ -123,10 +120,10 @@ class StableDiffusionGuidance(LatentGuidance[StableDiffusionPrior]):
         """The prompts."""
         return self.prompts, self.negative_prompt
 
-    def encode(self, image: Images) -> Float[Tensor, "B 4 h w"]:
+    def encode(self, image: Images, noise: Latents | None = None) -> Float[Tensor, "B 4 h w"]:
         """Latents of images of any size, or rendered latents brought to the U-Net's size."""
         if self.config.rendered == "pictures":
-            return super().encode(image)
+            return super().encode(image, noise)
         return resize_latents(image, self.prior.unet.config.sample_size).to(self.prior.dtype)
 
     def decode(self, latents: Float[Tensor, "B 4 h w"]) -> Images:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.cameras import Cameras
+from hash3d.fast.cuda_graph import inside_recording
 from hash3d.representations.gaussians import GaussianTensors, Splats
 from hash3d.tensors import to_device
 
@@ -110,6 +111,8 @@ def pick_backend(backend: Backend, device: torch.device) -> Backend:
     if backend == "auto":
         if device.type == "cpu":
             return "numba"
+        if inside_recording():
+            return "triton"  # The others wait for the device.
         return "gsplat" if device.type == "cuda" and find_spec("gsplat") else "torch"
     needed = {"numba": "cpu", "gsplat": "cuda"}.get(backend, device.type)
     if device.type != needed:

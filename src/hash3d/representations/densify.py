@@ -68,11 +68,12 @@ class Densifier:
 
         `size` is (width, height). A Gaussian counts as seen in a view if its gradient there is finite and not zero.
         """
-        half_image = to_device(torch.tensor([0.5 * size[0], 0.5 * size[1]]), gradient)
-        lengths = (gradient * half_image).norm(dim=-1)
+        x, y = gradient.unbind(dim=-1)
+        lengths = torch.stack([x * (0.5 * size[0]), y * (0.5 * size[1])], dim=-1).norm(dim=-1)
         lengths = torch.where(lengths.isfinite(), lengths, 0.0)
-        self.total = to_device(self.total, lengths) + lengths.sum(dim=0)
-        self.views = to_device(self.views, lengths) + (lengths > 0).sum(dim=0)
+        self.total, self.views = to_device(self.total, lengths), to_device(self.views, lengths)
+        self.total += lengths.sum(dim=0)
+        self.views += (lengths > 0).sum(dim=0)
 
     def mean_gradients(self) -> Float[Tensor, " N"]:
         """Return the mean length a view, in units of half an image; 0 for Gaussians that were never seen."""
@@ -101,7 +102,7 @@ class Densifier:
                 f"empty from here on: the run has diverged. Lower its learning rates or the guidance, or prune less.",
                 stacklevel=2,
             )
-        self.total, self.views = torch.zeros(len(gaussians)), torch.zeros(len(gaussians))
+        self.total, self.views = (gaussians.means.new_zeros(len(gaussians)) for _ in range(2))
         return num_cloned, num_split, num_pruned
 
     def state_dict(self) -> dict[str, Any]:

@@ -175,7 +175,7 @@ class Scene(ABC, Generic[ModelT]):
 
     def draw_random(self, cameras: Cameras, step: int) -> Render:
         """Render random views with a sampled background and light, or under the look that `repeat_look` has set."""
-        self.look, self._next_look = self._next_look or self._draw_look(cameras, step), None
+        self.look, self._next_look = self._next_look or self.draw_look(cameras, step), None
         background = self.background(cameras) if self.look.background is None else self.look.background
         return self.render(cameras, background, step=step, shading=self.look.shading)
 
@@ -183,7 +183,8 @@ class Scene(ABC, Generic[ModelT]):
         """Let the next random views have a background and a light that others had: their `look`."""
         self._next_look = look
 
-    def _draw_look(self, cameras: Cameras, step: int) -> Look:
+    def draw_look(self, cameras: Cameras, step: int) -> Look:
+        """Sample a background and light for random views."""
         background = self.background(cameras, self.generator)
         shading = self.stage.shading.draw(step, cameras, self.generator) if self.stage.shading else None
         return Look(background if background.ndim == 2 else None, shading)

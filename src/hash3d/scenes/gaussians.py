@@ -42,7 +42,7 @@ class GaussianScene(Scene[Gaussians], represents=GaussiansConfig):
         self.densifier = (
             stage.densify.build(len(model), tools["generators"]["initialisation"]) if stage.densify else None
         )
-        self._probe: Float[Tensor, "B N 2"] | None = None
+        self.probe: Float[Tensor, "B N 2"] | None = None
         self._random_cameras: Cameras | None = None
         self._splats: GaussianTensors | None = None
 
@@ -89,12 +89,12 @@ class GaussianScene(Scene[Gaussians], represents=GaussiansConfig):
     def draw_random(self, cameras: Cameras, step: int) -> Render:
         """The random views; the rest of the step shares their Gaussians, densification counts their gradients alone."""
         self._splats = self.model.gaussians()
-        self._random_cameras, self._probe = cameras, screen_probe(self._splats, cameras)
+        self._random_cameras, self.probe = cameras, screen_probe(self._splats, cameras)
         return super().draw_random(cameras, step)
 
     def render(self, cameras: Cameras, background: Behind, *, step: int, shading: Shading | None = None) -> Render:
         """Render the scene, with gradients."""
-        probe = self._probe if cameras is self._random_cameras else None
+        probe = self.probe if cameras is self._random_cameras else None
         if background.ndim == 2 and shading is None:
             return self.renderer(self.splats, cameras, background, probe)
         black = torch.zeros(len(cameras), 3, device=self.device)
@@ -121,10 +121,10 @@ class GaussianScene(Scene[Gaussians], represents=GaussiansConfig):
 
     def after_backward(self) -> None:
         """Count the gradients of the projected centres."""
-        if self.densifier and self._probe is not None and self._probe.grad is not None:
+        if self.densifier and self.probe is not None and self.probe.grad is not None:
             cameras = self._random_cameras
             assert cameras is not None
-            self.densifier.add(self._probe.grad, (cameras.width, cameras.height))
+            self.densifier.add(self.probe.grad, (cameras.width, cameras.height))
 
     def after_step(self, step: int) -> None:
         """Add and remove Gaussians."""

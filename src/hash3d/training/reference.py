@@ -10,6 +10,7 @@ from hash3d.pictures import FramedPicture
 from hash3d.rendering.base import Render
 from hash3d.scenes.base import Losses
 from hash3d.scenes.losses import color_loss, mask_entropy_loss, mask_loss
+from hash3d.tensors import to_device
 
 
 class Reference:
@@ -59,6 +60,8 @@ class Reference:
             camera = Cameras.orbit(
                 elevation=self.elevation, azimuth=0.0, radius=config.radius, fov_y=config.fov_y, size=size
             )
+            matrices = (to_device(each, self._color.device) for each in (camera.viewmats, camera.K))
+            camera = camera.with_matrices(*matrices)
             alpha = F.interpolate(self._alpha, (size, size), mode="area").permute(0, 2, 3, 1)
             self._views[size] = camera, self.on_white(size).permute(0, 2, 3, 1), alpha
         return self._views[size]

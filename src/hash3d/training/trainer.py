@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hash3d.cache import CacheConfig, FeatureCache
 from hash3d.cameras import Cameras
 from hash3d.diffusion.latent_prior import LatentPrior
-from hash3d.fast.engine import Engine
+from hash3d.fast.engine import Engine, records
 from hash3d.guidance.base import GuidanceInputs, GuidanceOutput
 from hash3d.guidance.targets import ReplayConfig
 from hash3d.pictures import FramedPicture
@@ -19,12 +19,13 @@ from hash3d.recipes.view_order import ViewOrder
 from hash3d.rendering.base import Render
 from hash3d.scenes.build import build_model, build_scene
 from hash3d.scenes.show import white_and_black
-from hash3d.schedules import Schedule
+from hash3d.schedules import size_at
 from hash3d.stopwatch import Stopwatch
 from hash3d.tensors import to_device
 from hash3d.unet import accelerate_unet, apply_hash3d, remove_hash3d
 
 from .guide import ActiveGuidance, scale_timesteps
+from .recorded_step import RecordedStep, Taken, can_record
 from .reference import Reference
 from .replay import Replay
 from .watch import PREFIX, Metrics, Watch, step_if_finite
@@ -96,6 +97,8 @@ class Trainer:
         config = (self.stage.cache or recipe.cache) if recipe.cache and not self.stage.replay else None
         self.guidances = {name: self._build_guidance(name, config) for name in self.stage.guidances}
         self.replay = self._build_replay(self.stage.replay) if self.stage.replay else None
+        graphs = records(engine, self.device) and can_record(self)
+        self.recorded = RecordedStep(self, recorded=True) if graphs else None
 
     def _build_guidance(self, name: str, cache_config: CacheConfig | None) -> ActiveGuidance:
         config, prior = self.stage.guidances[name], self.priors.get(name)
@@ -155,7 +158,8 @@ class Trainer:
         )  # fmt: skip
 
     def close(self) -> None:
-        """Take the caches off the diffusion models."""
+        """Take the caches off the diffusion models, and give back the memory of a recorded step."""
+        self.recorded = None
         for prior in self.priors.values():
             remove_hash3d(prior.unet)
 
@@ -164,11 +168,20 @@ class Trainer:
         step, stage = self.step_count, self.stage
         self.scene.before_step(step)
         replays = self.replay is not None and self.replay.config.active(step, stage.steps)
+        taken = (None if replays or self.recorded is None else self.recorded(step)) or self._take(step, replays)
+        self.step_count += 1
+        self.scene.after_step(self.step_count)
+        return self._metrics(taken)
+
+    def _take(self, step: int, replays: bool) -> Taken:
+        """Losses, gradients and the optimizer's step."""
+        stage = self.stage
         random_view, outputs, factors = self._replay(step) if replays else self._distill(step)
         losses = {f"{stage.prefix(name)}guidance": output.loss for name, output in outputs.items()}
         weights = {f"{stage.prefix(name)}guidance": factor for name, factor in factors.items()}
-        reference_view = self._render_reference(step)
-        losses |= self._losses(step, random_view, reference_view)
+        with self.stopwatch.part("render"):
+            reference_view = self.render_reference(step)
+        losses |= self.losses(step, random_view, reference_view)
         weights |= stage.losses.active(step)
         unweighted = torch.stack(list(losses.values()))
         weighted = unweighted * to_device(torch.tensor([weights[name] for name in losses]), unweighted)
@@ -178,14 +191,16 @@ class Trainer:
         self.scene.after_backward()
         flags = step_if_finite(self.scene.optimizer, total)
         self.scene.optimizer.zero_grad(set_to_none=True)
-        self.step_count += 1
-        self.scene.after_step(self.step_count)
+        for name, output in outputs.items():
+            flags[f"{stage.prefix(name)}guidance"] = (~output.finite).to(total)
         parts = dict(zip(losses, weighted.detach().unbind(), strict=True))
-        return self._metrics(total.detach(), parts, outputs, flags)
+        return Taken(total.detach(), parts, flags, {name: output.metrics for name, output in outputs.items()})
 
-    def _sample_views(self, order: ViewOrder, step: int) -> tuple[Cameras, Int[Tensor, " B"], tuple[int, int]]:
+    def sample_views(
+        self, step: int, order: ViewOrder | None = None
+    ) -> tuple[Cameras, Int[Tensor, " B"], tuple[int, int]]:
         """Random cameras, and timesteps of the first guidance with their range."""
-        main = next(iter(self.guidances.values()))
+        order, main = order or self.view_order, next(iter(self.guidances.values()))
         low, high = main.timestep_range(step)
         cameras, timesteps = order.next(
             size_at(self.stage.size, step), low, high, self.generators["cameras"],
@@ -195,7 +210,7 @@ class Trainer:
 
     def _distill(self, step: int) -> Guided:
         """Random views, what each guidance says of them, and the weights of the guidances."""
-        cameras, timesteps, reach = self._sample_views(self.view_order, step)
+        cameras, timesteps, reach = self.sample_views(step)
         with self.stopwatch.part("render"):
             view = self.scene.draw_random(cameras, step)
         outputs = {}
@@ -210,42 +225,36 @@ class Trainer:
         assert self.replay is not None
         (name,) = self.guidances
         if step % (self.replay.config.every * self.stage.cameras.batch_size) == 0:
-            cameras, timesteps, _ = self._sample_views(self.replay.view_order, step)
+            cameras, timesteps, _ = self.sample_views(step, self.replay.view_order)
             self.guidances[name].passes += self.replay.make(cameras, int(timesteps[0]), step)
         with self.stopwatch.part("render"):
             view, output = self.replay.fit(size_at(self.stage.size, step), step)
         return view, {name: output}, {name: self.replay.config.weight}
 
-    def _render_reference(self, step: int) -> Render | None:
+    def render_reference(self, step: int) -> Render | None:
         """The view of the reference image, if there is one."""
         if self.reference is None:
             return None
-        with self.stopwatch.part("render"):
-            camera = self.reference.camera(size_at(self.stage.reference_size, step))
-            return self.scene.render_reference(camera, step)
+        return self.scene.render_reference(self.reference.camera(size_at(self.stage.reference_size, step)), step)
 
-    def _losses(self, step: int, random_view: Render, reference_view: Render | None) -> dict[str, Tensor]:
+    def losses(self, step: int, random_view: Render, reference_view: Render | None) -> dict[str, Tensor]:
         """The unweighted losses besides the guidance's; those without weight are left out."""
         active = self.stage.losses.active(step)
         known = self.reference.losses(reference_view) if self.reference and reference_view else {}
         losses = {name: loss() for name, loss in known.items() if name in active}
         return {**losses, **self.scene.losses(step, random_view, reference_view)}
 
-    def _metrics(
-        self, total: Tensor, weighted: dict[str, Tensor], outputs: dict[str, GuidanceOutput], flags: dict[str, Tensor]
-    ) -> Metrics:
+    def _metrics(self, taken: Taken) -> Metrics:
         before = sum(stage.steps for stage in self.recipe.stages[: self.number])
-        row: dict[str, float | Tensor] = {"step": float(before + self.step_count - 1), "loss": total}
-        row |= {f"loss_{name}": loss for name, loss in weighted.items()} | self.scene.sizes()
+        row: dict[str, float | Tensor] = {"step": float(before + self.step_count - 1), "loss": taken.loss}
+        row |= {f"loss_{name}": loss for name, loss in taken.parts.items()} | self.scene.sizes()
         for name, guidance in self.guidances.items():
-            numbers = dict(outputs[name].metrics) if name in outputs else {}
+            numbers = dict(taken.metrics.get(name, {}))
             numbers["reuse_share"] = guidance.cache.statistics.reuse_share if guidance.cache else 0.0
             if guidance.cache and guidance.cache.guard.error is not None:
                 numbers["reuse_error"] = guidance.cache.guard.error
             row |= {self.stage.prefix(name) + each: number for each, number in numbers.items()}
-            if name in outputs:
-                flags[f"{self.stage.prefix(name)}guidance"] = (~outputs[name].finite).to(total)
-        row |= {PREFIX + name: flag for name, flag in flags.items()}
+        row |= {PREFIX + name: flag for name, flag in taken.flags.items()}
         return Metrics(row)
 
     def state_dict(self) -> dict[str, Any]:
@@ -279,9 +288,3 @@ class Trainer:
         for name, cache in self._other_caches.items():
             cache.load_state_dict(state["other_caches"][name])
         self.stopwatch.add(state["seconds"])
-
-
-def size_at(schedule: Schedule, step: int) -> int:
-    """Pixels of the last knot at or before `step`, rounded down: sizes are not interpolated."""
-    passed = [value for start, value in schedule.knots if start <= step]
-    return int(passed[-1] if passed else schedule.knots[0][1])
