@@ -36,7 +36,7 @@ def test_image_latents_are_the_unscaled_mode(layout):
         mode = prior.vae.encode(reference()).latent_dist.mode()
         assert torch.equal(condition.latents, mode)
         assert torch.equal(prior.encode(reference()), mode * 0.5), "latents to add noise to are scaled"
-        again = [prior.encode(reference(), torch.Generator().manual_seed(3)) for _ in range(2)]
+        again = [prior.encode(reference(), torch.ones_like(mode)) for _ in range(2)]
     assert torch.equal(*again)
     assert not torch.equal(again[0], mode * 0.5)
     assert condition.embeddings.shape == ((1, 4, 16) if LAYOUTS[layout] else (1, 1, 8))

@@ -126,7 +126,7 @@ def test_fitted_views_are_rendered_as_when_their_targets_were_made(replayed):
     """With weights that stay and a target that is the render itself, the error is 0: the same camera and light."""
     trainer = make_trainer(replayed("sds_gs", every=1, until=1.0))
     scene, kept = trainer.scene, trainer.replay.targets
-    cameras, timesteps, _ = trainer._sample_views(trainer.replay.view_order, 0)
+    cameras, timesteps, _ = trainer.sample_views(0, trainer.replay.view_order)
     trainer.replay.make(cameras, int(timesteps[0]), 0)
     ((_, view),) = zip(*kept.sample(1, torch.Generator()), strict=True)
     look = scene.look

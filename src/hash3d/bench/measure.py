@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ class Measured:
     """Lengths of the blocks of steps."""
     draws: int
     """A checksum of the random numbers of cameras and noise."""
+    device_ms: float | None = None
+    """Milliseconds of a step in which the GPU works; in the rest it waits for the host. None on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +122,7 @@ class Contestant:
     def __init__(self, case: Case, recipe: Recipe, models: Models) -> None:
         self.case, self.device = case, models.all[0].device
         self._steps, self._blocks, self._draws = list[Step](), list[int](), 0
+        self._device_ms: float | None = None
         self._times = StepTimes(self.device)
         priors = {name: with_shared_weights(prior) for name, prior in models.priors.items()}
         self.trainer = Trainer(
@@ -151,9 +155,22 @@ class Contestant:
                 entry, ((identity, _), _) = next(iter(cache.store.places.items()))
                 fill(cache, draws, entry.latents.clone()[None], entry.feature.clone()[:, None], identity)
 
+    def profile(self, steps: int) -> None:
+        """Run a block of steps for the time in which a GPU works."""
+        if self.device.type == "cuda":
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+                self.run(steps, measured=False)
+            events = [each for each in profiler.events() or () if not each.is_user_annotation]
+            self._device_ms = (
+                union_length([(each.time_range.start, each.time_range.end) for each in events]) / steps / 1e3
+            )
+
     def result(self) -> Measured:
         """Return what was measured so far."""
-        return Measured(case=self.case, steps=tuple(self._steps), blocks=tuple(self._blocks), draws=self._draws)
+        return Measured(
+            case=self.case, steps=tuple(self._steps), blocks=tuple(self._blocks), draws=self._draws,
+            device_ms=self._device_ms,
+        )  # fmt: skip
 
     def _count_passes(self) -> list[tuple[int, int]]:
         """Full and shallow passes of each U-Net so far, counted per view."""
@@ -172,6 +189,8 @@ def measure(recipe: Recipe, models: Models, wanted: Plan, say: Say = lambda _: N
         run_blocks(contestants, wanted.warm_up - 1, wanted.block, measured=False, say=say)
         gc.collect()
         run_blocks(contestants, wanted.steps, wanted.block, measured=True, say=say)
+        for contestant in contestants:
+            contestant.profile(wanted.block)
     finally:
         for contestant in contestants:
             contestant.trainer.close()
@@ -179,6 +198,15 @@ def measure(recipe: Recipe, models: Models, wanted: Plan, say: Say = lambda _: N
     draws_of = {result.draws for result in results if not result.case.replay_every}
     assert len(draws_of) == 1, "The cases saw other cameras or other noise."
     return results
+
+
+def union_length(intervals: Sequence[tuple[float, float]]) -> float:
+    """The length of what intervals cover together: kernels of two streams may overlap."""
+    length, reached = 0.0, -math.inf
+    for start, end in sorted(intervals):
+        length += max(end - max(start, reached), 0.0)
+        reached = max(reached, end)
+    return length
 
 
 def run_blocks(contestants: Sequence[Contestant], steps: int, block: int, *, measured: bool, say: Say) -> None:

@@ -10,7 +10,7 @@ from .measure import Measured, Step
 PARTS = {"render": ("render",), "encode": ("encode", "decode"), "U-Net": ("unet",), "backward": ("backward",)}
 """Parts of a step, and which of the stopwatch's each sums up; what is left of the step is "other"."""
 HEADS = (
-    "case", "steps", "reused", "ms a step", "median (quartiles)", *PARTS, "other",
+    "case", "steps", "reused", "ms a step", "median (quartiles)", "device ms", *PARTS, "other",
     "times off, eager", "times released, eager", "times off, same engine",
 )  # fmt: skip
 
@@ -43,6 +43,8 @@ class CaseSummary:
     steps: int
     ms: Spread
     """Milliseconds of a step."""
+    device_ms: float | None
+    """Of these, those in which the GPU works."""
     parts: dict[str, float]
     """Mean milliseconds a step; their sum is the mean step."""
     reused: float
@@ -60,7 +62,8 @@ class CaseSummary:
         speed_ups = (self.over_off, self.over_released, self.over_same_engine)
         return [
             self.name, str(self.steps), f"{self.reused:.0%}", f"{self.ms.mean:.1f}", self.ms.show(self.ms.median, 1),
-            *(f"{ms:.1f}" for ms in self.parts.values()), *(each.show(each.mean, 2) for each in speed_ups),
+            "-" if self.device_ms is None else f"{self.device_ms:.1f}", *(f"{ms:.1f}" for ms in self.parts.values()),
+            *(each.show(each.mean, 2) for each in speed_ups),
         ]  # fmt: skip
 
 
@@ -72,6 +75,7 @@ def summarize(results: Sequence[Measured]) -> list[CaseSummary]:
             name=each.case.name,
             steps=len(each.steps),
             ms=spread([step.ms for step in each.steps]),
+            device_ms=each.device_ms,
             parts=mean_parts(each.steps),
             reused=share_reused(each.steps),
             over_off=speed_up(each, by_name[OFF_EAGER]),

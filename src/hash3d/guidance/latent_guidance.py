@@ -138,7 +138,7 @@ class LatentGuidance(ABC, Generic[PriorT]):
         side = self.prior.unet.config.sample_size
         return torch.randn(count, 4, side, side, generator=self.generator)
 
-    def encode(self, image: Images, noise: Latents | None = None) -> Float[Tensor, "B 4 h w"]:
+    def encode(self, image: Images, noise: Float[Tensor, "B 4 h w"] | None = None) -> Float[Tensor, "B 4 h w"]:
         """Latents of images of any size; of the posterior's, the sample of `noise`, which is drawn if it is wanted."""
         size = self.prior.image_size
         pixels = resize(image, (size, size)).permute(0, 3, 1, 2)
@@ -173,7 +173,7 @@ class LatentGuidance(ABC, Generic[PriorT]):
             return self.prior.schedule.to_noise(self.prior.unet(**inputs, return_dict=False)[0], noisy, timesteps)
         return self.guide(self.predict(inputs, timesteps, cameras), noisy, timesteps, scale)
 
-    def predict(self, inputs: dict[str, Any], timesteps: Timesteps, cameras: Cameras) -> Float[Tensor, "2B 4 h w"]:
+    def predict(self, inputs: dict[str, Any], timesteps: Timesteps, cameras: Cameras) -> Float[Tensor, "N 4 h w"]:
         """The U-Net's prediction for `inputs`, through the cache if there is one."""
         view: Any = nullcontext()
         if self.cache is not None:
@@ -184,10 +184,11 @@ class LatentGuidance(ABC, Generic[PriorT]):
         return prediction
 
     def guide(
-        self, prediction: Float[Tensor, "2B 4 h w"], noisy: Latents, timesteps: Timesteps, scale: float
+        self, prediction: Float[Tensor, "N 4 h w"], noisy: Latents, timesteps: Timesteps, scale: float
     ) -> Latents:
         """The noise of both branches' predictions, by classifier-free guidance."""
-        guided = classifier_free_guidance(*prediction.chunk(2), scale)
+        conditional, unconditional = prediction.chunk(2)
+        guided = classifier_free_guidance(conditional, unconditional, scale)
         return self.prior.schedule.to_noise(guided, noisy, timesteps)
 
 

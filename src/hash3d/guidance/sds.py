@@ -1,5 +1,7 @@
 """Score distillation sampling (Poole et al. 2022): pure functions."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -29,7 +31,8 @@ def sds_loss(latents: Latents, gradient: Latents, max_gradient: Bound = None) ->
     In float32, since half-precision latents lie farther apart than a small gradient is long.
     """
     finite = torch.nan_to_num(gradient.float(), nan=0.0, posinf=0.0, neginf=0.0)
-    if max_gradient is not None:
-        finite = finite.clamp(-max_gradient, max_gradient)
+    bound: Any = max_gradient
+    if bound is not None:
+        finite = finite.clamp(-bound, bound)
     target = (latents.float() - finite).detach()
     return 0.5 * (latents.float() - target).square().sum() / latents.shape[0]

@@ -120,7 +120,7 @@ class StableDiffusionGuidance(LatentGuidance[StableDiffusionPrior]):
         """The prompts."""
         return self.prompts, self.negative_prompt
 
-    def encode(self, image: Images, noise: Latents | None = None) -> Float[Tensor, "B 4 h w"]:
+    def encode(self, image: Images, noise: Float[Tensor, "B 4 h w"] | None = None) -> Float[Tensor, "B 4 h w"]:
         """Latents of images of any size, or rendered latents brought to the U-Net's size."""
         if self.config.rendered == "pictures":
             return super().encode(image, noise)

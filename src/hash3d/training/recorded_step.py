@@ -1,4 +1,4 @@
-"""A step of Gaussians on a GPU as two CUDA graphs around the U-Net: the device waits neither for Python nor for numbers.
+"""A step of Gaussians on a GPU as two CUDA graphs around the U-Net: the device never waits for Python.
 
 `before` renders, encodes and adds noise; the U-Net then runs as it always does, through its cache and by its own
 graphs; `after` makes losses and gradients, counts those on the screen and takes Adam's step. All numbers of a step go
@@ -8,16 +8,15 @@ to the device in one copy. They are drawn as the plain step draws them, so that 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from hash3d.cameras import Cameras
-from hash3d.fast.cuda_graph import WARM_UPS, beside, recorded_into, recorded_or_none
-from hash3d.fast.engine import records
 from hash3d.diffusion.noise import Timesteps
+from hash3d.fast.cuda_graph import WARM_UPS, beside, recorded_into, recorded_or_none
 from hash3d.fast.fused_layers import fused_layers
 from hash3d.guidance.base import GuidanceOutput
 from hash3d.guidance.latent_guidance import LatentGuidance
@@ -115,7 +114,8 @@ class RecordedStep:
         self.trainer, self.recorded = trainer, recorded
         self.scene: Any = trainer.scene
         ((self.name, self.guidance),) = trainer.guidances.items()
-        self.guide: Any = self.guidance.guide
+        self.guide = cast(Any, self.guidance.guide)
+        self._between: Any = None
         prior, views = self.guide.prior, trainer.stage.cameras.batch_size
         self.latents = views, 4, *[prior.unet.config.sample_size] * 2
         self.packet = Packet({}, trainer.device)
@@ -129,7 +129,7 @@ class RecordedStep:
 
     def __call__(self, step: int) -> Taken | None:
         """Take a step; None, with nothing drawn and nothing changed, where it must be taken without recording."""
-        parts = self._prepare(step)
+        parts = self.prepare(step)
         if parts is None:
             return None
         cameras, timesteps, _ = self.trainer.sample_views(step)
@@ -143,9 +143,9 @@ class RecordedStep:
         self.guidance.passes += len(cameras)
         return self._taken._replace(metrics={self.name: {"timestep": float(timesteps.float().mean())}})
 
-    def _prepare(self, step: int) -> tuple[Part, Part] | None:
+    def prepare(self, step: int) -> tuple[Part, Part] | None:
         """Both parts of a step: those that were made, unless what they depend on has changed."""
-        trainer, stage = self.trainer, self.trainer.stage
+        stage = self.trainer.stage
         self._step, self._size = step, size_at(stage.size, step)
         weights = {f"{stage.prefix(self.name)}guidance": stage.losses.guidances[self.name](step)}
         self._weights = weights | stage.losses.active(step)
@@ -159,6 +159,11 @@ class RecordedStep:
             self._failed = self._parts is None
             self._key = form, self._addresses()
         return self._parts
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the last step was taken by these parts."""
+        return self._parts is not None
 
     def _fits(self) -> bool:
         """Whether a step of the present scene can be recorded: of some Gaussians, by the scene's own methods."""

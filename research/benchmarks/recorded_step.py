@@ -1,0 +1,66 @@
+"""Steps of a system's first stage on a GPU, recorded and not, in one process.
+
+Usage: python -m research.benchmarks.recorded_step [SYSTEM] [--steps 64] [--warm-up 32] [--write recorded.md]
+
+Random full-size weights. Rows: with and without reuse, in graphs or not: milliseconds a step of a loop without waits,
+milliseconds in which the device works, and the last step's losses, which agree as far as float16 and
+another rasteriser let them.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from hash3d.bench.cases import OFF_FAST, OURS, Case
+from hash3d.bench.measure import Contestant
+from hash3d.cli.bench import build_recipe, load_models, parse
+
+
+def main() -> None:
+    """Print a line a case, and write them if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("system", nargs="?", default="zero123_gs")
+    parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--warm-up", type=int, default=32)
+    parser.add_argument("--write", type=Path)
+    options = parser.parse_args()
+    device = torch.device("cuda")
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = build_recipe(parse([options.system, "--prior", "random"]), Path(folder), device)
+        models = load_models(recipe, device)
+    lines = []
+    for graphs in (True, False):
+        for cache in (None, recipe.cache):
+            case = Case(name=OURS if cache else OFF_FAST, cache=cache, engine="auto", unreused=OFF_FAST)
+            contestant = Contestant(case, recipe, models)
+            trainer = contestant.trainer
+            if not graphs:
+                trainer.recorded = None
+            begin = time.perf_counter()
+            trainer.step()
+            torch.cuda.synchronize()
+            first = time.perf_counter() - begin
+            contestant.run(options.warm_up - 1, measured=False)
+            torch.cuda.synchronize()
+            begin = time.perf_counter()
+            rows = [trainer.step() for _ in range(options.steps)]
+            torch.cuda.synchronize()
+            ms = 1000.0 * (time.perf_counter() - begin) / options.steps
+            contestant.profile(8)
+            shown = {name: f"{value:.4g}" for name, value in rows[-1].items()}
+            active = trainer.recorded is not None and trainer.recorded.is_active
+            lines.append(
+                f"{case.name}, graphs {active}: {ms:.2f} ms a step, device {contestant.result().device_ms:.2f}, "
+                f"first step {first:.2f} s, {shown}"
+            )
+            print(lines[-1], flush=True)
+            trainer.close()
+    if options.write:
+        options.write.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
