@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hash3d.bench.cases import DEEPCACHE, OFF_EAGER, OFF_FAST, OURS, RELEASED_EAGER, REPLAY, Case, sample_views
-from hash3d.bench.measure import Contestant, StepTimes, run_blocks, with_shared_weights
+from hash3d.bench.measure import Contestant, StepTimes, run_blocks, union_length, with_shared_weights
 from hash3d.bench.summary import share_reused
 from hash3d.cache import RELEASED
 from tests.tiny_recipes import OFTEN
@@ -63,6 +63,10 @@ def test_a_released_cache_is_filled(recipe):
     contestant.fill(sample_views(recipe, num_timesteps=1000, steps=range(1, 2)))
     contestant.trainer.close()
     assert len(contestant.trainer.cache.store.places) > 100 > before
+
+
+def test_what_overlaps_is_counted_once():
+    assert union_length([(5.0, 6.0), (0.0, 2.0), (1.0, 3.0), (1.5, 2.0)]) == 4.0
 
 
 def test_blocks_rotate_and_the_last_is_shorter():
