@@ -149,15 +149,19 @@ class RecordedStep:
         self._step, self._size = step, size_at(stage.size, step)
         weights = {f"{stage.prefix(self.name)}guidance": stage.losses.guidances[self.name](step)}
         self._weights = weights | stage.losses.active(step)
-        form = self._size, size_at(stage.reference_size, step), tuple(self._weights)
+        sizes = self._size, size_at(stage.reference_size, step)
+        form = sizes, tuple(self._weights), torch.is_autocast_enabled("cuda")
         if self._failed or not self._fits():
             return None
         if (form, self._addresses()) != self._key:
             self._parts = None  # Its memory serves the next ones.
             self._allocate()
             self._parts = recorded_or_none("A step", lambda: self._record(form)) if self.recorded else self._plain
-            self._failed = self._parts is None
             self._key = form, self._addresses()
+            if self._parts is None:  # What a recording has begun is no gradient.
+                self._failed, self._between = True, None
+                self.scene.optimizer.zero_grad(set_to_none=True)
+                self.scene.forget()
         return self._parts
 
     @property

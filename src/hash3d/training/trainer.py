@@ -1,6 +1,7 @@
 """The one loop: cameras, render, guidances, losses, backward, optimizer."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -97,7 +98,7 @@ class Trainer:
         config = (self.stage.cache or recipe.cache) if recipe.cache and not self.stage.replay else None
         self.guidances = {name: self._build_guidance(name, config) for name in self.stage.guidances}
         self.replay = self._build_replay(self.stage.replay) if self.stage.replay else None
-        graphs = records(engine, self.device) and can_record(self)
+        graphs = records(engine, self.device) and find_spec("triton") and can_record(self)
         self.recorded = RecordedStep(self, recorded=True) if graphs else None
 
     def _build_guidance(self, name: str, cache_config: CacheConfig | None) -> ActiveGuidance:
