@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import torch
 from torch import nn
-from torch.autograd import DeviceType
 
 from hash3d.cache.table import HashTable
 from hash3d.diffusion.latent_prior import LatentPrior
@@ -161,7 +160,7 @@ class Contestant:
         if self.device.type == "cuda":
             with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
                 self.run(steps, measured=False)
-            events = [each for each in profiler.events() or () if each.device_type == DeviceType.CUDA]
+            events = [each for each in profiler.events() or () if each.device_type.name == "CUDA"]
             self._device_ms = (
                 union_length([(each.time_range.start, each.time_range.end) for each in events]) / steps / 1e3
             )
