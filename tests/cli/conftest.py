@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 
 import pytest
 
@@ -59,3 +60,11 @@ def assert_refused(result, pattern):
     assert re.search(pattern, err), err
     assert "Traceback" not in err
     assert len(err.strip().splitlines()) == 1
+
+
+def wait_until(true):
+    """Wait until it is so, at most a minute."""
+    limit = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < limit
+        time.sleep(0.01)

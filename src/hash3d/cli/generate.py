@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import re
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from hash3d.systems import SystemInfo
 from .full_scale import choose_cache, expect_full_size, explain_choices, runs_mini
 from .options import SHOWN, find_system, parse
 from .parsing import expect_image
+from .words import warn_of_strange
 
 if TYPE_CHECKING:
     from hash3d.diffusion.latent_prior import LatentPrior
@@ -92,7 +93,13 @@ def run_recipe(
 
     from .progress import ProgressLine
 
-    with ProgressLine(recipe, quiet=quiet) as progress:
+    with ProgressLine(recipe, quiet=quiet) as progress, ExitStack() as stack:
+        if options.view:
+            from .live import LiveView
+
+            progress.live = live = LiveView(path, recipe.stages[-1].cameras, recipe.reference_elevation)
+            stack.callback(live.close)
+            progress.console.print(f"live view: {live.url}", markup=False)
         run = Run(
             recipe, path, device=device, resume=options.resume, progress=progress, engine=options.engine, priors=priors,
             on_stop=progress.say_stopping,
@@ -120,6 +127,9 @@ def build_recipe(options: Any) -> "Recipe":
     if not runs_mini(options.prior, options.scale):
         text_prior, start = getattr(options, "text_prior", None), getattr(options, "start", None)
         expect_full_size(system, options.prior, text_prior, start)
+    asked = getattr(options, "text_prior", None) if "image" in inputs else options.prior
+    if "prompt" in inputs and asked in (None, "mini-sd"):
+        warn_of_strange(inputs["prompt"])
     cache = None if options.no_cache or options.quality == "best" else options.cache
     inputs["replay_every"] = choose_replay(options, system, cache)
 

@@ -39,6 +39,7 @@ class Generate:
         seed: Makes cameras, noise, initialisation and the cache's random choices.
         device: Where to run; by default the GPU if there is one.
         steps: Optimisation steps; by default the recipe's.
+        view: Show the run in a browser while it trains, by the package viser: turn it, pause, stop early, film a path.
         resume: Go on with the run in --out from its last checkpoint.
         elevation: Degrees above the horizon from which the image was taken; by default 5.
         framing: Whether the image is brought to the prior's framing; by default auto.
@@ -82,6 +83,7 @@ class Generate:
     seed: int = 0
     device: Maybe[Literal["cpu", "cuda"]] = None
     steps: Maybe[int] = None
+    view: bool = False
     resume: bool = False
     elevation: Maybe[float] = None
     framing: Maybe[Literal["auto", "keep", "recentre"]] = None

@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,22 @@ from hash3d.scenes.base import COUNTED
 from hash3d.training.trainer import Trainer
 from hash3d.training.watch import Metrics
 
-PLAIN_EVERY = 50
-"""Steps between two lines where there is no terminal."""
+PLAIN_EVERY, PLAIN_LINES = 50, 20
+"""At most so many steps between two lines where there is no terminal, and at least so many lines in a long run."""
 
 
 class ProgressLine:
     """A bar with the time left and the live reuse share; plain lines where there is no terminal."""
 
     def __init__(self, recipe: Recipe, *, quiet: bool = False) -> None:
-        self.steps = recipe.steps
+        self.steps, self._second = recipe.steps, recipe.stage.steps + 1
         self.console = Console(stderr=True, highlight=False, quiet=quiet)
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[state]}"), console=self.console,
             disable=not self.console.is_terminal,
         )  # fmt: skip
+        self.live: Callable[[Trainer, Metrics], None] | None = None
         self._first: tuple[int, float] | None = None
         self._task = self._bar.add_task(recipe.system, total=self.steps, state="loading")
 
@@ -54,13 +56,17 @@ class ProgressLine:
                 switch = "" if trainer.cache.guard.reusing else ", off"
                 state += f" (error {metrics['reuse_error']:.2f}{switch})"
         done = int(metrics["step"]) + 1
-        self._first = self._first or (done, time.monotonic())
+        if self._first is None or done == self._second:  # Stages differ in the time of a step.
+            self._first = done, time.monotonic()
         self._bar.update(self._task, completed=done, state=state if done < self.steps else "writing the files")
-        if not self.console.is_terminal and done % PLAIN_EVERY == 0:
-            before, started = self._first
+        before, started = self._first
+        every = max(min(PLAIN_EVERY, self.steps // PLAIN_LINES), 1)
+        if not self.console.is_terminal and done % every == 0 and done > before:
             seconds = time.monotonic() - started
-            left = seconds / max(done - before, 1) * (self.steps - done)
+            left = seconds / (done - before) * (self.steps - done)
             self.console.print(f"step {done}/{self.steps}: {state}, {seconds:.0f} s, {left:.0f} s left", markup=False)
+        if self.live:
+            self.live(trainer, metrics)
 
     def say_stopping(self) -> None:
         """Say that Ctrl+C was heard."""

@@ -9,7 +9,7 @@ from hash3d.files import make_folder, make_new_folder
 from hash3d.recipes.recipe import Recipe
 from hash3d.training.run_folder import RunFolder, without_steps
 
-HONOURED = {"out", "resume", "steps", "checkpoint_every", "device", "engine"}
+HONOURED = {"out", "resume", "steps", "checkpoint_every", "device", "engine", "view"}
 """The options that a resumed run takes."""
 
 

@@ -1,0 +1,44 @@
+"""`hash3d words`, and the warning for a prompt that has none of them."""
+
+import json
+import re
+import textwrap
+import warnings
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from rich.console import Console
+
+from .parsing import parse_options
+
+SEEN = Path(__file__).parents[1] / "assets" / "mini-sd" / "words.json"
+LONGEST_LINE = 100
+
+
+@dataclass(frozen=True)
+class Words:
+    """List the words that mini-sd, the embedded text prior, was trained with: prompts made of these work best."""
+
+
+def main(arguments: list[str]) -> int:
+    """Print the words by their kind. Returns the exit code."""
+    parse_options(Words, "words", arguments)
+    for kind, words in json.loads(SEEN.read_text()).items():
+        text = textwrap.fill(", ".join(words), LONGEST_LINE, initial_indent=f"{kind:11}", subsequent_indent=" " * 11)
+        Console(highlight=False, soft_wrap=True).print(text, markup=False)
+    return 0
+
+
+def warn_of_strange(prompt: str) -> None:
+    """Warn if mini-sd has seen no noun of a prompt, and name those that are spelled alike."""
+    nouns, words = " ".join(json.loads(SEEN.read_text())["nouns"]).split(), re.findall("[a-z]+", prompt.lower())
+    if any({word, word.removesuffix("s"), word.removesuffix("es")} & {*nouns} for word in words):
+        return
+    near = dict.fromkeys(each for word in words for each in get_close_matches(word, nouns, n=2, cutoff=0.7))
+    meant = f"Did you mean {' or '.join(near)}? " if near else ""
+    warnings.warn(
+        f"mini-sd has seen no object of the prompt {prompt!r}, and may make another. {meant}hash3d words lists what it "
+        "has seen; --prior takes a published model.",
+        stacklevel=2,
+    )

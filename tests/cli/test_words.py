@@ -1,0 +1,62 @@
+"""`hash3d words`, and prompts of other words."""
+
+import json
+import warnings
+
+import pytest
+
+from hash3d.cli.generate import build_recipe
+from hash3d.cli.options import parse
+from hash3d.cli.words import SEEN, warn_of_strange
+from prior_training.tokenizer import world_words
+from prior_training.world.captions import MATERIALS, SIZES
+from prior_training.world.words import COLORS, NOUNS, RELATIONS, ROLES
+
+
+def test_the_words_are_those_of_the_training(hash3d):
+    words = json.loads(SEEN.read_text())
+    assert words["nouns"] == [*NOUNS[1:]]
+    assert (words["colours"], words["materials"], words["sizes"]) == ([*COLORS], [*MATERIALS[1:]], [*SIZES[1:]])
+    assert words["parts"] == [*ROLES[3:]]
+    assert words["relations"] == [*RELATIONS[1:]]
+    assert {*words["patterns"]} <= {*world_words()}
+    code, out, _ = hash3d("words")
+    assert code == 0
+    assert out.count(",") == sum(len(each) - 1 for each in words.values())
+    assert out.startswith("nouns      mug, cup, bottle, spray bottle,")
+
+
+@pytest.mark.parametrize("prompt", ["a red mug", "Two Boxes, on a table", "a teddy", "an ice-cream cone"])
+def test_a_prompt_of_its_words_is_taken(prompt):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_strange(prompt)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ("a red airplane", r"seen no object of the prompt 'a red airplane'.* Did you mean aeroplane\? hash3d words"),
+        ("a donut", r"Did you mean doughnut\?"),
+        ("a dragon", r"and may make another\. hash3d words lists"),
+    ],
+)
+def test_another_prompt_is_answered_with_near_nouns(prompt, told):
+    with pytest.warns(UserWarning, match=told):
+        warn_of_strange(prompt)
+
+
+@pytest.mark.parametrize(
+    ("words", "warned"),
+    [
+        (["sds_gs"], True),
+        (["magic123", "--image", "picture.png"], True),
+        (["sds_gs", "--prior", "a/model", "--scale", "mini"], False),
+        (["magic123", "--image", "picture.png", "--text-prior", "a/model", "--scale", "mini"], False),
+    ],
+)
+def test_only_the_embedded_prior_s_prompts_are_looked_at(words, warned):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        build_recipe(parse([*words, "--prompt", "a dragon"]))
+    assert any("a dragon" in str(each.message) for each in found) is warned
