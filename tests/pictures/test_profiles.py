@@ -48,6 +48,16 @@ def test_a_profile_of_greys_is_heeded_beside_alpha(tmp_path):
     np.testing.assert_allclose(read_rgba(path)[4, 4] * 255, [188, 188, 188, 128], atol=1.5)
 
 
+@pytest.mark.parametrize(("red", "interop", "told"), [(64000, "R98", 0), (68000, "R98", 1), (64000, "R03", 1)])
+def test_a_wide_gamut_without_a_profile_is_told(red, interop, told, tmp_path, recwarn):
+    info, exif = PngImagePlugin.PngInfo(), Image.Exif()
+    info.add(b"cHRM", struct.pack(">8I", 31270, 32900, red, 33000, 30000, 60000, 15000, 6000))
+    exif[0x8769] = {0xA005: {1: interop}}
+    Image.new("RGB", (32, 32)).save(tmp_path / "render.png", pnginfo=info, exif=exif)
+    read_rgba(tmp_path / "render.png")
+    assert sum("wide gamut" in str(each.message) for each in recwarn) == told
+
+
 def test_the_darkest_colour_of_a_profile_is_black(tmp_path):
     """Black point compensation: a print or a screen whose black reflects 5 % of the light makes no grey veil."""
     pixels = np.zeros((32, 32, 3), dtype=np.uint8)

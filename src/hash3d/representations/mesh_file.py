@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .gaussians import SH_DEGREE_0
+from .gltf import check_gltf
 
 Up = Literal["y", "z"]
 """The axis that points up in a file: "y" as in glTF (front +z), "z" as in Blender and Shap-E (front -y)."""
@@ -28,10 +29,8 @@ PLY_COLORS = (
     ("r", "g", "b"),
 )  # fmt: skip
 """Properties of a PLY's vertices that are a colour."""
-COMPRESSIONS = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_texture_basisu")
-"""Extensions of glTF that are not read."""
-UNHEEDED = ("KHR_texture_transform", "KHR_materials_pbrSpecularGlossiness", "emissiveTexture")
-"""Parts of glTF that change colours."""
+MOST_TINT = 12
+"""Of 255: how far the channels of an OBJ's Kd may be apart that is left out where a texture is."""
 COARSEST_STEP = 1e-3
 """Warn where the file's numbers are farther apart than this share of the shape's size."""
 
@@ -74,7 +73,7 @@ def read_mesh(file: Path, up: Up = "y") -> MeshFile:
             raise ValueError(f"Expected {file} to hold a mesh, but it has no faces. Pass points as a PLY file.")
         is_gltf = file.suffix.lower() in (".glb", ".gltf")
         if is_gltf:
-            _check_gltf(file)
+            check_gltf(file, scene)
         elif file.suffix.lower() == ".obj":
             _check_obj(file, scene)
         for geometry in scene.geometry.values():
@@ -203,21 +202,14 @@ def _check_obj(file: Path, scene: Any) -> None:
     lost = set(re.findall(r"^\s*usemtl[ \t]+(.*\S)", content, re.MULTILINE)) - set(blocks)
     for part in scene.geometry.values():
         material: Any = getattr(part.visual, "material", None)
+        if _texture(material) is not None and np.ptp(material.main_color[:3]) > MOST_TINT:
+            what = "a colour (Kd) besides its texture, which is not heeded"
+            warnings.warn(f"Material {material.name} of {file} has {what}.", stacklevel=4)
         if "map_Kd" in blocks.get(getattr(material, "name", None), "") and _texture(material) is None:
             lost.add(material.name)
     if lost:
         names = ", ".join(sorted(lost))
         warnings.warn(f"Materials of {file}, or their textures, were not found: {names}. They are plain.", stacklevel=4)
-
-
-def _check_gltf(file: Path) -> None:
-    """Refuse extensions of glTF without which a mesh does not read, and tell those that colour it otherwise."""
-    content = file.read_bytes()
-    if found := [name for name in COMPRESSIONS if name.encode() in content]:
-        raise ValueError(f"Expected {file} without compression, but it uses {found[0]}. Export it without.")
-    for name in UNHEEDED:
-        if name.encode() in content:
-            warnings.warn(f"{file} uses {name}, which is not heeded: its colours are others.", stacklevel=4)
 
 
 def _keep_colors(geometry: Any) -> None:
