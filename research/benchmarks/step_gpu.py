@@ -12,6 +12,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from torch import Tensor
 from hash3d.cameras import Cameras
 from hash3d.rendering import _triton_splat as rasteriser
 from hash3d.rendering._torch_splat import render_torch
-from hash3d.rendering.splat import SplatJob, SplatRendererConfig, pick_backend
+from hash3d.rendering.base import Render
+from hash3d.rendering.splat import SplatJob, SplatRendererConfig
 from hash3d.representations.gaussians import Gaussians, GaussiansConfig, GaussianTensors
 from research.benchmarks.rasterise import build_scene
 
@@ -54,11 +56,24 @@ def make_scene(kind: str, count: int, dtype: torch.dtype = torch.float32) -> Gau
     return GaussianTensors(**moved)
 
 
+def render_gsplat(job: SplatJob) -> Render:
+    """By gsplat's classic mode; a hook brings the probe's gradient."""
+    from gsplat import rasterization
+
+    splats, config = job.splats, job.config
+    image, alpha, info = rasterization(
+        splats.means, splats.quats, splats.scales, splats.opacities, splats.colors, job.viewmats, job.intrinsics,
+        *job.size, near_plane=config.near, eps2d=config.eps2d, packed=False, render_mode="RGB+D",
+        rasterize_mode="classic", backgrounds=job.background,
+    )  # fmt: skip
+    if info["means2d"].requires_grad:
+        info["means2d"].register_hook(lambda gradient: setattr(job.probe, "grad", gradient.clone()))
+    return Render(color=image[..., :3], alpha=alpha, depth=image[..., 3:])
+
+
 def draw(job: SplatJob, backend: str) -> Tensor:
     """Colour, alpha and depth."""
     if backend == "gsplat":
-        from hash3d.rendering._gsplat import render_gsplat
-
         render = render_gsplat(job)
     else:
         render = render_torch(job) if backend == "torch" else rasteriser.render_triton(job)[0]
@@ -249,7 +264,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=95.0)
     parser.add_argument("--no-sweep", action="store_true")
     arguments = parser.parse_args()
-    backends = ["triton"] + (["gsplat"] if pick_backend("auto", DEVICE) == "gsplat" else [])
+    backends = ["triton"] + (["gsplat"] if find_spec("gsplat") else [])
     for kind in ("start", "trained"):
         compare(kind, 300, 45, 2, "torch", torch.float64)
     if DEVICE.type == "cpu":

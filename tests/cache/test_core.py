@@ -12,7 +12,7 @@ CORE = (
     "unet/hook.py",
 )  # fmt: skip
 PAGE = (ROOT / "docs/how_it_works.md").read_text()
-WITHOUT = ("gsplat", "triton", "rembg", "flip_evaluator", "DeepCache", "beartype", "matplotlib", "hypothesis")
+WITHOUT = ("triton", "rembg", "flip_evaluator", "DeepCache", "beartype", "matplotlib", "hypothesis")
 """The packages of the extras, and the compiler of kernels that only some platforms have."""
 FIRST_CALLS = (
     f"""

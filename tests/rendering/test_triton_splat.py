@@ -107,6 +107,17 @@ def test_bins_whose_lists_find_no_place_are_not_a_number_and_the_need_is_told():
     torch.testing.assert_close(torch.where(short.isnan(), whole, short), whole)
 
 
+def test_lists_that_need_more_than_is_made_unasked_get_it(monkeypatch):
+    from hash3d.rendering import _triton_splat
+
+    splats = scene(40, torch.float32, "solid", DEVICE)
+    whole, _, need = draw(job(splats, 32, 1), "triton")
+    monkeypatch.setattr(_triton_splat, "SURE_CAPACITY", need // 2)
+    image, _, again = draw(job(splats, 32, 1), "triton")
+    assert again == need
+    assert torch.equal(image, whole)
+
+
 @pytest.mark.skipif(INTERPRETED, reason="there are no CUDA graphs")
 def test_a_graph_holds_both_passes():
     """Replayed for other Gaussians and cameras, without the host."""

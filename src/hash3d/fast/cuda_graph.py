@@ -40,7 +40,7 @@ _RECORDINGS: list[None] = []
 
 def inside_recording() -> bool:
     """Whether a CUDA graph is being made: functions then run as they are, so that it holds their kernels."""
-    return bool(_RECORDINGS) or torch.cuda.is_current_stream_capturing()
+    return bool(_RECORDINGS) or (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hash3d.fast.cuda_graph import inside_recording
 from hash3d.kernels import require_last_derivative
 
 from . import _torch_splat
@@ -210,14 +211,17 @@ def render_triton(job: SplatJob, capacity: int | None = None) -> tuple[Render, I
     """Render as `render_torch` up to rounding, float32 on CUDA; once differentiable.
 
     Returns the places that the bins' lists need, on the device, too. More than `capacity`: some bins are NaN. None is
-    `full_capacity`, or as much as is made without asking.
+    enough: the host waits only where lists might need more than `SURE_CAPACITY`, and never while a CUDA graph is made.
     """
     (width, height), splats = job.size, job.splats
     if len(splats) == 0:
         return _torch_splat.render_torch(job), torch.zeros(1, dtype=torch.int32, device=job.background.device)
     if max(job.size) > MAX_SIZE:
         raise ValueError(f"Expected images of at most {MAX_SIZE} pixels a side, but got {width} x {height}.")
-    capacity = min(full_capacity(job), SURE_CAPACITY) if capacity is None else capacity
+    if capacity is None and (capacity := full_capacity(job)) > SURE_CAPACITY:
+        rendered = render_triton(job, SURE_CAPACITY)
+        short = not inside_recording() and int(rendered[1]) > SURE_CAPACITY
+        return render_triton(job, int(rendered[1])) if short else rendered
     scene = (splats.means, splats.quats, splats.scales, splats.opacities, splats.colors)
     image, need = _Splatting.apply(*scene, job.background, job.probe, job, capacity)
     return Render(color=image[..., :3], depth=image[..., 3:4], alpha=image[..., 4:]), need

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.fast.cuda_graph import inside_recording
+from hash3d.kernels import uses_triton
 from hash3d.representations.gaussians import GaussianTensors, Splats
 from hash3d.tensors import to_device
 
 from .base import Render
 
-Backend = Literal["auto", "torch", "numba", "gsplat", "triton"]
+Backend = Literal["auto", "torch", "numba", "triton"]
 SplatRenderer = Callable[..., Render]
 """`render_gaussians` with its constants fixed."""
 
@@ -31,7 +30,7 @@ class SplatRendererConfig:
         eps2d: Variance in pixels^2 added to each ellipse, so that none falls between the pixels.
         min_alpha: A Gaussian fainter than this at a pixel adds nothing there. gsplat has 1/255.
         min_transmittance: A pixel ends before the Gaussian that would bring its transmittance to this (gsplat: 1e-4).
-        backend: auto: numba on the CPU; on CUDA gsplat if it is installed, else torch. torch is slow.
+        backend: auto: numba on the CPU, triton on CUDA if it is installed, else torch, the definition, which is slow.
     """
 
     near: float = 0.01
@@ -81,11 +80,7 @@ def render_gaussians(
     probe = like.new_zeros(len(cameras), len(tensors), 2) if means2d_probe is None else means2d_probe
     viewmats, intrinsics, background = (to_device(each, like) for each in (cameras.viewmats, cameras.K, background))
     job = SplatJob(tensors, viewmats, intrinsics, background, probe, (cameras.width, cameras.height), config)
-    match pick_backend(config.backend, like.device):
-        case "gsplat":
-            from ._gsplat import render_gsplat
-
-            return render_gsplat(job)
+    match pick_backend(config.backend, like):
         case "numba":
             from ._numba_splat import render_numba
 
@@ -106,18 +101,13 @@ def screen_probe(scene: Splats, cameras: Cameras) -> Float[Tensor, "B N 2"]:
     return torch.zeros(len(cameras), means.shape[0], 2, dtype=means.dtype, device=means.device, requires_grad=True)
 
 
-def pick_backend(backend: Backend, device: torch.device) -> Backend:
-    """Choose the backend for tensors on `device`; `ValueError` if an explicit choice cannot run there."""
-    if backend == "auto":
-        if device.type == "cpu":
-            return "numba"
-        if inside_recording():
-            return "triton"  # The others wait for the device.
-        return "gsplat" if device.type == "cuda" and find_spec("gsplat") else "torch"
-    needed = {"numba": "cpu", "gsplat": "cuda"}.get(backend, device.type)
-    if device.type != needed:
+def pick_backend(backend: Backend, like: Tensor) -> Backend:
+    """Choose the backend for tensors such as `like`; `ValueError` if an explicit choice cannot work on them."""
+    if backend == "numba" and not like.is_cpu:
         raise ValueError(
-            f"The splatting backend {backend!r} needs tensors on {needed}, but the scene is on {device}. "
+            f"The splatting backend 'numba' needs tensors on cpu, but the scene is on {like.device}. "
             f"Move the scene, or choose the backend 'auto'."
         )
-    return backend
+    if backend == "torch" or backend == "numba":
+        return backend
+    return "triton" if uses_triton(backend, like) else "numba" if like.is_cpu else "torch"

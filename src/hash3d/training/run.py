@@ -34,7 +34,7 @@ from .watch import DIVERGED, Metrics, NotFiniteError
 
 Progress = Callable[[Trainer, Metrics], None]
 PARTS = ("render", "encode", "unet", "backward")
-PACKAGES = ("torch", "diffusers", "transformers", "numpy", "numba", "gsplat")
+PACKAGES = ("torch", "diffusers", "transformers", "numpy", "numba")
 
 
 class Run:

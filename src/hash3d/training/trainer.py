@@ -1,7 +1,6 @@
 """The one loop: cameras, render, guidances, losses, backward, optimizer."""
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.fast.engine import Engine, records
 from hash3d.guidance.base import GuidanceInputs, GuidanceOutput
 from hash3d.guidance.targets import ReplayConfig
+from hash3d.kernels import has_triton
 from hash3d.pictures import FramedPicture
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.view_order import ViewOrder
@@ -98,7 +98,7 @@ class Trainer:
         config = (self.stage.cache or recipe.cache) if recipe.cache and not self.stage.replay else None
         self.guidances = {name: self._build_guidance(name, config) for name in self.stage.guidances}
         self.replay = self._build_replay(self.stage.replay) if self.stage.replay else None
-        graphs = records(engine, self.device) and find_spec("triton") and can_record(self)
+        graphs = records(engine, self.device) and has_triton() and can_record(self)
         self.recorded = RecordedStep(self, recorded=True) if graphs else None
 
     def _build_guidance(self, name: str, cache_config: CacheConfig | None) -> ActiveGuidance:
