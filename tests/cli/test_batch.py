@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,8 @@ def test_a_worker_does_what_is_left_and_tries_a_failure_once_more(crew, capsys):
     work(again)
     assert states(again) == {"a_duck": "finished", "mug": "finished"}
     assert (crew.out / "mug" / "summary.json").stat().st_mtime_ns == made, "it is not run again"
+    asked = tuple(replace(job, key="of another seed") for job in crew.jobs)
+    assert states(Crew(asked, crew.out, "cpu", 1, "a third")) == {"a_duck": "open", "mug": "open"}
     width, height = Image.open(crew.out / "mug" / "preview.png").size
     sheet = Image.open(io.BytesIO(make_sheet(again)))
     assert sheet.size == (batch.STRIP_WIDTH, 2 * height)

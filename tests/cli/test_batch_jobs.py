@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from hash3d.cli.batch_jobs import read_jobs
+from hash3d.cli.batch_jobs import JOB, place_jobs, read_jobs
 from tests.cli.conftest import assert_refused
 
 
@@ -21,7 +21,7 @@ def test_a_file_of_prompts(tmp_path):
     file = tmp_path / "prompts.txt"
     file.write_text("# toys\na red mug\n\n--help\na red mug\n")
     jobs = read_jobs(file, None, [])
-    assert [job.name for job in jobs] == ["a_red_mug", "help", "a_red_mug-2"]
+    assert [job.name for job in place_jobs(jobs, tmp_path)] == ["a_red_mug", "help", "a_red_mug-2"]
     assert [job.options(tmp_path, "cpu").prompt for job in jobs] == ["a red mug", "--help", "a red mug"]
     assert jobs[0].words[0] == "sds_gs"
 
@@ -45,6 +45,30 @@ def test_json_lines_take_any_option(tmp_path, picture_file):
     assert (first.steps, first.no_cache) == (30, False)
     assert (second.system, second.no_cache, second.cache.verify) == ("sds_gs", True, False)
     assert second.loss_scale == {"opacity": 0.5}
+
+
+def test_a_run_is_a_jobs_own_by_what_was_asked(photos, tmp_path):
+    """Not by its name or its place: of another seed, picture or prior it is another's, and the job goes beside it."""
+    out, jobs, given = tmp_path / "many", tmp_path / "jobs.jsonl", {"image": str(photos / "mug.png"), "scale": "mini"}
+    for name, weights in (("mine", "some"), ("moved", "some"), ("others", "other")):
+        (tmp_path / name / "final").mkdir(parents=True)
+        (tmp_path / name / "final" / "weights").write_text(weights)
+
+    def place(*seeds, prior="mine"):
+        lines = [{**given, "prior": str(tmp_path / prior / "final"), "seed": each} for each in seeds]
+        jobs.write_text("\n".join(map(json.dumps, lines)))
+        return place_jobs(read_jobs(jobs, None, []), out)
+
+    for job in place(1):
+        (out / job.name).mkdir(parents=True)
+        (out / job.name / "recipe.json").touch()
+        (out / job.name / JOB).write_text(job.key)
+    assert [job.name for job in place(1)] == ["mug"]
+    assert [job.name for job in place(7, 1)] == ["mug-2", "mug"]
+    assert [job.name for job in place(1, prior="moved")] == ["mug"]
+    assert [job.name for job in place(1, prior="others")] == ["mug-2"]
+    (photos / "mug.png").write_bytes((photos / "mug.png").read_bytes() + b"another")
+    assert [job.name for job in place(1)] == ["mug-2"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from hash3d.cli import table, table_jobs
 from hash3d.cli.table import Table, apply_preset, start_ray
 from hash3d.table import runner
 from hash3d.table.machine import Machine
-from hash3d.table.objects import key_of
 from hash3d.table.runner import Rows
 from hash3d.table.worker import Outcome
 
@@ -44,7 +43,7 @@ def quick(monkeypatch):
         recipe = job.recipe()
         passes = {"full": recipe.steps, "shallow": 0, "single": 0, "cut": None, "prior": "none"}
         row = {
-            "object": job.input.name, "seed": job.seed, "key": key_of(recipe, job.input), "system": recipe.system,
+            **dict(zip(("object", "seed", "key"), job.identity, strict=True)), "system": recipe.system,
             "psnr": 20.0 + recipe.seed % 7 - bool(recipe.stage.replay), "reuse_share": 0.0, "unets": {"image": passes},
             "steps": recipe.steps, "pose": "stable", "seconds": {"total": 1.0}, **machine.account(),
         }  # fmt: skip

@@ -14,7 +14,6 @@ from PIL import Image
 
 from hash3d.cli import batch, main, table
 from hash3d.table import runner
-from hash3d.table.objects import key_of
 from hash3d.table.worker import Outcome
 from tests.diffusion.test_convert import zero123  # noqa: F401  (a fixture)
 from tests.faults.faulty_files import Killed, failing_at
@@ -45,7 +44,7 @@ def quick(monkeypatch):
         recipe = job.recipe()
         passes = {"full": 1, "shallow": 1, "single": 0, "cut": None, "prior": "none"}
         row = {
-            "object": job.input.name, "seed": job.seed, "key": key_of(recipe, job.input), "system": recipe.system,
+            **dict(zip(("object", "seed", "key"), job.identity, strict=True)), "system": recipe.system,
             "psnr": 20.0, "ssim": 0.5, "reuse_share": 0.5, "unets": {"image": passes}, "steps": recipe.steps,
             "pose": "stable", "seconds": {"total": 1.0}, **machine.account(),
         }  # fmt: skip

@@ -1,17 +1,19 @@
 """What runs start from: names, prompts, seeds."""
 
 import json
+import re
 
 import pytest
 from PIL import Image
 
-from hash3d.table.objects import InputObject, expect_names, find_objects, read_prompts
+from hash3d.systems import zero123_gs
+from hash3d.table.objects import InputObject, find_objects, key_of, read_prompts
 
 
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "blue_cup").mkdir()
-    for path in (tmp_path / "blue_cup" / "input.png", tmp_path / "disc.png"):
+    for path in (tmp_path / "blue_cup" / "input.png", tmp_path / "disc.png", tmp_path / ".hidden.png"):
         Image.new("RGBA", (8, 8)).save(path)
     (tmp_path / "notes.txt").write_text("no picture")
     return tmp_path
@@ -24,10 +26,36 @@ def test_objects_are_folders_and_pictures(folder):
     assert find_objects(folder / "disc.png") == [disc]
     for name in ("hat.jpg", "mug.PNG"):
         Image.new("RGB", (8, 8)).save(folder / name)
-    assert [item.name for item in find_objects(folder)] == ["blue_cup", "disc", "hat", "mug"]
+    assert [item.name for item in find_objects(folder)] == ["blue_cup", "disc", "hat.jpg", "mug.PNG"]
     assert cup.prompt == "blue cup"
     (folder / "blue_cup" / "prompt.txt").write_text("a cup of tea\n")
     assert cup.prompt == "a cup of tea"
+
+
+def test_every_picture_that_is_read_is_an_object_with_a_name_of_its_own(folder):
+    for name in ("blue_cup.png", "disc.JPG", "disc.webp", "v1.2.tif", "disc.xcf"):
+        (folder / name).touch()
+    objects = find_objects(folder)
+    assert [item.name for item in objects] == ["blue_cup", "blue_cup.png", "disc.JPG", "disc", "disc.webp", "v1.2.tif"]
+    assert [item.prompt for item in objects] == ["blue cup", "blue cup", "disc", "disc", "disc", "v1.2"]
+
+
+def test_a_row_is_of_what_the_files_hold_and_not_of_where_they_lie(folder, tmp_path):
+    def key(image, *, prior="mini", truth=None):
+        return key_of(zero123_gs.recipe(image=image, prior=str(tmp_path / prior), scale="mini", cache=None), truth)
+
+    for name, weights in (("mini", "some"), ("moved", "some"), ("others", "other")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_text(weights)
+    cup = folder / "blue_cup"
+    before = key(cup / "input.png", truth=cup)
+    assert before == key(folder / "disc.png", prior="moved", truth=cup)
+    assert before != key(cup / "input.png", prior="others", truth=cup)
+    (cup / "000.png").write_text("another view")
+    assert before != key(cup / "input.png", truth=cup)
+    before = key(cup / "input.png")
+    (cup / "input.png").write_text("another picture")
+    assert before != key(cup / "input.png")
 
 
 def test_true_views_tell_the_elevation(folder):
@@ -50,19 +78,16 @@ def test_prompts_are_lines(tmp_path):
     mug, hat = read_prompts(tmp_path / "prompts.txt")
     assert (mug.name, mug.prompt, mug.image, mug.truth) == ("a_red_mug", "a red mug", None, None)
     assert hat.text == "a blue hat"
+    long = "a very long sentence that goes on and on, of a mug and what it holds"
+    texts = ("a red mug", "a red mug!", "a red, mug", "a_red_mug", f"{long}: tea", f"{long}: milk")
+    names = [InputObject(text=text).name for text in texts]
+    assert len(set(names)) == len(texts)
+    assert all(re.fullmatch(r"[\w-]{1,69}", name) for name in names)
     (tmp_path / "none.txt").write_text("# nothing\n")
     with pytest.raises(ValueError, match="it holds none"):
         read_prompts(tmp_path / "none.txt")
     with pytest.raises(ValueError, match="there is no file"):
         read_prompts(tmp_path / "missing.txt")
-
-
-@pytest.mark.parametrize("texts", [("a red mug", "a red mug!"), ("a" * 61, "a" * 62)])
-def test_inputs_of_one_name_are_refused(texts):
-    inputs = [InputObject(text=text) for text in ("a blue hat", *texts)]
-    with pytest.raises(ValueError, match="Expected inputs of different names"):
-        expect_names(inputs)
-    expect_names(inputs[:2])
 
 
 def test_inputs_have_seeds_of_their_own():

@@ -25,7 +25,7 @@ import tyro
 from rich.console import Console
 
 from . import fail, format_error
-from .batch_jobs import BatchJob, read_jobs
+from .batch_jobs import JOB, BatchJob, place_jobs, read_jobs, read_key
 from .parsing import Maybe, parse_options
 
 ATTEMPTS, DEATHS = 2, 10
@@ -41,8 +41,9 @@ STRIP_WIDTH, STRIPS_HIGH = 1152, 200
 class Batch:
     """Run many jobs, each in a folder of its own in --out, and write batch.csv and sheet.jpg.
 
-    Finished ones are skipped, so that the command can be stopped, repeated and extended. Options after a lone -- are
-    those of `hash3d generate` for all jobs: hash3d batch photos --out assets -- --quality fast
+    Finished ones are skipped, so that the command can be stopped, repeated and extended; one whose options, picture or
+    prior are others now is made anew, beside. Options after a lone -- are those of `hash3d generate` for all jobs:
+    hash3d batch photos --out assets -- --quality fast
     """
 
     jobs: tyro.conf.Positional[Path]
@@ -101,8 +102,9 @@ class Crew:
         """What a job's run says of itself once it is complete."""
         from hash3d.training.run_folder import RunFolder
 
+        folder = self.out / job.name
         try:
-            summary = RunFolder(self.out / job.name).read_summary() or {}
+            summary = (read_key(folder) == job.key and RunFolder(folder).read_summary()) or {}
             figures = {"steps": int(summary["steps"]), "seconds": {"total": float(summary["seconds"]["total"])}}
         except (ArithmeticError, LookupError, TypeError, ValueError):
             return None
@@ -124,8 +126,7 @@ def main(arguments: list[str]) -> int:
     if options.workers < 1:
         raise ValueError(f"Expected --workers to be at least 1, but got {options.workers}.")
     jobs = read_jobs(options.jobs, options.system, arguments[place + 1 :])
-    for job in jobs:
-        job.options(options.out, "cpu")  # A mistake is told before anything runs.
+    jobs = place_jobs(jobs, options.out)  # A mistake is told before anything runs.
     import torch
 
     from hash3d.files import make_folder, write_bytes, write_text
@@ -226,6 +227,7 @@ def attempt(crew: Crew, job: BatchJob) -> bool:
     """Run a job, or go on with it. Returns whether it ended, in whatever way; False if it was interrupted."""
     import torch
 
+    from hash3d.files import make_folder, write_text
     from hash3d.table.worker import pick_device
     from hash3d.training.guide import keep_priors
     from hash3d.training.run_folder import RunFolder
@@ -240,6 +242,9 @@ def attempt(crew: Crew, job: BatchJob) -> bool:
         options = job.options(crew.out, crew.device)
         recipe, device = build_recipe(options), pick_device(crew.device)
         options = replace(options, resume=RunFolder(options.out).holds_run)
+        if not options.resume:
+            make_folder(options.out)
+            write_text(options.out / JOB, job.key)
         priors = keep_priors(recipe, device)
         summary = run_recipe(options, recipe, options.out, crew.device, priors=priors, quiet=True)
     except (ValueError, OSError, ImportError, RuntimeError) as error:

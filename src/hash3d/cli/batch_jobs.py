@@ -2,8 +2,11 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ from .options import parse
 from .parsing import expect_image
 
 NAME_LENGTH = 60
+JOB = ".job"
+"""The file in a run's folder that holds its job's key."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,8 @@ class BatchJob:
 
     name: str
     words: tuple[str, ...]
+    key: str = ""
+    """A digest of what they ask for: the recipe, and what its picture and its priors hold."""
 
     def options(self, out: Path, device: str) -> Any:
         """Parse the words, as `hash3d generate` does. Raises `ValueError` with one sentence for a mistake."""
@@ -30,7 +37,7 @@ class BatchJob:
 
 
 def read_jobs(source: Path, system: str | None, shared: Sequence[str]) -> list[BatchJob]:
-    """Read the jobs in their order; equal names get a number.
+    """Read the jobs in their order.
 
     Args:
         source: a folder of pictures, a file of JSON lines (.jsonl), or a file with a prompt on each line.
@@ -39,22 +46,49 @@ def read_jobs(source: Path, system: str | None, shared: Sequence[str]) -> list[B
     """
     if not source.exists():
         raise ValueError(f"Expected a folder of pictures or a file of jobs, but there is no {source}. Check the path.")
-    jobs: dict[str, BatchJob] = {}
+    jobs = []
     for given in _list_given(source):
         image, prompt = given.get("image"), given.get("prompt")
         chosen = str(given.pop("system", None) or system or ("zero123_gs" if image else "sds_gs"))
         stem = str(given.pop("name", None) or (Path(image).stem if image else prompt or chosen))
-        name = taken = re.sub(r"[^\w-]+", "_", stem).strip("_-")[:NAME_LENGTH] or "job"
-        number = 1
-        while name in jobs:
-            number += 1
-            name = f"{taken}-{number}"
-        jobs[name] = BatchJob(
-            name, (chosen, *shared, *(word for item in given.items() for word in _write_option(*item)))
-        )
+        name = re.sub(r"[^\w-]+", "_", stem).strip("_-")[:NAME_LENGTH] or "job"
+        words = (chosen, *shared, *(word for item in given.items() for word in _write_option(*item)))
+        jobs.append(BatchJob(name, words))
     if not jobs:
         raise ValueError(f"Expected jobs in {source}, but there are none.")
-    return list(jobs.values())
+    return jobs
+
+
+def place_jobs(jobs: Sequence[BatchJob], out: Path) -> list[BatchJob]:
+    """Give each job its key and the folder NAME, NAME-2, ... that holds its run, else the first without a run.
+
+    Raises `ValueError` for a mistake in a job's options.
+    """
+    from hash3d.table.objects import key_of
+    from hash3d.training.run_folder import RunFolder
+
+    from .generate import build_recipe
+
+    keyed = [replace(job, key=key_of(build_recipe(job.options(out, "cpu")))) for job in jobs]
+    held, taken = defaultdict[str | None, list[str]](list), dict[str, int]()
+    for path in sorted(out.glob(f"*/{JOB}"), key=lambda path: (len(path.name), path)):
+        held[read_key(path.parent)].append(path.parent.name)
+    for number, job in enumerate(keyed):
+        own = (name for name in held[job.key] if re.fullmatch(re.escape(job.name) + r"(-\d+)?", name))
+        if name := next((name for name in own if name not in taken), None):
+            taken[name] = number
+    for number in sorted(set(range(len(keyed))) - set(taken.values())):
+        names = chain([keyed[number].name], (f"{keyed[number].name}-{each}" for each in count(2)))
+        taken[next(name for name in names if name not in taken and not RunFolder(out / name).holds_run)] = number
+    return [replace(keyed[number], name=name) for name, number in sorted(taken.items(), key=itemgetter(1))]
+
+
+def read_key(folder: Path) -> str | None:
+    """The key of the job whose run is in a folder."""
+    try:
+        return (folder / JOB).read_text()
+    except (OSError, ValueError):
+        return None
 
 
 def _list_given(source: Path) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 from hash3d.cache import Hash3DConfig
 from hash3d.guidance.targets import ReplayConfig
 from hash3d.recipes.recipe import Recipe
-from hash3d.table.objects import InputObject, Job, expect_names, find_objects, read_prompts
+from hash3d.table.objects import InputObject, Job, find_objects, read_prompts
 
 from .generate import build_recipe
 from .options import find_system, parse
@@ -58,8 +58,6 @@ def list_jobs(options: Table) -> list[TableJob]:
     texts = read_prompts(options.prompts) if options.prompts else []
     if options.preset:
         images, texts = images[:1], texts[:1] or [InputObject(text=SMOKE_PROMPT)]
-    for inputs in (images, texts):
-        expect_names(inputs)
     jobs = [
         TableJob(study=name, label=reuse, words=write_words(name, reuse, options), input=item, seed=seed)
         for seed in options.seeds

@@ -26,7 +26,7 @@ DETAILED = 64
 """Pixels of an object's longer side, below which it is told that details are missing."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "TGA")
 """What is opened. Not every format of Pillow: some of them start other programs."""
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+PICTURES = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
 """Endings of names by which the pictures of a folder are found."""
 _TO_RGBA = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK")
 """Modes that Pillow turns into RGBA in one step."""

@@ -7,10 +7,11 @@ import json
 import re
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from hash3d.diffusion.loading import EMBEDDED, embedded_folder
 from hash3d.evaluation.truth import load_truth
 from hash3d.pictures.loading import PICTURES
 from hash3d.recipes.recipe import Recipe
@@ -37,10 +38,13 @@ class InputObject:
 
     @property
     def name(self) -> str:
-        """As the rows have it."""
+        """As the rows have it: another for each input of a table."""
         if self.path is None:
-            return re.sub(r"\W+", "_", self.text or "").strip("_")[:60]
-        return self.path.name if self.path.is_dir() else self.path.stem
+            text = self.text or ""
+            name = re.sub(r"\W+", "_", text).strip("_")[:60]
+            return name if name.replace("_", " ") == text else f"{name}-{zlib.crc32(text.encode()):08x}"
+        alone = self.path.suffix == ".png" and not self.path.with_suffix("").is_dir()
+        return self.path.stem if alone else self.path.name
 
     @property
     def image(self) -> Path | None:
@@ -57,8 +61,10 @@ class InputObject:
         """The text, or what a picture shows: its prompt.txt, else its name."""
         if self.text is not None:
             return self.text
-        said = self.path / "prompt.txt" if self.path else Path()
-        return said.read_text().strip() if said.is_file() else self.name.replace("_", " ")
+        path = self.path or Path()
+        if (path / "prompt.txt").is_file():
+            return (path / "prompt.txt").read_text().strip()
+        return (path.name if path.is_dir() else path.stem).replace("_", " ")
 
     @property
     def placed(self) -> dict[str, float]:
@@ -93,14 +99,38 @@ class Job(ABC):
     @property
     def identity(self) -> Identity:
         """What the row of this run carries."""
-        return self.input.name, self.seed, key_of(self.recipe(), self.input)
+        return self.input.name, self.seed, key_of(self.recipe(), self.input.truth)
 
 
-def key_of(recipe: Recipe, item: InputObject) -> str:
-    """A hash of the recipe. Where files lie does not count: rows travel between machines."""
-    priors = {name: Path(prior).name for name, prior in recipe.priors.items()}
-    portable = dataclasses.replace(recipe, image=recipe.image and Path(item.name), priors=priors)
-    return hashlib.sha256(json.dumps(to_plain(portable), sort_keys=True).encode()).hexdigest()[:16]
+def key_of(recipe: Recipe, truth: Path | None = None) -> str:
+    """A hash of the recipe and of what its picture, priors and true views hold; not of where they lie."""
+    priors = {name: _digest_prior(prior) for name, prior in recipe.priors.items()}
+    plain = to_plain([dataclasses.replace(recipe, priors=priors, checkpoint_every=1), truth])
+
+    def read(part: dict[str, Any]) -> Any:
+        return _digest(Path(part["path"])) if part.get("type") == "Path" else part
+
+    portable = json.loads(json.dumps(plain), object_hook=read)
+    return hashlib.sha256(json.dumps(portable, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _digest_prior(name: str) -> str:
+    """What the files of a prior hold; of one on the hub its whole name."""
+    path = Path(name).expanduser()
+    if not path.exists() and name in EMBEDDED:
+        path = embedded_folder(name)
+    return _digest(path) if path.exists() else name
+
+
+def _digest(path: Path) -> str:
+    """A digest of a file, or of the files in a folder and its subfolders; hidden ones do not count."""
+    files = [*path.glob("[!.]*"), *path.glob("[!.]*/[!.]*")] if path.is_dir() else [path]
+    found = hashlib.sha256()
+    for file in sorted(filter(Path.is_file, files)):
+        with file.open("rb") as content:
+            found.update(repr(str(file.relative_to(path))).encode() + hashlib.file_digest(content, "sha256").digest())
+    return found.hexdigest()
 
 
 def find_objects(folder: Path) -> list[InputObject]:
@@ -109,19 +139,11 @@ def find_objects(folder: Path) -> list[InputObject]:
         return [InputObject(path=folder)]
     if not folder.is_dir():
         raise ValueError(f"Expected a folder of objects, but there is no folder {folder}. Check --objects.")
-    objects = [InputObject(path=path) for path in sorted(folder.iterdir())]
+    objects = [InputObject(path=path) for path in sorted(folder.glob("[!.]*"))]
     objects = [item for item in objects if (it := item.image) and it.suffix.lower() in PICTURES and it.is_file()]
     if not objects:
         raise ValueError(f"Expected {folder} to hold pictures, or folders with input.png, but it holds none.")
     return objects
-
-
-def expect_names(inputs: Sequence[InputObject]) -> None:
-    """Raise `ValueError` if two inputs have one name: rows tell them apart by it."""
-    for item in inputs:
-        if like := [other for other in inputs if other != item and other.name == item.name]:
-            both = " and ".join(repr(str(each.text or each.path)) for each in (item, like[0]))
-            raise ValueError(f"Expected inputs of different names, but {both} are both {item.name!r}. Rename one.")
 
 
 def read_prompts(file: Path) -> list[InputObject]:

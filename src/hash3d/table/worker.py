@@ -26,7 +26,7 @@ from hash3d.unet.partial_unet import PartialUNet
 
 from .machine import Machine, Row
 from .matcher import judge_views
-from .objects import Job, key_of
+from .objects import Job
 
 SHOWN_AZIMUTHS = (45.0, 90.0, 180.0, 270.0)
 VIEW_SIZE = 128
@@ -61,7 +61,7 @@ def attempt(job: Job, machine: Machine) -> Outcome:
 def run(job: Job, machine: Machine) -> Outcome:
     """All stages of a job. It writes nothing: its row and views go to where the rows are kept."""
     torch.set_num_threads(machine.threads)
-    device, recipe = pick_device(machine.device), job.recipe()
+    device, recipe, identity = pick_device(machine.device), job.recipe(), job.identity
     priors = keep_priors(recipe, device)
     main = next(iter(priors.values()))
     picture = None if recipe.image is None else frame_reference(recipe, main, load_picture(recipe.image))
@@ -81,9 +81,7 @@ def run(job: Job, machine: Machine) -> Outcome:
     show = show_model(trainer.scene.model, trainer.stage, main)
     cache = trainer.cache
     row = {
-        "object": job.input.name,
-        "seed": job.seed,
-        "key": key_of(recipe, job.input),
+        **dict(zip(("object", "seed", "key"), identity, strict=True)),
         "system": recipe.system,
         **_judge(job, recipe, show, machine),
         "steps": recipe.steps,

@@ -1,6 +1,7 @@
 """Runs of a study: paired, resumed, cut off, failing."""
 
 import dataclasses
+import shutil
 import threading
 
 import pytest
@@ -75,7 +76,8 @@ def test_the_key_forgets_places_and_knows_seeds(toy, jobs_of, objects, tmp_path)
     moved = objects.rename(tmp_path / "elsewhere")
     there = dataclasses.replace(first, input=find_objects(moved)[0])
     other = dataclasses.replace(other, input=there.input)
-    assert there.identity == dataclasses.replace(first, input=there.input, prior=f"x/{first.prior}").identity
+    prior = str(shutil.copytree(first.prior, tmp_path / "prior"))
+    assert there.identity == dataclasses.replace(first, input=there.input, prior=prior).identity
     assert there.identity != other.identity
 
 
