@@ -170,7 +170,7 @@ class Keeping:
     def check_batch(self, view: View, sample: Tensor, channels: int) -> None:
         """Check a call's batch against its view; what is told is told on a GPU as soon as it is known."""
         view.check_batch(sample, channels)
-        loaded, form = self.store.entries()[: self._signature is None], (channels, *sample.shape[2:], view.branches)
+        loaded, form = self.store.entries()[: self._signature is None], (*sample.shape[1:], view.branches)
         if any((*each.latents.shape, len(each.feature)) != form for each in loaded):
             self.reset()
         if len(sample) > 1 and self._checks < BATCH_CHECKS:
