@@ -97,5 +97,5 @@ def test_loaded_entries_of_other_branches_or_sizes_are_forgotten_at_the_first_ca
     saved.insert(saved.locate([key()]), sample[:1], sample[:, None])
     cache.load_state_dict(saved.state_dict())
     with cache.view(elevation=0, azimuth=0, radius=1):
-        cache.check_batch(cache.current_view, sample[like], 3)
+        cache.check_batch(cache.current_view, sample[like], 2)  # Entries have the conditioning channels too.
     assert len(cache.store.entries()) == held

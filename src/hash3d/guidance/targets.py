@@ -85,10 +85,13 @@ class TargetBuffer(Generic[ViewT]):
             del self._targets[0]
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[list[Float[Tensor, "H W C"]], list[ViewT]]:
-        """At most `count` different images with their views, uniformly chosen by a generator on the CPU."""
+        """At most `count` different images with their views, uniformly chosen by a generator on the CPU.
+
+        These are the kept images themselves: copy one before you change it.
+        """
         order = torch.randperm(len(self._targets), generator=generator)[:count].tolist()
         chosen = [self._targets[place] for place in order]
-        return [image.clone() for image, _ in chosen], [view for _, view in chosen]
+        return [image for image, _ in chosen], [view for _, view in chosen]
 
     def state_dict(self) -> dict[str, Any]:
         """The images and their views."""
