@@ -58,6 +58,15 @@ def test_a_wide_gamut_without_a_profile_is_told(red, interop, told, tmp_path, re
     assert sum("wide gamut" in str(each.message) for each in recwarn) == told
 
 
+@pytest.mark.parametrize(("primaries", "told"), [(1, 0), (12, 1), (9, 1)])
+def test_primaries_of_a_cicp_chunk_are_told(primaries, told, tmp_path, recwarn):
+    info = PngImagePlugin.PngInfo()
+    info.add(b"cICP", bytes([primaries, 13, 0, 1]))
+    Image.new("RGB", (32, 32), "teal").save(tmp_path / "screen.png", pnginfo=info)
+    np.testing.assert_allclose(read_rgba(tmp_path / "screen.png")[4, 4] * 255, [0, 128, 128, 255], atol=0.5)
+    assert sum("wide gamut" in str(each.message) for each in recwarn) == told
+
+
 def test_the_darkest_colour_of_a_profile_is_black(tmp_path):
     """Black point compensation: a print or a screen whose black reflects 5 % of the light makes no grey veil."""
     pixels = np.zeros((32, 32, 3), dtype=np.uint8)

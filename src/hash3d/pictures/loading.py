@@ -1,5 +1,6 @@
 """Read an image file. Its size is checked before anything is decoded, and what is decoded takes less than 1 GiB."""
 
+import re
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -76,7 +77,10 @@ def read_rgba(path: Path, max_side: float = MAX_SIDE) -> Pixels:
         stack.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
         Image.MAX_IMAGE_PIXELS = None
         try:  # A file, not its name: Pillow 13 maps a raw TIFF by name, and turns it wrongly.
-            image = stack.enter_context(Image.open(stack.enter_context(path.open("rb")), formats=FORMATS))
+            file = stack.enter_context(path.open("rb"))
+            found = re.search(rb"\0\0\0\x04cICP(.{4})", file.peek(), re.DOTALL)  # A PNG's, which Pillow leaves out.
+            image = stack.enter_context(Image.open(file, formats=FORMATS))
+            image.info["cicp"] = found and found[1]
         except Exception as error:  # Pillow's decoders raise whatever their format makes them stumble on.
             known = "PNG, JPEG, WebP, BMP, GIF or TIFF"
             raise PictureError(f"Expected a picture ({known}), but {path} is none that can be read.") from error

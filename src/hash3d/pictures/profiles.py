@@ -21,7 +21,8 @@ def find_conversion(image: Image.Image) -> Callable[[Image.Image], Any] | None:
     if not content:
         primaries, exif = image.info.get("chromaticity", SRGB), image.getexif()
         is_wide = "srgb" not in image.info and np.abs(np.subtract(primaries, SRGB)).max() > 0.02
-        if is_wide or exif.get_ifd(ExifTags.IFD.Interop).get(1) == "R03":
+        coded = image.info.get("cicp") or b"\1"
+        if is_wide or exif.get_ifd(ExifTags.IFD.Interop).get(1) == "R03" or coded[0] > 2:
             warnings.warn("The image has a wide gamut, but no colour profile: it is read as sRGB.", stacklevel=2)
         exponent = 1.0 / (2.2 * (image.info.get("gamma") or 1.0 / 2.2))
         ramp = [round(255.0 * (value / 255.0) ** exponent) for value in range(256)] * 3

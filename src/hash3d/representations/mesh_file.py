@@ -30,7 +30,7 @@ PLY_COLORS = (
 )  # fmt: skip
 """Properties of a PLY's vertices that are a colour."""
 MOST_TINT = 12
-"""Of 255: how far the channels of an OBJ's Kd may be apart that is left out where a texture is."""
+"""Of 255: how far the channels of a Kd may be apart that is no tint, but the grey that Blender writes beside images."""
 COARSEST_STEP = 1e-3
 """Warn where the file's numbers are farther apart than this share of the shape's size."""
 
@@ -188,7 +188,9 @@ def ply_colors(geometry: Any) -> Any:
 
 
 def _check_obj(file: Path, scene: Any) -> None:
-    """Refuse what trimesh would read wrongly, and tell which materials and textures it has not found."""
+    """Refuse what trimesh would read wrongly, tint textures, and tell which materials and textures are not there."""
+    from PIL import Image, ImageChops
+
     content = file.read_text(errors="replace")
     if re.search(r"^\s*f\b.*(\s-\d|\\\s*$)", content, re.MULTILINE):
         what = "to count vertices from the first, each in one line, but some do not"
@@ -202,9 +204,9 @@ def _check_obj(file: Path, scene: Any) -> None:
     lost = set(re.findall(r"^\s*usemtl[ \t]+(.*\S)", content, re.MULTILINE)) - set(blocks)
     for part in scene.geometry.values():
         material: Any = getattr(part.visual, "material", None)
-        if _texture(material) is not None and np.ptp(material.main_color[:3]) > MOST_TINT:
-            what = "a colour (Kd) besides its texture, which is not heeded"
-            warnings.warn(f"Material {material.name} of {file} has {what}.", stacklevel=4)
+        if _texture(material) is not None and np.ptp(tint := material.main_color[:3]) > MOST_TINT:
+            picture = material.image.convert("RGB")  # MTL multiplies the texture by Kd.
+            material.image = ImageChops.multiply(picture, Image.new("RGB", picture.size, tuple(tint)))
         if "map_Kd" in blocks.get(getattr(material, "name", None), "") and _texture(material) is None:
             lost.add(material.name)
     if lost:
