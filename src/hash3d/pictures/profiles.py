@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -21,8 +22,10 @@ def find_conversion(image: Image.Image) -> Callable[[Image.Image], Any] | None:
     if not content:
         primaries, exif = image.info.get("chromaticity", SRGB), image.getexif()
         is_wide = "srgb" not in image.info and np.abs(np.subtract(primaries, SRGB)).max() > 0.02
-        coded = image.info.get("cicp") or b"\1"
-        if is_wide or exif.get_ifd(ExifTags.IFD.Interop).get(1) == "R03" or coded[0] > 2:
+        coded, interop = image.info.get("cicp") or b"\1", ""
+        with suppress(KeyError):  # Raised by Pillow 12.3 where there is no EXIF.
+            interop = exif.get_ifd(ExifTags.IFD.Interop).get(1)
+        if is_wide or interop == "R03" or coded[0] > 2:
             warnings.warn("The image has a wide gamut, but no colour profile: it is read as sRGB.", stacklevel=2)
         exponent = 1.0 / (2.2 * (image.info.get("gamma") or 1.0 / 2.2))
         ramp = [round(255.0 * (value / 255.0) ** exponent) for value in range(256)] * 3
