@@ -1,5 +1,6 @@
 """The examples run, and reuse."""
 
+import json
 import re
 import runpy
 import sys
@@ -116,3 +117,17 @@ def letters_tokenizer(folder):
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77)
+
+
+def test_the_notebook_runs_from_top_to_bottom(monkeypatch, tmp_path, capsys):
+    """In two steps, each cell in the names of those before it."""
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    monkeypatch.chdir(tmp_path)
+    cells, names = json.loads((EXAMPLES / "picture_to_3d.ipynb").read_text())["cells"], {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"]
+            exec("".join(cell["source"]).replace("STEPS = 300", "STEPS = 2"), names)
+    assert "2 steps" in capsys.readouterr().out
+    assert (tmp_path / "outputs/notebook/splats.splat").stat().st_size % 32 == 0
+    assert len(names["views"]) == 4
