@@ -24,7 +24,7 @@ def find_conversion(image: Image.Image) -> Callable[[Image.Image], Any] | None:
         is_wide = "srgb" not in image.info and np.abs(np.subtract(primaries, SRGB)).max() > 0.02
         coded, interop = image.info.get("cicp") or b"\1", ""
         with suppress(KeyError):  # Raised by Pillow 12.3 where there is no EXIF.
-            interop = exif.get_ifd(ExifTags.IFD.Interop).get(1)
+            interop = exif.get_ifd(ExifTags.IFD.Interop).get(1, "")
         if is_wide or interop == "R03" or coded[0] > 2:
             warnings.warn("The image has a wide gamut, but no colour profile: it is read as sRGB.", stacklevel=2)
         exponent = 1.0 / (2.2 * (image.info.get("gamma") or 1.0 / 2.2))
