@@ -38,7 +38,7 @@ def main() -> None:
             contestant = Contestant(case, recipe, models)
             trainer = contestant.trainer
             if not graphs:
-                trainer.recorded = None
+                trainer.recorded = trainer.recorded_fit = None
             begin = time.perf_counter()
             trainer.step()
             torch.cuda.synchronize()

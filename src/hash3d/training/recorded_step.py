@@ -1,11 +1,11 @@
-"""A step of Gaussians on a GPU as two CUDA graphs around the U-Net: the device never waits for Python.
+"""What steps of Gaussians on a GPU share that are CUDA graphs: the device never waits for Python.
 
-`before` renders, encodes and adds noise; the U-Net then runs as it always does, through its cache and by its own
-graphs; `after` makes losses and gradients, counts those on the screen and takes Adam's step. All numbers of a step go
-to the device in one copy. They are drawn as the plain step draws them, so that both see the same cameras and noise.
+All numbers of a step go to the device in one copy. They are drawn as the plain step draws them, so that both see the
+same cameras and noise. `recorded_kinds` has the two kinds of steps.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -15,11 +15,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hash3d.cameras import Cameras
-from hash3d.diffusion.noise import Timesteps
 from hash3d.fast.cuda_graph import WARM_UPS, beside, recorded_into, recorded_or_none
 from hash3d.fast.fused_layers import fused_layers
 from hash3d.guidance.base import GuidanceOutput
-from hash3d.guidance.latent_guidance import LatentGuidance
+from hash3d.rendering.base import Render
 from hash3d.representations.background import SolidBackgroundConfig
 from hash3d.scenes.base import Look
 from hash3d.scenes.gaussians import GaussianScene
@@ -84,92 +83,86 @@ class Packet:
             copied.record()
 
 
-def can_record(trainer: "Trainer") -> bool:
-    """Whether a trainer's steps can be recorded: Gaussians on one colour without light, and one model's SDS."""
-    stage, (guidance, *others) = trainer.stage, trainer.guidances.values()
-    renderer: Any = stage.renderer
-    return (
-        isinstance(trainer.scene, GaussianScene)
-        and isinstance(guidance.guide, LatentGuidance)
-        and type(guidance.guide).__call__ is LatentGuidance.__call__
-        and guidance.guide.config.guidance_scale != 1.0
-        and isinstance(stage.background, SolidBackgroundConfig)
-        and not (others or stage.shading or "shape_variation" in stage.losses.used())
-        and renderer.backend in ("auto", "triton")
-    )
-
-
-class RecordedStep:
-    """Takes the steps of a trainer that `can_record`.
+class RecordedStep(ABC):
+    """Takes the steps of a trainer by `parts`, which CUDA graphs can hold.
 
     The graphs hold the addresses of the Gaussians and of Adam's moments: they are made anew when these change, as in a
     densification, and when sizes or losses do.
 
     Args:
         trainer: whose scene, guidance and random numbers.
-        recorded: whether to make graphs; without, the same functions run as they are.
+        views: that a step renders.
+        recorded: whether to make graphs; without, the parts run as they are.
     """
 
-    def __init__(self, trainer: "Trainer", *, recorded: bool) -> None:
+    def __init__(self, trainer: "Trainer", views: int, *, recorded: bool) -> None:
         self.trainer, self.recorded = trainer, recorded
         self.scene: Any = trainer.scene
         ((self.name, self.guidance),) = trainer.guidances.items()
         self.guide = cast(Any, self.guidance.guide)
-        self._between: Any = None
-        prior, views = self.guide.prior, trainer.stage.cameras.batch_size
-        self.latents = views, 4, *[prior.unet.config.sample_size] * 2
         self.packet = Packet({}, trainer.device)
         self.background = torch.zeros(views, 3, device=trainer.device)
-        self.prediction = torch.zeros(2 * views, *self.latents[1:], device=trainer.device, dtype=prior.dtype)
         self._step, self._size, self._weights = 0, 0, dict[str, float]()
-        self._parts: tuple[Part, Part] | None = None
+        self._replays: tuple[Part, ...] = ()
         self._key: Any = None
         self._warm: set[Any] = set()
         self._failed = False
 
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[Part, ...]:
+        """What a step does on the device, in order; `finish` is the end of the last."""
+
+    @abstractmethod
     def __call__(self, step: int) -> Taken | None:
         """Take a step; None, with nothing drawn and nothing changed, where it must be taken without recording."""
-        parts = self.prepare(step)
-        if parts is None:
-            return None
-        cameras, timesteps, _ = self.trainer.sample_views(step)
-        self.packet.send(self._draw(cameras, timesteps))
-        with self.trainer.stopwatch.part("render"):
-            parts[0]()
-        with torch.no_grad(), self.trainer.stopwatch.part("unet"):
-            self.prediction.copy_(self.guide.predict(self._inputs, timesteps, cameras))
-        with self.trainer.stopwatch.part("backward"):
-            parts[1]()
-        self.guidance.passes += len(cameras)
-        return self._taken._replace(metrics={self.name: {"timestep": float(timesteps.float().mean())}})
 
-    def prepare(self, step: int) -> tuple[Part, Part] | None:
-        """Both parts of a step: those that were made, unless what they depend on has changed."""
+    @abstractmethod
+    def weigh(self, step: int) -> float:
+        """The weight of the guidance's loss."""
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the numbers of a step."""
+        views = len(self.background)
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(ANGLES, (views,))
+        shapes |= {"viewmats": (views, 4, 4), "K": (views, 3, 3)}
+        return shapes | {"weights": (len(self._weights),), "rates": (len(self.scene.optimizer.param_groups),)}
+
+    def numbers(self, cameras: Cameras) -> dict[str, Tensor]:
+        """The numbers of a step, on the host."""
+        numbers = {name: getattr(cameras, name) for name in ANGLES}
+        numbers |= {"viewmats": cameras.viewmats, "K": cameras.K}
+        rates = [group["lr"] for group in self.scene.optimizer.param_groups]
+        return numbers | {"weights": torch.tensor([*self._weights.values()]), "rates": torch.tensor(rates)}
+
+    def prepare(self, step: int) -> tuple[Part, ...]:
+        """The parts of a step, recorded unless what they depend on stayed; none where it cannot be recorded."""
         stage = self.trainer.stage
         self._step, self._size = step, size_at(stage.size, step)
-        weights = {f"{stage.prefix(self.name)}guidance": stage.losses.guidances[self.name](step)}
-        self._weights = weights | stage.losses.active(step)
+        self._weights = {f"{stage.prefix(self.name)}guidance": self.weigh(step)} | stage.losses.active(step)
+        if self._failed or not self.fits():
+            return ()
         sizes = self._size, size_at(stage.reference_size, step)
         form = sizes, tuple(self._weights), torch.is_autocast_enabled("cuda")
-        if self._failed or not self._fits():
-            return None
         if (form, self._addresses()) != self._key:
-            self._parts = None  # Its memory serves the next ones.
-            self._allocate()
-            self._parts = recorded_or_none("A step", lambda: self._record(form)) if self.recorded else self._plain
+            self._replays = ()  # Their memory serves the next ones.
+            if (shapes := self.shapes()) != self.packet.shapes:
+                self.packet = Packet(shapes, self.trainer.device)
+            made = recorded_or_none("A step", lambda: self._record(form)) if self.recorded else self.parts
             self._key = form, self._addresses()
-            if self._parts is None:  # What a recording has begun is no gradient.
-                self._failed, self._between = True, None
+            if made is None:  # What a recording has begun is no gradient.
+                self._failed = True
                 self.scene.optimizer.zero_grad(set_to_none=True)
                 self.scene.forget()
-        return self._parts
+            self._replays = made or ()
+        return self._replays
 
     @property
     def is_active(self) -> bool:
-        """Whether the last step was taken by these parts."""
-        return self._parts is not None
+        """Whether the last step was taken by the parts."""
+        return bool(self._replays)
 
-    def _fits(self) -> bool:
+    def fits(self) -> bool:
         """Whether a step of the present scene can be recorded: of some Gaussians, by the scene's own methods."""
         if not len(self.scene.model) or {"draw_random", "after_backward"} & vars(self.scene).keys():
             return False
@@ -191,83 +184,39 @@ class RecordedStep:
     def _parameters(self) -> list[nn.Parameter]:
         return [each for group in self.scene.optimizer.param_groups for each in group["params"]]
 
-    def _allocate(self) -> None:
-        """A packet for the numbers of a step."""
-        groups, views = self.scene.optimizer.param_groups, len(self.background)
-        shapes: dict[str, tuple[int, ...]] = dict.fromkeys((*ANGLES, "timesteps"), (views,))
-        shapes |= {"viewmats": (views, 4, 4), "K": (views, 3, 3), "noise": self.latents, "bound": ()}
-        shapes |= {"posterior": self.latents} if self.guide.config.sample_latents else {}
-        shapes |= {"weights": (len(self._weights),), "rates": (len(groups),)}
-        if shapes != self.packet.shapes:
-            self.packet = Packet(shapes, self.trainer.device)
-
-    def _draw(self, cameras: Cameras, timesteps: Timesteps) -> dict[str, Tensor]:
-        """The numbers of a step, drawn on the host."""
-        look = self.scene.draw_look(cameras, self._step)
-        self.background.copy_(look.background)
-        bound = self.guide.config.gradient_bound(self._step)
-        numbers = {name: getattr(cameras, name) for name in ANGLES} | {"timesteps": timesteps}
-        numbers |= {"viewmats": cameras.viewmats, "K": cameras.K}
-        for name in ("posterior", "noise"):  # In the order in which a guidance draws them.
-            if name in self.packet.shapes:
-                numbers[name] = self.guide.draw_noise(len(cameras))
-        rates = [group["lr"] for group in self.scene.optimizer.param_groups]
-        numbers |= {"weights": torch.tensor([*self._weights.values()]), "rates": torch.tensor(rates)}
-        return numbers | {"bound": torch.tensor(math.inf if bound is None else bound)}
-
-    def _record(self, form: Any) -> tuple[Part, Part]:
-        """Both parts as graphs that share their memory.
+    def _record(self, form: Any) -> tuple[Part, ...]:
+        """The parts as graphs that share their memory.
 
         What is new is called before, with weights that are no numbers: then no step is taken, and nothing is counted.
         """
         vae, device = self.guide.prior.vae.to(memory_format=torch.channels_last), self.trainer.device
         form = form, (len(self.scene.model) - 1).bit_length()  # Sorting has other kernels from 4097 on.
-        first, second = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        graphs = [torch.cuda.CUDAGraph() for _ in self.parts]
         with fused_layers(vae):
             if form not in self._warm:
                 self.packet.send({"weights": torch.tensor(math.nan)})
                 with beside(device):
                     for _ in range(WARM_UPS):
-                        self._before()
-                        self._after()
+                        for part in self.parts:
+                            part()
                 self._warm.add(form)
-            with recorded_into(first):
-                self._before()
-            with recorded_into(second, first.pool()):
-                self._after()
-        return first.replay, second.replay
+            for number, (graph, part) in enumerate(zip(graphs, self.parts, strict=True)):
+                with recorded_into(graph, graphs[0].pool() if number else None):
+                    part()
+        return tuple(graph.replay for graph in graphs)
 
-    @property
-    def _plain(self) -> tuple[Part, Part]:
-        """Both parts without graphs."""
-        return self._before, self._after
-
-    def _timesteps(self) -> Timesteps:
-        return self.packet.numbers["timesteps"].long()
-
-    def _before(self) -> None:
-        """Render both views, encode the random one and add noise: the U-Net's inputs."""
+    def render(self) -> tuple[Cameras, Render, Render | None]:
+        """The cameras of a step, their view and that of the reference."""
         numbers, size = self.packet.numbers, self._size
         angles = {name: numbers[name] for name in ANGLES}
         cameras = Cameras(**angles, width=size, height=size).with_matrices(numbers["viewmats"], numbers["K"])
         self.scene.repeat_look(Look(self.background, None))
-        view = self.scene.draw_random(cameras, self._step)
-        reference_view = self.trainer.render_reference(self._step)
-        latents = self.guide.encode(view.color, numbers.get("posterior"))
-        with torch.no_grad():
-            noise, timesteps = numbers["noise"].to(latents), self._timesteps()
-            noisy = self.guide.prior.schedule.add_noise(latents.detach(), noise, timesteps)
-            self._inputs = self.guide.inputs(noisy, timesteps, cameras)
-        self._between = view, reference_view, latents, noisy
+        return cameras, self.scene.draw_random(cameras, self._step), self.trainer.render_reference(self._step)
 
-    def _after(self) -> None:
+    def finish(self, view: Render, reference_view: Render | None, output: GuidanceOutput) -> None:
         """Losses, gradients, the sums of a densification, and Adam. No autograd graph outlives it."""
-        (view, reference_view, latents, noisy), self._between = self._between, None
-        numbers, scene, guide, timesteps = self.packet.numbers, self.scene, self.guide, self._timesteps()
-        bound = None if guide.config.max_gradient is None else numbers["bound"]
-        noise_pred = guide.guide(self.prediction, noisy, timesteps, guide.config.guidance_scale)
-        loss, gradient = guide.loss(latents, noise_pred, numbers["noise"].to(latents), timesteps, bound)
-        losses = {next(iter(self._weights)): loss} | self.trainer.losses(self._step, view, reference_view)
+        numbers, scene, (guided, *_) = self.packet.numbers, self.scene, self._weights
+        losses = {guided: output.loss} | self.trainer.losses(self._step, view, reference_view)
         weights = dict(zip(self._weights, numbers["weights"].unbind(), strict=True))
         weighted = torch.stack(list(losses.values())) * torch.stack([weights[name] for name in losses])
         total, leaves = weighted.sum(), [*self._parameters(), scene.probe]
@@ -279,10 +228,20 @@ class RecordedStep:
         for leaf in leaves:
             leaf.grad = None
         scene.forget()
-        finite = GuidanceOutput(loss=loss.detach(), passes=0, predicted=gradient).finite
-        flags[next(iter(self._weights))] = (~finite).to(total)
+        flags[guided] = (~output.finite).to(total)
         parts = dict(zip(losses, weighted.detach().unbind(), strict=True))
-        self._taken = Taken(total.detach(), parts, flags, {})
+        self.taken = Taken(total.detach(), parts, flags, {self.name: {}})
+
+
+def draws_plainly(trainer: "Trainer") -> bool:
+    """Whether a trainer's renders can be recorded: of Gaussians on one colour without light."""
+    stage, renderer = trainer.stage, cast(Any, trainer.stage.renderer)
+    return (
+        isinstance(trainer.scene, GaussianScene)
+        and isinstance(stage.background, SolidBackgroundConfig)
+        and not (stage.shading or "shape_variation" in stage.losses.used())
+        and renderer.backend in ("auto", "triton")
+    )
 
 
 @contextmanager

@@ -6,10 +6,11 @@ from itertools import groupby
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.guidance.base import Guidance, GuidanceOutput
+from hash3d.guidance.base import Guidance, GuidanceOutput, Images
 from hash3d.guidance.denoise import DenoiseGuidance, denoise
 from hash3d.guidance.latent_guidance import LatentGuidance, resize
 from hash3d.guidance.targets import ReplayConfig, TargetBuffer
@@ -67,11 +68,15 @@ class Replay:
         for _, group in groupby(pairs, key=lambda pair: kind_of(pair[1])):
             targets, chosen = map(list, zip(*group, strict=True))
             self.scene.repeat_look(join_looks(chosen))
-            cameras = Cameras.orbit(**{name: [view["camera"][name] for view in chosen] for name in CAMERA}, size=size)
-            render = self.scene.draw_random(cameras, step)
-            target = resize(torch.stack(targets).float(), (size, size))
-            errors.append(torch.where(target.isfinite(), render.color - target, 0.0).square().mean() * len(chosen))
+            render = self.scene.draw_random(join_cameras(chosen, size), step)
+            error, target = pixel_error(render.color, torch.stack(targets))
+            errors.append(error * len(chosen))
         return render, GuidanceOutput(loss=torch.stack(errors).sum() / len(images), passes=0, predicted=target)
+
+    def draw(self, size: int) -> tuple[list[Tensor], Cameras, Look]:
+        """The targets of a step whose views are all of one kind, their cameras of `size` pixels, and their look."""
+        images, views = self.targets.sample(self.config.fitted, self.generator)
+        return images, join_cameras(views, size), join_looks(views)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on: tensors and plain values."""
@@ -86,6 +91,17 @@ class Replay:
         self.targets.load_state_dict(state["storage"], self.scene.device)
         self.view_order.load_state_dict(state["view_order"])
         self.generator.set_state(state["generator"].cpu())
+
+
+def pixel_error(images: Images, targets: Float[Tensor, "B h w C"]) -> tuple[Float[Tensor, ""], Images]:
+    """The mean squared error of images, and the targets at their size; what is not finite counts as no error."""
+    target = resize(targets.float(), images.shape[1:3])
+    return torch.where(target.isfinite(), images - target, 0.0).square().mean(), target
+
+
+def join_cameras(views: list[View], size: int) -> Cameras:
+    """The cameras of views, of `size` pixels."""
+    return Cameras.orbit(**{name: [view["camera"][name] for view in views] for name in CAMERA}, size=size)
 
 
 def kind_of(view: View) -> str:

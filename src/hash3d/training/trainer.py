@@ -26,7 +26,8 @@ from hash3d.tensors import to_device
 from hash3d.unet import accelerate_unet, apply_hash3d, remove_hash3d
 
 from .guide import ActiveGuidance, scale_timesteps
-from .recorded_step import RecordedStep, Taken, can_record
+from .recorded_kinds import RecordedDistillation, RecordedFit, can_distil
+from .recorded_step import Taken, draws_plainly
 from .reference import Reference
 from .replay import Replay
 from .watch import PREFIX, Metrics, Watch, step_if_finite
@@ -98,8 +99,9 @@ class Trainer:
         config = (self.stage.cache or recipe.cache) if recipe.cache and not self.stage.replay else None
         self.guidances = {name: self._build_guidance(name, config) for name in self.stage.guidances}
         self.replay = self._build_replay(self.stage.replay) if self.stage.replay else None
-        graphs = records(engine, self.device) and has_triton() and can_record(self)
-        self.recorded = RecordedStep(self, recorded=True) if graphs else None
+        graphs = records(engine, self.device) and has_triton() and draws_plainly(self)
+        self.recorded = RecordedDistillation(self, recorded=True) if graphs and can_distil(self) else None
+        self.recorded_fit = RecordedFit(self, self.replay, recorded=True) if graphs and self.replay else None
 
     def _build_guidance(self, name: str, cache_config: CacheConfig | None) -> ActiveGuidance:
         config, prior = self.stage.guidances[name], self.priors.get(name)
@@ -160,7 +162,7 @@ class Trainer:
 
     def close(self) -> None:
         """Take the caches off the diffusion models, and give back the memory of a recorded step."""
-        self.recorded = None
+        self.recorded = self.recorded_fit = None
         for prior in self.priors.values():
             remove_hash3d(prior.unet)
 
@@ -169,7 +171,10 @@ class Trainer:
         step, stage = self.step_count, self.stage
         self.scene.before_step(step)
         replays = self.replay is not None and self.replay.config.active(step, stage.steps)
-        taken = (None if replays or self.recorded is None else self.recorded(step)) or self._take(step, replays)
+        if replays:
+            self._make_targets(step)
+        recorded = self.recorded_fit if replays else self.recorded
+        taken = (recorded and recorded(step)) or self._take(step, replays)
         self.step_count += 1
         self.scene.after_step(self.step_count)
         return self._metrics(taken)
@@ -221,13 +226,17 @@ class Trainer:
             guidance.passes += outputs[name].passes
         return view, outputs, {name: self.stage.losses.guidances[name](step) for name in outputs}
 
-    def _replay(self, step: int) -> Guided:
-        """Kept views, how far they are from their targets, and the weights; now and then a batch of targets is made."""
+    def _make_targets(self, step: int) -> None:
+        """Now and then a batch of targets for replay."""
         assert self.replay is not None
-        (name,) = self.guidances
         if step % (self.replay.config.every * self.stage.cameras.batch_size) == 0:
             cameras, timesteps, _ = self.sample_views(step, self.replay.view_order)
-            self.guidances[name].passes += self.replay.make(cameras, int(timesteps[0]), step)
+            next(iter(self.guidances.values())).passes += self.replay.make(cameras, int(timesteps[0]), step)
+
+    def _replay(self, step: int) -> Guided:
+        """Kept views, how far they are from their targets, and the weights."""
+        assert self.replay is not None
+        (name,) = self.guidances
         with self.stopwatch.part("render"):
             view, output = self.replay.fit(size_at(self.stage.size, step), step)
         return view, {name: output}, {name: self.replay.config.weight}
