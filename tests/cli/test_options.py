@@ -111,11 +111,11 @@ def test_the_system_s_own_values_can_be_given():
 
 
 @pytest.mark.parametrize(
-    ("name", "every"), [("zero123_gs", 3), ("dreamgaussian", 3), ("zero123_nerf", 3), ("sds_gs", 0)]
+    ("name", "every"), [("zero123_gs", 3), ("dreamgaussian", 3), ("zero123_nerf", 3), ("sds_gs", 3), ("magic3d", 0)]
 )
 def test_replay_is_the_default_unless_an_option_is_about_the_cache(name, every):
     def replays(*options):
-        given = TEXT if name == TEXT[0] else IMAGE
+        given = IMAGE if name.startswith(("zero", "dream")) else TEXT
         replay = build_recipe(parse([name, *given[1:], *options])).stage.replay
         return replay.every if replay else 0
 

@@ -46,15 +46,16 @@ def run(trainer, steps):
     return [dict(trainer.step()) for _ in range(steps)]
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
-def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(replayed, name):
-    recipe = replayed(name, until=1.0)
+@pytest.mark.parametrize(("name", "until"), [*[(name, 1.0) for name in SYSTEMS], ("sds_gs", 0.7)])
+def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(replayed, name, until):
+    recipe = replayed(name, until=until)
     whole = make_trainer(recipe)
     seeds = [each.initial_seed() for each in (*whole.generators.values(), whole.replay.generator)]
     assert len(set(seeds)) == 5, "the choice of targets is as good as independent of the rest"
     rows = run(whole, 4)
     state = copy.deepcopy(whole.state_dict())
-    assert len(state["cache"]["storage"]["images"]) == 2, "made at steps 0 and 3"
+    kept = state["replay" if until < 1.0 else "cache"]
+    assert len(kept["storage"]["images"]) == 2, "made at steps 0 and 3"
     rows += run(whole, 3)
     again = make_trainer(recipe)
     again.load_state_dict(state)
@@ -75,8 +76,19 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(replayed, name):
 def test_passes_are_those_of_the_targets_and_of_the_steps_after(replayed, settings, passes):
     trainer = make_trainer(replayed(**settings))
     run(trainer, STEPS)
-    assert next(iter(trainer.guidances.values())).count_passes() == (passes, 0)
-    assert trainer.cache is None
+    assert sum(next(iter(trainer.guidances.values())).count_passes()) == passes
+    assert (trainer.cache is None) == ("until" not in settings)
+
+
+def test_targets_are_made_without_the_cache_that_the_steps_after_reuse_from(replayed):
+    trainer = make_trainer(replayed(every=1, until=0.5))
+    run(trainer, 4)
+    statistics = trainer.cache.statistics
+    assert (statistics.full, statistics.shallow, trainer.cache.store.entries()) == (0, 0, [])
+    run(trainer, STEPS - 4)
+    assert statistics.full + statistics.shallow == STEPS - 4
+    assert statistics.shallow > 0
+    assert not statistics.bypassed
 
 
 def test_a_batch_of_targets_is_made_after_as_many_times_more_steps(replayed):

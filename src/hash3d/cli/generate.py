@@ -107,7 +107,7 @@ def run_recipe(
         for prior in run.priors.values():
             progress.announce(prior)
         if not options.resume:
-            cached = recipe.cache is not None and recipe.stage.replay is None
+            cached = recipe.cache is not None and recipe.stage.distills
             mini = runs_mini(options.prior, options.scale)
             asked = options.preset != "default" or options.cache != choose_cache(options.system, "default", mini=mini)
             run.notes = explain_choices(options.scale, options.preset, mini=mini, cached=cached, asked=asked)

@@ -54,7 +54,7 @@ class Stage:
         shading: Light on random views; None shows colours as they are.
         background: What lies behind random views. Reference and final views are on white.
         guidances: The guidances by name. Timesteps of the first are sampled; the others get the same share of theirs.
-        replay: Denoised views that are kept and fitted many times, without a cache; None: score distillation only.
+        replay: Denoised views that are kept and fitted many times, made without a cache; None: score distillation only.
         losses: Weights of the losses.
         adam_betas: Adam's betas of the representation.
         cache: In place of the recipe's cache, if that is on: DeepCache where one image is denoised in several passes.
@@ -92,6 +92,11 @@ class Stage:
     def guidance(self) -> GuidanceConfig:
         """The first guidance, whose timesteps are sampled."""
         return next(iter(self.guidances.values()))
+
+    @property
+    def distills(self) -> bool:
+        """Whether some of its steps are score distillation, which can reuse features."""
+        return self.replay is None or self.replay.until < 1.0
 
     def prefix(self, name: str) -> str:
         """What the names of a guidance's metrics begin with: nothing for the first, "NAME_" for the others."""

@@ -65,10 +65,11 @@ def _image(name: str, representation: str, replay_every: int = 0) -> SystemInfo:
     )  # fmt: skip
 
 
-def _text(name: str, representation: str, others: tuple[str, ...] = ()) -> SystemInfo:
+def _text(name: str, representation: str, others: tuple[str, ...] = (), replay_every: int = 3) -> SystemInfo:
     return SystemInfo(
-        name=name, inputs=("prompt",), others=others, embedded="mini-sd", prior=_TEXT, representation=representation
-    )
+        name=name, inputs=("prompt",), others=others, embedded="mini-sd", prior=_TEXT, representation=representation,
+        replay_every=replay_every,
+    )  # fmt: skip
 
 
 SYSTEMS = (
@@ -86,7 +87,7 @@ SYSTEMS = (
     _text("sds_gs", "Gaussians", ("start",)),
     _text("dreamfusion", "hash-grid NeRF"),
     _text("latent_nerf", "NeRF of latents"),
-    _text("magic3d", "hash-grid NeRF, DMTet mesh"),
+    _text("magic3d", "hash-grid NeRF, DMTet mesh", replay_every=0),
     _text("gaussiandreamer", "Gaussians on a rough shape", ("start",)),
 )
 """The nine systems of the paper, those from an image first."""

@@ -75,9 +75,8 @@ class ActiveGuidance:
 
     def count_passes(self) -> tuple[int, int]:
         """Full and shallow U-Net passes so far; without a cache all are full."""
-        if self.cache is None:
-            return self.passes, 0
-        return self.cache.statistics.full, self.cache.statistics.shallow
+        shallow = self.cache.statistics.shallow if self.cache else 0
+        return self.passes - shallow, shallow
 
 
 def scale_timesteps(timesteps: Int[Tensor, " B"], first: tuple[int, int], second: tuple[int, int]) -> Int[Tensor, " B"]:

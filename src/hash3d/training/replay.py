@@ -51,7 +51,11 @@ class Replay:
         if isinstance(guidance, DenoiseGuidance):
             path, guidance = guidance.path(start), guidance.guidance
         image, look = self.scene.draw_random(cameras, step).color, self.scene.look
+        if guidance.cache is not None:
+            guidance.cache.disable()  # What makes a target worth its pass is that it is independent.
         images = denoise(guidance, image, cameras, path, self.config.guidance_scale)
+        if guidance.cache is not None:
+            guidance.cache.enable()
         for row, target in enumerate(images.half() if images.is_cuda else images):
             camera = {each: float(getattr(cameras, each)[row]) for each in CAMERA}
             self.targets.add(target, {"camera": camera, **split_look(look, row)})

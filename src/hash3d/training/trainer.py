@@ -96,7 +96,7 @@ class Trainer:
         model = build_model(recipe, number, previous, self.generators["initialisation"])
         colors = white_and_black(getattr(model, "channels", 3), self.prior)
         self.scene = build_scene(self.stage, model, device=self.device, generators=self.generators, colors=colors)
-        config = (self.stage.cache or recipe.cache) if recipe.cache and not self.stage.replay else None
+        config = (self.stage.cache or recipe.cache) if recipe.cache and self.stage.distills else None
         self.guidances = {name: self._build_guidance(name, config) for name in self.stage.guidances}
         self.replay = self._build_replay(self.stage.replay) if self.stage.replay else None
         graphs = records(engine, self.device) and has_triton() and draws_plainly(self)
@@ -278,6 +278,7 @@ class Trainer:
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
             "passes": {name: guidance.passes for name, guidance in self.guidances.items()},
             "cache": kept.state_dict() if kept else None,
+            "replay": self.replay.state_dict() if self.replay and self.cache else None,
             "other_caches": {name: cache.state_dict() for name, cache in self._other_caches.items()},
             "not_finite": dict(self.watch.counts),
             "seconds": self.stopwatch.seconds(),
@@ -295,6 +296,8 @@ class Trainer:
             guidance.passes = int(state["passes"][name])
         if kept := self.cache or self.replay:
             kept.load_state_dict(state["cache"])
+        if self.replay and self.cache:
+            self.replay.load_state_dict(state["replay"])
         for name, cache in self._other_caches.items():
             cache.load_state_dict(state["other_caches"][name])
         self.stopwatch.add(state["seconds"])

@@ -211,7 +211,7 @@ class Forward:
         view = self.cache.current_view
         if not self.cache.is_enabled:
             self._pass_by(view, inputs)
-            return False
+            return not (gradients or recorded or residuals)
         unknown = residuals and (view is None or view.scope is None)
         for reason, holds in zip(ADVICE, (view is None, gradients, recorded, unknown), strict=True):
             if holds:
