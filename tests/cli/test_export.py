@@ -56,13 +56,14 @@ def test_a_standing_mesh_and_options_of_another_format(exported, tmp_path, capsy
     assert "Expected no --origin or --size with --format splat" in capsys.readouterr().err
 
 
-def test_a_mesh_that_is_placed_never_takes_the_place_of_the_runs_own(exported, tmp_path, capsys):
-    before = (tmp_path / "model.glb").read_bytes()
-    for more, code in (([], 0), (["--out", str(tmp_path / "model.glb")], 2)):
+def test_an_export_never_takes_the_place_of_a_runs_own_file(exported, tmp_path, capsys):
+    before = {name: (tmp_path / name).read_bytes() for name in ("model.glb", "model.ply", "recipe.json")}
+    placed = ["glb", "--size", "0.5"]
+    for words, own in ((placed, "model.glb"), (["ply"], "model.ply"), (["sheet"], "recipe.json"), (placed, None)):
         with pytest.raises(SystemExit) as exit_:
-            main(["export", str(tmp_path), "--format", "glb", "--size", "0.5", *more])
-        assert exit_.value.code == code
-    assert (tmp_path / "model.glb").read_bytes() == before
+            main(["export", str(tmp_path), "--format", *words, *(["--out", str(tmp_path / own)] if own else [])])
+        assert exit_.value.code == (2 if own else 0)
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
     assert Path(capsys.readouterr().out.strip()) == tmp_path / "model-placed.glb"
 
 

@@ -41,8 +41,11 @@ def main(arguments: list[str]) -> int:
     expect_run(options.folder)
     own, placed = options.folder / FILES[options.format], (options.origin, options.size) != ("centre", None)
     out = options.out or (own.with_stem(f"{own.stem}-placed") if placed else own)
-    if placed and out.resolve() == own.resolve():
-        raise ValueError(f"Expected --out to be no file of the run's own where a mesh is placed, but got {out}.")
+    from hash3d.training import run_folder
+
+    file, names = out.resolve(), (*run_folder.RECORDS, *run_folder.FILES)
+    if file.name in names and (file.parent / "recipe.json").exists() and (placed or file != own.resolve()):
+        raise ValueError(f"Expected --out to be no file of a run's own, but got {out}. Choose another name.")
     write(options, out)
     Console(highlight=False, soft_wrap=True).print(str(out), markup=False)
     return 0
