@@ -112,10 +112,11 @@ def test_lists_that_need_more_than_is_made_unasked_get_it(monkeypatch):
 
     splats = scene(40, torch.float32, "solid", DEVICE)
     whole, _, need = draw(job(splats, 32, 1), "triton")
-    monkeypatch.setattr(_triton_splat, "SURE_CAPACITY", need // 2)
-    image, _, again = draw(job(splats, 32, 1), "triton")
-    assert again == need
+    monkeypatch.setitem(_triton_splat.RESERVE, "places", need // 2)
+    with pytest.warns(UserWarning, match=f"needs {need} places .* not {need // 2}: from now on there are {2 * need}"):
+        image, _, again = draw(job(splats, 32, 1), "triton")
     assert torch.equal(image, whole)
+    assert (again, _triton_splat.RESERVE["places"]) == (need, 2 * need)
 
 
 @pytest.mark.skipif(INTERPRETED, reason="there are no CUDA graphs")

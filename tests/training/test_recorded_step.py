@@ -8,6 +8,7 @@ import torch
 
 from hash3d.schedules import constant
 from hash3d.training.recorded_step import Packet
+from hash3d.training.watch import Metrics
 
 from .test_recorded_kinds import CPU, GPU, make_trainer
 
@@ -38,6 +39,18 @@ def test_a_loss_that_is_not_finite_changes_nothing_and_is_told(tiny_recipe, fuse
     torch.testing.assert_close(after["model"], before["model"], rtol=0, atol=0)
     torch.testing.assert_close(after["optimizer"]["state"], before["optimizer"]["state"], rtol=0, atol=0)
     assert torch.equal(after["densifier"]["total"], before["densifier"]["total"])
+
+
+def test_after_a_skipped_step_whose_lists_may_be_short_one_is_plain(tiny_recipe, monkeypatch):
+    """In it lists grow; then steps are recorded anew."""
+    trainer = make_trainer(tiny_recipe, recorded=True)
+    monkeypatch.setattr(trainer.recorded, "may_overflow", lambda: True)
+    active = []
+    for loss in (0.0, 1.0, 0.0, 0.0):
+        trainer.step()
+        active.append(trainer.recorded.is_active)
+        trainer.recorded._skipped = Metrics({"loss": torch.tensor(loss)})
+    assert active == [True, True, False, True]
 
 
 def test_a_scene_whose_methods_were_exchanged_takes_plain_steps(tiny_recipe):

@@ -16,6 +16,7 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hash3d.cache.messages import tell
 from hash3d.fast.cuda_graph import inside_recording
 from hash3d.kernels import require_last_derivative
 
@@ -34,8 +35,8 @@ LIST_BLOCK = 512
 """Gaussians that a bin looks at, at once."""
 MAX_SIZE = 255 * BIN
 """Pixels a side of the largest image: a box has a byte a side."""
-SURE_CAPACITY = 1 << 25
-"""Places that are made without being asked for: 128 MiB."""
+RESERVE = {"places": 1 << 25}
+"""How many are made without being asked for, 128 MiB; where images needed more, so many from then on."""
 MAX_ALPHA = tl.constexpr(_torch_splat.MAX_ALPHA)
 
 
@@ -73,7 +74,7 @@ def _list_kernel(order, boxes, rows, starts, counts, need, count, capacity, bins
     start = tl.atomic_add(need, found, sem="relaxed")
     tl.store(starts + program, start)
     tl.store(counts + program, found)
-    if start + found <= capacity:
+    if (start >= 0) & (start + found <= capacity):  # Below 0: more than 2^31 were asked for.
         for first in range(0, count, BLOCK):
             row, hit = _hits(order, boxes, first, count, x, y, BLOCK)
             tl.store(rows + start + tl.cumsum(hit, axis=0) - hit, row, mask=hit > 0)
@@ -91,7 +92,7 @@ def _tile(starts, counts, capacity, width, height, bins_x, BIN: tl.constexpr, TI
     start = tl.load(starts + bins)
     end = start + tl.load(counts + bins)
     pixel = (tl.program_id(1) * height + y) * width + x
-    return x + 0.5, y + 0.5, pixel, (x < width) & (y < height), start, end, end <= capacity
+    return x + 0.5, y + 0.5, pixel, (x < width) & (y < height), start, end, (start >= 0) & (end <= capacity)
 
 
 @triton.jit
@@ -211,26 +212,30 @@ def render_triton(job: SplatJob, capacity: int | None = None) -> tuple[Render, I
     """Render as `render_torch` up to rounding, float32 on CUDA; once differentiable.
 
     Returns the places that the bins' lists need, on the device, too. More than `capacity`: some bins are NaN. None is
-    enough: the host waits only where lists might need more than `SURE_CAPACITY`, and never while a CUDA graph is made.
+    enough: the host waits only where lists might need more than `RESERVE`. A CUDA graph keeps what there is by then.
     """
-    (width, height), splats = job.size, job.splats
+    splats = job.splats
     if len(splats) == 0:
         return _torch_splat.render_torch(job), torch.zeros(1, dtype=torch.int32, device=job.background.device)
     if max(job.size) > MAX_SIZE:
-        raise ValueError(f"Expected images of at most {MAX_SIZE} pixels a side, but got {width} x {height}.")
-    if capacity is None and (capacity := full_capacity(job)) > SURE_CAPACITY:
-        rendered = render_triton(job, SURE_CAPACITY)
-        short = not inside_recording() and int(rendered[1]) > SURE_CAPACITY
-        return render_triton(job, int(rendered[1])) if short else rendered
+        raise ValueError(f"Expected images of at most {MAX_SIZE} pixels a side, but got {job.size}.")
+    if capacity is None:
+        most = full_capacity(job.size, len(job.viewmats), len(splats))
+        rendered = render_triton(job, capacity := min(most, RESERVE["places"]))
+        if capacity == most or inside_recording() or (need := int(rendered[1])) <= capacity:
+            return rendered
+        RESERVE["places"] = 2 * need
+        tell(f"An image needs {need} places in its Gaussians' lists, not {capacity}: from now on there are {2 * need}.")
+        return render_triton(job)
     scene = (splats.means, splats.quats, splats.scales, splats.opacities, splats.colors)
     image, need = _Splatting.apply(*scene, job.background, job.probe, job, capacity)
     return Render(color=image[..., :3], depth=image[..., 3:4], alpha=image[..., 4:]), need
 
 
-def full_capacity(job: SplatJob) -> int:
+def full_capacity(size: tuple[int, int], views: int, count: int) -> int:
     """Places in lists that hold every Gaussian in every bin of every view: no image needs more."""
-    across, down = (triton.cdiv(each, BIN) for each in job.size)
-    return max(1, len(job.viewmats) * across * down * len(job.splats))
+    across, down = (triton.cdiv(each, BIN) for each in size)
+    return max(1, views * across * down * count)
 
 
 class _Splatting(torch.autograd.Function):

@@ -47,16 +47,16 @@ class RecordedDistillation(RecordedStep):
 
     def __call__(self, step: int) -> Taken | None:
         """Take a step, or None."""
-        if not (parts := self.prepare(step)):
+        if not self.prepare(step):
             return None
         cameras, timesteps, _ = self.trainer.sample_views(step)
         self.packet.send(self._draw(cameras, timesteps))
         with self.trainer.stopwatch.part("render"):
-            parts[0]()
+            self.replay(0)
         with torch.no_grad(), self.trainer.stopwatch.part("unet"):
             self.prediction.copy_(self.guide.predict(self._inputs, timesteps, cameras))
         with self.trainer.stopwatch.part("backward"):
-            parts[1]()
+            self.replay(1)
         self.guidance.passes += len(cameras)
         return self.taken._replace(metrics={self.name: {"timestep": float(timesteps.float().mean())}})
 
@@ -115,21 +115,21 @@ class RecordedFit(RecordedStep):
 
     def __init__(self, trainer: "Trainer", replay: Replay, *, recorded: bool) -> None:
         super().__init__(trainer, replay.config.fitted, recorded=recorded)
-        self.guide, self.replay = getattr(self.guide, "guidance", self.guide), replay
+        self.guide, self.kept = getattr(self.guide, "guidance", self.guide), replay
         size = self.guide.prior.image_size
         self.targets = torch.zeros(replay.config.fitted, size, size, 3, device=trainer.device)
 
     def __call__(self, step: int) -> Taken | None:
         """Take a step, or None."""
-        if not (parts := self.prepare(step)):
+        if not self.prepare(step):
             return None
-        targets, cameras, look = self.replay.draw(self._size)
+        targets, cameras, look = self.kept.draw(self._size)
         self.targets.copy_(torch.stack(targets))
         assert look.background is not None
         self.background.copy_(look.background)
         self.packet.send(self.numbers(cameras))
         with self.trainer.stopwatch.part("backward"):
-            parts[0]()
+            self.replay(0)
         return self.taken
 
     @property
@@ -139,11 +139,11 @@ class RecordedFit(RecordedStep):
 
     def fits(self) -> bool:
         """Whether there are as many targets as a step fits, and a scene that can be recorded."""
-        return super().fits() and len(self.replay.targets) >= len(self.background)
+        return super().fits() and len(self.kept.targets) >= len(self.background)
 
     def weigh(self, step: int) -> float:
         """The weight of the guidance's loss."""
-        return self.replay.config.weight
+        return self.kept.config.weight
 
     def _fit(self) -> None:
         """From the targets to the new Gaussians."""

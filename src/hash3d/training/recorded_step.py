@@ -24,7 +24,7 @@ from hash3d.scenes.base import Look
 from hash3d.scenes.gaussians import GaussianScene
 from hash3d.schedules import size_at
 
-from .watch import step_if_finite
+from .watch import Metrics, step_if_finite
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -107,6 +107,7 @@ class RecordedStep(ABC):
         self._key: Any = None
         self._warm: set[Any] = set()
         self._failed = False
+        self._skipped: Metrics | None = None
 
     @property
     @abstractmethod
@@ -166,11 +167,27 @@ class RecordedStep(ABC):
         """Whether a step of the present scene can be recorded: of some Gaussians, by the scene's own methods."""
         if not len(self.scene.model) or {"draw_random", "after_backward"} & vars(self.scene).keys():
             return False
-        if not self.recorded:
-            return True
-        from hash3d.rendering._triton_splat import BIN, SURE_CAPACITY
+        if self._skipped is not None and self._skipped.arrived:
+            skipped, self._skipped = self._skipped, None
+            if skipped["loss"]:  # A plain step makes lists as long as they have to be.
+                self._replays, self._key = (), None
+                return False
+        return True
 
-        return len(self.background) * math.ceil(self._size / BIN) ** 2 * len(self.scene.model) <= SURE_CAPACITY
+    def may_overflow(self) -> bool:
+        """Whether the rasteriser's lists might be too short in a graph; then the step is not finite."""
+        if not self.recorded:
+            return False
+        from hash3d.rendering._triton_splat import RESERVE, full_capacity
+
+        sizes = (self._size, self._size), len(self.background), len(self.scene.model)
+        return full_capacity(*sizes) > RESERVE["places"]
+
+    def replay(self, part: int) -> None:
+        """Run a part, the last with a look at whether the step will have been taken."""
+        self._replays[part]()
+        if part == len(self._replays) - 1 and self._skipped is None and self.may_overflow():
+            self._skipped = Metrics({"loss": self.taken.flags["loss"]})
 
     def _addresses(self) -> tuple[int, ...]:
         """Where the graphs read and write."""
