@@ -7,6 +7,8 @@ import time
 import pytest
 
 from hash3d.cli import main
+from hash3d.cli.batch_crew import Crew
+from hash3d.cli.batch_jobs import read_jobs
 
 
 @pytest.fixture
@@ -68,3 +70,11 @@ def wait_until(true):
     while not true():
         assert time.monotonic() < limit
         time.sleep(0.01)
+
+
+@pytest.fixture
+def crew(photos, tmp_path, prior_folder):
+    """Two jobs of two steps with the tiny prior."""
+    (tmp_path / "many" / ".claims").mkdir(parents=True)
+    shared = ["--prior", str(prior_folder), "--scale", "mini", "--steps", "2"]
+    return Crew(tuple(read_jobs(photos, None, shared)), tmp_path / "many", "cpu", 1, "this command")

@@ -1,9 +1,12 @@
-"""How many threads a command takes beside a GPU."""
+"""How many threads a command takes beside a GPU, and what it asks of Ray."""
+
+import sys
+import types
 
 import pytest
 import torch
 
-from hash3d.cli.host import BESIDE_GPU, limit_threads, require_device
+from hash3d.cli.host import BESIDE_GPU, limit_threads, require_device, start_ray
 
 
 @pytest.fixture
@@ -28,3 +31,16 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch):
     require_device("cpu")
     with pytest.raises(ValueError, match="Expected a CUDA device for --device cuda, but torch sees none"):
         require_device("cuda")
+
+
+def test_ray_makes_the_pool_and_repeats_what_died(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r'-m pip install "hash3d\[ray\]"'):
+        start_ray("auto", 3, 2, "cuda")
+    pool = types.ModuleType("ray.util.multiprocessing")
+    pool.Pool = lambda **given: given
+    for name, module in (("ray", types.ModuleType("ray")), ("ray.util", types.ModuleType("u")), (pool.__name__, pool)):
+        monkeypatch.setitem(sys.modules, name, module)
+    given = start_ray("head:6379", 3, 2, "cuda")
+    assert (given["processes"], given["ray_address"]) == (3, "head:6379")
+    assert given["ray_remote_args"] == {"num_cpus": 2, "num_gpus": 1, "max_restarts": -1, "max_task_retries": -1}

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import types
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -10,10 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hash3d.cli import table, table_jobs
-from hash3d.cli.table import Table, apply_preset, start_ray
+from hash3d.cli import host, table, table_jobs
+from hash3d.cli.table import Table, apply_preset
 from hash3d.table import runner
-from hash3d.table.machine import Machine
 from hash3d.table.runner import Rows
 from hash3d.table.worker import Outcome
 
@@ -50,7 +48,7 @@ def quick(monkeypatch):
         return Outcome(job=job, row=row, strip=b"views")
 
     monkeypatch.setattr(runner, "attempt", run)
-    monkeypatch.setattr(table, "start_ray", lambda *_: ThreadPool(1))
+    monkeypatch.setattr(host, "start_ray", lambda *_: ThreadPool(1))
 
 
 def test_a_table_that_was_killed_goes_on_and_ends_the_same(hash3d, quick, cup, prior_folder, tmp_path, monkeypatch):
@@ -108,19 +106,6 @@ def test_a_page_of_smoke_shows_the_pictures(quick, cup, prior_folder, tmp_path, 
         if line.startswith("!["):
             assert (tmp_path / line.partition("](")[2][:-1]).is_file()
     assert "(pose: stable); steps 1." in page
-
-
-def test_ray_makes_the_pool(monkeypatch, tmp_path):
-    machine = Machine(runs=tmp_path, workers=3, threads=2, device="cuda")
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ImportError, match=r"pip install hash3d\[ray\]"):
-        start_ray("auto", machine)
-    pool = types.ModuleType("ray.util.multiprocessing")
-    pool.Pool = lambda **given: given
-    for name, module in (("ray", types.ModuleType("ray")), ("ray.util", types.ModuleType("u")), (pool.__name__, pool)):
-        monkeypatch.setitem(sys.modules, name, module)
-    needs = {"num_cpus": 2, "num_gpus": 1}
-    assert start_ray("head:6379", machine) == {"processes": 3, "ray_address": "head:6379", "ray_remote_args": needs}
 
 
 def test_nothing_to_run_is_told(hash3d, tmp_path):

@@ -12,7 +12,7 @@ import torch
 import trimesh
 from PIL import Image
 
-from hash3d.cli import batch, main, table
+from hash3d.cli import batch, host, main
 from hash3d.table import runner
 from hash3d.table.worker import Outcome
 from tests.diffusion.test_convert import zero123  # noqa: F401  (a fixture)
@@ -51,7 +51,7 @@ def quick(monkeypatch):
         return Outcome(job=job, row=row, strip=b"strip")
 
     monkeypatch.setattr(runner, "attempt", attempt)
-    monkeypatch.setattr(table, "start_ray", lambda *_: ThreadPool(1))
+    monkeypatch.setattr(host, "start_ray", lambda *_: ThreadPool(1))
 
 
 @pytest.fixture

@@ -5,18 +5,14 @@ over and goes on from its checkpoint.
 """
 
 import csv
-import fcntl
 import io
-import json
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
-import sys
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,11 +21,12 @@ import tyro
 from rich.console import Console
 
 from . import fail, format_error
-from .batch_jobs import JOB, BatchJob, place_jobs, read_jobs, read_key
+from .batch_crew import Crew
+from .batch_jobs import JOB, BatchJob, place_jobs, read_jobs
 from .parsing import Maybe, parse_options
 
-ATTEMPTS, DEATHS = 2, 10
-"""How often a job may fail, and how often its workers may die, until the batch goes on without it."""
+CANNOT = 2
+"""Exit code of a worker that could do nothing, and has said why."""
 SECONDS_BETWEEN_LOOKS = 1.0
 """At jobs that others have claimed, and at workers."""
 WRITTEN = ("batch.csv", "sheet.jpg")
@@ -57,66 +54,8 @@ class Batch:
     """Runs at a time on this machine. Each worker loads a model once; several GPUs are shared evenly."""
     device: Maybe[Literal["cpu", "cuda"]] = None
     """Where to run; by default the GPU if there is one."""
-
-
-@dataclass(frozen=True)
-class Crew:
-    """What the workers of one command share."""
-
-    jobs: tuple[BatchJob, ...]
-    out: Path
-    device: str
-    threads: int
-    token: str
-    """Tells this command's attempts from those of others: each command tries anew."""
-
-    @contextmanager
-    def claim(self, job: BatchJob) -> Iterator[bool]:
-        """Claim a job until the block, or this process, ends. Yields whether nobody else has."""
-        with self._attempts(job).open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
-
-    def note(self, job: BatchJob, error: str | None = None) -> None:
-        """Note that a claimed job was started, or that it failed."""
-        from hash3d.files import append_text
-
-        append_text(self._attempts(job), json.dumps({"token": self.token, "error": error}) + "\n")
-
-    def errors(self, job: BatchJob) -> list[str | None]:
-        """A job's attempts so far: None for its starts, sentences for its failures."""
-        path, found = self._attempts(job), []
-        for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
-            with suppress(ValueError):
-                found.append(json.loads(line))
-        return [row.get("error") for row in found if isinstance(row, dict) and row.get("token") == self.token]
-
-    def _attempts(self, job: BatchJob) -> Path:
-        return self.out / ".claims" / f"{job.name}.jsonl"
-
-    def summary(self, job: BatchJob) -> dict[str, Any] | None:
-        """What a job's run says of itself once it is complete."""
-        from hash3d.training.run_folder import RunFolder
-
-        folder = self.out / job.name
-        try:
-            summary = (read_key(folder) == job.key and RunFolder(folder).read_summary()) or {}
-            figures = {"steps": int(summary["steps"]), "seconds": {"total": float(summary["seconds"]["total"])}}
-        except (ArithmeticError, LookupError, TypeError, ValueError):
-            return None
-        return summary | figures if summary.get("completed") is True else None
-
-    def is_settled(self, job: BatchJob) -> bool:
-        """Whether a job is finished, or was tried often enough."""
-        if self.summary(job):
-            return True
-        errors = self.errors(job)
-        failures = sum(each is not None for each in errors)
-        return failures >= ATTEMPTS or len(errors) - 2 * failures >= DEATHS
+    ray: Maybe[str] = None
+    """The address of a Ray cluster that has the workers ("auto": this machine's); all see the folders at one path."""
 
 
 def main(arguments: list[str]) -> int:
@@ -140,7 +79,7 @@ def main(arguments: list[str]) -> int:
     count = min(options.workers, len(jobs))
     threads = max(torch.get_num_threads() // count, 1)
     crew = Crew(tuple(jobs), options.out, choose_device(options.device).type, threads, uuid.uuid4().hex)
-    stopped = oversee(crew, count)
+    stopped = oversee_ray(crew, count, options.ray) if options.ray else oversee(crew, count)
     if stopped is None:
         return 2
     write_text(options.out / "batch.csv", to_csv(crew))
@@ -161,48 +100,58 @@ def oversee(crew: Crew, count: int) -> bool | None:
 
     Returns whether they were stopped; None if one could not go on, and has said why.
     """
-    context, requested = multiprocessing.get_context("spawn"), list[int]()
+    from hash3d.training.stop import stop_requests
 
-    def stop(number: int, _: Any) -> None:
-        if not requested:
-            Console(stderr=True).print("finishing the step; press Ctrl+C again to quit at once")
-        requested.append(number)
+    context, workers, could_not = multiprocessing.get_context("spawn"), list[Any](), False
+
+    def tell() -> None:
         for worker in workers:
-            if worker.is_alive() and (number != signal.SIGINT or len(requested) > 1):  # A terminal tells all itself.
-                worker.terminate()
+            worker.terminate()
 
-    def start() -> Any:
-        worker = context.Process(target=work_or_say, args=(crew,))
-        worker.start()
-        return worker
+    def ask() -> None:
+        Console(stderr=True).print("finishing the step; press Ctrl+C again to quit at once")
+        tell()
 
-    workers, ended, could_not = list[Any](), set[Any](), False
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        workers += [start() for _ in range(count)]
-        while True:
-            for place, code in enumerate([worker.exitcode for worker in workers]):
-                if code == 2 and not requested:
-                    could_not = True
-                    requested.append(code)
-                    for worker in workers:
-                        worker.terminate()
-                if code and not requested and not all(map(crew.is_settled, crew.jobs)):
-                    say(f"a worker died ({code}); another takes its job over")
-                    workers[place] = start()
-                elif code is not None:
-                    ended.add(workers[place])
-            if not (running := [worker.sentinel for worker in workers if worker not in ended]):
-                break
-            multiprocessing.connection.wait(running, SECONDS_BETWEEN_LOOKS)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return None if could_not else bool(requested)
+    with stop_requests(ask) as stopped, suppress(KeyboardInterrupt):
+        missing = count
+        while missing or workers:
+            for _ in range(missing):
+                workers.append(context.Process(target=work_or_say, args=(crew,)))
+                workers[-1].start()
+            multiprocessing.connection.wait([worker.sentinel for worker in workers], SECONDS_BETWEEN_LOOKS)
+            ended = [worker for worker in workers if worker.exitcode is not None]
+            workers[:] = [worker for worker in workers if worker not in ended]
+            died = [worker.exitcode for worker in ended if worker.exitcode]
+            missing = 0
+            if CANNOT in died:
+                could_not = True
+                tell()
+            elif died and not stopped() and not could_not and not all(map(crew.is_settled, crew.jobs)):
+                say(f"a worker died ({died[0]}); another takes its job over")
+                missing = len(died)
+    tell()  # Those that a second Ctrl+C has left.
+    return None if could_not else stopped()
+
+
+def oversee_ray(crew: Crew, count: int, address: str) -> bool:
+    """Let workers on a Ray cluster do the jobs; Ray starts one that dies again. Returns whether they were stopped."""
+    from .host import start_ray
+
+    with suppress(KeyboardInterrupt), start_ray(address, count, crew.threads, crew.device) as pool:
+        pool.starmap(work_in, [(Path.cwd(), crew)] * count, chunksize=1)
+        return False
+    return True  # By Ctrl+C.
+
+
+def work_in(folder: Path, crew: Crew) -> None:
+    """Do jobs whose paths are relative to a folder."""
+    os.chdir(folder)
+    work(crew)
 
 
 def work_or_say(crew: Crew) -> None:
     """Do jobs. Exits with 2 and one sentence where none could be done, as on a full disk."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # A terminal tells all processes; the parent asks for an end.
     try:
         work(crew)
     except (ValueError, OSError, ImportError) as error:
@@ -211,14 +160,15 @@ def work_or_say(crew: Crew) -> None:
 
 def work(crew: Crew) -> None:
     """Do jobs that nobody does until all are settled; wait for those of others, whose workers may die."""
-    while due := [job for job in crew.jobs if not crew.is_settled(job)]:
+    due = list(crew.jobs)
+    while due := [job for job in due if not crew.is_settled(job)]:
         claimed = False
         for job in due:
             with crew.claim(job) as mine:
                 if mine and not crew.is_settled(job):
                     claimed = True
                     if not attempt(crew, job):
-                        sys.exit(0)  # Stopped: with a checkpoint.
+                        return  # Stopped: with a checkpoint.
         if not claimed:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 

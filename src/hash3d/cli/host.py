@@ -1,5 +1,8 @@
 """The device that a command runs on, and what it leaves of the host to others."""
 
+import sys
+from typing import Any
+
 import torch
 
 BESIDE_GPU = 1
@@ -26,3 +29,14 @@ def limit_threads(device: str) -> None:
     """
     if device == "cuda":
         torch.set_num_threads(min(BESIDE_GPU, torch.get_num_threads()))
+
+
+def start_ray(address: str, count: int, threads: int, device: str) -> Any:
+    """Start a pool of workers on a Ray cluster. Ray repeats elsewhere what a worker that dies was doing."""
+    try:
+        from ray.util.multiprocessing import Pool
+    except ImportError as error:
+        command = f'{sys.executable} -m pip install "hash3d[ray]"'
+        raise ImportError(f"Expected ray for --ray, but it is missing. Run {command}") from error
+    needs = {"num_cpus": threads, "num_gpus": int(device == "cuda"), "max_restarts": -1, "max_task_retries": -1}
+    return Pool(processes=count, ray_address=address, ray_remote_args=needs)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from rich.console import Console
 
@@ -14,7 +14,7 @@ from .parsing import Maybe, parse_options
 from .tables import print_table
 
 if TYPE_CHECKING:
-    from hash3d.table.machine import Machine, Row
+    from hash3d.table.machine import Row
 
     from .table_jobs import TableJob
 
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
     from hash3d.table.machine import describe_machine
     from hash3d.table.runner import Rows, run_missing, told
 
-    from .host import require_device
+    from .host import require_device, start_ray
     from .table_jobs import list_jobs
 
     jobs = list_jobs(options)
@@ -91,7 +91,9 @@ def main(arguments: list[str]) -> int:
     machine = replace(machine, threads=options.threads or machine.threads)
     console, rows = Console(highlight=False, soft_wrap=True, markup=False), Rows(options.out)
     rows.claim("table.md", "table.csv", "views")
-    pool = start_ray(options.ray, machine) if options.ray and options.seconds != 0 else None
+    pool = None
+    if options.ray and options.seconds != 0:
+        pool = start_ray(options.ray, machine.workers, machine.threads, machine.device)
     failed = run_missing(jobs, rows, machine, seconds=options.seconds, pool=pool, say=console.print)
     with told(rows.path):
         tables = make_tables(options, jobs, rows.of(jobs))
@@ -114,16 +116,6 @@ def apply_preset(options: Table) -> Table:
         prior=options.prior or STABLE_ZERO123,
         text_prior=options.text_prior or STABLE_DIFFUSION_21,
     )
-
-
-def start_ray(address: str, machine: "Machine") -> Any:
-    """Return a pool of workers on a Ray cluster."""
-    try:
-        from ray.util.multiprocessing import Pool
-    except ImportError as error:
-        raise ImportError("Expected ray for --ray, but it is missing. Run pip install hash3d[ray].") from error
-    needs = {"num_cpus": machine.threads, "num_gpus": 1 if machine.device == "cuda" else 0}
-    return Pool(processes=machine.workers, ray_address=address, ray_remote_args=needs)
 
 
 def make_tables(options: Table, jobs: "Sequence[TableJob]", rows: "Sequence[Row]") -> dict[str, str]:
