@@ -83,7 +83,8 @@ def heeded_signals():
 @pytest.fixture(autouse=True)
 def small_outputs(monkeypatch):
     """Few and small pictures: what is tested of them is that they are there and can be opened."""
-    for name, value in {"VIDEO_FRAMES": 4, "VIDEO_SIZE": 64, "PREVIEW_SIZE": 32, "SHEET_SIZE": 32}.items():
+    sizes = {"VIDEO_FRAMES": 4, "VIDEO_SIZE": 64, "SLOW_VIDEO": (2, 40), "BAKED_SIZE": 64}
+    for name, value in {**sizes, "PREVIEW_SIZE": 32, "SHEET_SIZE": 32}.items():
         monkeypatch.setattr(outputs, name, value)
 
 

@@ -45,3 +45,10 @@ def test_plain_lines_have_the_time_and_what_is_left(tiny, monkeypatch, capsys):
     for step in (19, 48, 49):  # A line every fifth step.
         line(object.__new__(Trainer), Metrics({"step": step, "loss": 1.0, "gaussians": 40.0}))
     assert capsys.readouterr().err.splitlines() == ["step 50/100: loss 1.000, 40 gaussians, 3 s, 5 s left"]
+
+
+def test_what_is_written_after_the_last_step_is_told(tiny, capsys):
+    line = ProgressLine(tiny("sds_gs"))
+    line.show_phase("turntable")
+    line.show_phase("mesh and texture")
+    assert capsys.readouterr().err.splitlines() == ["writing: turntable", "writing: mesh and texture"]

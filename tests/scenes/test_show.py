@@ -1,13 +1,16 @@
 """What anybody sees of a model."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
 
+from hash3d.cameras import Cameras
+from hash3d.rendering.base import Render
 from hash3d.representations.background import WHITE_AND_BLACK
 from hash3d.scenes.build import show_model
-from hash3d.scenes.show import colors, white_and_black
+from hash3d.scenes.show import colors, shape, white_and_black
 from tests.scenes.shown import CAMERAS, built, shown_and_drawn
 from tests.tiny_models import tiny_stable_diffusion
 
@@ -61,3 +64,16 @@ def test_white_and_black_are_themselves_in_rgb_and_means_of_their_latents_else(p
             torch.testing.assert_close(row, whole.mean(dim=(0, 2, 3)))
     assert not torch.equal(latents[0], latents[1])
     assert not latents.requires_grad
+
+
+@pytest.mark.parametrize("slope", [0.0, 1.0])
+def test_a_shape_is_lit_from_the_upper_left_by_its_normals(slope):
+    """A wall z = 2 + slope x of a camera (x to the right, z along its axis) has the normal (slope, 0, -1)."""
+    camera = Cameras.orbit(elevation=20.0, azimuth=50.0, radius=2.0, fov_y=10.0, size=32)
+    across = (torch.arange(32) - 15.5) / 16 * math.tan(math.radians(5.0))
+    depth = (2.0 / (1.0 - slope * across)).expand(1, 32, 32)[..., None]
+    seen = Render(color=torch.zeros(1, 32, 32, 3), alpha=torch.full_like(depth, 0.5), depth=0.5 * depth)
+    lit = shape(lambda _: seen)(camera)[:, 4:-4, 4:-4]
+    cosine = (1.0 - 0.5 * slope) / math.sqrt(1.5 * (1.0 + slope**2))
+    expected = 0.5 + 0.5 * (0.2 + 0.75 * cosine)
+    torch.testing.assert_close(lit, torch.full_like(lit, expected), rtol=0, atol=2e-3)

@@ -48,11 +48,13 @@ def test_outputs_are_written_and_loaded_again(tiny, name, tmp_path):
     (prior,) = load_priors(recipe, CPU).values()
     show = show_model(model, recipe.stages[-1], prior)
     RunFolder(tmp_path).create(recipe)
-    names = write_outputs(tmp_path, model, show, recipe, None)
-    assert sorted(names) == sorted([*FILES[name], "preview.png", "turntable.mp4"])
+    told = []
+    names = write_outputs(tmp_path, model, show, recipe, None, told.append)
+    assert sorted(names) == sorted([*FILES[name], "preview.png", "preview_lit.png", "turntable.mp4"])
+    assert told == ["model", "previews", "turntable", *(["mesh and texture"] * ("model.glb" in names))]
     found = {path.name for path in tmp_path.iterdir()}
     assert found == {*names, "recipe.json"}
-    assert Image.open(tmp_path / "preview.png").size == (8 * 32, 32)
+    assert Image.open(tmp_path / "preview.png").size == Image.open(tmp_path / "preview_lit.png").size == (8 * 32, 32)
     loaded, shown = load_asset(tmp_path, CPU)
     assert type(loaded) is type(model)
     assert torch.equal(shown(CAMERA).color, show(CAMERA).color)

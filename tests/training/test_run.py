@@ -18,8 +18,8 @@ from tests.tiny_models import tiny_zero123
 from tests.tiny_recipes import OFTEN
 
 OUTPUTS = {
-    "recipe.json", "metrics.jsonl", "input.png", "cutout.png", "preview.png", "turntable.mp4", "model.ply",
-    "summary.json", "view.html",
+    "recipe.json", "metrics.jsonl", "input.png", "cutout.png", "preview.png", "preview_lit.png", "turntable.mp4",
+    "model.ply", "summary.json", "view.html",
 }  # fmt: skip
 
 

@@ -102,7 +102,7 @@ def run_recipe(
             progress.console.print(f"live view: {live.url}", markup=False)
         run = Run(
             recipe, path, device=device, resume=options.resume, progress=progress, engine=options.engine, priors=priors,
-            on_stop=progress.say_stopping,
+            on_stop=progress.say_stopping, on_phase=progress.show_phase,
         )  # fmt: skip
         for prior in run.priors.values():
             progress.announce(prior)

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.diffusion.zero123 import Zero123Prior
@@ -33,6 +41,7 @@ class ProgressLine:
         )  # fmt: skip
         self.live: Callable[[Trainer, Metrics], None] | None = None
         self._first: tuple[int, float] | None = None
+        self._phase: TaskID | None = None
         self._task = self._bar.add_task(recipe.system, total=self.steps, state="loading")
 
     def __enter__(self) -> "ProgressLine":
@@ -67,6 +76,14 @@ class ProgressLine:
             self.console.print(f"step {done}/{self.steps}: {state}, {seconds:.0f} s, {left:.0f} s left", markup=False)
         if self.live:
             self.live(trainer, metrics)
+
+    def show_phase(self, name: str) -> None:
+        """Show what is written after the last step, in a bar of its own."""
+        if self._phase is not None:
+            self._bar.update(self._phase, total=1, completed=1)
+        self._phase = self._bar.add_task(f"  {name}", total=None, state="")
+        if not self.console.is_terminal:
+            self.console.print(f"writing: {name}", markup=False)
 
     def say_stopping(self) -> None:
         """Say that Ctrl+C was heard."""

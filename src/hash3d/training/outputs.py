@@ -1,5 +1,6 @@
 """What a run leaves behind: the model, images, a video."""
 
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -23,18 +24,26 @@ from hash3d.representations.gaussians import Splats
 from hash3d.representations.mesh import Mesh
 from hash3d.scenes.base import KINDS, find_kind
 from hash3d.scenes.build import load_model, save_model, show_model
-from hash3d.scenes.show import Show, colors, is_latent
+from hash3d.scenes.show import Show, colors, is_latent, shape
 
 from .guide import load_priors
 from .run_folder import RunFolder
 
+OnPhase = Callable[[str], object]
+"""Told the name of what is written next."""
 ASSET = "model.glb"
+PREVIEWS = ("preview.png", "preview_lit.png")
+"""The colours without light, and the grey shape in light."""
 VIEW = "view.html"
 PREVIEW_SIZE = 192
 PREVIEW_VIEWS = 8
 SHEET_SIZE = 256
-VIDEO_SIZE = 256
+VIDEO_SIZE = 512
 VIDEO_FRAMES = 72
+SLOW_VIDEO = (48, 160)
+"""Frames and pixels a side of what is slow to render."""
+BAKED_SIZE = 256
+"""Pixels a side of the images that paint a latent field's mesh."""
 
 
 def load_asset(folder: Path, device: torch.device) -> tuple[nn.Module, Show]:
@@ -82,30 +91,34 @@ def contact_sheet(render: RenderViews, recipe: Recipe) -> Float[Tensor, "H W 3"]
 def turntable(render: RenderViews, recipe: Recipe) -> list[Float[Tensor, "H W 3"]]:
     """The frames of one turn, from the input's elevation; fewer and smaller ones of what is slow to render."""
     stage = recipe.stages[-1]
-    frames, size = VIDEO_FRAMES, VIDEO_SIZE
-    if find_kind(stage.representation).slow:
-        frames, size = frames * 2 // 3, size * 5 // 8
+    frames, size = SLOW_VIDEO if find_kind(stage.representation).slow else (VIDEO_FRAMES, VIDEO_SIZE)
     cameras = orbit(frames, recipe.reference_elevation, stage.cameras.radius, stage.cameras.fov_y, size)
     return render_each(render, cameras)
 
 
 def write_outputs(
-    folder: Path, model: nn.Module, show: Show, recipe: Recipe, picture: FramedPicture | None
-) -> list[str]:
-    """Write the model, preview.png, turntable.mp4 and, but for splats, model.glb. Returns their names.
+    folder: Path, model: nn.Module, show: Show, recipe: Recipe, picture: FramedPicture | None,
+    on_phase: OnPhase = lambda _: None,
+) -> list[str]:  # fmt: skip
+    """Write the model, two previews, turntable.mp4 and, but for splats, model.glb. Returns their names.
 
-    What an earlier stage has left is removed.
+    `on_phase` is told before each. What an earlier stage has left is removed.
     """
-    render, stage = colors(show), recipe.stages[-1]
+    stage = recipe.stages[-1]
+    on_phase("model")
     names = [save_model(folder, model, stage)]
-    save_image(preview(render, recipe, picture), folder / "preview.png")
-    write_video(turntable(render, recipe), folder / "turntable.mp4")
+    on_phase("previews")
+    for name, render in zip(PREVIEWS, (colors(show), shape(show)), strict=True):
+        save_image(preview(render, recipe, picture), folder / name)
+    on_phase("turntable")
+    write_video(turntable(colors(show), recipe), folder / "turntable.mp4")
     if find_kind(stage.representation).writes_mesh:
+        on_phase("mesh and texture")
         write_glb(folder / ASSET, bake_model(model, recipe, show))
         names.append(ASSET)
     for leftover in ({kind.file for kind in KINDS.values()} | {ASSET}) - set(names):
         (folder / leftover).unlink(missing_ok=True)
-    return [*names, "preview.png", "turntable.mp4"]
+    return [*names, *PREVIEWS, "turntable.mp4"]
 
 
 def has_view(model: nn.Module, stage: Stage) -> bool:
@@ -163,7 +176,7 @@ def bake_model(model: nn.Module, recipe: Recipe, show: Show) -> BakedMesh:
     azimuths, elevations = torch.arange(0.0, 360.0, 45.0).repeat(3), torch.tensor([0.0, -40.0, 40.0])
     cameras = Cameras.orbit(
         elevation=elevations.repeat_interleave(8), azimuth=azimuths,
-        radius=stage.cameras.radius, fov_y=stage.cameras.fov_y, size=VIDEO_SIZE,
+        radius=stage.cameras.radius, fov_y=stage.cameras.fov_y, size=BAKED_SIZE,
     )  # fmt: skip
 
     def paint(mesh: Mesh) -> PointColors:

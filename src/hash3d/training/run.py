@@ -26,7 +26,7 @@ from hash3d.scenes.build import show_model
 from hash3d.tensors import all_finite
 
 from .guide import load_priors
-from .outputs import VIEW, has_view, write_outputs, write_preview, write_view
+from .outputs import VIEW, OnPhase, has_view, write_outputs, write_preview, write_view
 from .run_folder import RunFolder, identify
 from .stop import stop_requests
 from .trainer import Trainer
@@ -49,6 +49,7 @@ class Run:
             may be a few steps later.
         priors: the recipe's diffusion models, without a cache, where they are loaded already.
         on_stop: called once when the run is asked to stop, before its last step ends.
+        on_phase: told after the last step what is written next.
     """
 
     def __init__(
@@ -62,9 +63,10 @@ class Run:
         engine: Engine = "auto",
         priors: dict[str, LatentPrior] | None = None,
         on_stop: Callable[[], object] = lambda: None,
+        on_phase: OnPhase = lambda _: None,
     ) -> None:
         self.recipe, self.device, self.progress, self.on_stop = recipe, torch.device(device), progress, on_stop
-        self.folder = RunFolder(path)
+        self.folder, self.on_phase = RunFolder(path), on_phase
         self._late: deque[Metrics] = deque()
         self._earlier_seconds = 0.0
         self._started = time.perf_counter()
@@ -141,11 +143,13 @@ class Run:
             model = self.trainer.scene.model
             show = show_model(model, self.trainer.stage, self.prior)
             self.folder.expect_own()
-            outputs = write_outputs(self.folder.path, model, show, self.recipe.up_to(self.trainer.number), self.picture)
+            recipe = self.recipe.up_to(self.trainer.number)
+            outputs = write_outputs(self.folder.path, model, show, recipe, self.picture, self.on_phase)
             page = [VIEW] if has_view(model, self.trainer.stage) else []
             summary = self.summary([*outputs, *page])
             self.folder.write_summary(summary)
             if page:
+                self.on_phase("page")
                 write_view(self.folder.path)
             return summary
         except NotFiniteError:

@@ -26,7 +26,17 @@ from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.serialize import difference, from_plain, to_plain
 
 RECORDS = ("recipe.json", "metrics.jsonl", "summary.json", "evaluation.json", "checkpoint")
-FILES = ("input.png", "cutout.png", "preview.png", "turntable.mp4", "model.ply", "model.pt", "model.glb", "view.html")
+FILES = (
+    "input.png",
+    "cutout.png",
+    "preview.png",
+    "preview_lit.png",
+    "turntable.mp4",
+    "model.ply",
+    "model.pt",
+    "model.glb",
+    "view.html",
+)
 TEMPORARY = re.compile(rf"\.({'|'.join(map(re.escape, (*RECORDS, *FILES, 'state.pt')))})\.\w{{8}}\.tmp\.\w+")
 """What a write of this package that was killed leaves behind; `hash3d.files.replacing` names them."""
 
