@@ -24,8 +24,8 @@ API = "/gradio_api"
 @pytest.fixture
 def page(tmp_path, monkeypatch, prior_folder):
     """`page(...)`: the address of a page with these options, whose runs take two steps a stage."""
-    pytest.importorskip("gradio", reason="the extra web is not installed")
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    pytest.importorskip("gradio", reason="the extra web is not installed")
     with contextlib.ExitStack() as stack:
 
         def start(**given):
@@ -45,7 +45,13 @@ def test_limits_are_at_least_one(hash3d, option):
     assert_refused(hash3d("web", option, "0"), f"Expected {option} to be at least 1, but got 0")
 
 
+def test_a_mistake_in_the_options_of_all_runs_is_told_at_once(hash3d):
+    assert_refused(hash3d("web", "--", "--stpes", "3"), "--steps")
+
+
 def test_without_gradio_the_command_that_brings_it_is_told(hash3d, monkeypatch):
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED"):
+        monkeypatch.setenv(name, "")  # So that they are as before at the end.
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert_refused(hash3d("web", "--no-browser"), r"gradio.* is not installed\. Run: pip install 'hash3d\[web\]'")
 

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
+from .options import parse
 from .parsing import Maybe, parse_options
-from .visits import LONGEST_PROMPT, Visits
+from .visits import LONGEST_PROMPT, SYSTEMS, Visits
 
 PURPOSES = (("splats: quick, for viewers on the web", "splats"), ("a textured mesh, for Blender or Unity", "mesh"))
 SHOWN, KEPT = ("model.glb", "model.ply"), ("model.glb", "model.ply", "turntable.mp4", "view.html", "summary.json")
@@ -58,7 +59,9 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"Expected --{name.replace('_', '-')} to be at least 1, but got {getattr(options, name)}.")
     if options.device:
         shared = [f"--device={options.device}", *shared]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for (kind, _), system in SYSTEMS.items():
+        parse([system, f"--{kind}=given", *shared])  # A mistake is told before anybody comes.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="hash3d-web-", ignore_cleanup_errors=True) as root:
         os.environ |= {"GRADIO_TEMP_DIR": root, "GRADIO_ANALYTICS_ENABLED": "False"}
         visits = Visits(Path(root), shared)
@@ -70,6 +73,7 @@ def main(arguments: list[str]) -> int:
             return 0
         finally:
             visits.close()
+            signal.signal(signal.SIGTERM, before)
     return 0
 
 
@@ -84,7 +88,7 @@ def serve(visits: Visits, options: Web) -> Any:
     page.queue(max_size=options.waiting).launch(
         server_name="127.0.0.1", server_port=options.port, share=False, inbrowser=not options.no_browser, quiet=True,
         prevent_thread_lock=True, max_file_size=f"{options.megabytes}mb", ssr_mode=False, footer_links=[],
-        theme=gradio.themes.Default(**fonts),
+        theme=gradio.themes.Default(**fonts), enable_monitoring=False,
     )  # fmt: skip
     return page
 
