@@ -81,4 +81,6 @@ def _label(prior: str, variant: str, priors: Sequence[str], num_variants: int) -
     """What differs: the variant, the prior, or both."""
     if len(priors) == 1:
         return variant
-    return Path(prior).name if num_variants == 1 else f"{Path(prior).name} {variant}"
+    names = [Path(each).name for each in priors]
+    name = Path(prior).name if len(set(names)) == len(names) else prior
+    return name if num_variants == 1 else f"{name} {variant}"

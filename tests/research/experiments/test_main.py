@@ -33,6 +33,8 @@ def test_several_priors_multiply_the_variants(toy, jobs_of):
     assert [job.label for job in jobs] == ["before no cache", "before cache", "after no cache", "after cache"]
     jobs = find_jobs(toy, objects[:1], priors=("a/before", "a/after"), variants=("no cache",))
     assert [job.label for job in jobs] == ["before", "after"]
+    jobs = find_jobs(toy, objects[:1], priors=("a/final", "b/final"), variants=("no cache",))
+    assert [job.label for job in jobs] == ["a/final", "b/final"]
 
 
 def test_an_unknown_variant_is_named(toy):
