@@ -2,15 +2,17 @@
 
 import copy
 import dataclasses
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from hash3d.schedules import constant
+from hash3d.training import recorded_step
 from hash3d.training.recorded_step import Packet
 from hash3d.training.watch import Metrics
 
-from .test_recorded_kinds import CPU, GPU, make_trainer
+from .test_recorded_kinds import CPU, GPU, make_trainer, with_replay
 
 
 def test_a_packet_brings_each_number_to_its_place():
@@ -62,8 +64,34 @@ def test_a_scene_whose_methods_were_exchanged_takes_plain_steps(tiny_recipe):
     assert seen[0] is not None
 
 
+class Graph:
+    """In place of a CUDA graph: what it would hold runs while it is made."""
+
+    pool = replay = staticmethod(lambda: None)
+
+
+@pytest.mark.parametrize("name", ["recorded", "recorded_fit"])
+def test_making_graphs_changes_nothing(tiny_recipe, monkeypatch, name):
+    """Neither a step that is taken to choose kernels nor one that is written down counts."""
+    trainer = make_trainer(with_replay(tiny_recipe), recorded=True, fused=True)
+    for _ in range(3):
+        trainer.step()
+    before = copy.deepcopy(trainer.scene.state_dict())
+    step, made = getattr(trainer, name), []
+    for each in ("beside", "recorded_into"):
+        monkeypatch.setattr(recorded_step, each, lambda *given: made.append(given) or nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    step.recorded, step._key = True, None
+    assert len(step.prepare(3)) == len(step.parts) == len(made) - 1
+    after = trainer.scene.state_dict()
+    torch.testing.assert_close(after["model"], before["model"], rtol=0, atol=0)
+    torch.testing.assert_close(after["optimizer"]["state"], before["optimizer"]["state"], rtol=0, atol=0)
+    assert torch.equal(after["densifier"]["total"], before["densifier"]["total"])
+    assert torch.equal(after["densifier"]["views"], before["densifier"]["views"])
+
+
 @pytest.mark.gpu
-def test_making_graphs_changes_nothing(tiny_recipe):
+def test_making_graphs_on_a_gpu_changes_nothing(tiny_recipe):
     trainer = make_trainer(tiny_recipe, recorded=True, device=GPU)
     before = copy.deepcopy(trainer.scene.state_dict())
     assert trainer.recorded is not None
