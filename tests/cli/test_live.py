@@ -72,6 +72,8 @@ def test_a_place_is_that_of_its_camera():
     cameras = Cameras.orbit(elevation=[20.0, -80.0], azimuth=[30.0, -100.0], radius=[2.0, 0.5], fov_y=40.0, size=8)
     for index, expected in enumerate([(20.0, 30.0, 2.0), (-80.0, -100.0, 0.5)]):
         assert to_place(cameras.eyes[index].numpy()) == pytest.approx(expected, rel=1e-5)  # Of float32.
+    assert to_place(np.array([0.0, -3.0, 0.0])) == (-90.0, 0.0, 3.0)
+    assert to_place(np.zeros(3))[2] > 0
 
 
 def test_a_path_goes_the_short_way_round():
@@ -127,6 +129,7 @@ def test_views_take_their_share_of_the_time_and_no_more(view, monkeypatch):
 
 def test_a_pause_shows_what_is_asked_for(view):
     """Once as the visitor moves, once sharper at rest, and no more until it moves again."""
+    view.server.client.camera.aspect = 1e9  # As no window is.
     view.render, looks = (lambda cameras: torch.zeros(1, cameras.height, cameras.width, 3)), []
 
     def go_on():
@@ -137,14 +140,15 @@ def test_a_pause_shows_what_is_asked_for(view):
 
     view.wait(go_on)
     assert looks == [0, 1, 2, 2, 3, 4, 4]
-    assert [image.shape[0] for image in view.server.sent] == [16, 32, 16, 32]
+    assert [image.shape[:2] for image in view.server.sent] == [(16, 64), (32, 128)] * 2
 
 
 def test_the_stop_button_ends_a_paused_run_and_keeps_it(view, tiny_recipe, tmp_path, heeded_signals):
     view.pause.value = True
 
     def show(trainer, metrics):
-        view.server.handles["stop"].click(None)
+        for _ in range(2):
+            view.server.handles["stop"].click(None)
         view(trainer, metrics)
 
     summary = Run(tiny_recipe, tmp_path / "run", progress=show).execute()

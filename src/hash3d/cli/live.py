@@ -27,6 +27,8 @@ SHARE = 0.04
 """Of a run's time that may go into views, pauses left out."""
 HEIGHTS, MOVING_SECONDS = (512, 256, 128), 0.15
 """Pixels of a view: the first where nothing trains and nobody moves, else the largest that is rendered in that time."""
+NEAREST, WIDEST = 1e-3, 4.0
+"""The least distance to the origin in scene units, and the most of a view's width over its height."""
 FRAMES_BETWEEN = 36
 """Of a camera path, from one kept view to the next."""
 PORT, PATH = 8080, "path.mp4"
@@ -38,8 +40,8 @@ Place = tuple[float, float, float]
 def to_place(position: Float[np.ndarray, "3"]) -> Place:
     """Where a camera is, of its position in the world."""
     x, y, z = map(float, position)
-    radius = max(math.sqrt(x * x + y * y + z * z), 1e-3)
-    return math.degrees(math.asin(y / radius)), math.degrees(math.atan2(x, z)), radius
+    flat = math.hypot(x, z)
+    return math.degrees(math.atan2(y, flat)), math.degrees(math.atan2(x, z)), max(math.hypot(flat, y), NEAREST)
 
 
 def path_between(places: list[Place], frames: int, fov_y: float, size: int) -> Cameras:
@@ -92,9 +94,10 @@ class LiveView:
         client.camera.fov = math.radians(self.camera.fov_y)
 
     def stop(self) -> None:
-        """End the run as Ctrl+C does: after its step, with its files."""
-        self.stopped = True
-        signal.raise_signal(signal.SIGINT)
+        """End the run as Ctrl+C does: after its step, with its files. Once: a second Ctrl+C would quit at once."""
+        if not self.stopped:
+            self.stopped = True
+            signal.raise_signal(signal.SIGINT)
 
     def add_place(self, client: Any) -> None:
         """Keep where a visitor's camera is."""
@@ -138,8 +141,9 @@ class LiveView:
                 continue
             self._sent[number] = place, fov, height
             cameras = Cameras.orbit(elevation=place[0], azimuth=place[1], radius=place[2], fov_y=fov, size=height)
+            width = max(round(height * min(client.camera.aspect, WIDEST)), 1)
             before = time.perf_counter()
-            (image,) = render_each(self.render, replace(cameras, width=round(height * client.camera.aspect)))
+            (image,) = render_each(self.render, replace(cameras, width=width))
             if not resting and time.perf_counter() - before > MOVING_SECONDS:
                 self._height = HEIGHTS[2]
             client.scene.set_background_image(to_bytes(image), format="jpeg")
