@@ -122,10 +122,8 @@ class Trainer:
     def _accelerate(self, prior: LatentPrior, config: CacheConfig | None) -> FeatureCache | None:
         """Let a diffusion model run by the engine, and with a cache if there is a configuration of one."""
         prior.use_engine(self.engine)
-        cache = None
-        if config is not None:
-            cache = apply_hash3d(prior.unet, config, engine=self.engine)
-        else:
+        cache = None if config is None else apply_hash3d(prior.unet, config, engine=self.engine)
+        if cache is None:
             accelerate_unet(prior.unet, engine=self.engine)
         forward: Any = prior.unet.forward
         forward.check_every = CHECK_EVERY
@@ -139,8 +137,7 @@ class Trainer:
     @property
     def _other_caches(self) -> dict[str, FeatureCache]:
         """The caches of the guidances after the first."""
-        others = list(self.guidances.items())[1:]
-        return {name: guidance.cache for name, guidance in others if guidance.cache}
+        return {name: each.cache for name, each in [*self.guidances.items()][1:] if each.cache}
 
     @property
     def completed(self) -> bool:
@@ -236,10 +233,9 @@ class Trainer:
     def _replay(self, step: int) -> Guided:
         """Kept views, how far they are from their targets, and the weights."""
         assert self.replay is not None
-        (name,) = self.guidances
         with self.stopwatch.part("render"):
             view, output = self.replay.fit(size_at(self.stage.size, step), step)
-        return view, {name: output}, {name: self.replay.config.weight}
+        return view, dict.fromkeys(self.guidances, output), dict.fromkeys(self.guidances, self.replay.config.weight)
 
     def render_reference(self, step: int) -> Render | None:
         """The view of the reference image, if there is one."""
