@@ -21,7 +21,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 def make_trainer(recipe, *, recorded, fused=None, device=CPU):
     picture = frame_picture(load_picture(recipe.image), 32, "keep") if recipe.image else None
     priors = {name: prior.float().to(device) for name, prior in load_priors(recipe, CPU).items()}
-    trainer = Trainer(recipe, priors, picture, device=device)
+    trainer = Trainer(recipe, priors, picture, device=device, engine="auto" if device == CPU else "graph")
     assert can_distil(trainer)
     if device == CPU:
         for group in trainer.scene.optimizer.param_groups:
