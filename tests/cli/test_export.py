@@ -53,7 +53,7 @@ def test_a_standing_mesh_and_options_of_another_format(exported, tmp_path, capsy
         assert (exit_.value.code, out.exists()) == (code, not code)
     low, high = trimesh.load_mesh(tmp_path / "standing.glb").bounds
     assert (low[1], (high - low).max()) == (pytest.approx(0.0, abs=1e-6), pytest.approx(0.5))
-    assert "Expected no --origin or --size with --format splat" in capsys.readouterr().err
+    assert "Expected no --origin, --size or --max-faces with --format splat" in capsys.readouterr().err
 
 
 def test_an_export_never_takes_the_place_of_a_runs_own_file(exported, tmp_path, capsys):

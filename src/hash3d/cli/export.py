@@ -27,19 +27,21 @@ class Export:
     PNG; ply: splats, as viewers read them; splat: the same in half of the bytes; splat-glb: splats as binary glTF
     with KHR_gaussian_splatting; mp4: a turntable; sheet: 16 views as one image."""
     out: Path | None = None
-    """The file to write; by default one in the run folder, such as model.glb, or model-placed.glb with --origin or
-    --size."""
+    """The file to write; by default one in the run folder, such as model.glb, or model-placed.glb with --origin,
+    --size or --max-faces."""
     origin: Literal["centre", "floor"] = "centre"
     """Of a mesh: where the run has it, or the middle of its lower side, so that it stands on the ground."""
     size: Maybe[float] = None
     """Of a mesh: its longest side in the file's units, which are metres for most programs; by default the run's."""
+    max_faces: Maybe[int] = None
+    """Of a mesh: at most so many triangles (quadric edge collapse), with a texture of its own."""
 
 
 def main(arguments: list[str]) -> int:
     """Write the file. Returns the exit code."""
     options = parse_options(Export, "export", arguments)
     expect_run(options.folder)
-    own, placed = options.folder / FILES[options.format], (options.origin, options.size) != ("centre", None)
+    own, placed = options.folder / FILES[options.format], is_changed(options)
     out = options.out or (own.with_stem(f"{own.stem}-placed") if placed else own)
     from hash3d.training import run_folder
 
@@ -51,12 +53,17 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def is_changed(options: Export) -> bool:
+    """Whether the mesh is to be another than the run's own."""
+    return (options.origin, options.size, options.max_faces) != ("centre", None, None)
+
+
 def write(options: Export, out: Path) -> None:
     """Write one file of a run's asset. Raises `ValueError` if the run has none, or its scene no such file."""
     folder, format = options.folder, options.format
     meshed = format in ("glb", "obj")
-    if not meshed and (options.origin, options.size) != ("centre", None):
-        raise ValueError(f"Expected no --origin or --size with --format {format}: they are a mesh's.")
+    if not meshed and is_changed(options):
+        raise ValueError(f"Expected no --origin, --size or --max-faces with --format {format}: they are a mesh's.")
     import torch
 
     from hash3d.export.mesh import place_mesh, write_glb, write_obj
@@ -69,7 +76,8 @@ def write(options: Export, out: Path) -> None:
     recipe = read_reached(folder)
     model, show = load_asset(folder, torch.device("cpu"))
     if meshed:
-        mesh = place_mesh(bake_model(model, recipe, show), floor=options.origin == "floor", size=options.size)
+        mesh = bake_model(model, recipe, show, options.max_faces)
+        mesh = place_mesh(mesh, floor=options.origin == "floor", size=options.size)
         (write_glb if format == "glb" else write_obj)(out, mesh)
     elif format in ("ply", "splat", "splat-glb"):
         check_suffix(out, f".{format.removeprefix('splat-')}")

@@ -17,6 +17,7 @@ from hash3d.representations.textured_mesh import TexturedMesh, TexturedMeshConfi
 
 from .fuse import fused_surface, look_from_all_sides, paint_as_seen
 from .isosurface import GaussianField, IsosurfaceConfig, extract_mesh_or_auto, remove_cavities
+from .simplify import limit_faces
 
 FIELD_SURFACE = IsosurfaceConfig(level=25.0, resolution=128)
 """The surface of a field, as threestudio has it (28d9d80, models/geometry/base.py and models/isosurface.py)."""
@@ -37,6 +38,7 @@ def bake_asset(
     texture_size: int = 1024,
     *,
     paint: Painter | None = None,
+    max_faces: int | None = None,
 ) -> BakedMesh:
     """Extract, unwrap and texture the mesh of a scene on any device; the result is on the CPU.
 
@@ -46,7 +48,9 @@ def bake_asset(
             surface that their depths agree on (`hash3d.meshing.fuse`). If the density never reaches the level, the
             level is "auto", with a warning.
         texture_size: texels a side, a multiple of 16.
-        paint: gives other colours than the scene's own. A field of latents needs it.
+        paint: gives other colours than the scene's own. A field of latents needs it, and so does a mesh with a texture
+            whose faces get fewer.
+        max_faces: see `hash3d.meshing.simplify.limit_faces`; None keeps all.
 
     Raises:
         ValueError: there is nothing to see, a density is not finite, or a field without `paint` has no RGB.
@@ -54,25 +58,25 @@ def bake_asset(
     if isinstance(scene, TexturedMesh) and paint is None:
         return cut_open(scene)
     with torch.no_grad():
-        mesh, colors = _mesh_and_colors(scene, surface, paint, texture_size // 2)
+        mesh, colors = _mesh_and_colors(scene, surface, paint, texture_size // 2, max_faces)
         textured = TexturedMeshConfig(texture_size=texture_size).build(mesh)
         bake(textured, _split_calls(mesh, colors))
     return cut_open(textured)
 
 
 def _mesh_and_colors(
-    scene: Asset, surface: IsosurfaceConfig | None, paint: Painter | None, size: int
+    scene: Asset, surface: IsosurfaceConfig | None, paint: Painter | None, size: int, max_faces: int | None
 ) -> tuple[Mesh, PointColors]:
     """Extract the surface of Gaussians where they reach, of a field in its cube and on its device.
 
     Gaussians are painted with renders of `size` pixels a side.
     """
     if isinstance(scene, Surface):
-        mesh = scene.mesh()
+        mesh = limit_faces(scene.mesh(), max_faces)
         return mesh, paint(mesh) if paint else scene.colors_at
     if isinstance(scene, Splats):
         gaussians = scene.gaussians()
-        mesh = _gaussians_mesh(gaussians, surface)
+        mesh = limit_faces(_gaussians_mesh(gaussians, surface), max_faces)
         return mesh, (paint or partial(paint_as_seen, gaussians, cameras=look_from_all_sides(gaussians, size)))(mesh)
     if scene.channels != 3 and paint is None:
         got = f"{scene.channels} channels. Give bake_asset a painter."
@@ -80,6 +84,7 @@ def _mesh_and_colors(
     device = next(scene.parameters()).device if isinstance(scene, nn.Module) else torch.device("cpu")
     box = scene.radius * torch.tensor([[-1.0] * 3, [1.0] * 3], device=device)
     mesh = remove_cavities(extract_mesh_or_auto(scene.density, box, surface or FIELD_SURFACE))
+    mesh = limit_faces(mesh, max_faces)
     return mesh, paint(mesh) if paint else lambda points: scene.query(points.positions.to(device)).color
 
 

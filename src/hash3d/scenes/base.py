@@ -145,10 +145,10 @@ class Scene(ABC, Generic[ModelT]):
             ) from error
 
     @classmethod
-    def bake(cls, model: ModelT, stage: Stage, paint: Painter | None = None) -> BakedMesh:
+    def bake(cls, model: ModelT, stage: Stage, paint: Painter | None = None, max_faces: int | None = None) -> BakedMesh:
         """The model as a mesh with a texture, on the CPU; `paint` gives other colours than its own."""
         scene: Any = model
-        return bake_asset(scene, stage.surface, paint=paint)
+        return bake_asset(scene, stage.surface, paint=paint, max_faces=max_faces)
 
     @classmethod
     def write_splats(cls, model: ModelT, path: Path) -> None:

@@ -21,7 +21,7 @@ from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.stage import Stage
 from hash3d.rendering.bake import PointColors, colors_from_views
 from hash3d.representations.gaussians import Splats
-from hash3d.representations.mesh import Mesh
+from hash3d.representations.mesh import Mesh, Surface
 from hash3d.scenes.base import KINDS, find_kind
 from hash3d.scenes.build import load_model, save_model, show_model
 from hash3d.scenes.show import Show, colors, is_latent, shape
@@ -170,16 +170,20 @@ def figures(recipe: Recipe, summary: dict[str, Any]) -> list[tuple[str, str]]:
     return told
 
 
-def bake_model(model: nn.Module, recipe: Recipe, show: Show) -> BakedMesh:
-    """The model as a mesh with a texture, on the CPU; a latent field is painted with its decoded images."""
+def bake_model(model: nn.Module, recipe: Recipe, show: Show, max_faces: int | None = None) -> BakedMesh:
+    """The model as a mesh with a texture, on the CPU, of at most `max_faces`.
+
+    A latent field is painted with its decoded images, a mesh whose faces get fewer with renders of it.
+    """
     stage = recipe.stages[-1]
     azimuths, elevations = torch.arange(0.0, 360.0, 45.0).repeat(3), torch.tensor([0.0, -40.0, 40.0])
     cameras = Cameras.orbit(
         elevation=elevations.repeat_interleave(8), azimuth=azimuths,
-        radius=stage.cameras.radius, fov_y=stage.cameras.fov_y, size=BAKED_SIZE,
+        radius=stage.cameras.radius, fov_y=stage.cameras.fov_y, size=BAKED_SIZE if is_latent(model) else VIDEO_SIZE,
     )  # fmt: skip
 
     def paint(mesh: Mesh) -> PointColors:
         return colors_from_views(mesh, cameras, torch.stack(render_each(colors(show), cameras)))
 
-    return find_kind(stage.representation).bake(model, stage, paint if is_latent(model) else None)
+    painted = is_latent(model) or (max_faces is not None and isinstance(model, Surface))
+    return find_kind(stage.representation).bake(model, stage, paint if painted else None, max_faces)

@@ -1,0 +1,34 @@
+"""A budget of triangles: quadric edge collapse (Garland and Heckbert 1997), by the package fast-simplification."""
+
+import sys
+
+import numpy as np
+import torch
+
+from hash3d.representations.mesh import Mesh
+
+FEWEST = 4
+"""A tetrahedron's faces."""
+
+
+def limit_faces(mesh: Mesh, max_faces: int | None) -> Mesh:
+    """Return a mesh of at most `max_faces` faces, on the mesh's device; the mesh itself where it has no more.
+
+    Raises `ValueError` for fewer than a tetrahedron's, and where it cannot be simplified so far; `ImportError` without
+    the package.
+    """
+    if max_faces is None or len(mesh.faces) <= max_faces:
+        return mesh
+    if max_faces < FEWEST:
+        raise ValueError(f"Expected at least {FEWEST} faces, but got {max_faces}.")
+    try:
+        from fast_simplification import simplify
+    except ImportError as error:
+        command = f'{sys.executable} -m pip install "hash3d[simplify]"'
+        raise ImportError(f"Expected fast-simplification for fewer faces, but it is missing. Run {command}") from error
+    points = mesh.vertices.detach().cpu().numpy().astype(np.float32)
+    vertices, faces = simplify(points, mesh.faces.cpu().numpy().astype(np.int32), target_count=max_faces)
+    if not 0 < len(faces) <= max_faces:
+        raise ValueError(f"Expected to keep {max_faces} faces, but {len(faces)} are left. Ask for more.")
+    device = mesh.vertices.device
+    return Mesh(vertices=torch.from_numpy(vertices).to(device), faces=torch.from_numpy(faces).long().to(device))
