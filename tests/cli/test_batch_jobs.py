@@ -17,6 +17,13 @@ def test_a_folder_of_pictures(photos):
     assert options.out == photos.parent / "many" / "mug"
 
 
+def test_what_is_no_picture_in_a_folder_is_told(photos):
+    (photos / "phone.heic").touch()
+    (photos / "more").mkdir()
+    with pytest.warns(UserWarning, match=r"no picture that is read: .*more, .*phone\.heic\."):
+        assert len(read_jobs(photos, None, [])) == 2
+
+
 def test_a_file_of_prompts(tmp_path):
     file = tmp_path / "prompts.txt"
     file.write_text("# toys\na red mug\n\n--help\na red mug\n")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -94,9 +95,11 @@ def read_key(folder: Path) -> str | None:
 def _list_given(source: Path) -> Iterator[dict[str, Any]]:
     """Yield what each job is given."""
     if source.is_dir():
-        for path in sorted(source.iterdir()):
-            if path.suffix.lower() in PICTURES and not path.name.startswith("."):
-                yield {"image": str(path)}
+        found = [path for path in sorted(source.iterdir()) if not path.name.startswith(".")]
+        pictures = [path for path in found if path.suffix.lower() in PICTURES]
+        if left := [path.name for path in found if path not in pictures]:
+            warnings.warn(f"{source} holds what is no picture that is read: {', '.join(left)}.", stacklevel=2)
+        yield from ({"image": str(path)} for path in pictures)
         return
     for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
