@@ -4,8 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 files=$(grep -rl --include='test_*.py' 'mark.gpu' tests)
-# shellcheck disable=SC2086  # Names without spaces.
 status=0
+# shellcheck disable=SC2086  # Names without spaces.
 result=$(python3 -m pytest -m gpu -rA -p no:cacheprovider $files "$@" 2>&1 | tee /dev/stderr | grep -E '^(PASSED|FAILED|ERROR|SKIPPED)|passed|failed') || status=$?
 mkdir -p docs/benchmarks
 {
