@@ -1,7 +1,9 @@
 """Fewer faces of the same shape."""
 
 import sys
+import types
 
+import numpy as np
 import pytest
 import torch
 import trimesh
@@ -29,6 +31,18 @@ def test_a_ball_of_a_quarter_of_its_faces_is_a_closed_ball(ball):
     edges = torch.cat([fewer.faces[:, [a, b]] for a, b in ((0, 1), (1, 2), (2, 0))])
     assert {(a, b) for a, b in edges.tolist()} == {(b, a) for a, b in edges.tolist()}, "closed, and turned one way"
     assert ((fewer.vertices[fewer.faces].mean(dim=1) * fewer.face_normals).sum(-1) > 0).all(), "outwards"
+
+
+def test_faces_without_a_normal_go(ball, monkeypatch):
+    """A collapsed face, and a fin: two faces of three vertices that only they have, turned against each other."""
+    module = types.ModuleType("fast_simplification")
+    vertices = np.array([[9, 9, 9], [0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [2, 2, 2], [3, 2, 2]], np.float32)
+    closed = [[1, 3, 2], [1, 2, 4], [2, 3, 4], [3, 1, 4]]
+    module.simplify = lambda *_, **__: (vertices, np.array([*closed, [1, 5, 6], [6, 5, 1], [2, 2, 5]], np.int32))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    fewer = limit_faces(ball, 10)
+    assert torch.equal(fewer.vertices, torch.from_numpy(vertices[1:5]))
+    assert torch.equal(fewer.faces, torch.tensor(closed) - 1)
 
 
 def test_what_cannot_be_is_told(ball, monkeypatch):

@@ -28,6 +28,11 @@ def limit_faces(mesh: Mesh, max_faces: int | None) -> Mesh:
         raise ImportError(f"Expected fast-simplification for fewer faces, but it is missing. Run {command}") from error
     points = mesh.vertices.detach().cpu().numpy().astype(np.float32)
     vertices, faces = simplify(points, mesh.faces.cpu().numpy().astype(np.int32), target_count=max_faces)
+    corners = np.sort(faces, axis=1)  # Collapsed faces, and two on one another, have no normal.
+    _, which, counts = np.unique(corners, axis=0, return_inverse=True, return_counts=True)
+    faces = faces[(counts[which.ravel()] == 1) & (corners[:, :2] != corners[:, 1:]).all(axis=1)]
+    used, places = np.unique(faces, return_inverse=True)
+    vertices, faces = vertices[used], places.reshape(-1, 3)
     if not 0 < len(faces) <= max_faces:
         raise ValueError(f"Expected to keep {max_faces} faces, but {len(faces)} are left. Ask for more.")
     device = mesh.vertices.device
