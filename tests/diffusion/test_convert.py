@@ -3,6 +3,7 @@
 import math
 import pickle
 import re
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from hash3d.cli import run_command
-from hash3d.diffusion.convert import convert_file
+from hash3d.diffusion.convert import convert_file, read_file
 from hash3d.diffusion.loading import resolve_folder
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior, save_tokenizer
 from hash3d.diffusion.zero123 import Zero123Prior
@@ -130,7 +131,8 @@ def test_a_stable_diffusion_makes_the_same_prediction(second, tmp_path):
         weights |= named("cond_stage_model.transformer.", encoder, [(r"^(?!text_model\.)", "text_model.")])
     save_tokenizer(tokenizer, tmp_path / "words")
     save_file({name: value.contiguous() for name, value in weights.items()}, tmp_path / "sd.safetensors")
-    prior = convert_file(tmp_path / "sd.safetensors", tmp_path / "folder", tokenizer=str(tmp_path / "words"))
+    with pytest.warns(UserWarning, match="for a model that predicts noise") if second else nullcontext():
+        prior = convert_file(tmp_path / "sd.safetensors", tmp_path / "folder", tokenizer=str(tmp_path / "words"))
     torch.testing.assert_close(*predictions(unet, prior), atol=1e-5, rtol=0)
     found = StableDiffusionPrior.load(tmp_path / "folder").embed(["a red mug"])
     output = encoder(prior.tokenize(["a red mug"]), output_hidden_states=True)
@@ -204,6 +206,18 @@ def test_kxics_folder_is_read(zero123, tmp_path):
     torch.save(own, folder / "cc_projection/diffusion_pytorch_model.bin")
     prior = Zero123Prior.load(folder, pose_variant="xl")
     assert torch.equal(prior.camera_projection.proj.bias, weights["cc_projection.bias"])
+
+
+@pytest.mark.parametrize(("mark", "kind"), [({}, "epsilon"), ({"v_pred": torch.ones(1)}, "v_prediction")])
+def test_a_file_that_says_that_its_model_predicts_velocity_is_believed(mark, kind, zero123, tmp_path):
+    path, *_, weights = zero123
+    torch.save({**weights, **mark}, path)
+    assert convert_file(path, tmp_path / "folder").schedule.prediction_type == kind
+    save_file({"weight": torch.ones(1)}, tmp_path / "a.safetensors", {"modelspec.prediction_type": "v"} if mark else {})
+    assert ("v_pred" in read_file(tmp_path / "a.safetensors")) == bool(mark)
+    torch.save({**weights, "ztsnr": torch.ones(1)}, path)
+    with pytest.raises(ValueError, match="is of one with zero terminal SNR"):
+        convert_file(path, tmp_path / "folder")
 
 
 @pytest.mark.parametrize(

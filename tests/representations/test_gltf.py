@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 from PIL import Image
 from trimesh.visual import TextureVisuals
@@ -64,3 +65,29 @@ def test_what_colours_a_gltf_otherwise_is_told(change, told, tmp_path, recwarn):
     messages = [str(each.message) for each in recwarn if "not heeded" in str(each.message)]
     assert len(messages) == (told is not None)
     assert told is None or told in messages[0]
+
+
+@pytest.mark.parametrize("with_material", [True, False])
+def test_vertex_colours_of_16_bits_are_read_beside_a_material_else_refused(with_material, tmp_path):
+    """As Blender writes them: glTF's colours are linear, ours are sRGB."""
+    part = triangle()
+    part.visual = TextureVisuals(material=PBRMaterial(baseColorFactor=[255, 255, 255, 255]))
+    part.vertex_attributes["_color"] = np.full((3, 4), (13978, 2000, 60000, 65535), dtype=np.uint16)
+
+    def edit(tree):
+        (primitive,) = tree["meshes"][0]["primitives"]
+        primitive["attributes"]["COLOR_0"] = number = primitive["attributes"].pop("_color")
+        assert tree["accessors"][number]["componentType"] == 5123
+        tree["accessors"][number]["normalized"] = True
+        if not with_material:
+            del primitive["material"]
+
+    path = tmp_path / "mesh.glb"
+    path.write_bytes(trimesh.exchange.gltf.export_glb(trimesh.Scene([part]), tree_postprocessor=edit))
+    if with_material:
+        colors = read_mesh(path).colors(torch.tensor([0]), torch.full((1, 3), 1 / 3))
+        linear = np.array([13978, 2000, 60000]) / 65535
+        np.testing.assert_allclose(colors[0], 1.055 * linear ** (1 / 2.4) - 0.055, atol=4 / 255)
+    else:
+        with pytest.raises(ValueError, match="vertex colours of 16 bits and no material, which is not read"):
+            read_mesh(path)

@@ -1,13 +1,13 @@
 """Turn a single file, as Stable Diffusion and Zero123 were published, into a diffusers folder.
 
-Nothing in a file is ever run: only its tensors are read. Widths and depths are read off them, and diffusers' own
-functions rename them. LDM's names: `model.diffusion_model` is the U-Net (`model_ema` its running mean, which is taken
-if it is there), `first_stage_model` the autoencoder, `cond_stage_model` the encoder of texts or images
-(`conditioner` both of Stable Diffusion XL), `cc_projection` Zero123's projection of image and pose.
+Nothing in a file is run: its tensors are read, widths and depths off them, and diffusers' functions rename them. LDM's
+names: `model.diffusion_model` is the U-Net (`model_ema` its running mean, taken if there), `first_stage_model` the
+autoencoder, `cond_stage_model` the encoder of texts or images (`conditioner` both of XL), `cc_projection` Zero123's.
 """
 
 import os
 import re
+import warnings
 from hashlib import blake2b
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ from .noise import NoiseSchedule
 from .pose import PoseVariant, read_variant
 
 UNET, VAE, CLIP, VISION = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "model.visual."
-XL = "conditioner.embedders."
+XL, V = "conditioner.embedders.", "v_pred"
 TOKENIZER = "openai/clip-vit-large-patch14"
 """The vocabulary of all Stable Diffusions, which no single file holds."""
 EMBEDDINGS = (
@@ -55,6 +55,8 @@ def convert_file(
         ValueError: the file is no Stable Diffusion 1.x, 2.x or XL, or Zero123, or its convention is not known.
     """
     weights = read_file(path)
+    if "ztsnr" in weights:
+        raise ValueError(f"Expected the schedule of Stable Diffusion, but {path} is of one with zero terminal SNR.")
     if UNET + "input_blocks.0.0.weight" not in weights or VAE + "encoder.conv_in.weight" not in weights:
         raise ValueError(f"Expected {path} to hold a whole Stable Diffusion or Zero123, but it has no {UNET}*.")
     make = _zero123 if "cc_projection.weight" in weights else _stable_diffusion
@@ -82,9 +84,11 @@ def read_file(path: Path) -> Weights:
     """The tensors of a single file by name. Raises `ValueError` if it cannot be read."""
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+            from safetensors import safe_open
 
-            return load_file(path)
+            with safe_open(path, "pt") as file:
+                said = [V] * ((file.metadata() or {}).get("modelspec.prediction_type") == "v")
+                return dict.fromkeys(said, torch.empty(0)) | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         strangers: Any = [(_Inert, name) for name in torch.serialization.get_unsafe_globals_in_checkpoint(path)]
         with torch.serialization.safe_globals(strangers):
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -111,8 +115,7 @@ def _part(weights: Weights, prefix: str) -> Weights:
 
 def _count(weights: Weights, prefix: str) -> int:
     """How many numbered layers are below a name."""
-    found = (re.match(re.escape(prefix) + r"\.(\d+)\.", name) for name in weights)
-    return len({match[1] for match in found if match})
+    return len({match[1] for name in weights if (match := re.match(re.escape(prefix) + r"\.(\d+)\.", name))})
 
 
 def convert_unet(weights: Weights, size: int) -> UNet2DConditionModel:
@@ -135,7 +138,7 @@ def _common(weights: Weights, size: int) -> dict[str, Any]:
     return {
         "unet": convert_unet(weights, size),
         "vae": _fill(AutoencoderKL, config, convert_ldm_vae_checkpoint(weights, config)),
-        "schedule": NoiseSchedule(),
+        "schedule": NoiseSchedule(prediction_type="v_prediction" if V in weights else "epsilon"),
     }
 
 
@@ -191,10 +194,8 @@ def _clip_size(own: Weights, width: int) -> dict[str, int]:
     """Width, depth and heads of an encoder of CLIP: one for each 64 channels."""
     inner = next(len(value) for name, value in own.items() if name.endswith(("c_fc.weight", "fc1.weight")))
     layers = max(_count(own, "transformer.resblocks"), _count(own, "encoder.layers"))
-    return {
-        "hidden_size": width, "intermediate_size": inner, "num_hidden_layers": layers,
-        "num_attention_heads": max(width // 64, 1),
-    }  # fmt: skip
+    size = {"hidden_size": width, "intermediate_size": inner}
+    return size | {"num_hidden_layers": layers, "num_attention_heads": max(width // 64, 1)}
 
 
 def _rename_vision(own: Weights) -> Weights:
@@ -226,10 +227,8 @@ def _zero123(weights: Weights, path: Path, pose: PoseVariant | None, _: str) -> 
 
     variant = pose or read_variant(path.stem)
     if variant is None:
-        raise ValueError(
-            f"Expected the name of {path} to tell its pose convention, as stable_zero123.ckpt does. Run hash3d convert "
-            "with --pose stable or --pose xl."
-        )
+        problem = f"Expected the name of {path} to tell its pose convention, as stable_zero123.ckpt does."
+        raise ValueError(f"{problem} Run hash3d convert with --pose stable or --pose xl.")
     own = _part(weights, CLIP + VISION)
     (width, projected), patch = own["proj"].shape, own["conv1.weight"].shape[-1]
     side = patch * round((len(own["positional_embedding"]) - 1) ** 0.5)
@@ -246,11 +245,13 @@ def _zero123(weights: Weights, path: Path, pose: PoseVariant | None, _: str) -> 
     )
 
 
-def _stable_diffusion(weights: Weights, _: Path, __: object, tokenizer: str) -> LatentPrior:
+def _stable_diffusion(weights: Weights, path: Path, _: object, tokenizer: str) -> LatentPrior:
     from .stable_diffusion import StableDiffusionPrior, StableDiffusionXLPrior
 
     if not any(name.startswith(XL) for name in weights):
         second = CLIP + "model.ln_final.weight" in weights  # OpenCLIP, of Stable Diffusion 2, its last layer left out.
+        if second and V not in weights:
+            warnings.warn(f"{path} is taken for a model that predicts noise, as those of 512 pixels do.", stacklevel=3)
         text = _text_encoder(weights, CLIP + ("model." if second else "transformer."), left_out=int(second))
         words = _fetch_tokenizer(tokenizer, text, "!" if second else None)
         return StableDiffusionPrior(**_common(weights, 64), text_encoder=text, tokenizer=words)
@@ -292,9 +293,8 @@ def _fetch_tokenizer(source: str, encoder: Any, padding: str | None) -> Any:
     try:
         found = CLIPTokenizer.from_pretrained(inside if inside.is_dir() else source, model_max_length=length)
     except Exception as error:
-        raise ValueError(
-            f"Expected a CLIP tokenizer at {source}. Pass --tokenizer a folder with vocab.json."
-        ) from error
+        problem = f"Expected a CLIP tokenizer at {source}. Pass --tokenizer a folder with vocab.json."
+        raise ValueError(problem) from error
     if padding is not None:
         found.pad_token = padding
     return found

@@ -28,11 +28,15 @@ def check_gltf(file: Path, scene: Any) -> None:
     found = [name for name in REFUSED if f'"{name}"' in text]
     found += [name for name in document.get("extensionsRequired", []) if not name.startswith(HARMLESS)]
     meshes = document.get("meshes", [])
-    named = [item for mesh in meshes for each in mesh["primitives"] for item in each["attributes"].items()]
+    primitives = [each for mesh in meshes for each in mesh["primitives"]]
+    named = [item for each in primitives for item in each["attributes"].items()]
     accessors = document.get("accessors", [])
     whole = [accessors[number] for name, number in named if name.startswith(("POSITION", "NORMAL", "TEXCOORD"))]
     found += ["sparse accessors"] * any("sparse" in each for each in accessors)
     found += ["normalized integers for positions or coordinates"] * any(each.get("normalized") for each in whole)
+    bare = [each["attributes"].get("COLOR_0") for each in primitives if "material" not in each]
+    short = any(number is not None and accessors[number]["componentType"] == 5123 for number in bare)
+    found += ["vertex colours of 16 bits and no material"] * short
     found += ["weights of morph targets"] * any(map(any, (each.get("weights", []) for each in meshes)))
     if found:
         raise ValueError(f"Expected {file} without {found[0]}, which is not read. Export it without.")

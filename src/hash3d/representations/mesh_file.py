@@ -230,6 +230,8 @@ def _keep_colors(geometry: Any) -> None:
         material.baseColorTexture = Image.fromarray((255.0 * linear_to_srgb(linear)).round().astype(np.uint8))
         material.baseColorFactor = None
     colors = getattr(geometry.visual, "vertex_attributes", {}).get("color")
+    if colors is not None and colors.dtype == np.uint16:
+        colors = colors / 65535.0
     if colors is not None and geometry.visual.uv is None:
         tint = to_rgba(colors) / 255.0 * (1.0 if factor is None else np.asarray(factor) / 255.0)
         geometry.visual = ColorVisuals(geometry, vertex_colors=tint)
