@@ -153,7 +153,8 @@ def test_a_system_runs_through_the_one_loop(figurine, text_prior_folder, tmp_pat
 def test_a_representation_from_outside_runs_through_the_one_loop(ball, tiny_recipe, tmp_path):
     recipe = ball_recipe(ball, tiny_recipe)
     summary = check_run(recipe, tmp_path)
-    assert summary["outputs"] == ["model.pt", "model.glb", "preview.png", "turntable.mp4", "view.html"]
+    shown = ["preview.png", "preview_lit.png", "turntable.mp4", "view.html"]
+    assert summary["outputs"] == ["model.pt", "model.glb", *shown]
     model, _ = load_asset(tmp_path / "whole", torch.device("cpu"))
     assert isinstance(model, ball.Ball)
     assert float(model.size.detach()) != ball.BallConfig().size, "it has learned"

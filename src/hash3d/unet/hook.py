@@ -20,9 +20,8 @@ class Hash3DForward(Forward):
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: dict[str, Any]) -> Tensor:
         """The prediction [S * B, C, h, w] for S branches of B views."""
         cache, call, view = self.cache, (args, kwargs), self.cache.current_view
-        if not cache.is_enabled:
+        if view is None or not cache.is_enabled:
             return super().run(args, kwargs, inputs)
-        assert view is not None
         expect_all_views(inputs, view)
         cache.check_batch(view, inputs["sample"], self.layout.noisy_channels)
         keys = view.keys(inputs["timestep"])
