@@ -133,21 +133,24 @@ class View:
                 f"guidance branch, but got {sample.shape[0]}."
             )
         self.branches = sample.shape[0] // count
-        if sample.device.type == "cpu" and count > 1 and not self.compare_latents(sample, channels)[0]:
+        if sample.device.type == "cpu" and count > 1 and not self.has_like_branches(sample, channels):
             other: BranchOrder = "grouped" if self.branch_order == "interleaved" else "interleaved"
-            if replace(self, branch_order=other).compare_latents(sample, channels)[0]:
+            if replace(self, branch_order=other).has_like_branches(sample, channels):
                 raise ValueError(
                     f"Expected rows in {self.branch_order} order of branches, but the branches of a view have the same "
                     f"latents in {other} order. Pass branch_order={other!r} to cache.view."
                 )
 
-    def compare_latents(self, sample: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-        """Whether the branches of each view have the same noisy latents, and whether no two views have."""
+    def has_like_branches(self, sample: Tensor, channels: int) -> Tensor:
+        """Whether the branches of each view have the same noisy latents."""
+        parts = self.by_branch(sample, channels)
+        return (parts == parts[:1]).all()
+
+    def by_branch(self, sample: Tensor, channels: int) -> Tensor:
+        """The noisy latents [S, B, C, h, w] of S branches of B views."""
         noisy, order = sample[:, :channels], self.branch_order
         shape = (self.branches, -1) if order == "grouped" else (-1, self.branches)
-        parts = noisy.unflatten(0, shape).movedim(0 if order == "grouped" else 1, 0)
-        own = parts[0].flatten(1)
-        return (parts == parts[:1]).all(), (own[:, None] == own).all(2).sum() == len(own)
+        return noisy.unflatten(0, shape).movedim(0 if order == "grouped" else 1, 0)
 
     def rows(self, view: int) -> range:
         """The rows of one view's branches in the batch."""
