@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -93,14 +93,14 @@ def serve(visits: Visits, options: Web) -> Any:
     return page
 
 
-def build_page(gr: Any, visits: Visits, at_once: int) -> Any:
-    """Lay out the page, and connect it to the runs."""
+def make_handler(gr: Any, visits: Visits, kind: str) -> Callable[..., Iterator[tuple[Any, ...]]]:
+    """What a button starts: a run of an "image" or a "prompt", which yields what the page shows of it."""
 
-    def make(kind: str, value: str | None, purpose: str, quality: str, session: str) -> Iterator[tuple[Any, ...]]:
+    def make(value: str | None, purpose: str, quality: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         yield "starting", None, None, None
         shown = 0
         try:
-            for look in visits.make(session, kind, (value or "").strip(), purpose, quality):
+            for look in visits.make(request.session_hash, kind, (value or "").strip(), purpose, quality):
                 for preview in look.find("preview.png"):
                     if (written := os.stat(preview).st_mtime_ns) > shown:
                         shown = written  # A file of its own: a browser does not load the same one again.
@@ -112,11 +112,11 @@ def build_page(gr: Any, visits: Visits, at_once: int) -> Any:
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
-    def make_of_picture(value: str, purpose: str, quality: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
-        yield from make("image", value, purpose, quality, request.session_hash)
+    return make
 
-    def make_of_sentence(value: str, purpose: str, quality: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
-        yield from make("prompt", value, purpose, quality, request.session_hash)
+
+def build_page(gr: Any, visits: Visits, at_once: int) -> Any:
+    """Lay out the page, and connect it to the runs."""
 
     def stop(request: gr.Request) -> None:
         visits.find(request.session_hash).stop()
@@ -147,11 +147,11 @@ def build_page(gr: Any, visits: Visits, at_once: int) -> Any:
                 asset = gr.Model3D(label="Asset", interactive=False, height=420)
                 files = gr.File(label="Downloads", interactive=False, file_count="multiple")
         shown = [told, preview, asset, files]
-        for name, button, made, given in (
-            ("picture", of_picture, make_of_picture, picture), ("sentence", of_sentence, make_of_sentence, sentence)
+        for name, button, kind, given in (
+            ("picture", of_picture, "image", picture), ("sentence", of_sentence, "prompt", sentence)
         ):  # fmt: skip
             button.click(
-                made, [given, purpose, quality], shown, api_name=name, concurrency_id="runs",
+                make_handler(gr, visits, kind), [given, purpose, quality], shown, api_name=name, concurrency_id="runs",
                 concurrency_limit=at_once, show_progress_on=told,
             )  # fmt: skip
         stopping.click(stop, queue=False)
