@@ -1,4 +1,4 @@
-"""The ComfyUI node, against a stand-in of the interface that it uses.
+"""The ComfyUI node, against a fake of the interface that it uses.
 
 COMFYUI=folder tests it against the comfy_api of that checkout instead.
 """

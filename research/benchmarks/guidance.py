@@ -1,4 +1,4 @@
-"""The parts of a guidance call alone: the U-Net's passes, the encoder there and back, and what the cache itself costs.
+"""The parts of a guidance call alone: the U-Net's passes, the encoder's forward and backward, and the cache's own cost.
 
 Usage:
     python -m research.benchmarks.guidance --write docs/benchmarks/guidance.md

@@ -1,4 +1,4 @@
-"""The live view of a run. Its server is a stand-in with what viser 1.1 is asked for: a browser is not needed."""
+"""The live view of a run. Its server is a fake of viser 1.1's: a browser is not needed."""
 
 import dataclasses
 import math

@@ -27,9 +27,9 @@ METRICS = {
 }  # fmt: skip
 """Headings and formats."""
 VIEWS_WITHOUT_TRUTH, VIEW_SIZE = 8, 256
+"""Every 45 degrees at elevation 0, as the paper judges what is made of a text."""
 MOST_TILT = 2.0
 """Degrees between the elevations of a run's image and of the true views' above which that is told."""
-"""Every 45 degrees at elevation 0, as the paper judges what is made of a text."""
 WINDOW_RADIUS = 5
 """Pixels of SSIM's window on each side of its middle: 3.5 sigma, rounded."""
 

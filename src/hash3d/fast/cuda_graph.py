@@ -113,7 +113,7 @@ class RecordedCall:
 
 
 class RecordedGradient:
-    """A differentiable function of one tensor, recorded there and back.
+    """A differentiable function of one tensor, recorded forward and backward.
 
     A backward pass that does not follow its own forward pass finds the recording's memory overwritten; then the forward
     pass is replayed first.
