@@ -38,8 +38,8 @@ class Options:
     """Folder of the pages: STUDY.md, STUDY.jpg and, of some, STUDY.png are written."""
     runs_only: bool = False
     """Make no page."""
-    seeds: tuple[int, ...] = ()
-    """Each object is run with each of them; by default the study's."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Each object is run with each of them."""
     time_passes: bool = False
     """Time full and shallow passes of the prior on the device, for the pages' costs, and do nothing else."""
     variants: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ def page_of(name: str, options: Options) -> str:
 def command(name: str, options: Options) -> str:
     """What makes the same rows elsewhere."""
     words = [f"python -m research.experiments {name} --objects {options.objects.name}"]
-    words += [f"--seeds {' '.join(map(str, options.seeds))}"] if options.seeds else []
+    words += [f"--seeds {' '.join(map(str, options.seeds))}"]
     words += [f"--variants {' '.join(map(repr, options.variants))}"] if options.variants else []
     words += [f"--priors {' '.join(Path(prior).name for prior in options.priors)}"] if len(options.priors) > 1 else []
     words += [f"--system {options.system}"] if options.system != "zero123_gs" else []

@@ -43,7 +43,7 @@ def find_jobs(
     study: Study,
     objects: Sequence[InputObject],
     *,
-    seeds: Sequence[int] = (),
+    seeds: Sequence[int] = (0,),
     variants: Sequence[str] = (),
     system: str = "zero123_gs",
     priors: Sequence[str] = ("mini-zero123",),
@@ -63,8 +63,8 @@ def find_jobs(
             study=study.name, variant=variant.name, label=label, system=system, prior=prior, scale=scale, input=item,
             seed=seed, steps=steps,
         )
-        for seed in seeds or study.seeds
-        for item in objects[:: max(len(objects) // study.num_objects, 1)][: study.num_objects]
+        for seed in seeds
+        for item in objects
         for label, prior, variant in labelled
     ]  # fmt: skip
 

@@ -92,7 +92,6 @@ def frontier() -> Study:
             ),
             Variant(name="dwell 14, 1.8 x steps", cache=DEFAULT, steps_share=1.8, change=HEAVY),
         ),
-        seeds=(0, 1, 2),
         shown=("no cache", "deepcache 10, 1.2 x steps", "released, 90 %, 1.2 x steps", "default", "dwell 14"),
         plotted=True,
     )
@@ -122,7 +121,6 @@ def order() -> Study:
             Variant(name="cells of 40 degrees", cache=replace(DEFAULT, grid=wide), change=draws(14, 8, wide)),
             *(Variant(name=name, cache=replace(DEFAULT, guard=guard), change=HEAVY) for name, guard in guards.items()),
         ),
-        num_objects=6,
         shown=("no cache", "order alone", "default", "dwell 14, 1 open", "dwell 28, 8 open"),
     )
 
@@ -141,7 +139,6 @@ def key_hashing() -> Study:
         "similarity of the latents, which weighs its entries (supplement, section B.1, Figure 11)? All look for a "
         "feature with probability 0.7, so that cells hold several; the pool keeps the last 1,000.",
         variants=heavy(caches),
-        num_objects=6,
     )
 
 
@@ -165,7 +162,6 @@ def what_is_kept() -> Study:
         "colours.",
         variants=(*heavy(caches), *at_scales),
         shown=("no cache", "features", "predicted noise", "features, scale 7.5", "predicted noise, scale 7.5"),
-        seeds=(0, 1),
     )
 
 
@@ -179,7 +175,6 @@ def reuse_layer() -> Study:
         "to the output: cheaper, and less exact. The last is the default; the paper's is the one before, i = 10 "
         "of 12.",
         variants=heavy(cuts),
-        seeds=(0, 1),
         shown=("no cache", "cut 0", "cut 4", "cut 8", "cut 10"),
         plotted=True,
     )
@@ -194,7 +189,6 @@ def probability() -> Study:
         title="The reuse probability",
         question="How often should a view look for a stored feature?",
         variants=heavy(caches),
-        num_objects=6,
         shown=("no cache", "0.01", "0.1", "0.5", "1"),
     )
 
@@ -212,7 +206,6 @@ def cells() -> Study:
         question="How large should a cell be, and does a choice made for each place serve better than one size? Cells "
         "are as wide in diffusion steps as in degrees, as in the paper; 8 cells of 20 degrees are open, for 14 visits.",
         variants=heavy({**fixed, "adaptive": adaptive}),
-        num_objects=6,
     )
 
 
@@ -224,7 +217,6 @@ def queue() -> Study:
         title="The queue length",
         question="How many features should a bucket hold? The probability is 0.7, so that cells come to hold several.",
         variants=heavy(caches),
-        num_objects=6,
         shown=("no cache", "queue 1", "queue 3", "queue 5", "queue 10"),
     )
 
@@ -269,7 +261,6 @@ def replay() -> Study:
             Variant(name="every 12", change=replayed(every=12)),
             Variant(name="with guidance", change=replayed(guidance_scale=2.0)),
         ),
-        seeds=(0, 1, 2),
         shown=("no cache", "features reused", "replay", "every 6"),
         plotted=True,
     )

@@ -56,10 +56,6 @@ class Study:
     title: str
     question: str
     variants: tuple[Variant, ...]
-    seeds: tuple[int, ...] = (0,)
-    """Each object is run with each of them, unless the command says otherwise."""
-    num_objects: int = 12
-    """At most so many objects of the folder, evenly chosen."""
     shown: tuple[str, ...] = ()
     """The variants in the page's picture; empty: all. Five are 3,200 pixels wide."""
     plotted: bool = False

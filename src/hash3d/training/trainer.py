@@ -101,8 +101,7 @@ class Trainer:
         self.replay = self._build_replay(self.stage.replay) if self.stage.replay else None
         graphs = records(engine, self.device) and has_triton() and draws_plainly(self)
         self.recorded = RecordedDistillation(self, recorded=True) if graphs and can_distil(self) else None
-        fits = graphs and engine == "graph"  # Not under "auto" until a GPU has run its test.
-        self.recorded_fit = RecordedFit(self, self.replay, recorded=True) if fits and self.replay else None
+        self.recorded_fit = RecordedFit(self, self.replay, recorded=True) if graphs and self.replay else None
 
     def _build_guidance(self, name: str, cache_config: CacheConfig | None) -> ActiveGuidance:
         config, prior = self.stage.guidances[name], self.priors.get(name)

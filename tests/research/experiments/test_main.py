@@ -106,12 +106,6 @@ def test_objects_have_seeds_of_their_own_and_variants_share_them(toy, jobs_of):
     assert caches == seeds["cup", 0]
 
 
-def test_a_study_says_its_seeds_and_how_many_objects(toy, jobs_of):
-    study = dataclasses.replace(toy, seeds=(0, 2), num_objects=1)
-    assert [(job.seed, job.input.name) for job in jobs_of(study, variants=("cache",))] == [(0, "cup"), (2, "cup")]
-    assert {job.seed for job in jobs_of(study, seeds=(5,))} == {5}, "unless the command says otherwise"
-
-
 def test_a_broken_variant_is_reported_and_the_others_go_on(toy, jobs_of, run, machine, monkeypatch):
     no_such_cut = dataclasses.replace(REUSING, cut=-99)
     variants = (Variant(name="broken", cache=no_such_cut, change=small), Variant(name="whole", change=small))
