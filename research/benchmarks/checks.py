@@ -8,8 +8,10 @@ done, which hides nothing of the host's work; `in a row`: sixteen calls are, as 
 kinds of calls share the weights and take turns, sixteen after four that are not timed. A share is of the call without.
 While the checks ran once more, in 300 calls, `set_sync_debug_mode("error")` was on: nothing waits.
 
-The second table is of a trainer's steps (`zero123_gs`, full size): the host's time in all checks over the steps' own,
-with checks in one U-Net call of sixteen, as the trainer has it, and in each call, as an outside loop has it.
+The second table is of a trainer's steps (`zero123_gs`, full size), with checks in one U-Net call of sixteen, as the
+trainer has it, and in each call, as an outside loop has it. Two trainers of one seed, one of them without checks, take
+sixteen steps in turn: `longer` is the median of what the checks add to a step. `in checks` is the host's time in the
+functions that check. It is an upper bound: part of it a call without checks would need for the same memory and code.
 """
 
 import argparse
@@ -39,17 +41,17 @@ from hash3d.unet.hook import Hash3DForward
 from hash3d.unet.watch import ModelWatch
 from research.measured import parse_options, write_measured
 
-from .full_size_cases import LOADED, Case, build_recipe, prepare
+from .full_size_cases import Case, Loaded, build_recipe, prepare
 
 Call = Callable[[], object]
 UNETS = {"Stable Diffusion 1.5": ((4, 64), 77), "Zero123": ((8, 32), 1)}
 """Channels and size of the inputs, and tokens of the context."""
 TINY = {"block_out_channels": (8, 8, 16, 16), "norm_num_groups": 4, "attention_head_dim": 4}
 IN_A_ROW, WITHOUT_WAITING, WARM_UP = 16, 300, 4
-STEPS, WARM_UP_STEPS = 320, 64
+STEPS, WARM_UP_STEPS = 480, 64
 CHECKS = [
     (ModelWatch, "look"), (ModelWatch, "rest"), (Hash3DForward, "_serves"), (Hash3DForward, "identify"),
-    (FeatureCache, "check_batch"), (FeatureCache, "_is_finite"), (FeatureCache, "_drop_spoilt"),
+    (FeatureCache, "check_batch"), (FeatureCache, "_are_finite"), (FeatureCache, "_drop_spoilt"),
 ]  # fmt: skip
 """What asks whether a feature serves, in a call of the cache."""
 
@@ -85,8 +87,8 @@ class UncheckedCache(FeatureCache):
     def check_batch(self, view: View, sample: torch.Tensor, channels: int) -> None:  # noqa: D102
         view.branches = len(sample) // len(view.places)
 
-    def _is_finite(self, entry: Any) -> bool:
-        return True
+    def _are_finite(self, features: torch.Tensor, entries: list[Any]) -> list[bool]:
+        return [True] * features.shape[1]
 
     def _drop_spoilt(self) -> None:
         pass
@@ -199,18 +201,31 @@ def trainer_rows(options: argparse.Namespace) -> Iterator[list[str]]:
         early=False, tiny=options.tiny,
     )  # fmt: skip
     prepare([case])
-    recipe, (prior,) = build_recipe(case), LOADED(case)
+    recipe = build_recipe(case)
     assert recipe.image is not None
-    picture = frame_reference(recipe, prior, load_picture(recipe.image))
-    trainer = Trainer(recipe, dict(zip(recipe.priors, [prior], strict=True)), picture)
     for every in (CHECK_EVERY, 1):
-        prior.unet.forward.check_every = every
-        run_steps(trainer, WARM_UP_STEPS)
+        trainers = []
+        for kinds in ((Hash3DForward, FeatureCache), (UncheckedForward, UncheckedCache)):
+            (prior,) = Loaded()(case)
+            picture = frame_reference(recipe, prior, load_picture(recipe.image))
+            trainer = Trainer(recipe, dict(zip(recipe.priors, [prior], strict=True)), picture)
+            forward: Any = prior.unet.forward
+            forward.check_every, forward.__class__, forward.cache.__class__ = every, *kinds
+            trainers.append(trainer)
+            run_steps(trainer, WARM_UP_STEPS)
+        times: list[list[float]] = [[], []]
+        for number in range(STEPS // IN_A_ROW):
+            for which in (0, 1) if number % 2 else (1, 0):
+                times[which].append(1e3 * run_steps(trainers[which], IN_A_ROW) / IN_A_ROW)
+        longer = [one - other for one, other in zip(*times, strict=True)]
         with timed_checks() as spent:
-            seconds = run_steps(trainer, STEPS)
-        checks = sum(spent)
-        yield [str(every), *(f"{1e3 * each / STEPS:.4f}" for each in (seconds, checks)), f"{checks / seconds:.2%}"]
-    trainer.close()
+            run_steps(trainers[0], STEPS)
+        step, added, checks = statistics.median(times[1]), statistics.median(longer), 1e3 * sum(spent) / STEPS
+        error = statistics.stdev(longer) / len(longer) ** 0.5
+        numbers = f"{step:.3f}", f"{added:+.4f} +- {error:.4f}", f"{added / step:+.2%}", f"{checks:.4f}"
+        yield [str(every), *numbers, f"{checks / step:.2%}"]
+        for trainer in trainers:
+            trainer.close()
 
 
 def run_steps(trainer: Trainer, count: int) -> float:
@@ -250,7 +265,7 @@ def main() -> None:
         f"{name_hardware(options.device)}, torch {torch.__version__}, {date.today()}. "
         f"Medians of {options.repeats} pairs."
     )
-    of_steps = ("calls from check to check", "step, ms", "checks, mean ms", "share")
+    of_steps = ("calls from check to check", "step without, ms", "longer, ms", "share", "in checks, ms", "share")
     lines = [made, "", *markdown_table(heads, rows, words=5)]
     lines += ["", *markdown_table(of_steps, list(trainer_rows(options)), words=0)]
     print("\n".join(lines), f"\n{time.perf_counter() - begin:.0f} s")

@@ -116,6 +116,22 @@ def test_outside_a_view_and_with_residuals_of_a_controlnet_the_unet_runs_in_full
     assert "2 calls ran in full: it has residuals" in str(cache)
 
 
+@pytest.mark.filterwarnings("ignore:A U-Net call ran in full")
+def test_between_two_checks_what_the_cache_cannot_serve_still_runs_in_full():
+    unet = small_unet()
+    cache, inputs = apply_hash3d(unet), alike(unet)
+    residual = {"mid_block_additional_residual": torch.ones(2, 32, 2, 2)}
+    unet.forward.check_every = 16
+    predict(unet, cache, inputs, scope="a cat")
+    with cache.view(**VIEW, scope="a cat"):
+        assert unet(**inputs).sample.requires_grad
+    predict(unet, cache, {**inputs, **residual})
+    with torch.no_grad():
+        unet(**inputs)
+    reasons = "gradients were on", "it has residuals of a ControlNet or T2I-Adapter", "no view was open"
+    assert cache.statistics.bypassed == dict.fromkeys(reasons, 1)
+
+
 def trace(unet, inputs):
     return torch.jit.trace(lambda sample: unet(sample, **inputs).sample, torch.zeros(2, 4, 8, 8), check_trace=False)
 

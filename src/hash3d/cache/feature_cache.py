@@ -64,12 +64,7 @@ class FeatureCache(Keeping):
             for query in queries:
                 query.entries = ()
         if self.config.guard.audit_every is not None:
-            found = [query.entries for query in queries]
-            for query in queries:
-                self.guard.admit(query)
-            if together and any(query.spot_check for query in queries):
-                for query, entries in zip(queries, found, strict=True):
-                    query.entries, query.spot_check = entries, True
+            self.guard.admit(queries, together)
         return queries
 
     def locate(self, keys: Sequence[Key], identities: Sequence[str] | None = None) -> list[Query]:
@@ -83,9 +78,11 @@ class FeatureCache(Keeping):
         """Keep the features of M views that ran in full, as copies, if they are finite."""
         latents, features = latents.detach(), features.detach()
         size = self._prepare(latents[0], features[:, 0], len(latents))
-        for query, feature in zip(queries, features.unbind(1), strict=True):
+        entries: list[Entry] = []
+        good = self._are_finite(features, entries)
+        for query, feature, finite in zip(queries, features.unbind(1), good, strict=True):
             own, copy = latents[query.row].clone(memory_format=torch.contiguous_format), copy_feature(feature)
-            entry = Entry(key=query.key, latents=own, feature=copy, step=self.step, num_bytes=size)
-            if self._is_finite(entry):
-                self.store.insert(entry, query.place)
+            entries.append(Entry(key=query.key, latents=own, feature=copy, step=self.step, num_bytes=size))
+            if finite:
+                self.store.insert(entries[-1], query.place)
         self.statistics.peak_bytes = max(self.statistics.peak_bytes, self.store.num_bytes)

@@ -1,5 +1,6 @@
 """The quality guard: spot checks of reuse, and a bound on their error that switches reuse off and on."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,16 +28,19 @@ class Guard:
         error = self.error
         return error is None or error <= self.config.max_error
 
-    def admit(self, query: Query) -> None:
-        """Leave what a lookup found for a view, mark it for a spot check, or take it away."""
-        if not query.entries:
-            return
-        self._hits += 1
-        if self.config.audit_every is not None and self._hits % self.config.audit_every == 0:
-            query.spot_check = True
-        elif not self.reusing:
-            self._held_back += 1
-            query.entries = ()
+    def admit(self, queries: Sequence[Query], together: bool) -> None:
+        """Leave what a lookup found for each view, mark it for a spot check, or take it away; `together` mark all."""
+        found, every = [query.entries for query in queries], self.config.audit_every or 1
+        for query in queries:
+            self._hits += bool(query.entries)
+            if query.entries and self._hits % every == 0:
+                query.spot_check = True
+            elif query.entries and not self.reusing:
+                self._held_back += 1
+                query.entries = ()
+        if together and any(query.spot_check for query in queries):
+            for query, entries in zip(queries, found, strict=True):
+                query.entries, query.spot_check = entries, True
 
     @torch.no_grad()
     def record(self, reused: Float[Tensor, "S ..."], full: Float[Tensor, "S ..."]) -> None:

@@ -224,14 +224,14 @@ class Keeping:
                 self.tell_once("little memory", self.max_bytes, fitting, self._size, wanted, wanted * self._size)
         return self._size
 
-    def _is_finite(self, entry: Entry) -> bool:
-        """Whether an entry has no NaN and no infinity. On a GPU that is known later: `_drop_spoilt`."""
-        total = entry.feature.sum(dtype=torch.float32)  # Latents that are not finite make no finite feature.
-        if total.is_cuda:
-            self._late.send(total, entry)
-        return total.is_cuda or self._see(total)
+    def _are_finite(self, features: Float[Tensor, "S M ..."], entries: list[Entry]) -> list[bool]:
+        """Whether each view's has no NaN and no infinity. On a GPU that of the entries is known later."""
+        totals = features.sum((0, *range(2, features.ndim)), dtype=torch.float32)  # Other latents make no finite ones.
+        if totals.is_cuda:
+            self._late.send(totals, entries)
+        return [True] * len(totals) if totals.is_cuda else list(map(self._see, totals.tolist()))
 
-    def _see(self, total: Any) -> bool:
+    def _see(self, total: float) -> bool:
         """Whether the sum of an entry is finite; the others are counted."""
         if not (finite := math.isfinite(total)):
             self.statistics.not_finite += 1
@@ -242,12 +242,13 @@ class Keeping:
         """Forget entries of a GPU of which it has become known that they are not finite; waits for nothing."""
         if "_late" not in vars(self):
             return
-        for total, entry in self._late.arrived():
-            if isinstance(entry, str):
-                if not math.isfinite(total):
-                    self.tell_once(entry)
-            elif not self._see(total) and entry in self.store.entries():
-                self.store.remove(entry)
+        for found, label in self._late.arrived():
+            if not isinstance(label, str):
+                for total, entry in zip(found, label, strict=True):
+                    if not self._see(total) and entry in self.store.entries():
+                        self.store.remove(entry)
+            elif not math.isfinite(found):
+                self.tell_once(label)
 
     @cached_property
     def _late(self) -> Any:

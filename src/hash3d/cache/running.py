@@ -10,18 +10,18 @@ from torch import Tensor
 
 
 class LateNumbers:
-    """Numbers on their way from a GPU to the host, in order, each with a label. `send` waits for nothing."""
+    """Numbers or lists of them on their way from a GPU to the host, in order, with labels. `send` waits for nothing."""
 
     def __init__(self) -> None:
-        self._pending: list[tuple[Float[Tensor, ""], torch.cuda.Event | None, Any]] = []
+        self._pending: list[tuple[Tensor, torch.cuda.Event | None, Any]] = []
 
-    def send(self, number: Float[Tensor, ""], label: Any = None) -> None:
-        """Start the copy of a number to the host."""
+    def send(self, number: Tensor, label: Any = None) -> None:
+        """Start the copy of a number [], or of a list [N], to the host."""
         copy = number.to("cpu", non_blocking=True)  # Into pinned memory, if it comes from a GPU.
         copied = torch.cuda.current_stream(number.device).record_event() if number.is_cuda else None
         self._pending.append((copy, copied, label))
 
-    def arrived(self, *, wait: bool = False) -> Iterator[tuple[float, Any]]:
+    def arrived(self, *, wait: bool = False) -> Iterator[tuple[Any, Any]]:
         """The numbers that have come since, with their labels; with `wait` all, but nothing the GPU got after them."""
         while self._pending:
             copy, copied, label = self._pending[0]
@@ -30,7 +30,7 @@ class LateNumbers:
                     return
                 copied.synchronize()
             del self._pending[0]
-            yield float(copy), label
+            yield copy.tolist(), label
 
     def clear(self) -> None:
         """Forget those that are on their way."""

@@ -180,14 +180,14 @@ class Forward:
             self.remove()
             return self.__wrapped__(*args, **kwargs)
         with self._lock:
-            inputs = self.layout.bind(args, kwargs)
+            inputs, checks = self.layout.bind(args, kwargs), self._calls % self.check_every == 0
+            if checks:
+                self._known = ()
             if self._busy or "sample" not in inputs or not self._serves(inputs):
                 return self.__wrapped__(*args, **kwargs)
-            self._busy, checks = True, self._calls % self.check_every == 0
-            self._calls += 1
+            self._busy, self._calls = True, self._calls + 1
             try:
                 if checks:
-                    self._known = ()
                     self.watch.look(at_numbers=self.cache is not None)
                 self._choose_passes(inputs["sample"].device)
                 prediction = self.run(args, kwargs, inputs)
@@ -203,19 +203,20 @@ class Forward:
 
     def _serves(self, inputs: dict[str, Any]) -> bool:
         """Whether a call is replaced; one that the cache cannot serve is counted there, and told once of its kind."""
-        gradients = needs_gradient(self.unet, inputs)
-        recorded = is_recorded(inputs["sample"])
+        cache, view = self.cache, None if self.cache is None else self.cache.current_view
+        is_on = cache is not None and cache.is_enabled
+        if self._known and is_on and view and view.scope is not None and not torch.is_grad_enabled():
+            view.branches = inputs["sample"].shape[0] // len(view.places)
+            return True  # Between two checks.
+        gradients, recorded = needs_gradient(self.unet, inputs), is_recorded(inputs["sample"])
         residuals = any(inputs.get(name) is not None for name in self.layout.residuals)
-        if self.cache is None:
-            return not (gradients or recorded or residuals)
-        view = self.cache.current_view
-        if not self.cache.is_enabled:
+        if cache is None or not is_on:
             self._pass_by(view, inputs)
             return not (gradients or recorded or residuals)
         unknown = residuals and (view is None or view.scope is None)
         for reason, holds in zip(ADVICE, (view is None, gradients, recorded, unknown), strict=True):
             if holds:
-                self.cache.statistics.bypass(reason, ADVICE[reason])
+                cache.statistics.bypass(reason, ADVICE[reason])
                 if not recorded:
                     self._pass_by(view, inputs)
                 return False

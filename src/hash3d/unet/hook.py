@@ -23,7 +23,8 @@ class Hash3DForward(Forward):
         if view is None or not cache.is_enabled:
             return super().run(args, kwargs, inputs)
         expect_all_views(inputs, view)
-        cache.check_batch(view, inputs["sample"], self.layout.noisy_channels)
+        if not self._known:  # Else between two checks.
+            cache.check_batch(view, inputs["sample"], self.layout.noisy_channels)
         keys = view.keys(inputs["timestep"])
         queries = cache.lookup(keys, self.identify(inputs, view, keys), together=self.mixes_views)
         latents = split(inputs["sample"], view)[0]
@@ -48,11 +49,10 @@ class Hash3DForward(Forward):
         rows = self.passes.fill([query.row for query in queries], len(view.places))
         args, kwargs = choose(call, rows, view)
         if self.cache.mode == "noise":
-            prediction = kept = prediction_of(self.passes.plain_pass(*args, **kwargs))
+            output = kept = prediction_of(self.passes.plain_pass(*args, **kwargs))
         else:
             output, kept = self.passes.full_pass(*args, **kwargs)
-            prediction = prediction_of(output)
-        return split(prediction, view)[:, : len(queries)], split(kept, view)[:, : len(queries)]
+        return split(prediction_of(output), view)[:, : len(queries)], split(kept, view)[:, : len(queries)]
 
     def _run_shallow(self, call: Any, queries: list[Query], features: Tensor, view: View) -> Tensor:
         """The predictions [S, M, C, h, w] of M views from the features [S, M, ...] read for them."""
