@@ -19,9 +19,10 @@ WORDS: dict[str, tuple[str, ...]] = {
     "paper": ("--preset", "paper"),
     "released": ("--preset", "released"),
     "default": (),
-    "replay": ("--no-cache",),
+    "replay": (),
 }
-"""The options of `hash3d generate` that each setting is; all but replay have --replay-every 0."""
+"""The options of `hash3d generate` that each setting is; all but replay have --replay-every 0. Where replay ends before
+a run does, reuse follows."""
 SMOKE_PROMPT = "a red mug"
 
 
