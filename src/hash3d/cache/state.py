@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .calls import Entry, digest
+from .calls import Entry, digest, new_name
 from .grid import FIELDS, Key
 from .messages import MESSAGES, tell
 
@@ -73,6 +73,8 @@ def fingerprint(cache: "Keeping") -> str | None:
     """What tells the weights that the features are of: shapes, and one number of each row. It waits for a GPU."""
     if (unet := cache.owner()) is None:
         return cache.weights
+    if any(each.is_meta for each in unet.parameters()):  # Offloaded layer by layer: unknown.
+        return new_name()
     numbers = sample_weights(unet).numpy()
     return digest([(tuple(each.shape), each.dtype) for each in unet.parameters()], numbers.tobytes())
 
@@ -80,7 +82,7 @@ def fingerprint(cache: "Keeping") -> str | None:
 @torch.no_grad()
 def sample_weights(model: nn.Module) -> Float[Tensor, " R"]:
     """The first number of each row of a model's weights, on the host. It waits for a GPU."""
-    given = [each for each in model.parameters() if not each.is_meta]
+    given = model.parameters()
     columns = [each[(slice(None),) + (0,) * (each.ndim - 1)] if each.ndim else each[None] for each in given]
     return torch.cat([each.float().cpu() for each in columns])
 

@@ -99,6 +99,7 @@ def check_engine(engine: Engine, device: torch.device | None = None) -> None:
 class Forward:
     """Stands in the place of a U-Net's forward, as an attribute of the module, and calls that one.
 
+    Beneath accelerate's offloading (`_old_forward`), which diffusers takes off and puts on again after each pipeline.
     A copy of the module, or a saved one, has the forward that was there before; a shallow one from its first call on.
     """
 
@@ -111,9 +112,10 @@ class Forward:
         self.layout = layout_of(unet)
         self.cut, self.engine, self.cache = cut, engine, cache
         self._watch: ModelWatch | None = None
-        if isinstance(before := unet.__dict__.get("forward"), Forward) and before.unet is not unet:
+        slot = "_old_forward" if "_old_forward" in vars(unet) else "forward"
+        if isinstance(before := vars(unet).get(slot), Forward) and before.unet is not unet:
             before._put_back(unet)  # A shallow copy.
-        self._before = unet.__dict__.get("forward")
+        self._slot, self._before = slot, vars(unet).get(slot)
         inner = self.__wrapped__
         self._native = getattr(inner, "__func__", None) is type(unet).forward and inner.__self__ is unet
         self.passes = self._eager = PartialUNet(unet, cut, self._run_wrapped)
@@ -135,7 +137,7 @@ class Forward:
             raise ValueError("Expected a U-Net without a cache, but it has one. Call remove_hash3d(unet) first.")
         if self.cache is not None:
             self._claim(self.cache)
-        self.unet.forward = self
+        setattr(self.unet, self._slot, self)
         _FORWARDS[self.unet] = ref(self)
 
     def _claim(self, cache: FeatureCache) -> None:
@@ -164,10 +166,11 @@ class Forward:
 
     def _put_back(self, module: nn.Module) -> None:
         """Give a module the forward that was there before, if ours is there now."""
-        if module.__dict__.get("forward") is self:
-            if self._before is None:
-                del module.forward
-            else:
+        if vars(module).get("_old_forward") is self:
+            module._old_forward = self._before or type(module).forward.__get__(module)
+        elif vars(module).get("forward") is self:
+            del module.forward
+            if self._before is not None:
                 module.forward = self._before
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -236,10 +239,11 @@ class Forward:
         return found
 
     def _choose_passes(self, device: torch.device) -> None:
-        """As PyTorch runs them, or on a GPU as CUDA graphs. What others have patched has to run each time."""
+        """As PyTorch runs them, or on a GPU as CUDA graphs. Not around others' patches and offloading."""
         check_engine(self.engine, device)
         self.passes = self._eager
-        if self.engine != "eager" and device.type == "cuda" and not (self.mixes_views or self.watch.is_patched):
+        others = self.mixes_views or self.watch.is_patched or "_hf_hook" in vars(self.unet)
+        if self.engine != "eager" and device.type == "cuda" and not others:
             from hash3d.fast.engine import UNetEngine
 
             self._fast = self._fast or UNetEngine(self.unet, self.cut, self._run_wrapped, self.watch)

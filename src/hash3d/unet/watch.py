@@ -31,6 +31,8 @@ START = 64
 """Bytes of a weight that each call reads on a CPU."""
 ELSEWHERE = {*vars(nn.Module()), "processor"} - {"training"}
 """Attributes of a module that are watched otherwise."""
+AROUND = {"forward", "_old_forward", "_hf_hook"}
+"""Attributes of the U-Net that stand around its forward, accelerate's among them."""
 COPIED = (list, dict, set)
 """What may be changed in place."""
 FUNCTIONS = ("scaled_dot_product_attention", "linear", "conv2d", "group_norm", "layer_norm", "silu", "gelu")
@@ -167,7 +169,7 @@ class ModelWatch:
     def _describe(self, number: int) -> None:
         """Note the attributes of a layer; of a user's hook or forward, the function itself."""
         layer, own = self._layers[number], self._dicts[number]
-        kind, left_out = type(layer), ELSEWHERE | {"forward"} if layer is self.unet else ELSEWHERE
+        kind, left_out = type(layer), ELSEWHERE | AROUND if layer is self.unet else ELSEWHERE
         seen = {name: copy(i) if type(i) in COPIED and name not in left_out else i for name, i in own.items()}
         try:
             if number not in self._held and (kind, seen) == (self._types[number], self._own[number]):
