@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from diffusers.hooks import HookRegistry, ModelHook
 
 from hash3d import apply_hash3d, remove_hash3d
 from hash3d.cache.state import fingerprint
@@ -53,6 +54,25 @@ def test_it_stays_where_offloading_is_taken_off_and_put_on_as_after_each_pipelin
     if offloaded:
         stop_offloading(unet)
     assert getattr(unet.forward, "__func__", None) is type(unet).forward
+
+
+def test_that_the_hook_of_another_took_the_cache_off_is_told_once(recwarn):
+    """As diffusers' group offloading does, when a LoRA is loaded."""
+    unet = small_unet()
+    registry = HookRegistry.check_if_exists_or_initialize(unet)
+    registry.register_hook(ModelHook(), "another")
+    cache = apply_hash3d(unet)
+    registry.remove_hook("another")
+    for _ in range(2):
+        with cache.view(**VIEW):
+            run(unet, alike(unet))
+    assert [str(each.message)[:32] for each in recwarn] == ["No call of the cache's U-Net cam"]
+    remove_hash3d(unet)
+    cache = apply_hash3d(unet)
+    with cache.view(**VIEW):
+        run(unet, alike(unet))
+    assert cache.statistics.full == 1
+    assert len(recwarn) == 1
 
 
 def test_weights_that_are_offloaded_layer_by_layer_are_never_the_same():

@@ -172,7 +172,9 @@ def shallow_copy(unet):
 
 @pytest.mark.parametrize("copied", [deep_copy, saved_and_loaded, shallow_copy])
 @pytest.mark.filterwarnings("ignore:A U-Net call ran in full")
-@pytest.mark.filterwarnings("ignore:The guidance branches of a view have different")
+@pytest.mark.filterwarnings(
+    "ignore:The guidance branches of a view have different", "ignore:No call of the cache's U-Net"
+)
 def test_a_copy_runs_its_own_weights_and_takes_a_cache_of_its_own(copied):
     unet = small_unet()
     cache, inputs = apply_hash3d(unet), unet_inputs(unet)
@@ -193,6 +195,7 @@ def test_a_copy_runs_its_own_weights_and_takes_a_cache_of_its_own(copied):
     assert torch.equal(predict(unet, inputs), expected)
 
 
+@pytest.mark.filterwarnings("ignore:No call of the cache's U-Net")
 def test_a_shallow_copy_takes_a_cache_before_its_first_call():
     unet = small_unet().requires_grad_(False)
     first = apply_hash3d(unet)

@@ -77,6 +77,8 @@ class View:
     """Of a block with a scope: the guidance branch of each of the different conditioning inputs of its calls."""
     is_guessed: bool = False
     """Whether one of these goes by the order of the calls alone."""
+    was_asked: bool = False
+    """Whether a U-Net call has come."""
     off_key: list[Any] = field(default_factory=list)
     """Of each view the timesteps of its rows in the present call, where one of them is not the key's."""
 
@@ -143,14 +145,14 @@ class View:
 
     def has_like_branches(self, sample: Tensor, channels: int) -> Tensor:
         """Whether the branches of each view have the same noisy latents."""
-        parts = self.by_branch(sample, channels)
+        parts = self.split(sample[:, :channels])
         return (parts == parts[:1]).all()
 
-    def by_branch(self, sample: Tensor, channels: int) -> Tensor:
-        """The noisy latents [S, B, C, h, w] of S branches of B views."""
-        noisy, order = sample[:, :channels], self.branch_order
-        shape = (self.branches, -1) if order == "grouped" else (-1, self.branches)
-        return noisy.unflatten(0, shape).movedim(0 if order == "grouped" else 1, 0)
+    def split(self, rows: Tensor) -> Tensor:
+        """[S * B, ...] of S branches of B views to [S, B, ...]."""
+        if self.branch_order == "grouped":
+            return rows.unflatten(0, (self.branches, -1))
+        return rows.unflatten(0, (-1, self.branches)).transpose(0, 1)
 
     def rows(self, view: int) -> range:
         """The rows of one view's branches in the batch."""
@@ -169,8 +171,7 @@ class View:
         """
         count = len(self.places)
         if self.scope is None:
-            size = count * self.branches
-            known = [describe(conditions, self.rows(view), size) for view in range(count)]
+            known = [describe(conditions, self.rows(view), count * self.branches) for view in range(count)]
         else:
             plain = describe(conditions, of_tensor=lambda _: "tensor")
             each = isinstance(self.scope, list | tuple) and len(self.scope) == count > 1
@@ -196,8 +197,11 @@ class Block:
         _OPEN.set({**_OPEN.get(), id(self._cache): replace(self._view, numbers={})})
 
     def __exit__(self, error: object, *_: object) -> None:
-        if error is None and (view := open_view(self._cache)) is not None and view.is_guessed:
+        view = open_view(self._cache)
+        if error is None and view and view.is_guessed:
             self._cache.branches.close(view)
+        if error is None and view and not view.was_asked and self._cache.owner():
+            self._cache.tell_once("not asked")
         _OPEN.set({cache: view for cache, view in _OPEN.get().items() if cache != id(self._cache)})
 
 
@@ -217,10 +221,8 @@ def numbers(name: str, values: Numbers) -> list[float]:
 
 def _spread(name: str, values: list[float], count: int) -> list[float]:
     """One value for all, or one for each."""
-    if len(values) == count:
-        return values
-    if len(values) == 1:
-        return values * count
+    if len(values) in (1, count):
+        return values * (count // len(values))
     raise ValueError(f"Expected 1 or {count} values of {name}, one for each view, but got {len(values)}.")
 
 

@@ -176,7 +176,7 @@ class Keeping:
                 self.reset()
         if len(sample) > 1 and self._checks < BATCH_CHECKS:
             self._checks += 1
-            own = view.by_branch(sample, channels)[0].flatten(1)
+            own = view.split(sample[:, :channels])[0].flatten(1)
             found = view.has_like_branches(sample, channels), (own[:, None] == own).all(2).sum() == len(own)
             for what, holds in zip(("unlike branches", "like views"), found, strict=True):
                 if sample.is_cuda:

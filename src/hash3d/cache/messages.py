@@ -31,6 +31,8 @@ MESSAGES = {
     "seen: its guidance branches may have been mistaken for others. Keep the embeddings of a branch in one tensor.",
     "guests left out": "Layers of the U-Net have hooks, forwards or attention processors of others. On layers that a "
     "reuse leaves out these do not run: what they collect is that of an earlier call.",
+    "not asked": "No call of the cache's U-Net came within a cache.view. If one ran there, it was another module's, or "
+    "a hook that was there before the cache took it along when it went: remove_hash3d(unet), then apply_hash3d again.",
     "other weights": "The cache's features are of other weights than this U-Net's: they are forgotten.",
     "written": "Weights of the U-Net were written behind PyTorch's back, such as through parameter.data: the features "
     "are forgotten, but calls since then may have used them. Call cache.reset() after such a write.",

@@ -8,7 +8,6 @@ import copy
 import functools
 import sys
 from collections.abc import Sequence
-from itertools import chain
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from weakref import WeakKeyDictionary, ref
@@ -207,13 +206,14 @@ class Forward:
     def _serves(self, inputs: dict[str, Any]) -> bool:
         """Whether a call is replaced; one that the cache cannot serve is counted there, and told once of its kind."""
         cache, view = self.cache, None if self.cache is None else self.cache.current_view
-        is_on = cache is not None and cache.is_enabled
-        if self._known and is_on and view and view.scope is not None and not torch.is_grad_enabled():
-            view.branches = inputs["sample"].shape[0] // len(view.places)
-            return True  # Between two checks.
+        if cache and view:
+            view.was_asked = True
+            if self._known and cache.is_enabled and view.scope is not None and not torch.is_grad_enabled():
+                view.branches = inputs["sample"].shape[0] // len(view.places)
+                return True  # Between two checks.
         gradients, recorded = needs_gradient(self.unet, inputs), is_recorded(inputs["sample"])
         residuals = any(inputs.get(name) is not None for name in self.layout.residuals)
-        if cache is None or not is_on:
+        if cache is None or not cache.is_enabled:
             self._pass_by(view, inputs)
             return not (gradients or recorded or residuals)
         unknown = residuals and (view is None or view.scope is None)
@@ -280,10 +280,9 @@ class Forward:
         shapes = [each.shape[1:] for each in each_tensor([sample, context])]
         autocast = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
         weights = id(self.unet), self.watch.epoch, self.watch.writes
-        if self.watch.guests:
-            left_out = chain.from_iterable(module.modules() for module, *_ in self._eager.patches)
-            if not self.watch.guests.isdisjoint(left_out):
-                self.cache.tell_once("guests left out")
+        left_out = (each for module, *_ in self._eager.patches for each in module.modules())
+        if self.watch.guests and not self.watch.guests.isdisjoint(left_out):
+            self.cache.tell_once("guests left out")
         self.cache.match((weights, sample.dtype, device, shapes, view.branches, autocast))
         found = self.cache.identify(view, self._conditions(inputs, view), self.watch.settings)
         if self.mixes_views and len(keys) > 1:

@@ -9,7 +9,7 @@ from hash3d.cache import FeatureCache
 from hash3d.cache.calls import Query, View
 
 from . import Forward
-from .model import choose, expect_all_views, join, prediction_of, split
+from .model import choose, expect_all_views, join, prediction_of
 
 
 class Hash3DForward(Forward):
@@ -27,7 +27,7 @@ class Hash3DForward(Forward):
             cache.check_batch(view, inputs["sample"], self.layout.noisy_channels)
         keys = view.keys(inputs["timestep"])
         queries = cache.lookup(keys, self.identify(inputs, view, keys), together=self.mixes_views)
-        latents = split(inputs["sample"], view)[0]
+        latents = view.split(inputs["sample"])[0]
         hits = [query for query in queries if query.reuses]
         full = [query for query in queries if not query.reuses]
         predictions: dict[int, Tensor] = {}
@@ -52,7 +52,7 @@ class Hash3DForward(Forward):
             output = kept = prediction_of(self.passes.plain_pass(*args, **kwargs))
         else:
             output, kept = self.passes.full_pass(*args, **kwargs)
-        return split(prediction_of(output), view)[:, : len(queries)], split(kept, view)[:, : len(queries)]
+        return view.split(prediction_of(output))[:, : len(queries)], view.split(kept)[:, : len(queries)]
 
     def _run_shallow(self, call: Any, queries: list[Query], features: Tensor, view: View) -> Tensor:
         """The predictions [S, M, C, h, w] of M views from the features [S, M, ...] read for them."""
@@ -63,4 +63,4 @@ class Hash3DForward(Forward):
         if padding := len(rows) - len(queries):
             features = torch.cat([features, *[features[:, -1:]] * padding], dim=1)
         prediction = prediction_of(self.passes.shallow_pass(join(features, view), *args, **kwargs))
-        return split(prediction, view)[:, : len(queries)]
+        return view.split(prediction)[:, : len(queries)]

@@ -281,13 +281,6 @@ def expect_all_views(inputs: dict[str, Any], view: View) -> None:
         )
 
 
-def split(rows: Tensor, view: View) -> Tensor:
-    """[S * M, ...] to [S, M, ...], in the order of the view's branches."""
-    if view.branch_order == "grouped":
-        return rows.unflatten(0, (view.branches, -1))
-    return rows.unflatten(0, (-1, view.branches)).transpose(0, 1)
-
-
 def join(parts: Tensor, view: View) -> Tensor:
-    """The inverse of `split`."""
+    """The inverse of `View.split`: [S, M, ...] to [S * M, ...]."""
     return (parts if view.branch_order == "grouped" else parts.transpose(0, 1)).flatten(0, 1)
