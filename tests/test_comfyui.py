@@ -110,3 +110,11 @@ def test_cancel_ends_the_run_between_two_steps(node, text_prior_folder, tmp_path
 def test_a_mask_of_another_size_fits_the_picture(node, tmp_path):
     path = node.save_input(tmp_path / "a.png", torch.ones(2, 96, 64, 3), torch.zeros(2, 64, 64))
     assert (read_rgba(path)[..., 3] == 1.0).all()
+
+
+def test_an_image_with_an_alpha_channel_keeps_it_also_under_a_mask(node, tmp_path):
+    image, mask = torch.rand(1, 32, 32, 4, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 32, 32)
+    mask[:, :16] = 1.0
+    for given, kept in ((None, 1.0), (mask, 1.0 - mask[0]), (mask[0], 1.0 - mask[0])):
+        alpha = read_rgba(node.save_input(tmp_path / "a.png", image, given))[..., 3]
+        assert torch.allclose(torch.from_numpy(alpha), image[0, ..., 3] * kept, atol=1 / 255)

@@ -94,13 +94,14 @@ class Hash3DGenerate(IO.ComfyNode):
 
 
 def save_input(path: Path, image: torch.Tensor, mask: torch.Tensor | None) -> Path:
-    """Write the first image as a PNG, transparent where the mask is 1. Returns its path."""
-    color = image[0, ..., :3].float().cpu()
-    alpha = torch.ones(color.shape[:2]) if mask is None else 1.0 - mask[0].float().cpu()
-    if alpha.shape != color.shape[:2]:  # Load Image gives pictures without an alpha channel a mask of 64 pixels.
-        alpha = torch.nn.functional.interpolate(alpha[None, None], color.shape[:2], mode="bilinear")[0, 0]
+    """Write the first image as a PNG, transparent where its alpha channel and the mask say so. Returns its path."""
+    picture = image[:1].float().cpu().movedim(-1, 1)
+    alpha = picture[:, 3:] if picture.shape[1] == 4 else torch.ones_like(picture[:, :1])
+    if mask is not None:  # Load Image gives pictures without an alpha channel one of 64 pixels.
+        own = 1.0 - mask.reshape(-1, 1, *mask.shape[-2:])[:1].float().cpu()
+        alpha = alpha * torch.nn.functional.interpolate(own, picture.shape[2:], mode="bilinear")
     make_folder(path.parent)
-    save_image(torch.cat([color, alpha[..., None]], dim=-1), path)
+    save_image(torch.cat([picture[:, :3], alpha], dim=1)[0].movedim(0, -1), path)
     return path
 
 
