@@ -197,7 +197,7 @@ def read_json(path: Path, most_bytes: int = LARGEST_JSON) -> dict[str, Any]:
             raise ValueError("it is no file" if path.exists() else "there is no such file")
         if path.stat().st_size > most_bytes:
             raise ValueError(f"it has more than {most_bytes:,} bytes")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
         if not isinstance(value, dict):
             raise ValueError(f"it holds a {type(value).__name__}")
     except (OSError, ValueError, RecursionError) as error:

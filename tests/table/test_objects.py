@@ -74,7 +74,8 @@ def test_true_views_tell_the_elevation(folder):
 
 
 def test_prompts_are_lines(tmp_path):
-    (tmp_path / "prompts.txt").write_text("# ours\na red mug\n\n  a blue hat \na red mug\n")
+    text = "# ours\na red mug\n\n  a blue hat \na red mug\n"
+    (tmp_path / "prompts.txt").write_text(text, encoding="utf-8-sig")  # As Windows' editors do.
     mug, hat = read_prompts(tmp_path / "prompts.txt")
     assert (mug.name, mug.prompt, mug.image, mug.truth) == ("a_red_mug", "a red mug", None, None)
     assert hat.text == "a blue hat"

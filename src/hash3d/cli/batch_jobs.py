@@ -101,7 +101,7 @@ def _list_given(source: Path) -> Iterator[dict[str, Any]]:
             warnings.warn(f"{source} holds what is no picture that is read: {', '.join(left)}.", stacklevel=2)
         yield from ({"image": str(path)} for path in pictures)
         return
-    for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(source.read_text(encoding="utf-8-sig").splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         if source.suffix != ".jsonl":

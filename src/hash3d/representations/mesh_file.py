@@ -191,7 +191,9 @@ def _check_obj(file: Path, scene: Any) -> None:
     """Refuse what trimesh would read wrongly, tint textures, and tell which materials and textures are not there."""
     from PIL import Image, ImageChops
 
-    content = file.read_text(errors="replace")
+    content = file.read_text(encoding="utf-8", errors="replace")
+    if content.startswith("\ufeffv"):
+        raise ValueError(f"Expected no byte order mark before the first vertex of {file}. Save it as plain UTF-8.")
     if re.search(r"^\s*f\b.*(\s-\d|\\\s*$)", content, re.MULTILINE):
         what = "to count vertices from the first, each in one line, but some do not"
         raise ValueError(f"Expected faces of {file} {what}. Export it again.")

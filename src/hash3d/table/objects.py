@@ -63,7 +63,7 @@ class InputObject:
             return self.text
         path = self.path or Path()
         if (path / "prompt.txt").is_file():
-            return (path / "prompt.txt").read_text().strip()
+            return (path / "prompt.txt").read_text(encoding="utf-8-sig").strip()
         return (path.name if path.is_dir() else path.stem).replace("_", " ")
 
     @property
@@ -150,7 +150,7 @@ def read_prompts(file: Path) -> list[InputObject]:
     """The prompts of a text file, one a line; empty lines and those that begin with # do not count."""
     if not file.is_file():
         raise ValueError(f"Expected a file of prompts, but there is no file {file}. Check --prompts.")
-    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     prompts = [InputObject(text=line) for line in dict.fromkeys(lines) if line and not line.startswith("#")]
     if not prompts:
         raise ValueError(f"Expected prompts in {file}, one a line, but it holds none.")
