@@ -98,7 +98,7 @@ def test_materials_and_textures_that_are_lost_are_told(mtl, told, tmp_path, recw
 
 @pytest.mark.parametrize(("old", "new", "match"), [
     ("v 0 0 0", "v 0 0 0 255 0 0", "vertex colours of .* in 0 to 1"), ("2/2 3/3", "2/2 \\\n3/3", "each in one line"),
-    ("mtllib given.mtl\n", "\ufeff", "byte order mark"),
+    ("mtllib given.mtl\n", "\ufeffv 9 9 9\n", "byte order mark"),
 ])  # fmt: skip
 def test_what_would_be_read_wrongly_is_refused(old, new, match, tmp_path):
     (tmp_path / "mesh.obj").write_text(OBJ.replace(old, new), encoding="utf-8")
