@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numba import prange, types
 from numba.extending import overload
+from torch import Tensor
 
-__all__ = ["FAST", "FAST_SUMS", "Array", "kernel", "kernel_overload", "prange", "types", "use_torch_threads"]
+__all__ = ["FAST", "FAST_SUMS", "Array", "kernel", "kernel_overload", "prange", "run", "types", "use_torch_threads"]
 
 Array = np.ndarray[Any, Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -40,6 +41,13 @@ def kernel_overload(target: Callable[..., Any], fastmath: set[str]) -> Callable[
         return choose
 
     return registered
+
+
+def run(function: Callable[..., Any], *arguments: Any) -> None:
+    """Call a kernel that writes into its last arguments, on torch's threads, with tensors as arrays."""
+    use_torch_threads()
+    arrays = [each.detach().contiguous().numpy() if isinstance(each, Tensor) else each for each in arguments]
+    function(*arrays)
 
 
 def use_torch_threads() -> None:

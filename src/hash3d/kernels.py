@@ -1,7 +1,9 @@
 """Choose between PyTorch's reference implementations, numba's kernels and Triton's."""
 
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Literal
 
 import torch
@@ -9,7 +11,8 @@ from torch import Tensor
 
 FieldBackend = Literal["auto", "torch", "triton"]
 """What computes a field's features and rays: the reference implementation in PyTorch, or kernels, by Triton on CUDA.
-auto: kernels where there are any; a hash grid's on a CPU too, by numba."""
+auto: kernels where there are any; on a CPU numba's."""
+NUMBA_DTYPES = (torch.float32, torch.float64)
 
 
 @cache
@@ -27,6 +30,15 @@ def uses_triton(backend: FieldBackend, like: Tensor) -> bool:
             f"choose the backend 'auto'."
         )
     return backend == "triton" or (backend == "auto" and able and has_triton())
+
+
+def find_kernels(backend: FieldBackend, package: str, name: str, *tensors: Tensor) -> ModuleType | None:
+    """Import `_triton_name` of a package, or on a CPU `_numba_name`, if it works on all tensors; else None: PyTorch."""
+    if all(uses_triton(backend, each) for each in tensors):
+        return import_module(f"{package}._triton_{name}")
+    like = tensors[0]
+    able = like.dtype in NUMBA_DTYPES and all(each.is_cpu and each.dtype == like.dtype for each in tensors)
+    return import_module(f"{package}._numba_{name}") if backend == "auto" and able else None
 
 
 def require_last_derivative(what: str) -> None:

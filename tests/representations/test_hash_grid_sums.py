@@ -10,7 +10,7 @@ import os
 import pytest
 import torch
 
-from hash3d.representations import encodings
+import hash3d.kernels
 from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 
@@ -36,7 +36,7 @@ def kernels(request, monkeypatch):
         return "auto", "cpu"
     if INTERPRETED:
         monkeypatch.setattr(
-            encodings, "uses_triton", lambda backend, like: backend != "torch" and like.dtype == torch.float32
+            hash3d.kernels, "uses_triton", lambda backend, like: backend != "torch" and like.dtype == torch.float32
         )
     return "triton", DEVICE
 

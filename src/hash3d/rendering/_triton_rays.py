@@ -7,14 +7,11 @@ blocks with running sums; those before or behind a step leave it out by reading 
 steps lose nothing.
 """
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from hash3d.kernels import require_last_derivative
 from hash3d.representations.occupancy import OccupancyGrid
 
 from .rays import Rays, Steps
@@ -97,7 +94,7 @@ def _march_kernel(
         tl.store(counts + ray, found, mask=ray < num_rays)
 
 
-def march_triton(rays: Rays, radius: float, length: float, occupancy: OccupancyGrid | None) -> Steps:
+def march(rays: Rays, radius: float, length: float, occupancy: OccupancyGrid | None) -> Steps:
     """Compute `march`. The host waits once, for the number of steps."""
     like, count = rays.origins, len(rays)
     counts = torch.empty(count, dtype=torch.int32, device=like.device)
@@ -230,9 +227,7 @@ def _backward_kernel(
         after += tl.sum(gradient * weight, axis=0)
 
 
-def is_visible_triton(
-    density: Tensor, lengths: Tensor, bounds: Tensor, min_alpha: Tensor, min_transmittance: float
-) -> Tensor:
+def is_visible(density: Tensor, lengths: Tensor, bounds: Tensor, min_alpha: Tensor, min_transmittance: float) -> Tensor:
     """Compute `is_visible` of the rays whose steps have these `bounds`."""
     found = torch.empty(len(density), dtype=torch.bool, device=density.device)
     _visible_kernel[(len(bounds) - 1,)](
@@ -242,35 +237,27 @@ def is_visible_triton(
     return found
 
 
-def composite_triton(density: Tensor, values: Tensor, lengths: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute `composite` of the rays whose steps have these `bounds`; once differentiable."""
-    result: tuple[Tensor, Tensor] = _Composite.apply(density.contiguous(), values.contiguous(), lengths, bounds)
-    return result
+def composite(density: Tensor, values: Tensor, lengths: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute the weights and sums of `composite`, and the transmittances."""
+    num_rays, num_columns = len(bounds) - 1, values.shape[1]
+    transmittances, weights = torch.empty_like(density), torch.empty_like(density)
+    sums = density.new_empty(num_rays, num_columns)
+    _forward_kernel[(num_rays,)](
+        density, lengths, values, bounds, transmittances, weights, sums, num_columns,
+        COLUMNS=triton.next_power_of_2(num_columns), BLOCK=BLOCK, num_warps=1,
+    )  # fmt: skip
+    return weights, sums, transmittances
 
 
-class _Composite(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, density: Tensor, values: Tensor, lengths: Tensor, bounds: Tensor) -> Any:
-        num_rays, num_columns = len(bounds) - 1, values.shape[1]
-        transmittances, weights = torch.empty_like(density), torch.empty_like(density)
-        sums = density.new_empty(num_rays, num_columns)
-        _forward_kernel[(num_rays,)](
-            density, lengths, values, bounds, transmittances, weights, sums, num_columns,
-            COLUMNS=triton.next_power_of_2(num_columns), BLOCK=BLOCK, num_warps=1,
-        )  # fmt: skip
-        ctx.save_for_backward(density, values, lengths, bounds, transmittances, weights)
-        return weights, sums
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        require_last_derivative("the light along rays")
-        density, values, lengths, bounds, transmittances, weights = ctx.saved_tensors
-        grad_weights, grad_sums = (grad.contiguous() for grad in grad_outputs)
-        grad_density, grad_values = torch.empty_like(density), torch.empty_like(values)
-        num_columns = values.shape[1]
-        _backward_kernel[(len(bounds) - 1,)](
-            density, lengths, values, bounds, transmittances, weights, grad_weights, grad_sums,
-            grad_density, grad_values, num_columns,
-            COLUMNS=triton.next_power_of_2(num_columns), BLOCK=BLOCK, num_warps=1,
-        )  # fmt: skip
-        return grad_density, grad_values, None, None
+def composite_backward(
+    density: Tensor, lengths: Tensor, bounds: Tensor, values: Tensor, transmittances: Tensor, weights: Tensor,
+    *above: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Compute the gradients of densities and values from those `above`, of weights and sums."""
+    grad_density, grad_values = torch.empty_like(density), torch.empty_like(values)
+    num_columns = values.shape[1]
+    _backward_kernel[(len(bounds) - 1,)](
+        density, lengths, values, bounds, transmittances, weights, *above, grad_density, grad_values, num_columns,
+        COLUMNS=triton.next_power_of_2(num_columns), BLOCK=BLOCK, num_warps=1,
+    )  # fmt: skip
+    return grad_density, grad_values

@@ -2,13 +2,15 @@
 
 import math
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.kernels import FieldBackend, uses_triton
+from hash3d.kernels import FieldBackend, find_kernels, require_last_derivative
 from hash3d.representations.occupancy import OccupancyGrid
 from hash3d.tensors import to_device
 
@@ -68,16 +70,15 @@ def march(
 
     The last step of a ray ends at the cube's face. Slabs: Kay and Kajiya (1986), "Ray Tracing Complex Scenes".
     """
-    if uses_triton(backend, rays.origins):
-        from ._triton_rays import march_triton
-
-        return march_triton(rays, radius, length, occupancy)
+    if kernels := find_kernels(backend, "hash3d.rendering", "rays", rays.origins):
+        steps: Steps = kernels.march(rays, radius, length, occupancy)
+        return steps
     # A direction of 0 gives infinite crossings of the right sign, or NaN on the face itself, which counts as outside.
     crossings = torch.stack([-radius - rays.origins, radius - rays.origins]) / rays.directions
     near = crossings.amin(dim=0).amax(dim=-1).clamp(min=0.0)
     far = crossings.amax(dim=0).amin(dim=-1)
     longest = float((far - near).nan_to_num(0.0).amax().clamp(min=0.0)) if len(near) else 0.0
-    numbers = torch.arange(math.ceil(longest / length), device=near.device)
+    numbers = torch.arange(math.ceil(longest / length), dtype=near.dtype, device=near.device)
     starts = near[:, None] + length * numbers
     lengths = (far[:, None] - starts).clamp(max=length)
     ray, step = (lengths > 0.0).nonzero(as_tuple=True)
@@ -113,10 +114,11 @@ def is_visible(
     backend: FieldBackend = "auto",
 ) -> Bool[Tensor, " N"]:
     """Whether a sample has an alpha of at least `min_alpha` behind a transmittance of at least `min_transmittance`."""
-    if uses_triton(backend, density) and uses_triton(backend, steps.lengths):
-        from ._triton_rays import is_visible_triton
-
-        return is_visible_triton(density, steps.lengths, steps.bounds(num_rays), min_alpha, min_transmittance)
+    if kernels := find_kernels(backend, "hash3d.rendering", "rays", density, steps.lengths):
+        visible: Tensor = kernels.is_visible(
+            density, steps.lengths, steps.bounds(num_rays), min_alpha, min_transmittance
+        )
+        return visible
     transmittance, alphas = transmittance_and_alphas(density, steps, num_rays)
     return (alphas >= min_alpha) & (transmittance >= min_transmittance)
 
@@ -133,13 +135,31 @@ def composite(
 
     Differentiable in `density` and `values`: in PyTorch any number of times, by the kernels once.
     """
-    if uses_triton(backend, density) and uses_triton(backend, steps.lengths):
-        from ._triton_rays import composite_triton
-
-        return composite_triton(density, values, steps.lengths, steps.bounds(num_rays))
+    if kernels := find_kernels(backend, "hash3d.rendering", "rays", density, values, steps.lengths):
+        result: tuple[Tensor, Tensor] = _Composite.apply(  # type: ignore[no-untyped-call]
+            kernels, density.contiguous(), values.contiguous(), steps.lengths, steps.bounds(num_rays)
+        )
+        return result
     transmittance, alphas = transmittance_and_alphas(density, steps, num_rays)
     weights = transmittance * alphas
     return weights, sum_along_rays(weights[:, None] * values, steps.rays, num_rays)
+
+
+class _Composite(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, kernels: ModuleType, density: Tensor, values: Tensor, lengths: Tensor, bounds: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        ctx.kernels = kernels
+        weights, sums, transmittances = kernels.composite(density, values, lengths, bounds)
+        ctx.save_for_backward(density, lengths, bounds, values, transmittances, weights)
+        return weights, sums
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        require_last_derivative("the light along rays")
+        grads = (grad.contiguous() for grad in grad_outputs)
+        return None, *ctx.kernels.composite_backward(*ctx.saved_tensors, *grads), None, None
 
 
 def sum_along_rays(values: Float[Tensor, "N P"], rays: Int[Tensor, " N"], num_rays: int) -> Float[Tensor, "R P"]:

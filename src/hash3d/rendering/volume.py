@@ -66,7 +66,8 @@ class VolumeRendererConfig:
         min_alpha: Fainter steps are left out, and learn nothing; an occupancy grid's `min_alpha` counts if less.
         min_transmittance: Steps behind a transmittance below this are left out. With both at 0 no step is left out, and
             the pass for densities alone is saved.
-        backend: auto: Triton's kernels on CUDA if Triton is installed, else torch, the reference implementation.
+        backend: auto: kernels, by numba on a CPU and on CUDA by Triton if it is installed; else torch, the reference
+            implementation.
     """
 
     samples_per_ray: int = 512

@@ -1,7 +1,7 @@
 """The three sums of a hash grid (`_hash_grid_sums`) on the CPU, compiled by numba.
 
-Points are shared out to the threads; in `scatter` levels are, so that no two threads add to one entry. A copy of the
-table has the features of an entry side by side.
+Points are taken in blocks, level by level, so that the arithmetic runs in vector lanes. Blocks are shared out to the
+threads; in `scatter` the rows of the table are, so that no two threads add to one entry. Features are "F N" in here.
 """
 
 from typing import Any
@@ -10,89 +10,118 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hash3d._numba_kernel import FAST, Array, kernel, prange, use_torch_threads
+from hash3d._numba_kernel import FAST, Array, kernel, prange, run
+
+BLOCK = 64
+"""Points of a block: what is known of their cells stays in the nearest cache."""
 
 
 @kernel(fastmath=FAST)
-def _find_ends(coordinate: Any, size: Any) -> Any:
-    """The lower corner of a cell along one axis, and the weights of both ends with their derivatives."""
-    zero, one = size - size, size / size
-    scaled = min(max(coordinate, zero), one) * size
-    lower = min(np.floor(scaled), size - one)
-    slope = size if zero <= coordinate <= one else zero
-    return np.int64(lower), (one - (scaled - lower), scaled - lower), (-slope, slope)
-
-
-@kernel(fastmath=FAST)
-def _find_cell(points: Array, n: int, level: Array) -> Any:
-    """The entries of a point's eight corners in a level, and weights and derivatives along each axis."""
-    size = points.dtype.type(level[0])
-    i, x, dx = _find_ends(points[n, 0], size)
-    j, y, dy = _find_ends(points[n, 1], size)
-    k, z, dz = _find_ends(points[n, 2], size)
-    first, last, above, behind = level[1], level[3], level[4], level[5]
-    a, b, c, d, e, f = i, i + 1, j * above, (j + 1) * above, k * behind, (k + 1) * behind
-    if level[2]:
-        e, f = e + first, f + first
-        entries = a + c + e, b + c + e, a + d + e, b + d + e, a + c + f, b + c + f, a + d + f, b + d + f
-    else:
-        p, q, r, s = c ^ e, d ^ e, c ^ f, d ^ f
-        entries = (
-            ((a ^ p) & last) + first, ((b ^ p) & last) + first, ((a ^ q) & last) + first, ((b ^ q) & last) + first,
-            ((a ^ r) & last) + first, ((b ^ r) & last) + first, ((a ^ s) & last) + first, ((b ^ s) & last) + first,
-        )  # fmt: skip
-    return entries, (x, y, z), (dx, dy, dz)
-
-
-@kernel(fastmath=FAST)
-def _multiply(x: Any, y: Any, z: Any) -> Any:
-    """The products of the ends' weights at the eight corners."""
-    a, b, c, d = x[0] * y[0], x[1] * y[0], x[0] * y[1], x[1] * y[1]
-    return a * z[0], b * z[0], c * z[0], d * z[0], a * z[1], b * z[1], c * z[1], d * z[1]
-
-
-@kernel(fastmath=FAST)
-def _weigh(ends: Any, slopes: Any, vectors: Array, n: int, along: bool) -> Any:
-    """The weights of the eight corners, or their derivatives along a vector."""
-    (x, y, z), (dx, dy, dz) = ends, slopes
-    if not along:
-        return _multiply(x, y, z)
-    vx, vy, vz = vectors[n, 0], vectors[n, 1], vectors[n, 2]
-    one = _multiply((vx * dx[0], vx * dx[1]), y, z)
-    two = _multiply(x, (vy * dy[0], vy * dy[1]), z)
-    three = _multiply(x, y, (vz * dz[0], vz * dz[1]))
+def _reserve(dtype: Any) -> Any:
+    """Memory of a block: points, vectors, lower corners, weights of both ends along axes, entries, their weights."""
+    points, vectors, lower = np.empty((3, BLOCK), dtype), np.empty((3, BLOCK), dtype), np.empty((3, BLOCK), np.int32)
     return (
-        one[0] + two[0] + three[0], one[1] + two[1] + three[1], one[2] + two[2] + three[2], one[3] + two[3] + three[3],
-        one[4] + two[4] + three[4], one[5] + two[5] + three[5], one[6] + two[6] + three[6], one[7] + two[7] + three[7],
-    )  # fmt: skip
+        points,
+        vectors,
+        lower,
+        np.empty((3, 2, BLOCK), dtype),
+        np.empty((8, BLOCK), np.uint32),
+        np.empty((8, BLOCK), dtype),
+    )
+
+
+@kernel(fastmath=FAST)
+def _load(memory: Any, points: Array, vectors: Array, first: int) -> int:
+    """Copy a block of points and vectors. Return how many there are."""
+    count = min(BLOCK, len(points) - first)
+    for p in range(count):
+        for axis in range(3):
+            memory[0][axis, p], memory[1][axis, p] = points[first + p, axis], vectors[first + p, axis]
+    return count
+
+
+@kernel(fastmath=FAST)
+def _find_cells(memory: Any, count: int, level: Array) -> None:
+    """Find the cells of a block's points in a level: weights along the axes, and the entries at the corners."""
+    points, _, lower, ends, entries, _ = memory
+    zero, one, size, top = (
+        points.dtype.type(0),
+        points.dtype.type(1),
+        points.dtype.type(level[0]),
+        np.int32(level[0] - 1),
+    )
+    for axis in range(3):
+        for p in range(count):
+            scaled = min(max(points[axis, p], zero), one) * size
+            low = min(np.int32(scaled), top)
+            share = scaled - points.dtype.type(low)
+            lower[axis, p], ends[axis, 0, p], ends[axis, 1, p] = low, one - share, share
+    start, last, above, behind = np.int32(level[1]), np.int32(level[3]), np.int32(level[4]), np.int32(level[5])
+    for corner in range(8):
+        i, j, k = np.int32(corner & 1), np.int32(corner >> 1 & 1), np.int32(corner >> 2)
+        for p in range(count):  # Numba widens sums of int32, which take half the vector lanes then.
+            x, y = np.int32(lower[0, p] + i), np.int32(np.int32(lower[1, p] + j) * above)
+            z = np.int32(np.int32(lower[2, p] + k) * behind)
+            entries[corner, p] = np.uint32(start + (np.int32(np.int32(x + y) + z) if level[2] else (x ^ y ^ z) & last))
+
+
+@kernel(fastmath=FAST)
+def _slope(place: Any, end: int, size: Any) -> Any:
+    """The derivative of an end's weight at a coordinate: 0 where it is clamped."""
+    return (size if end else -size) if 0 <= place <= 1 else size - size
+
+
+@kernel(fastmath=FAST)
+def _weigh(memory: Any, count: int, level: Array, along: bool) -> None:
+    """Compute the weights of the corners, or their derivatives along the vectors."""
+    points, vectors, _, ends, _, weights = memory
+    size = points.dtype.type(level[0])
+    for corner in range(8):
+        i, j, k = corner & 1, corner >> 1 & 1, corner >> 2
+        for p in range(count):
+            x, y, z = ends[0, i, p], ends[1, j, p], ends[2, k, p]
+            if along:
+                dx, dy = vectors[0, p] * _slope(points[0, p], i, size), vectors[1, p] * _slope(points[1, p], j, size)
+                dz = vectors[2, p] * _slope(points[2, p], k, size)
+                weights[corner, p] = dx * y * z + x * dy * z + x * y * dz
+            else:
+                weights[corner, p] = x * y * z
 
 
 @kernel(parallel=True, fastmath=FAST)
 def _gather(points: Array, vectors: Array, along: bool, levels: Array, table: Array, features: Array) -> None:
-    """Write features "N F" of points: sums over the corners of weights times entries."""
-    count = table.shape[1]
-    for n in prange(len(points)):
-        for number in range(len(levels)):
-            entries, ends, slopes = _find_cell(points, n, levels[number])
-            weights = _weigh(ends, slopes, vectors, n, along)
-            for feature in range(count):
-                total = points.dtype.type(0)
-                for corner in range(8):
-                    total += weights[corner] * table[entries[corner], feature]
-                features[n, number * count + feature] = total
+    """Write features "F N" of points: sums over the corners of weights times entries."""
+    for block in prange((len(points) + BLOCK - 1) // BLOCK):
+        memory, first = _reserve(points.dtype), block * BLOCK
+        _, _, _, _, e, w = memory
+        count = _load(memory, points, vectors, first)
+        for plane in range(len(levels) * len(table)):
+            number, row = plane // len(table), plane % len(table)
+            if row == 0:
+                _find_cells(memory, count, levels[number])
+                _weigh(memory, count, levels[number], along)
+            for p in range(count):
+                features[plane, first + p] = (
+                    w[0, p] * table[row, e[0, p]] + w[1, p] * table[row, e[1, p]] + w[2, p] * table[row, e[2, p]]
+                    + w[3, p] * table[row, e[3, p]] + w[4, p] * table[row, e[4, p]] + w[5, p] * table[row, e[5, p]]
+                    + w[6, p] * table[row, e[6, p]] + w[7, p] * table[row, e[7, p]]
+                )  # fmt: skip
 
 
 @kernel(parallel=True, fastmath=FAST)
 def _scatter(points: Array, vectors: Array, along: bool, levels: Array, table: Array, features: Array) -> None:
     """Add to the entries of a table: the transpose of `_gather`."""
-    count = table.shape[1]
-    for number in prange(len(levels)):
-        for n in range(len(points)):
-            entries, ends, slopes = _find_cell(points, n, levels[number])
-            weights = _weigh(ends, slopes, vectors, n, along)
-            for corner in range(8):
-                for feature in range(count):
-                    table[entries[corner], feature] += weights[corner] * features[n, number * count + feature]
+    for plane in prange(len(levels) * len(table)):
+        number, row = plane // len(table), plane % len(table)
+        memory = _reserve(points.dtype)
+        _, _, _, _, entries, weights = memory
+        for first in range(0, len(points), BLOCK):
+            count = _load(memory, points, vectors, first)
+            _find_cells(memory, count, levels[number])
+            _weigh(memory, count, levels[number], along)
+            for p in range(count):
+                for corner in range(8):
+                    table[row, entries[corner, p]] += weights[corner, p] * features[plane, first + p]
 
 
 @kernel(parallel=True, fastmath=FAST)
@@ -100,38 +129,52 @@ def _differentiate(
     points: Array, vectors: Array, along: bool, levels: Array, table: Array, cotangents: Array, gradients: Array
 ) -> None:
     """Write the gradients "N 3" in the points, or their derivatives along vectors."""
-    count = table.shape[1]
-    for n in prange(len(points)):
-        gx = gy = gz = points.dtype.type(0)
-        vx, vy, vz = vectors[n, 0], vectors[n, 1], vectors[n, 2]
+    for block in prange((len(points) + BLOCK - 1) // BLOCK):
+        memory, first, sums = _reserve(points.dtype), block * BLOCK, np.zeros((3, BLOCK), points.dtype)
+        places, along_by, _, ends, entries, values = memory
+        count = _load(memory, points, vectors, first)
         for number in range(len(levels)):
-            entries, ends, slopes = _find_cell(points, n, levels[number])
+            _find_cells(memory, count, levels[number])
+            size = points.dtype.type(levels[number, 0])
             for corner in range(8):
-                value = points.dtype.type(0)
-                for feature in range(count):
-                    value += cotangents[n, number * count + feature] * table[entries[corner], feature]
                 i, j, k = corner & 1, corner >> 1 & 1, corner >> 2
-                x, y, z, dx, dy, dz = ends[0][i], ends[1][j], ends[2][k], slopes[0][i], slopes[1][j], slopes[2][k]
-                gx += value * dx * (vy * dy * z + vz * dz * y if along else y * z)
-                gy += value * dy * (vx * dx * z + vz * dz * x if along else x * z)
-                gz += value * dz * (vx * dx * y + vy * dy * x if along else x * y)
-        gradients[n, 0], gradients[n, 1], gradients[n, 2] = gx, gy, gz
+                values[corner] = 0
+                for row in range(len(table)):
+                    for p in range(count):
+                        entry = table[row, entries[corner, p]]
+                        values[corner, p] += cotangents[number * len(table) + row, first + p] * entry
+                for p in range(count):
+                    x, y, z, value = ends[0, i, p], ends[1, j, p], ends[2, k, p], values[corner, p]
+                    dx, dy = _slope(places[0, p], i, size), _slope(places[1, p], j, size)
+                    dz, a, b, c = _slope(places[2, p], k, size), y * z, x * z, x * y
+                    if along:
+                        vx, vy, vz = along_by[0, p] * dx, along_by[1, p] * dy, along_by[2, p] * dz
+                        a, b, c = vy * z + vz * y, vx * z + vz * x, vx * y + vy * x
+                    sums[0, p] += value * dx * a
+                    sums[1, p] += value * dy * b
+                    sums[2, p] += value * dz * c
+        for p in range(count):
+            gradients[first + p, 0], gradients[first + p, 1], gradients[first + p, 2] = (
+                sums[0, p],
+                sums[1, p],
+                sums[2, p],
+            )
 
 
 def gather(points: Tensor, table: Tensor, levels: Tensor, num_planes: int, vectors: Tensor | None = None) -> Tensor:
     """Features "N num_planes"; those of levels that are not in `levels` are zero."""
-    features = points.new_zeros(len(points), num_planes)
-    _run(_gather, points, vectors, levels, table.T, features)
-    return features
+    features = points.new_zeros(num_planes, len(points))
+    run(_gather, points, points if vectors is None else vectors, vectors is not None, levels, table, features)
+    return features.T
 
 
 def scatter(
     points: Tensor, levels: Tensor, cotangents: Tensor, shape: torch.Size, vectors: Tensor | None = None
 ) -> Tensor:
     """The gradient of a table of a shape."""
-    table = points.new_zeros(shape[1], shape[0])
-    _run(_scatter, points, vectors, levels, table, cotangents)
-    return table.T
+    table = points.new_zeros(shape)
+    run(_scatter, points, points if vectors is None else vectors, vectors is not None, levels, table, cotangents.T)
+    return table
 
 
 def differentiate(
@@ -139,11 +182,14 @@ def differentiate(
 ) -> Tensor:
     """The gradients "N 3" in the points."""
     gradients = torch.empty_like(points, memory_format=torch.contiguous_format)
-    _run(_differentiate, points, vectors, levels, table.T, cotangents, gradients)
+    run(
+        _differentiate,
+        points,
+        points if vectors is None else vectors,
+        vectors is not None,
+        levels,
+        table,
+        cotangents.T,
+        gradients,
+    )
     return gradients
-
-
-def _run(sums: Any, points: Tensor, vectors: Tensor | None, *others: Tensor) -> None:
-    use_torch_threads()
-    first, *rest = (each.detach().contiguous().numpy() for each in (points, *others))
-    sums(first, first if vectors is None else vectors.detach().contiguous().numpy(), vectors is not None, *rest)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -11,12 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hash3d.kernels import FieldBackend, uses_triton
+from hash3d.kernels import FieldBackend, find_kernels
 from hash3d.ranges import expect_range
 
 from ._hash_grid_sums import encode, encode_backward
 
-NUMBA_DTYPES = (torch.float32, torch.float64)
 HASH_PRIMES = (1, 2_654_435_761, 805_459_861)
 """Multipliers of the spatial hash, one an axis (Mueller et al. 2022, section 3)."""
 
@@ -125,10 +123,7 @@ class HashGrid(Encoding):
 
     def _find_kernels(self) -> ModuleType | None:
         """The module that computes the sums: Triton's, on a CPU numba's, or None for PyTorch."""
-        if uses_triton(self.config.backend, self.table):
-            return import_module("hash3d.representations._triton_hash_grid")
-        on_cpu = self.config.backend == "auto" and self.table.is_cpu and self.table.dtype in NUMBA_DTYPES
-        return import_module("hash3d.representations._numba_hash_grid") if on_cpu else None
+        return find_kernels(self.config.backend, "hash3d.representations", "hash_grid", self.table)
 
     def _describe_levels(self) -> list[list[int]]:
         rows, first = [], 0

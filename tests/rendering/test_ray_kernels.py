@@ -1,6 +1,7 @@
-"""Triton's ray marching and compositing equal the reference: the same steps, weights and gradients.
+"""Kernels of ray marching and compositing equal the reference: the same steps, weights and gradients.
 
-On a GPU, or with TRITON_INTERPRET=1 on a CPU: `TRITON_INTERPRET=1 python -m pytest -m gpu` and this file.
+Numba's on a CPU. Triton's on a GPU, or with TRITON_INTERPRET=1 on a CPU:
+`TRITON_INTERPRET=1 python -m pytest -m gpu` and this file.
 """
 
 import dataclasses
@@ -9,30 +10,33 @@ import os
 import pytest
 import torch
 
+from hash3d import kernels
 from hash3d.cameras import Cameras
 from hash3d.rendering import rays as light
 from hash3d.rendering import volume
 from hash3d.rendering.rays import Rays, Steps, camera_rays, march
 from hash3d.rendering.volume import VolumeRendererConfig
-from hash3d.representations import encodings
 from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import HashGridNerfConfig
 from hash3d.representations.occupancy import OccupancyGrid, OccupancyGridConfig
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cpu" if INTERPRETED else "cuda"
+DEVICE = "cpu"
 
-pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
-@pytest.fixture(autouse=True)
-def in_the_interpreter_too(monkeypatch):
-    """There the kernels take tensors on the CPU."""
-    if INTERPRETED:
-        for module in (light, volume, encodings):
+@pytest.fixture(params=["numba", pytest.param("triton", marks=pytest.mark.gpu)], autouse=True)
+def backend(request, monkeypatch):
+    """The backend that chooses some kernels; in the interpreter Triton's take tensors on the CPU."""
+    global DEVICE
+    DEVICE = "cuda" if request.param == "triton" and not INTERPRETED else "cpu"
+    if request.param == "triton" and INTERPRETED:
+        for module in (kernels, volume):
             monkeypatch.setattr(
                 module, "uses_triton", lambda backend, like: backend != "torch" and like.dtype == torch.float32
             )
+    return "auto" if request.param == "numba" else "triton"
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -62,8 +66,8 @@ def rays(radius: float) -> Rays:
 
 @pytest.mark.parametrize("share", [None, 0.0, 0.4, 1.0])
 @pytest.mark.parametrize("radius", [1.3, 0.3])  # outside and inside the cube
-def test_the_steps_equal_the_reference(radius, share):
-    expected, found = (march(rays(radius), 0.5, 0.07, grid(share), backend=each) for each in ("torch", "triton"))
+def test_the_steps_equal_the_reference(radius, share, backend):
+    expected, found = (march(rays(radius), 0.5, 0.07, grid(share), backend=each) for each in ("torch", backend))
     assert (len(expected) > 0) == (share != 0.0)
     assert torch.equal(found.rays, expected.rays)
     for name in ("distances", "lengths", "points"):
@@ -71,9 +75,9 @@ def test_the_steps_equal_the_reference(radius, share):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=1e-6, rtol=0)
 
 
-def test_no_rays_have_no_steps():
+def test_no_rays_have_no_steps(backend):
     none = Rays(*(column[:0] for column in vars(rays(1.3)).values()))
-    assert len(march(none, 0.5, 0.07, grid(0.5), backend="triton")) == 0
+    assert len(march(none, 0.5, 0.07, grid(0.5), backend=backend)) == 0
 
 
 COUNTS = [0, 5, 1, 70, 0, 32, 33, 64, 0]
@@ -91,13 +95,13 @@ def steps_and_density(dtype: torch.dtype, scale: float) -> tuple[Steps, torch.Te
 
 @pytest.mark.parametrize("scale", [0.1, 20.0, 1e7])  # thin fog to opaque in one step
 @pytest.mark.parametrize("columns", [1, 5, 9])
-def test_weights_sums_and_gradients_equal_the_reference(scale, columns):
+def test_weights_sums_and_gradients_equal_the_reference(scale, columns, backend):
     results = []
-    for backend, dtype in (("torch", torch.float64), ("triton", torch.float32)):
+    for each, dtype in (("torch", torch.float64), (backend, torch.float32)):
         steps, density = steps_and_density(dtype, scale)
         density.requires_grad_()
         values = torch.randn(len(density), columns, generator=seeded(3)).to(density).requires_grad_()
-        weights, sums = light.composite(density, values, steps, len(COUNTS), backend=backend)
+        weights, sums = light.composite(density, values, steps, len(COUNTS), backend=each)
         above = [torch.randn(each.shape, generator=seeded(4)).to(each) for each in (weights, sums)]
         gradients = torch.autograd.grad((weights, sums), (density, values), above)
         results.append((weights.detach(), sums.detach(), *gradients))
@@ -106,35 +110,35 @@ def test_weights_sums_and_gradients_equal_the_reference(scale, columns):
         torch.testing.assert_close(found.double(), expected, atol=2e-6, rtol=2e-5)
 
 
-def test_the_visible_steps_equal_the_reference():
+def test_the_visible_steps_equal_the_reference(backend):
     steps, density = steps_and_density(torch.float32, 20.0)
     least = torch.tensor(0.01, device=DEVICE)
     expected, found = (
-        light.is_visible(density, steps, len(COUNTS), least, 1e-3, backend=each) for each in ("torch", "triton")
+        light.is_visible(density, steps, len(COUNTS), least, 1e-3, backend=each) for each in ("torch", backend)
     )
     assert 0.2 < expected.float().mean() < 0.8
     assert torch.equal(found, expected)  # none of these numbers lies within a rounding of the two limits
 
 
-def test_a_second_derivative_is_refused():
+def test_a_second_derivative_is_refused(backend):
     steps, density = steps_and_density(torch.float32, 20.0)
     density.requires_grad_()
-    weights, _ = light.composite(density, torch.ones_like(density)[:, None], steps, len(COUNTS), backend="triton")
+    weights, _ = light.composite(density, torch.ones_like(density)[:, None], steps, len(COUNTS), backend=backend)
     with pytest.raises(RuntimeError, match="Expected no further derivative of the light along rays"):
         torch.autograd.grad(weights.sum(), density, create_graph=True)
 
 
 @pytest.mark.parametrize("limits", [{"min_alpha": 0.0, "min_transmittance": 0.0}, {}])
-def test_an_image_of_a_field_and_its_gradients_equal_the_reference(limits):
+def test_an_image_of_a_field_and_its_gradients_equal_the_reference(limits, backend):
     """Everything at once: colours, normals and shares of light of a hash grid with empty cells."""
     cameras = Cameras.orbit(elevation=[20.0, -50.0], azimuth=[33.0, 200.0], radius=1.3, fov_y=50.0, size=9)
     results = []
-    for backend in ("torch", "triton"):
-        encoding = HashGridConfig(levels=3, log2_entries=8, base_resolution=3, finest_resolution=11, backend=backend)
+    for each in ("torch", backend):
+        encoding = HashGridConfig(levels=3, log2_entries=8, base_resolution=3, finest_resolution=11, backend=each)
         field = HashGridNerfConfig(encoding=encoding, radius=0.5, blob_std=0.25).build(seeded()).to(DEVICE)
         field.encoding.table.data.mul_(3e3)
         occupancy = OccupancyGridConfig(resolution=8).build(0.5).to(DEVICE)
-        renderer = VolumeRendererConfig(samples_per_ray=48, backend=backend, **limits).build()
+        renderer = VolumeRendererConfig(samples_per_ray=48, backend=each, **limits).build()
         occupancy.update(field, renderer.config.step_length(0.5), seeded(1))
         back = torch.zeros(2, 3, device=DEVICE)
         image = renderer(field, cameras, back, occupancy=occupancy, generator=seeded(2), normals=True)
