@@ -50,6 +50,7 @@ def write_command_line() -> None:
     pages += [(f"hash3d generate {each.name}", ("generate", each.name, "--help")) for each in SYSTEMS]
     pages += [("The options of the cache", ("generate", "zero123_gs", "--help-all"))]
     pages += [(f"hash3d {name}", (name, "--help")) for name in COMMANDS if name != "generate"]
+    pages += [("The words of mini-sd", ("words",))]
     lines = ["Command line", "============", ""]
     for title, words in pages:
         lines += [

@@ -63,10 +63,13 @@ class Matcher(MatcherNetwork):
     """Pictures [B, 3, S, S] in [-1, 1] to log probabilities of noun, colour and view.
 
     `widths`: channels of the stages; each has two blocks and halves the side. The first stage sees half the side.
+    `num_nouns`: it knows the first of NOUNS.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (32, 64, 96, 128), size: int = 128) -> None:
-        super().__init__(widths, size, (len(NOUNS), len(COLORS), len(VIEWS)))
+    def __init__(
+        self, widths: tuple[int, ...] = (32, 64, 96, 128), size: int = 128, num_nouns: int = len(NOUNS)
+    ) -> None:
+        super().__init__(widths, size, (num_nouns, len(COLORS), len(VIEWS)))
 
     def forward(self, pictures: Float[Tensor, "B 3 H W"]) -> LogProbabilities:
         """One pass over pictures of any size."""
@@ -85,7 +88,10 @@ class Matcher(MatcherNetwork):
 
     def save(self, folder: Path) -> None:
         """Writes `config.json` and `model.safetensors`, the latter in half precision."""
-        write_json(folder / "config.json", {"widths": list(self.widths), "size": self.size, **VOCABULARY})
+        write_json(
+            folder / "config.json",
+            {"widths": list(self.widths), "size": self.size, **VOCABULARY, "nouns": list(NOUNS[: self.counts[0]])},
+        )
         state = {
             name: value.half().contiguous() if value.is_floating_point() else value
             for name, value in self.state_dict().items()
@@ -97,16 +103,17 @@ class Matcher(MatcherNetwork):
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> "Matcher":
         """Reads a folder; the weights are used in single precision.
 
-        Raises `ValueError` if it does not hold a matcher, or one of another world's words.
+        An older one knows the first nouns only. Raises `ValueError` if it holds no matcher, or one of other words.
         """
         config = read_configuration(folder / "config.json")
+        nouns = config.get("nouns") or [""]
         for name, words in VOCABULARY.items():
-            if config.get(name) != words:
+            if config.get(name) != (words[: len(nouns)] if name == "nouns" else words):
                 raise ValueError(
                     f"Expected the matcher {folder} to know this version's {name}, but its own differ. Train it anew: "
                     f"python -m prior_training.matcher."
                 )
-        matcher = cls(tuple(config["widths"]), config["size"])
+        matcher = cls(tuple(config["widths"]), config["size"], len(nouns))
         try:
             matcher.load_state_dict(load_file(folder / "model.safetensors"))
         except (OSError, RuntimeError, SafetensorError) as error:

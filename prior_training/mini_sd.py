@@ -7,6 +7,7 @@ Everything it learns from is sampled, rendered and described while it runs. Seve
 """
 
 import dataclasses
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from hash3d.diffusion.stable_diffusion import StableDiffusionPrior, load_tokenizer
+from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
+from hash3d.files import write_text
 
 from .architecture import build_mini_sd
 from .text_buffer import TextBuffer, TextViews, view_word_swap
 from .tokenizer import build_tokenizer
 from .training import TrainConfig, Training
+from .world.captions import vocabulary
 
 
 class TextTraining(Training[StableDiffusionPrior, TextViews]):
@@ -33,13 +36,28 @@ class TextTraining(Training[StableDiffusionPrior, TextViews]):
     colored_backgrounds = 0.5
 
     def __init__(self, config: TrainConfig) -> None:
-        self.tokenizer = load_tokenizer(config.resume) if config.resume else build_tokenizer()
+        self.tokenizer = build_tokenizer()
         super().__init__(config)
         self.no_text = self.prior.tokenize([""]).to(self.device, torch.int32)
 
     def load(self, folder: Path) -> StableDiffusionPrior:
-        """A folder of `mini-sd`."""
-        return StableDiffusionPrior.load(folder)
+        """A folder of `mini-sd`, whose text encoder learns the words that are new since: their rows start at random."""
+        old, prior = StableDiffusionPrior.load(folder), self.build()
+        known, rows = old.tokenizer.get_vocab(), old.text_encoder.get_input_embeddings().weight
+        new = prior.text_encoder.get_input_embeddings().weight.detach().clone()
+        for token, row in self.tokenizer.get_vocab().items():
+            new[row] = rows[known[token]] if token in known else new[row]
+        name = next(name for name, value in prior.text_encoder.named_parameters() if value.shape == new.shape)
+        prior.text_encoder.load_state_dict({**old.text_encoder.state_dict(), name: new})
+        prior.unet.load_state_dict(old.unet.state_dict())
+        prior.vae = old.vae
+        return prior
+
+    def _save(self) -> None:
+        """The prior, and the words that it has seen."""
+        super()._save()
+        text = json.dumps(vocabulary()).replace('], "', '],\n "').replace("{", "{\n ").replace("}", "\n}\n")
+        write_text(self.config.out / "prior" / "words.json", text)
 
     def build(self) -> StableDiffusionPrior:
         """The untrained model."""

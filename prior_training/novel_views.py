@@ -15,7 +15,7 @@ from hash3d.pictures import Framing, frame_picture, load_picture
 
 from .autoencoder import to_images
 from .sampling import sample_views
-from .view_buffer import CONDITION_ELEVATION, TARGET_ELEVATION, orbit
+from .view_buffer import ELEVATION, orbit
 from .world import Objects, render
 
 INPUT = "input.png"
@@ -112,8 +112,7 @@ def random_pairs(objects: Objects, size: int, seed: int) -> tuple[NovelViews, Fl
     """One pair of views of each object, uniform over the angles that the priors are trained on; and the true views."""
     generator = torch.Generator().manual_seed(seed)
     first, second, below, above = torch.rand(4, len(objects), generator=generator)
-    reference_elevation = CONDITION_ELEVATION[0] + (CONDITION_ELEVATION[1] - CONDITION_ELEVATION[0]) * below
-    elevation = TARGET_ELEVATION[0] + (TARGET_ELEVATION[1] - TARGET_ELEVATION[0]) * above
+    reference_elevation, elevation = (ELEVATION[0] + (ELEVATION[1] - ELEVATION[0]) * each for each in (below, above))
     views = NovelViews(
         inputs=view(objects, 360 * first, reference_elevation, size),
         reference_elevation=reference_elevation,

@@ -90,7 +90,7 @@ class ViewScores:
 
 def score_views(matcher: Matcher, pictures: Float[Tensor, "B 3 H W"], noun: str, color: str) -> ViewScores:
     """Whether views of one object ([-1, 1], of any size and angle) together show a `noun` whose body is `color`."""
-    for word, words, name in ((noun, NOUNS, "noun"), (color, COLORS, "color")):
+    for word, words, name in ((noun, NOUNS[: matcher.counts[0]], "noun"), (color, COLORS, "color")):
         if word not in words:
             raise ValueError(f"Expected a {name} that the matcher knows ({', '.join(words)}), but got {word!r}.")
     found = matcher.judge(pictures)

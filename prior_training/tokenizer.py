@@ -18,7 +18,7 @@ from hash3d.diffusion.stable_diffusion import load_tokenizer
 from hash3d.files import write_json
 from hash3d.guidance.stable_diffusion import VIEWS
 
-from .world.captions import WORDS
+from .world.captions import WHOLE
 from .world.words import COLORS
 
 END_OF_WORD = "</w>"
@@ -27,8 +27,8 @@ MAX_LENGTH = 77
 
 
 def world_words() -> list[str]:
-    """Every word of letters that a training prompt can contain."""
-    phrases = [*WORDS, *VIEWS, *COLORS, "on a an background"]
+    """Every word of letters that a training prompt can contain, but for plurals."""
+    phrases = [*WHOLE, *VIEWS, *COLORS, "on a an background"]
     return sorted({word for phrase in phrases for word in re.findall("[a-z]+", phrase)})
 
 

@@ -15,8 +15,8 @@ from .backgrounds import over_background
 from .world import Objects, render, sample_objects
 
 RADIUS, FOV_Y = 1.5, 49.1
-CONDITION_ELEVATION = (-10.0, 50.0)
-TARGET_ELEVATION = (-20.0, 75.0)
+ELEVATION = (-20.0, 80.0)
+"""Of the cameras, those of conditions and of targets alike, in degrees."""
 
 
 def orbit(elevation: Tensor, azimuth: Tensor, size: int) -> Cameras:
@@ -40,7 +40,7 @@ def random_views(
     generator = torch.Generator().manual_seed(seed)
     table = Table(device, num_objects=max(num_objects, count), first=first)
     while True:
-        low, high = TARGET_ELEVATION
+        low, high = ELEVATION
         elevation = low + (high - low) * torch.rand(count, generator=generator)
         azimuth = 360 * torch.rand(count, generator=generator)
         views = render(table.take(count), orbit(elevation, azimuth, size))
@@ -62,7 +62,7 @@ class Table:
         self, device: torch.device, num_objects: int, first: int = 0, stride: int = 1, posed: bool = True
     ) -> None:
         identities = first + stride * torch.arange(num_objects, device=device)
-        self._objects = Objects.concatenate([sample_objects(part, posed=posed) for part in identities.split(32_768)])
+        self._objects = Objects.concatenate([sample_objects(part, posed=posed) for part in identities.split(131_072)])
         self._next = 0
 
     def indices(self, count: int) -> Int[Tensor, " count"]:
@@ -181,17 +181,15 @@ class Pairs(Batch):
 
 
 class ViewBuffer(ViewStream[Pairs]):
-    """Bytes, latents and angles; the first half of an object's views lies in the range of the conditions."""
+    """Bytes, latents and angles."""
 
     posed = True
 
     def make(self, indices: Int[Tensor, " N"]) -> dict[str, Tensor]:
         """Pixels, latents and angles."""
-        low = torch.full((len(indices), self.views), TARGET_ELEVATION[0])
-        high = torch.full((len(indices), self.views), TARGET_ELEVATION[1])
-        low[:, : self.views // 2], high[:, : self.views // 2] = CONDITION_ELEVATION
-        elevation = low + (high - low) * torch.rand(low.shape, generator=self._generator)
-        azimuth = 360 * torch.rand(low.shape, generator=self._generator)
+        (low, high), shape = ELEVATION, (len(indices), self.views)
+        elevation = low + (high - low) * torch.rand(shape, generator=self._generator)
+        azimuth = 360 * torch.rand(shape, generator=self._generator)
         pixels = self.see(indices, elevation, azimuth)
         latents = self.encode(pixels)
         pixels = pixels.unflatten(0, (-1, self.views))
@@ -200,7 +198,7 @@ class ViewBuffer(ViewStream[Pairs]):
     def sample(self, count: int) -> Pairs:
         """Random pairs of two different views of one object."""
         which = self.random_integers(self.num_objects, count)
-        first = self.random_integers(self.views // 2, count)
+        first = self.random_integers(self.views, count)
         second = (first + 1 + self.random_integers(self.views - 1, count)) % self.views
         pixels, latents, elevation, azimuth = (
             self._tensors[name] for name in ("pixels", "latents", "elevation", "azimuth")

@@ -15,6 +15,7 @@ from hash3d.cameras import Cameras
 from ._triton_objects import HEAD, ROW, _albedo, _distance, _lights, pack
 from .objects import PARTS, Objects
 from .render import FACTOR, NEAR, REACH, STEPS
+from .sdf import SHADOW_STEPS
 
 TILE = 16
 """Pixels of a side of the square that one program renders."""
@@ -90,6 +91,7 @@ def _kernel(
     FACTOR: tl.constexpr,
     NEAR: tl.constexpr,
     REACH: tl.constexpr,
+    SHADOW_STEPS: tl.constexpr,
 ):
     view = tl.program_id(0).to(tl.int64)
     tiles = size // TILE
@@ -99,7 +101,7 @@ def _kernel(
     rows = parts_pointer + view * PARTS * ROW
     head = heads_pointer + view * HEAD
     camera = cameras_pointer + view * 12
-    count = tl.load(head + 10).to(tl.int32)
+    count = tl.load(head + 16).to(tl.int32)
     ex = tl.load(camera + 9)
     ey = tl.load(camera + 10)
     ez = tl.load(camera + 11)
@@ -121,10 +123,10 @@ def _kernel(
             y = ey + depth * dy
             z = ez + depth * dz
             r, g, b = _albedo(rows, head, count, x, y, z, ROW)
-            light, h = _lights(rows, head, count, x, y, z, -dx, -dy, -dz, ROW)
-            r = r * light
-            g = g * light
-            b = b * light
+            lr, lg, lb, h = _lights(rows, head, count, x, y, z, -dx, -dy, -dz, ROW, SHADOW_STEPS)
+            r = r * lr
+            g = g * lg
+            b = b * lb
         solid = hit > 0
         red += tl.where(solid, _clamp(r + h), 1.0)
         green += tl.where(solid, _clamp(g + h), 1.0)
@@ -164,5 +166,6 @@ def render_triton(objects: Objects, cameras: Cameras, samples: int = 2) -> UInt8
         FACTOR=FACTOR,
         NEAR=NEAR,
         REACH=REACH,
+        SHADOW_STEPS=SHADOW_STEPS,
     )
     return out

@@ -11,16 +11,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import sdf
-from ._triton_textures import _shares
+from ._triton_textures import _noise, _shares
 from .objects import NONE, PARTS, Objects
 
 ROW = 46
 """Numbers of a part."""
-HEAD = 12
-"""Numbers of an object: tint (4), light (6), count of parts, padding."""
+HEAD = 17
+"""Numbers of an object: tint (4), light (12), count of parts."""
 
 
-def pack(objects: Objects) -> tuple[Float[Tensor, "N P 46"], Float[Tensor, "N 12"]]:
+def pack(objects: Objects) -> tuple[Float[Tensor, "N P 46"], Float[Tensor, "N 17"]]:
     """The objects as two tables of floats."""
     count = len(objects)
     parts = torch.cat(
@@ -40,7 +40,7 @@ def pack(objects: Objects) -> tuple[Float[Tensor, "N P 46"], Float[Tensor, "N 12
     )
     last = torch.arange(1, PARTS + 1, device=parts.device)
     used = ((objects.kind != NONE) * last).amax(1, keepdim=True).float()
-    heads = torch.cat([objects.tint, objects.light, used, torch.zeros_like(used)], dim=-1)
+    heads = torch.cat([objects.tint, objects.light, used], dim=-1)
     return parts.contiguous(), heads.contiguous()
 
 
@@ -218,12 +218,40 @@ def _albedo(rows, head, count, x, y, z, ROW: tl.constexpr):
     red = red + low * (tl.load(head) - red)
     green = green + low * (tl.load(head + 1) - green)
     blue = blue + low * (tl.load(head + 2) - blue)
-    return red, green, blue
+    rough = x * 0.0 + 1.0
+    grain = tl.load(head + 15)
+    if grain > 0.0:
+        rough = 1.0 + grain * (2.0 * _noise(24.0 * x, 24.0 * y, 24.0 * z) - 1.0)
+    return red * rough, green * rough, blue * rough
 
 
 @triton.jit
-def _lights(rows, head, count, x, y, z, vx, vy, vz, ROW: tl.constexpr):
-    """The light's factor and the highlight; v points to the eye."""
+def _openness(rows, count, x, y, z, gx, gy, gz, length, ROW: tl.constexpr):
+    a = _distance(rows, count, x + 0.03 * gx, y + 0.03 * gy, z + 0.03 * gz, ROW) / (0.03 * length)
+    b = _distance(rows, count, x + 0.08 * gx, y + 0.08 * gy, z + 0.08 * gz, ROW) / (0.08 * length)
+    c = _distance(rows, count, x + 0.18 * gx, y + 0.18 * gy, z + 0.18 * gz, ROW) / (0.18 * length)
+    return 0.35 * _unit(a) + 0.35 * _unit(b) + 0.3 * _unit(c)
+
+
+@triton.jit
+def _unit(value):
+    return tl.minimum(tl.maximum(value, 0.0), 1.0)
+
+
+@triton.jit
+def _visibility(rows, count, x, y, z, lx, ly, lz, ROW: tl.constexpr, STEPS: tl.constexpr):
+    depth = x * 0.0 + 0.03
+    seen = x * 0.0 + 1.0
+    for _step in range(STEPS):
+        room = _distance(rows, count, x + depth * lx, y + depth * ly, z + depth * lz, ROW)
+        seen = tl.minimum(seen, 6.0 * room / depth)
+        depth += tl.minimum(tl.maximum(room, 0.02), 0.12)
+    return _unit(seen)
+
+
+@triton.jit
+def _lights(rows, head, count, x, y, z, vx, vy, vz, ROW: tl.constexpr, SHADOW_STEPS: tl.constexpr):
+    """The light in red, green and blue, and the highlight; v points to the eye."""
     e: tl.constexpr = 1e-3
     a = _distance(rows, count, x + e, y - e, z - e, ROW)
     b = _distance(rows, count, x - e, y - e, z + e, ROW)
@@ -233,17 +261,34 @@ def _lights(rows, head, count, x, y, z, vx, vy, vz, ROW: tl.constexpr):
     ny = c + d - a - b
     nz = b + d - a - c
     length = tl.maximum(tl.sqrt(nx * nx + ny * ny + nz * nz), 1e-9)
+    nx = nx / length
+    ny = ny / length
+    nz = nz / length
     lx = tl.load(head + 6)
     ly = tl.load(head + 7)
     lz = tl.load(head + 8)
-    at_camera = tl.abs(nx * vx + ny * vy + nz * vz) / length
-    fixed = tl.maximum(nx * lx + ny * ly + nz * lz, 0.0) / length
+    room = x * 0.0 + 1.0
+    seen = x * 0.0 + 1.0
+    occlusion = tl.load(head + 10)
+    if occlusion > 0.0:
+        slope = tl.maximum(length / (4.0 * e), 1e-3)
+        room = 1.0 - occlusion * (1.0 - _openness(rows, count, x, y, z, nx, ny, nz, slope, ROW))
+    shadow = tl.load(head + 11)
+    if shadow > 0.0:
+        seen = 1.0 - shadow * (1.0 - _visibility(rows, count, x, y, z, lx, ly, lz, ROW, SHADOW_STEPS))
+    at_camera = tl.abs(nx * vx + ny * vy + nz * vz)
+    fixed = tl.maximum(nx * lx + ny * ly + nz * lz, 0.0) * seen
     ambient = tl.load(head + 4)
     light = ambient + (1.0 - ambient) * (at_camera + tl.load(head + 5) * (fixed - at_camera))
+    light = light * (1.0 + tl.load(head + 12) * ny)
+    warm = tl.load(head + 13)
+    back = tl.load(head + 14) * tl.maximum(0.3 * ny - nx * lx - nz * lz, 0.0)
     hx = lx + vx
     hy = ly + vy
     hz = lz + vz
-    half = tl.maximum(nx * hx + ny * hy + nz * hz, 0.0) / (length * tl.sqrt(hx * hx + hy * hy + hz * hz + 1e-12))
+    half = tl.maximum(nx * hx + ny * hy + nz * hz, 0.0) / tl.sqrt(hx * hx + hy * hy + hz * hz + 1e-12)
     power8 = half * half * half * half
     power8 = power8 * power8
-    return light, tl.load(head + 9) * power8 * power8 * power8
+    red = (light * (1.0 + warm) + back * (1.0 - warm)) * room
+    blue = (light * (1.0 - warm) + back * (1.0 + warm)) * room
+    return red, (light + back) * room, blue, tl.load(head + 9) * seen * power8 * power8 * power8

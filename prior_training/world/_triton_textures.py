@@ -14,6 +14,32 @@ def _words(x, line, width):
 
 
 @triton.jit
+def _corner(i, j, k, u, v, w, a: tl.constexpr, b: tl.constexpr, c: tl.constexpr):
+    bits = ((i + a) * 73856093) ^ ((j + b) * 19349663) ^ ((k + c) * 83492791)
+    bits = ((bits ^ (bits >> 7)) * 9605) & 0xFFFF
+    weight = (u if a else 1.0 - u) * (v if b else 1.0 - v) * (w if c else 1.0 - w)
+    return weight * bits.to(tl.float32)
+
+
+@triton.jit
+def _noise(x, y, z):
+    i = tl.floor(x)
+    j = tl.floor(y)
+    k = tl.floor(z)
+    u = (x - i) * (x - i) * (3.0 - 2.0 * (x - i))
+    v = (y - j) * (y - j) * (3.0 - 2.0 * (y - j))
+    w = (z - k) * (z - k) * (3.0 - 2.0 * (z - k))
+    i = i.to(tl.int32)
+    j = j.to(tl.int32)
+    k = k.to(tl.int32)
+    total = _corner(i, j, k, u, v, w, 0, 0, 0) + _corner(i, j, k, u, v, w, 1, 0, 0)
+    total += _corner(i, j, k, u, v, w, 0, 1, 0) + _corner(i, j, k, u, v, w, 1, 1, 0)
+    total += _corner(i, j, k, u, v, w, 0, 0, 1) + _corner(i, j, k, u, v, w, 1, 0, 1)
+    total += _corner(i, j, k, u, v, w, 0, 1, 1) + _corner(i, j, k, u, v, w, 1, 1, 1)
+    return total / 65535.0
+
+
+@triton.jit
 def _logo(x, y, z, n0, n1, n2, n3):
     u = tl.abs(x) / n2
     v = tl.abs(y - n1) / n2
@@ -93,4 +119,21 @@ def _shares(row, x, y, z):
         second = tl.where(tl.sin(n0 * (y + n2 * wave)) > n3, 1.0, 0.0)
     elif pattern == 13.0:
         second, third = _logo(x, y, z, n0, n1, n2, n3)
+    elif pattern == 14.0:
+        rough = _noise(n0 * x + n1, n0 * y + n1, n0 * z + n1)
+        fine = _noise(2.0 * (n0 * x + n1), 2.0 * (n0 * y + n1), 2.0 * (n0 * z + n1))
+        second = ((rough + 0.5 * fine) / 1.5 - 0.5) * n2 + 0.5
+    elif pattern == 15.0:
+        second = tl.where(_noise(n0 * x + n1, n0 * y + n1, n0 * z + n1) > n2, 1.0, 0.0)
+    elif pattern == 16.0:
+        course = n0 * y
+        brick = 0.5 * n0 * (x + z) + 0.5 * tl.floor(course)
+        mortar = (course - tl.floor(course) < 0.14) | (brick - tl.floor(brick) < 0.08)
+        second = tl.where(mortar, 1.0, 0.0)
+    elif pattern == 17.0:
+        second = tl.where(tl.abs(y - n1) < n2, 1.0, 0.0)
+        rows = n3 * (n1 - y) / 6.2832
+        line = tl.floor(rows)
+        text = (rows - line > 0.45) & (_words(tl.where(tl.abs(x) > tl.abs(z), z, x), line, n0) > 0)
+        third = tl.where(text, second, 0.0)
     return tl.minimum(tl.maximum(second, 0.0), 1.0), third

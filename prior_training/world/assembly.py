@@ -14,14 +14,12 @@ from .words import ROLES
 
 @dataclass
 class Assembly:
-    """Collects the parts of N objects, one `add` a part; `noun`, `relation` and `other` are indices into `words`."""
+    """Collects the parts of N objects, one `add` a part; `noun` is an index into `words.NOUNS`."""
 
     count: int
     device: torch.device
     noun: Int[Tensor, " N"]
     parts: list[dict[str, Tensor]] = field(default_factory=list)
-    relation: Int[Tensor, " N"] | None = None
-    other: Int[Tensor, " N"] | None = None
 
     def _scalar(self, value: object) -> Float[Tensor, " N"]:
         if isinstance(value, Tensor):
@@ -95,7 +93,7 @@ class Assembly:
             }
         )
 
-    def objects(self, tint: Float[Tensor, "N 4"], light: Float[Tensor, "N 6"]) -> Objects:
+    def objects(self, tint: Float[Tensor, "N 4"], light: Float[Tensor, "N 12"]) -> Objects:
         """The objects, padded to PARTS parts."""
         assert 1 <= len(self.parts) <= PARTS, len(self.parts)
         padding = {name: torch.zeros_like(value) for name, value in self.parts[0].items()}
@@ -103,5 +101,4 @@ class Assembly:
         rows = self.parts + [padding] * (PARTS - len(self.parts))
         stacked = {name: torch.stack([row[name] for row in rows], dim=1) for name in padding}
         none = torch.zeros_like(self.noun)
-        relation, other = (none if each is None else each for each in (self.relation, self.other))
-        return Objects(tint=tint, light=light, noun=self.noun, relation=relation, other=other, **stacked)
+        return Objects(tint=tint, light=light, noun=self.noun, relation=none, other=none, count=none + 1, **stacked)

@@ -15,7 +15,7 @@ PLACED = {"saucer": "on", "stand": "on", "pot": "in"}
 """Roles that the object stands on or in; it is "with" the others."""
 USUAL = ("head", "ear", "arm", "leg", "tail", "wing", "foot", "brim", "snout", "tower", "spine")
 """Roles that go without saying where they have the body's colour."""
-COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "many")
 PATTERNS = {
     textures.STRIPES: "stripes",
     textures.CHECKS: "checks",
@@ -28,6 +28,10 @@ PATTERNS = {
     textures.PATCHES: "patches",
     textures.ZIGZAG: "zigzag",
     textures.LOGO: "logo",
+    textures.NOISE: "mottled",
+    textures.SPECKLE: "speckles",
+    textures.BRICKS: "bricks",
+    textures.WRAP: "label",
 }
 """What a pattern of the body is called; FACE is told as "belly", WOOD as a material."""
 SIZES = ("", "tall", "flat", "long", "wide", "small", "large")
@@ -58,6 +62,8 @@ class Description:
     size: str = ""
     """One of SIZES, by the bounding box and the radius of the bounding sphere."""
     parts: tuple[Part, ...] = ()
+    """Of one; several objects' are not told."""
+    count: int = 1
     relation: str = ""
     """One of RELATIONS: how the object stands relative to a second one, seen from the front."""
     other_noun: str = ""
@@ -107,17 +113,16 @@ def describe(objects: Objects) -> list[Description]:
     pattern, named = objects.pattern[rows, body], colors[rows, body]
     # A hollow belongs to the facts where it has a role ("inside"), a cut without one does not.
     roles = torch.where(here, objects.role, 0)
-    single = torch.stack(
-        [objects.noun, objects.relation, objects.other, _sizes(objects), pattern, named[:, 0], named[:, 1]], dim=1
-    )
+    whole = (objects.noun, objects.relation, objects.other, objects.count)
+    single = torch.stack([*whole, _sizes(objects), pattern, named[:, 0], named[:, 1]], dim=1)
     made = _materials(objects, pattern, named[:, 0])
     table = torch.cat([single, made[:, None], roles, colors[..., 0], objects.pattern], dim=1)
     return [_description(row, objects.kind.shape[1]) for row in table.tolist()]
 
 
 def _description(row: list[int], count: int) -> Description:
-    noun, relation, other, size, pattern, color, second, made = row[:8]
-    roles, colors = row[8 : 8 + count], row[8 + count : 8 + 2 * count]
+    noun, relation, other, alike, size, pattern, color, second, made = row[:9]
+    roles, colors = row[9 : 9 + count], row[9 + count : 9 + 2 * count]
     found: dict[str, list[int]] = {}
     for role, name in zip(roles, colors, strict=True):
         if ROLES[role] not in ("", "body") and not (ROLES[role] in USUAL and name == color):
@@ -136,8 +141,9 @@ def _description(row: list[int], count: int) -> Description:
         pattern=known,
         second_color=COLORS[second] if known else "",
         material=MATERIALS[made],
-        size=SIZES[size],
-        parts=tuple(parts),
+        size=SIZES[size] if alike == 1 and not relation else "",
+        parts=tuple(parts) if alike == 1 else (),
+        count=alike,
         relation=RELATIONS[relation],
         other_noun=NOUNS[other] if relation else "",
         other_color=COLORS[others[0]] if relation and others else "",
@@ -154,6 +160,8 @@ BEFORE = {
     "blotches": ("{0} and {1} marbled",),
     "patches": ("{0} and {1} patched",),
     "zigzag": ("{0} and {1} zigzag",),
+    "mottled": ("{0} and {1} mottled",),
+    "speckles": ("{0} and {1} speckled",),
 }
 AFTER = {
     "stripes": ("with {1} stripes", "with stripes of {1}"),
@@ -167,23 +175,52 @@ AFTER = {
     "label": ("with a {1} label", "with a {1} label and text"),
     "logo": ("with a {1} logo", "with a {1} sign on it"),
     "band": ("with a {1} band",),
+    "speckles": ("with {1} speckles",),
+    "bricks": ("made of bricks", "made of bricks with {1} joints"),
 }
 OPENINGS = ("", "", "", "", "a picture of", "a photo of", "an image of", "a 3d model of", "a render of")
 
 
 def _article(words: str) -> str:
+    if words.endswith(PLURALS):
+        return words
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
+PLURALS = (
+    "scissors",
+    "pliers",
+    "glasses",
+    "trousers",
+    "headphones",
+    "grapes",
+    "fries",
+    "pancakes",
+    "toy blocks",
+    "dice",
+)
+"""Nouns that take no article."""
+IRREGULAR = {
+    **{"foot": "feet", "mouse": "mice", "man": "men", "woman": "women", "snowman": "snowmen"},
+    **{name: name for name in ("sheep", "deer", "fish", *PLURALS)},
+}
+
+
 def _plural(noun: str) -> str:
-    irregular = {"foot": "feet", "leaf": "leaves", "cherry": "cherries", "belly": "bellies", "body": "bodies"}
-    return irregular.get(noun, noun + ("es" if noun.endswith(("ch", "s")) else "s"))
+    """Of the last word: "two teddy bears", "four leaves", "three cherries"."""
+    first, _, last = noun.rpartition(" ")
+    if noun in IRREGULAR or last in IRREGULAR:
+        return IRREGULAR.get(noun) or f"{first} {IRREGULAR[last]}".strip()
+    for end, many in (("fe", "ves"), ("lf", "lves"), ("af", "aves"), ("rf", "rves"), ("y", "ies")):
+        if noun.endswith(end) and noun[-2:] not in ("ay", "ey", "oy"):
+            return noun.removesuffix(end) + many
+    return noun + ("es" if noun.endswith(("ch", "sh", "s", "x", "ato")) else "s")
 
 
 def _part(part: Part) -> str:
     """For instance "a blue handle", "four black wheels", "five layers"."""
     words = f"{part.color} {part.role if part.count == 1 else _plural(part.role)}".strip()
-    return _article(words) if part.count == 1 else f"{COUNTS[part.count]} {words}"
+    return _article(words) if part.count == 1 else f"{COUNTS[min(part.count, 11)]} {words}"
 
 
 def _with(parts: Sequence[Part], random: randomness.Random, *, following: bool) -> str:
@@ -206,11 +243,12 @@ def caption(description: Description, random: randomness.Random, *, full: bool =
     often = {"matte": 0.08, "shiny": 0.5, "metal": 0.6, "wooden": 0.85, "": 0.0}
     made = one.material if chance() < often[one.material] else ""
     tail = colored and not before and chance() < 0.12
-    words = " ".join(each for each in (size, made, "" if tail or not colored else first, one.noun) if each)
-    pieces = [_article(words)]
+    noun = one.noun if one.count == 1 else _plural(one.noun)
+    words = " ".join(each for each in (size, made, "" if tail or not colored else first, noun) if each)
+    pieces = [_article(words) if one.count == 1 else f"{COUNTS[one.count]} {words}"]
     if tail:
         pieces = [f"{pieces[0]}, {first}," if chance() < 0.5 else f"{pieces[0]} in {first}"]
-    elif colored and not before and not size and chance() < 0.06:
+    elif colored and not before and not size and one.count == 1 and chance() < 0.06:
         pieces = [f"{_article(f'{made} {one.noun}'.strip())} that is {first}"]
     if patterned and not before:
         pieces.append(random.choice(AFTER[one.pattern]).format(one.color, one.second_color))
@@ -229,10 +267,10 @@ def caption(description: Description, random: randomness.Random, *, full: bool =
     return said if len(words_said) <= 24 else caption(one, random, full=full)
 
 
-def _words() -> tuple[str, ...]:
-    """Every word of every wording."""
+def _words(*phrases_: str) -> tuple[str, ...]:
+    """Every word of every wording, and of other phrases."""
     phrases: list[str] = [*NOUNS, *COLORS, *RELATIONS, *SIZES, *MATERIALS, *COUNTS, *OPENINGS, *PLACED.values(), *ROLES]
-    phrases += [_plural(role) for role in ROLES if role]
+    phrases += [*map(_plural, ROLES[1:]), *phrases_]
     for table in (BEFORE, AFTER):
         phrases += [each.replace("{0}", " ").replace("{1}", " ") for wordings in table.values() for each in wordings]
     phrases += ["a an the with that has and is in", "a picture of an image of a render of"]
@@ -240,5 +278,22 @@ def _words() -> tuple[str, ...]:
     return tuple(sorted({word.strip(",") for phrase in phrases for word in phrase.split()} - {"-dotted", "no"}))
 
 
-WORDS: tuple[str, ...] = _words()
+WORDS: tuple[str, ...] = _words(*map(_plural, NOUNS))
 """Every word that a caption can contain, without commas."""
+WHOLE: tuple[str, ...] = _words()
+"""Those that are one token each: all but the nouns' plurals, whose pieces take a quarter less of the embedding."""
+
+
+def vocabulary() -> dict[str, list[str]]:
+    """The words by their kind, as `hash3d words` shows them."""
+    patterns = (wordings[0].split()[-1].split("-")[-1] for wordings in BEFORE.values())
+    return {
+        "nouns": list(NOUNS[1:]),
+        "colours": list(COLORS),
+        "patterns": [word for word in patterns if "{" not in word],
+        "materials": list(MATERIALS[1:]),
+        "sizes": list(SIZES[1:]),
+        "parts": list(ROLES[3:]),
+        "relations": list(RELATIONS[1:]),
+        "counts": [COUNTS[count] for count in range(2, 4)],
+    }

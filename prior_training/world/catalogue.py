@@ -5,18 +5,19 @@ are household objects, boxes and fruit, on which the priors are judged.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from . import animals, food, furniture, household, kitchen, solids, vehicles
+from . import animals, food, furniture, household, kitchen, shapes, solids, vehicles
 from .assembly import Assembly
 from .materials import light, tint
 from .objects import Objects, turn
-from .streams import RandomStreams
-from .words import NOUNS
+from .scenes import SEATS, gather
+from .streams import RandomStreams, constant
+from .words import NOUNS, TABLES
 
 CATALOGUE: list[tuple[str, Callable[[RandomStreams, Assembly], None], float]] = [
     ("bottle", household.bottle, 0.11),
@@ -54,10 +55,6 @@ CATALOGUE: list[tuple[str, Callable[[RandomStreams, Assembly], None], float]] = 
     ("penguin", animals.penguin, 0.012),
     ("snowman", animals.snowman, 0.01),
     ("robot", animals.robot, 0.012),
-    ("dog", animals.dog, 0.01),
-    ("cat", animals.cat, 0.01),
-    ("pig", animals.pig, 0.008),
-    ("cow", animals.cow, 0.008),
     ("duck", animals.duck, 0.01),
     ("fish", animals.fish, 0.009),
     ("hat", vehicles.hat, 0.012),
@@ -87,8 +84,8 @@ CATALOGUE: list[tuple[str, Callable[[RandomStreams, Assembly], None], float]] = 
     ("ring", solids.solid("ring"), 0.006),
     ("star", solids.solid("star"), 0.008),
     ("gear", household.gear, 0.007),
-    ("ball", solids.scene, 0.05),
     ("object", solids.composition, 0.16),
+    *((name, shapes.compose(text), 0.0024) for table in TABLES for name, text in table.items()),
 ]
 """Each kind of object and its share."""
 
@@ -101,24 +98,54 @@ def kinds_of(identities: Int[Tensor, " N"], seed: int = 0) -> Int[Tensor, " N"]:
     return RandomStreams(identities, seed).choice([share for _, _, share in CATALOGUE])
 
 
+SIMPLE = [row for row, (_, assemble, _) in enumerate(CATALOGUE) if assemble.__module__ == solids.__name__][:6]
+SEATED = [row for row, (noun, _, _) in enumerate(CATALOGUE) if noun in SEATS]
+SCENES = 0.08
+"""Share of the objects that are several: four in ten alike, the others with a relation, a third of these two solids."""
+
+
+SECOND = 1 << 31
+"""Added to an object's identity: that of the one beside it."""
+
+
+def _any(rng: RandomStreams, rows: Sequence[int]) -> Int[Tensor, " N"]:
+    """One of these rows of the catalogue, all alike."""
+    return constant(tuple(rows), rng.device, torch.long)[rng.choice([1.0] * len(rows))]
+
+
+def _build(kinds: Int[Tensor, " N"], rng: RandomStreams) -> Objects:
+    """Upright objects of these rows of the catalogue, bounded by spheres of radius 0.47."""
+    groups, order = [], []
+    for row, (noun, assemble, _) in enumerate(CATALOGUE):
+        chosen = (kinds == row).nonzero()[:, 0]
+        if len(chosen) > 0:
+            some = rng.select(chosen, row)
+            shape = Assembly(len(chosen), kinds.device, torch.full_like(chosen, NOUNS.index(noun)))
+            assemble(some, shape)
+            groups.append(shape.objects(tint(some), light(some)))
+            order.append(chosen)
+    return Objects.concatenate(groups)[torch.cat(order).argsort()].normalised(rng.full(0.47))
+
+
 def sample_objects(identities: Int[Tensor, " N"], seed: int = 0, *, posed: bool = True) -> Objects:
     """Object `identities[i]` of world `seed`, for each i; the same on every device and in every batch.
 
     Bounding spheres about the origin have radii of 0.35 to 0.49, most near the upper end. 84 % stand upright, the rest
     lie or lean; every object is turned about y by any angle. `posed=False` leaves all upright, the front towards +z.
     """
-    kinds = kinds_of(identities, seed)
-    rng = RandomStreams(identities, seed + 1)
-    groups, order = [], []
-    for row, (noun, assemble, _) in enumerate(CATALOGUE):
-        chosen = (kinds == row).nonzero()[:, 0]
-        if len(chosen) > 0:
-            some = rng.select(chosen, row)
-            shape = Assembly(len(chosen), identities.device, torch.full_like(chosen, NOUNS.index(noun)))
-            assemble(some, shape)
-            groups.append(shape.objects(tint(some), light(some)))
-            order.append(chosen)
-    objects = Objects.concatenate(groups)[torch.cat(order).argsort()]
+    kinds, rng = kinds_of(identities, seed), RandomStreams(identities, seed + 1)
+    several, alike, simple, seated = (rng.flag(share) for share in (SCENES, 0.4, 0.33, 0.6))
+    simple = simple & several & ~alike
+    seat = torch.where(seated, _any(rng, SEATED), _any(rng, range(len(CATALOGUE))))
+    kinds, other = torch.where(simple, _any(rng, SIMPLE), kinds), torch.where(simple, _any(rng, SIMPLE), seat)
+    scenes = several.nonzero()[:, 0]
+    others = RandomStreams(torch.cat([identities, identities[scenes] + SECOND]), seed + 1)
+    objects = _build(torch.cat([kinds, other[scenes]]), others)
+    if len(scenes) > 0:
+        made = gather(rng.select(scenes, -2), objects[scenes], objects[len(kinds) :], alike[scenes])
+        order = torch.arange(len(kinds), device=kinds.device)
+        order[scenes] = len(kinds) + torch.arange(len(scenes), device=kinds.device)
+        objects = Objects.concatenate([objects[: len(kinds)], made])[order]
     lean = torch.where(rng.flag(0.6), math.pi / 2, rng.uniform(-0.6, 0.6))
     lean = torch.where(rng.flag(0.16), lean, 0.0)
     standing = turn(1, rng.uniform(0, 2 * math.pi)) @ turn(0, lean) @ turn(1, rng.uniform(0, 2 * math.pi))

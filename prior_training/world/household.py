@@ -38,7 +38,7 @@ def bottle(rng: RandomStreams, shape: Assembly) -> None:
     shape.add(
         COLUMN, "", lid, (tip, 0.25, tip), (0.0, up + 1.8 * cap + 0.15, 0.0), corner=1.0, taper=-0.3, present=spike
     )
-    _back_label(rng, shape, (0.42, 0.5 * tall, 0.02), (0.0, 0.0, 0.02 - 0.7 * wide), rng.flag(0.25) & ~one)
+    _back_label(rng, shape, (0.42, 0.5 * tall, 0.02), (0.0, 0.0, 0.02 - 0.7 * wide), rng.flag(0.1) & ~one)
 
 
 def _back_label(rng: RandomStreams, shape: Assembly, size: object, at: object, present: torch.Tensor) -> None:
@@ -118,7 +118,7 @@ def box(rng: RandomStreams, shape: Assembly) -> None:
         torch.where(rng.flag(0.5)[:, None], side.colors[:, 1], color_of(rng)),
     )
     back = paint(rng, base=other)
-    shape.add(COLUMN, "", back, size, (0.0, 0.0, 0.005 - deep), rotation=turn(1, 2 * quarter), present=rng.flag(0.5))
+    shape.add(COLUMN, "", back, size, (0.0, 0.0, 0.005 - deep), rotation=turn(1, 2 * quarter), present=rng.flag(0.2))
     top = paint(rng)
     shape.add(
         COLUMN, "lid", top, (1.04 * long, 0.12, 1.04 * deep), (0.0, tall, 0.0), rounding=0.02, present=rng.flag(0.15)

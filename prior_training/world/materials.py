@@ -63,8 +63,9 @@ def _apart(first: Float[Tensor, "N 3"], second: Float[Tensor, "N 3"]) -> Float[T
 
 PLAIN_WEIGHTS = {textures.PLAIN: 0.84, textures.GRADIENT: 0.1, textures.BLOTCHES: 0.03, textures.SPLIT: 0.03}
 LABELLED = {
-    textures.LABEL: 0.32,
-    textures.LOGO: 0.18,
+    textures.LABEL: 0.2,
+    textures.WRAP: 0.16,
+    textures.LOGO: 0.14,
     textures.BAND: 0.1,
     textures.PLAIN: 0.2,
     textures.BLOTCHES: 0.06,
@@ -74,8 +75,10 @@ LABELLED = {
 }
 WOODEN = {textures.WOOD: 0.5, textures.PLAIN: 0.42, textures.GRADIENT: 0.08}
 PATTERN_WEIGHTS = {
-    textures.PLAIN: 0.42,
-    textures.STRIPES: 0.09,
+    textures.PLAIN: 0.36,
+    textures.NOISE: 0.06,
+    textures.SPECKLE: 0.03,
+    textures.STRIPES: 0.08,
     textures.CHECKS: 0.05,
     textures.GRADIENT: 0.07,
     textures.BLOTCHES: 0.05,
@@ -104,10 +107,15 @@ def material(
     if textures.WOOD in weights and base is None:
         first = torch.where(wooden & rng.flag(0.8)[:, None], color(rng, "brown"), first)
     second = _apart(first, color(rng))
-    second = torch.where(wooden, 0.62 * first, second)
+    alike = wooden | (pattern == textures.NOISE)[:, None] & rng.flag(0.7)[:, None]
+    second = torch.where(alike, 0.62 * first, second)
     third = _apart(second, color(rng, "black white blue red"))
     upright = constant((0.0, 1.0, 0.0), rng.device).expand(len(rng), 3)
-    axis = torch.where(rng.flag(0.6)[:, None], upright, rng.direction())
+    # No half and no end of a gradient lies behind: a back goes on as the front does.
+    axis = rng.direction()
+    sided = ((pattern == textures.SPLIT) | (pattern == textures.GRADIENT))[:, None]
+    axis = torch.where(sided, axis * constant((1.0, 1.0, 0.0), rng.device), axis)
+    axis = torch.where(rng.flag(0.6)[:, None], upright, axis)
     return Material(
         colors=torch.stack([first, second, third], dim=1), pattern=pattern, axis=axis, numbers=_numbers(rng, pattern)
     )
@@ -168,6 +176,10 @@ RANGES: dict[int, list[tuple[float, float]]] = {
     textures.PATCHES: [(2, 4), (0, 6.28), (0.1, 0.5), (0, 6.28)],
     textures.ZIGZAG: [(6, 13), (1, 3.5), (0.4, 1.2), (-0.3, 0.3)],
     textures.LOGO: [(0.4, 0.85), (0.05, 0.4), (0.2, 0.45), (0, 4)],
+    textures.NOISE: [(2, 6), (0, 40), (1.2, 3), (0, 1)],
+    textures.SPECKLE: [(4, 9), (0, 40), (0.55, 0.68), (0, 1)],
+    textures.BRICKS: [(4, 8), (0, 1), (0, 1), (0, 1)],
+    textures.WRAP: [(0.5, 0.9), (-0.3, 0.2), (0.3, 0.7), (18, 42)],
 }
 
 
@@ -182,14 +194,25 @@ def tint(rng: RandomStreams) -> Float[Tensor, "N 4"]:
     return torch.cat([color(rng), amount[:, None]], dim=-1)
 
 
-def light(rng: RandomStreams) -> Float[Tensor, "N 6"]:
-    """Light at the camera, `0.6 + 0.4 |n.v|`, for 58 %; of the rest, most have a soft light from above, some gloss."""
-    usual, soft = rng.flag(0.58), rng.flag(0.7)
+def light(rng: RandomStreams) -> Float[Tensor, "N 12"]:
+    """Light at the camera, `0.6 + 0.4 |n.v|`, for 40 %; of the rest, most have a soft light from above, some gloss.
+
+    Half of that rest have shadows, occlusion, a second light, warmth and grain too, as on a photo.
+    """
+    usual, soft, photo = rng.flag(0.4), rng.flag(0.7), rng.flag(0.5)
     ambient = torch.where(usual, 0.6, torch.where(soft, rng.uniform(0.6, 0.85), rng.uniform(0.5, 0.9)))
+    ambient = torch.where(photo & ~usual, rng.uniform(0.4, 0.7), ambient)
     share = torch.where(soft, rng.uniform(0.7, 1.0), rng.uniform(-0.4, 1.0).clamp(min=0))
     share = torch.where(usual, 0.0, share)
-    specular = torch.where(rng.flag(0.5) & ~usual | rng.flag(0.08), rng.uniform(0.12, 0.4), 0.0)
+    specular = torch.where(rng.flag(0.5) & ~usual | rng.flag(0.08), rng.uniform(0.12, 0.45), 0.0)
     angle = rng.uniform(0, 2 * math.pi)
     height = torch.where(soft, rng.uniform(0.7, 0.97), rng.uniform(0.3, 0.95))
     flat = (1 - height * height).sqrt()
-    return torch.stack([ambient, share, flat * angle.sin(), height, flat * angle.cos(), specular], dim=-1)
+    fixed = torch.stack([ambient, share, flat * angle.sin(), height, flat * angle.cos(), specular], dim=-1)
+    low, high = constant(PHOTO, rng.device).T
+    shown = (photo & ~usual)[:, None] & (rng.uniform(0, 1, 6) < 0.75)
+    return torch.cat([fixed, shown * (low + (high - low) * rng.uniform(0, 1, 6))], dim=-1)
+
+
+PHOTO = ((0.4, 1.0), (0.3, 0.9), (0.05, 0.3), (-0.12, 0.12), (0.1, 0.4), (0.04, 0.2))
+"""Ranges of occlusion, shadow, light from above, warmth, second light and grain."""

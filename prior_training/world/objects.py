@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-PARTS = 10
+PARTS = 16
 NONE, COLUMN, ELLIPSOID, RING, LATHE, STAR = range(6)
 UNION, SUBTRACT = 0, 1
 
@@ -85,8 +85,9 @@ class Objects:
     numbers: Float[Tensor, "N P 4"]
     tint: Float[Tensor, "N 4"]
     """Colour towards which the underside goes, and by how much."""
-    light: Float[Tensor, "N 6"]
-    """Ambient share, share of the fixed light (the rest is at the camera), its direction (3), specular strength."""
+    light: Float[Tensor, "N 12"]
+    """Ambient share, share of the fixed light (the rest is at the camera), its direction (3), specular strength; and
+    how much there is of occlusion, of shadow, of light from above, of warmth, of a second light, and of grain."""
     profile: Float[Tensor, "N P 6"]
     """LATHE: radii, in half sizes, at six even heights from the bottom up (`turned` is the curve through them). STAR:
     half the angle between two points in radians, and x and y of the dent beside the tip (1, 0), in half sizes."""
@@ -98,6 +99,8 @@ class Objects:
     """Index into `words.RELATIONS`: how the object stands relative to the part "other"."""
     other: Int[Tensor, " N"]
     """Index into `words.NOUNS`: what the part "other" is."""
+    count: Int[Tensor, " N"]
+    """How many alike there are."""
 
     def __len__(self) -> int:
         return self.kind.shape[0]

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from hash3d.cameras import Cameras
 
-from . import sdf
+from . import sdf, textures
 from .objects import Objects
 
 STEPS = 72
@@ -74,14 +74,30 @@ def _trace(one: Objects, camera: Cameras) -> Float[Tensor, "1 H W 4"]:
 def shade(
     objects: Objects, points: Float[Tensor, "V M 3"], towards_eye: Float[Tensor, "V M 3"]
 ) -> Float[Tensor, "V M 3"]:
-    """Albedo times (ambient + the rest of light at the camera or fixed), plus a Blinn-Phong highlight (exponent 24)."""
-    normals = sdf.normal(objects, points)
-    ambient, share, x, y, z, specular = (each[:, None] for each in objects.light.unbind(-1))
+    """Albedo times light, plus a Blinn-Phong highlight (exponent 24).
+
+    The light is `ambient + (1 - ambient) * (|n.v| or, by its share, n.l with its shadow)`, more from above, less where
+    there is no room, warm or cold; a second light from behind has the other warmth.
+    """
+    slope = sdf.gradient(objects, points)
+    normals = torch.nn.functional.normalize(slope, dim=-1)
+    ambient, share, x, y, z, specular, *photo = (each[:, None] for each in objects.light.unbind(-1))
+    occlusion, shadow, above, warm, second, grain = photo
     lamp = torch.stack([x, y, z], dim=-1).expand_as(points)
+    room, seen = torch.ones_like(points[..., 0]), torch.ones_like(points[..., 0])
+    if bool((occlusion > 0).any()):
+        room = 1 - occlusion * (1 - sdf.openness(objects, points, slope))
+    if bool((shadow > 0).any()):
+        seen = 1 - shadow * (1 - sdf.visibility(objects, points, lamp))
     at_camera = (normals * towards_eye).sum(-1).abs()
-    fixed = (normals * lamp).sum(-1).clamp(min=0)
-    light = ambient + (1 - ambient) * (at_camera + share * (fixed - at_camera))
+    fixed = (normals * lamp).sum(-1).clamp(min=0) * seen
+    light = (ambient + (1 - ambient) * (at_camera + share * (fixed - at_camera))) * (1 + above * normals[..., 1])
+    back = second * (normals[..., 0] * -x + normals[..., 1] * 0.3 - normals[..., 2] * z).clamp(min=0)
+    tones = [(light * (1 + tone) + back * (1 - tone)) * room for tone in (warm, 0.0, -warm)]
     halfway = torch.nn.functional.normalize(lamp + towards_eye, dim=-1)
-    highlight = specular * (normals * halfway).sum(-1).clamp(min=0) ** 24
-    shaded: Tensor = (sdf.color(objects, points) * light[..., None] + highlight[..., None]).clamp(0, 1)
+    highlight = specular * seen * (normals * halfway).sum(-1).clamp(min=0) ** 24
+    rough = 1 + grain * (2 * textures.noise(*(24 * points).unbind(-1)) - 1)
+    shaded: Tensor = (
+        sdf.color(objects, points) * rough[..., None] * torch.stack(tones, -1) + highlight[..., None]
+    ).clamp(0, 1)
     return shaded

@@ -153,11 +153,38 @@ def color(objects: Objects, points: Float[Tensor, "V M 3"]) -> Float[Tensor, "V 
     return mixed + low * (objects.tint[:, None, :3] - mixed)
 
 
-def normal(objects: Objects, points: Float[Tensor, "V M 3"], step: float = 1e-3) -> Float[Tensor, "V M 3"]:
-    """Unit normals by four distances at the corners of a tetrahedron."""
+def gradient(objects: Objects, points: Float[Tensor, "V M 3"], step: float = 1e-3) -> Float[Tensor, "V M 3"]:
+    """Gradient of the distance, from its values at the corners of a tetrahedron."""
     corners = torch.tensor([[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]], dtype=points.dtype, device=points.device)
     total = torch.zeros_like(points)
     for corner in corners:
         total = total + corner * distance(objects, points + step * corner)[..., None]
-    unit: Tensor = total / total.norm(dim=-1, keepdim=True).clamp(min=1e-9)
-    return unit
+    return total / (4 * step)
+
+
+OCCLUSION = ((0.03, 0.35), (0.08, 0.35), (0.18, 0.3))
+"""Distances along the normal at which room is looked for, and the weight of each."""
+SHADOW_STEPS, SHADOW_FROM, SHADOW_SHARPNESS = 12, 0.03, 6.0
+
+
+def openness(objects: Objects, points: Float[Tensor, "V M 3"], slope: Float[Tensor, "V M 3"]) -> Float[Tensor, "V M"]:
+    """Share of room around points of the surface, by the distances along the normal (Quilez, "Ambient occlusion").
+
+    `slope`: the gradient there. Distances are bounds; over its length they are nearly true ones.
+    """
+    length = slope.norm(dim=-1, keepdim=True).clamp(min=1e-3)
+    free = torch.zeros_like(points[..., 0])
+    for height, weight in OCCLUSION:
+        there = distance(objects, points + height * slope / length) / length[..., 0]
+        free = free + weight * (there / height).clamp(0, 1)
+    return free
+
+
+def visibility(objects: Objects, points: Float[Tensor, "V M 3"], lamp: Float[Tensor, "V M 3"]) -> Float[Tensor, "V M"]:
+    """How much of a wide lamp is seen: the narrowest of the cones on the way (Quilez, "Soft shadows")."""
+    depth, seen = torch.full_like(points[..., 0], SHADOW_FROM), torch.ones_like(points[..., 0])
+    for _ in range(SHADOW_STEPS):
+        room = distance(objects, points + depth[..., None] * lamp)
+        seen = torch.minimum(seen, SHADOW_SHARPNESS * room / depth)
+        depth = depth + room.clamp(0.02, 0.12)
+    return seen.clamp(0, 1)

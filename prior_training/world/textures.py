@@ -5,6 +5,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 PLAIN, STRIPES, CHECKS, GRADIENT, BLOTCHES, LABEL, DOTS, BAND, SPLIT, FACE, WOOD, PATCHES, ZIGZAG, LOGO = range(14)
+NOISE, SPECKLE, BRICKS, WRAP = range(14, 18)
+
+
+def noise(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    """Value noise in [0, 1]: hashes of the corners of unit cells, blended smoothly. Integers wrap as in 32 bits."""
+    cells = [each.floor() for each in (x, y, z)]
+    u, v, w = ((each - cell) ** 2 * (3 - 2 * (each - cell)) for each, cell in zip((x, y, z), cells, strict=True))
+    i, j, k = (cell.long() for cell in cells)
+    total = torch.zeros_like(x)
+    for corner in range(8):
+        a, b, c = corner & 1, corner >> 1 & 1, corner >> 2
+        bits = ((i + a) * 73856093) ^ ((j + b) * 19349663) ^ ((k + c) * 83492791)
+        bits = ((bits ^ (bits >> 7)) * 9605) & 0xFFFF
+        weight = (u if a else 1 - u) * (v if b else 1 - v) * (w if c else 1 - w)
+        total = total + weight * bits.float() / 65535
+    return total
 
 
 def _words(x: Tensor, line: Tensor, width: Tensor) -> Tensor:
@@ -47,6 +63,15 @@ def _shares(
     patches = (patch + 0.5 * (1.7 * n0 * z + n1 + n3).sin() > n2).float()
     tooth = n1 * (x + z)
     zigzag = ((n0 * (y + n2 * (tooth - tooth.floor() - 0.5).abs())).sin() > n3).float()
+    fine = n0[..., None] * q + n1[..., None]
+    rough = noise(*fine.unbind(-1))
+    mottled = ((rough + 0.5 * noise(*(2 * fine).unbind(-1))) / 1.5 - 0.5) * n2 + 0.5
+    course = n0 * y
+    brick = 0.5 * n0 * (x + z) + 0.5 * course.floor()
+    mortar = (course - course.floor() < 0.14) | (brick - brick.floor() < 0.08)
+    wrap = ((y - n1).abs() < n2).float()
+    rows = n3 * (n1 - y) / 6.2832
+    round_ = _words(torch.where(x.abs() > z.abs(), z, x), rows.floor(), n0) & (rows - rows.floor() > 0.45)
     second, third = none, none
     table = {
         STRIPES: (stripes, none),
@@ -62,6 +87,10 @@ def _shares(
         PATCHES: (patches, none),
         ZIGZAG: (zigzag, none),
         LOGO: _logo(x, y, z, n0, n1, n2, n3),
+        NOISE: (mottled.clamp(0, 1), none),
+        SPECKLE: ((rough > n2).float(), none),
+        BRICKS: (mortar.float(), none),
+        WRAP: (wrap, wrap * round_.float()),
     }
     for kind, (of_second, of_third) in table.items():
         here = (pattern == kind)[:, None]

@@ -4,6 +4,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from . import table_animals, table_food, table_places, table_things
+
+TABLES = (table_animals.TABLE, table_food.TABLE, table_places.TABLE, table_things.TABLE)
+
 NOUNS: tuple[str, ...] = (
     "object",
     *("mug", "cup", "bottle", "spray bottle", "jar", "tin can", "box", "gift box", "milk carton", "soap bar"),
@@ -15,8 +19,12 @@ NOUNS: tuple[str, ...] = (
     *("car", "bus", "truck", "aeroplane", "boat", "house", "castle"),
     *("chair", "table", "sofa", "lamp", "hammer", "spoon", "book", "phone", "television", "camera", "clock"),
     *("ball", "cube", "cylinder", "cone", "ring", "star", "gear"),
+    *(name for table in TABLES for name in table),
 )
-"""Names of objects; an object's `noun` is an index into it. The first is the random composition."""
+NOUNS = tuple(dict.fromkeys(NOUNS))
+"""Names of objects; an object's `noun` is an index into it. The first is the random composition.
+
+New ones come last, so that a matcher of fewer nouns keeps its numbers."""
 
 COLORS: tuple[str, ...] = (
     *("red", "orange", "brown", "yellow", "green", "turquoise"),
@@ -33,6 +41,8 @@ ROLES: tuple[str, ...] = (
     *("door", "chimney", "light", "cabin", "sail", "mast", "tower", "leg", "trailer", "cushion", "shade"),
     *("screen", "button", "lens", "flash", "hand", "page", "spine", "knob", "hole", "stripe", "rim", "seat"),
     *("feather", "engine", "propeller", "drawer"),
+    *("mane", "horn", "hump", "beard", "hair", "claw", "sword", "shield", "staff", "seed", "root", "fruit", "sauce"),
+    *("pedal", "tip", "deck", "basket", "back", "side", "mirror", "tap", "lock", "string", "net"),
 )
 """What a part is: "" is never mentioned, the "body" gives the object its colour, "other" is a second object."""
 

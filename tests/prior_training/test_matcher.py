@@ -105,6 +105,13 @@ def test_a_matcher_that_is_loaded_says_the_same(tmp_path):
         assert getattr(found, name) == pytest.approx(getattr(matcher.judge(pictures), name), abs=1e-2)
 
 
+def test_a_matcher_of_fewer_nouns_keeps_their_numbers(tmp_path):
+    Matcher((8, 8), 32, num_nouns=5).save(tmp_path)
+    matcher = Matcher.load(tmp_path)
+    assert matcher.counts[0] == 5
+    assert int(matcher.labels(torch.rand(3, 3, 32, 32)).noun.max()) < 5
+
+
 def test_a_matcher_of_other_words_is_refused(tmp_path):
     Matcher((8, 8), 32).save(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())

@@ -8,10 +8,13 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from hash3d.diffusion.loading import embedded_folder
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from prior_training import architecture, mini_sd
 from prior_training.autoencoder import build_autoencoder
 from prior_training.sampling import sample_pictures
+from prior_training.tokenizer import build_tokenizer
+from prior_training.world.captions import vocabulary
 from tests.prior_training.toy_world import render_square
 
 
@@ -67,6 +70,28 @@ def test_resuming_keeps_the_autoencoder_and_the_tokenizer(config, folder, tmp_pa
     assert all(torch.equal(value, state[name]) for name, value in before.vae.state_dict().items())
     assert before.vae.config.scaling_factor == after.vae.config.scaling_factor
     assert before.tokenizer.get_vocab() == after.tokenizer.get_vocab()
+
+
+def test_resuming_learns_the_words_that_are_new(config, tmp_path):
+    few = architecture.build_mini_sd(config.architecture, build_tokenizer(["red", "mug"]))
+    few.save(tmp_path / "few")
+    training = mini_sd.TextTraining(dataclasses.replace(config, out=tmp_path, resume=tmp_path / "few"))
+    rows = {}
+    for name, prior in (("few", few), ("more", training.prior)):
+        ids = prior.tokenizer("red mug", add_special_tokens=False)["input_ids"]
+        assert len(ids) == 2
+        rows[name] = prior.text_encoder.get_input_embeddings().weight[ids]
+    torch.testing.assert_close(*rows.values())
+    assert len(training.prior.tokenizer("teapot", add_special_tokens=False)["input_ids"]) == 1
+    state = few.unet.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in training.prior.unet.state_dict().items())
+
+
+def test_the_words_are_written_beside_the_weights(folder):
+    words = json.loads((folder / "words.json").read_text())
+    assert words == vocabulary()
+    seen = json.loads((embedded_folder("mini-sd") / "words.json").read_text())
+    assert all(words[kind][: len(each)] == each for kind, each in seen.items())
 
 
 def test_a_given_autoencoder_is_trained_further(config, tmp_path):

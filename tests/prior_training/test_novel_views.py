@@ -84,7 +84,7 @@ def test_random_pairs_are_views_of_one_object_at_their_angles(objects):
     views, truth = random_pairs(objects, SIZE, seed=5)
     again, _ = random_pairs(objects, SIZE, seed=5)
     assert torch.equal(views.inputs, again.inputs)
-    assert ((views.reference_elevation >= -10) & (views.reference_elevation <= 50)).all()
+    assert ((views.reference_elevation >= -20) & (views.reference_elevation <= 80)).all()
     assert ((views.elevation >= -20) & (views.elevation <= 75)).all()
     first = torch.rand(4, 2, generator=torch.Generator().manual_seed(5))[0] * 360
     assert torch.equal(view(objects, first, views.reference_elevation, SIZE), views.inputs)

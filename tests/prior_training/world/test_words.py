@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from prior_training.world import sample_objects
-from prior_training.world.captions import WORDS, Description, caption, describe
+from prior_training.world.captions import WORDS, Description, _plural, caption, describe
 from prior_training.world.catalogue import CATALOGUE, kinds_of
 from prior_training.world.materials import CLEAR, color
 from prior_training.world.objects import NONE
@@ -46,26 +46,26 @@ def test_every_colour_is_common():
     assert shares.min() > 0.055
 
 
-def test_every_word_of_the_captions_is_known():
+def test_every_word_of_the_captions_is_known(upright):
     generator = random.Random(0)
-    descriptions = describe(sample_objects(torch.arange(2000)))
+    descriptions = describe(upright)
     found = [caption(each, generator, full=bool(place % 2)) for place, each in enumerate(descriptions)]
     assert {word for text in found for word in text.replace(",", "").split()} <= set(WORDS)
     assert all(4 <= len(text.split()) <= 25 and text == text.lower() for text in found)
-    assert len(set(found)) > 1200
+    assert len(set(found)) > 900
     assert tuple(sorted(WORDS)) == WORDS
 
 
-def test_a_full_caption_states_noun_and_colour():
+def test_a_full_caption_states_noun_and_colour(upright):
     generator = random.Random(1)
-    for each in describe(sample_objects(torch.arange(500))):
+    for each in describe(upright[:500]):
         text = f" {caption(each, generator, full=True).replace(',', '')} ".replace("-dotted", " ")
-        assert f" {each.noun} " in text
+        assert f" {each.noun if each.count == 1 else _plural(each.noun)} " in text
         assert f" {each.color} " in text
 
 
-def test_a_description_tells_the_parts_that_are_there():
-    objects = sample_objects(torch.arange(600))
+def test_a_description_tells_the_parts_that_are_there(upright):
+    objects = upright[:600]
     names = color_names(objects.colors[..., 0, :])
     for row, one in enumerate(describe(objects)):
         here = objects.kind[row] != NONE
@@ -90,31 +90,52 @@ def test_what_a_description_has_not_is_not_said():
         assert set(words) <= {"a", "an", "red", "mug", "that", "is", "in", "of", *PICTURES}
 
 
-def test_size_is_a_matter_of_shape_and_not_of_the_turn_about_y():
+def test_size_is_a_matter_of_shape_and_not_of_the_turn_about_y(upright):
     posed, upright = (
-        describe(sample_objects(torch.arange(200))),
-        describe(sample_objects(torch.arange(200), posed=False)),
+        describe(sample_objects(torch.arange(80))),
+        describe(upright[:80]),
     )
     # 16 % lean or lie; width is measured in twelve directions.
-    assert sum(first.size == second.size for first, second in zip(posed, upright, strict=True)) > 150
+    assert sum(first.size == second.size for first, second in zip(posed, upright, strict=True)) > 60
 
 
-def test_nouns_of_a_household_are_about_half_of_the_world():
-    kinds = kinds_of(torch.arange(20_000))
+def test_every_noun_is_in_the_world_and_a_household_is_a_third():
+    kinds = kinds_of(torch.arange(100_000))
     shares = {}
     for row, (noun, _, _) in enumerate(CATALOGUE):
         shares[noun] = shares.get(noun, 0.0) + float((kinds == row).float().mean())
     household = (
         "bottle, spray bottle, jar, tin can, box, gift box, milk carton, bucket, candle, soap bar, mug, cup, vase"
     )
-    assert 0.4 < sum(shares[noun] for noun in household.split(", ")) + shares["stapler"] < 0.55
-    assert 0.1 < shares["object"] < 0.14
+    assert 0.27 < sum(shares[noun] for noun in household.split(", ")) + shares["stapler"] < 0.4
+    assert 0.08 < shares["object"] < 0.12
     assert set(shares) == set(NOUNS)
-    assert min(shares.values()) > 0.003
+    assert min(shares.values()) > 0.0008
+    assert len(NOUNS) > 300
 
 
-def test_objects_not_posed_differ_by_the_standing_rotation_alone():
-    posed, upright = sample_objects(torch.arange(64)), sample_objects(torch.arange(64), posed=False)
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [("apple", "apples"), ("teddy bear", "teddy bears"), ("bus", "buses"), ("knife", "knives"), ("leaf", "leaves"),
+     ("cherry", "cherries"), ("mouse", "mice"), ("snowman", "snowmen"), ("sheep", "sheep"), ("key", "keys"),
+     ("scissors", "scissors"), ("wolf", "wolves"), ("tomato", "tomatoes"), ("brush", "brushes")],
+)  # fmt: skip
+def test_plurals(one, many):
+    assert _plural(one) == many
+
+
+def test_several_are_counted_and_their_parts_are_not():
+    for seed in range(50):
+        said = caption(Description(noun="apple", color="red", count=2), random.Random(seed), full=True)
+        assert " two " in f" {said} "
+        assert " apples" in said
+        assert " a red" not in said
+    scissors = {caption(Description(noun="scissors", color="red"), random.Random(seed)) for seed in range(50)}
+    assert not any("a red scissors" in each or "a scissors" in each for each in scissors)
+
+
+def test_objects_not_posed_differ_by_the_standing_rotation_alone(upright):
+    posed, upright = sample_objects(torch.arange(64)), upright[:64]
     for name in ("kind", "colors", "pattern", "role", "profile", "noun"):
         assert torch.equal(getattr(posed, name), getattr(upright, name))
     # One rotation for all parts of an object: R of the first part gives that of the others.
@@ -123,8 +144,9 @@ def test_objects_not_posed_differ_by_the_standing_rotation_alone():
     assert torch.allclose((turn @ upright.rotation) * used, posed.rotation * used, atol=1e-5)
 
 
-def test_the_front_looks_to_positive_z():
-    objects = sample_objects(torch.arange(6000), posed=False)
+def test_the_front_looks_to_positive_z(upright):
+    objects = upright
+    objects = objects[((objects.count == 1) & (objects.relation == 0)).nonzero()[:, 0]]
     for noun, role in (("car", "light"), ("duck", "beak"), ("house", "door"), ("camera", "lens"), ("penguin", "beak")):
         rows = objects[(objects.noun == NOUNS.index(noun)).nonzero()[:, 0]]
         those = (rows.role == ROLES.index(role)) & (rows.kind != NONE)
