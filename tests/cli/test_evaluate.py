@@ -29,7 +29,9 @@ def test_generate_evaluate_export(generate, hash3d, tmp_path, monkeypatch):
     truth.mkdir()
     views = [{"file": f"{n}.png", "elevation_deg": 0, "azimuth_deg": 90.0 * n} for n in range(2)]
     for view in views:
-        Image.new("RGBA", (64, 64), (200, 30, 30, 255)).save(truth / view["file"])
+        picture = Image.new("RGBA", (64, 64), (200, 30, 30, 255))
+        picture.paste((20, 30, 30, 255), (16, 16, 48, 48))
+        picture.save(truth / view["file"])
     camera = {"distance": 1.5, "fov_y_deg": 49.1, "object_radius": 0.5, "size": 64}
     described = {**camera, "input": {"file": "0.png", "elevation_deg": 5, "azimuth_deg": 0}, "views": views}
     (truth / "views.json").write_text(json.dumps(described))

@@ -186,3 +186,15 @@ def test_opaque_views_are_compared_on_their_own_background_and_have_no_iou(color
     assert ["iou" in row for row in metrics["views"]] == [False, True]
     assert metrics["mean"]["iou"] == 1.0
     assert metrics["notes"] == ["one is opaque"]
+
+
+def test_a_true_view_without_anything_has_no_sharpness_and_is_told():
+    cameras = Cameras.orbit(elevation=0.0, azimuth=[0.0, 90.0], radius=1.5, fov_y=49.1, size=32)
+    images, alpha = torch.stack([picture(), torch.ones(32, 32, 3)]), torch.ones(1, 32, 32, 1)
+    truth = Truth(
+        cameras=cameras, images=images, alpha=torch.cat([alpha, 0 * alpha]), has_alpha=(True, True),
+        backgrounds=torch.ones(2, 3), notes=(), reference_elevation=0.0,
+    )  # fmt: skip
+    metrics = compare(lambda _: Render(color=picture(1)[None], alpha=alpha, depth=alpha), truth, SAME_CAMERA)
+    assert metrics["mean"]["sharpness"] == sharpness(picture(1), picture())
+    assert metrics["notes"] == ["1 of 2 true views show one colour alone, so that they have no sharpness."]

@@ -140,7 +140,12 @@ def compare(
         if truth.has_alpha[index]:
             row["iou"] = silhouette_iou(alpha, truth.alpha[index])
         rows.append(row)
-    return {"views": rows, "mean": mean_of(rows), "notes": list(truth.notes)}
+    notes, empty = list(truth.notes), [row for row in rows if math.isinf(row["sharpness"])]
+    if empty:
+        notes.append(f"{len(empty)} of {len(rows)} true views show one colour alone, so that they have no sharpness.")
+    for row in empty:
+        del row["sharpness"]
+    return {"views": rows, "mean": mean_of(rows), "notes": notes}
 
 
 def compare_with_reference(show: Show, cameras: Cameras, measures: Mapping[str, Measure]) -> dict[str, Any]:
