@@ -1,11 +1,11 @@
-"""The gradient that comes with a network's value is autograd's, and so are the derivatives of both."""
+"""Kernels equal the layers; the gradient that comes with a value is autograd's, and so are the derivatives of both."""
 
 import pytest
 import torch
 from torch import nn
 
 from hash3d.representations.nerf import build_network
-from hash3d.representations.relu_network import value_and_gradient
+from hash3d.representations.relu_network import evaluate, value_and_gradient
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -50,3 +50,25 @@ def test_no_inputs_have_no_values():
     value, gradient = value_and_gradient(layers, inputs[:0])
     assert value.shape == (0,)
     assert gradient.shape == (0, 5)
+
+
+@pytest.mark.parametrize("count", [0, 1, 300])  # none, one block, parts of three
+@pytest.mark.parametrize("widths", [(10, 64, 1), (9, 7, 5, 3)])  # as in a mini field; odd, and one layer more
+def test_the_kernels_equal_the_layers(widths, count):
+    layers = build_network(list(widths), seeded()).double()
+    inputs = torch.randn(count, widths[0], generator=seeded(1), dtype=torch.float64, requires_grad=True)
+    above = torch.randn(count, widths[-1], generator=seeded(2), dtype=torch.float64)
+    results = []
+    for backend in ("torch", "auto"):
+        found = evaluate(layers, inputs, backend)
+        results.append((found, *torch.autograd.grad(found, (inputs, *layers.parameters()), above)))
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_further_derivative_of_the_kernels_is_refused():
+    inputs = torch.ones(2, 3, requires_grad=True)
+    with pytest.raises(RuntimeError, match="Expected no further derivative of a field's networks"):
+        torch.autograd.grad(
+            evaluate(build_network([3, 4, 1], seeded()), inputs, "auto").sum(), inputs, create_graph=True
+        )

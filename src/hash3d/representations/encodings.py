@@ -35,8 +35,8 @@ class HashGridConfig:
         start_level: Levels switched on at step 0; None: all. The others give zeros until their turn, coarse to fine.
         start_step: Step at which levels begin to be added (threestudio 28d9d80, configs/dreamfusion-sd.yaml).
         update_steps: Steps per added level: start_level + floor(max(step - start_step, 0) / update_steps) are on.
-        backend: auto: kernels, by numba on a CPU and on CUDA by Triton if it is installed; else torch, the reference
-            implementation.
+        backend: auto: kernels, by numba on a CPU (the field's networks' too) and on CUDA by Triton if it is installed;
+            else torch, the reference implementation.
     """
 
     levels: int = 16
@@ -74,6 +74,12 @@ class HashGridConfig:
 
 class Encoding(nn.Module):
     """What both encodings share."""
+
+    @property
+    def backend(self) -> FieldBackend:
+        """What computes the features, and the networks behind them: as configured, for sines and cosines PyTorch."""
+        backend: FieldBackend = getattr(self.config, "backend", "torch")
+        return backend
 
     def forward_and_backward(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N F"], Backward]:
         """Return the features, and the differentiable backward pass from their gradients to those of the points."""
@@ -123,7 +129,7 @@ class HashGrid(Encoding):
 
     def _find_kernels(self) -> ModuleType | None:
         """The module that computes the sums: Triton's, on a CPU numba's, or None for PyTorch."""
-        return find_kernels(self.config.backend, "hash3d.representations", "hash_grid", self.table)
+        return find_kernels(self.backend, "hash3d.representations", "hash_grid", self.table)
 
     def _describe_levels(self) -> list[list[int]]:
         rows, first = [], 0

@@ -17,7 +17,7 @@ from hash3d.ranges import expect_range
 
 from .encodings import FrequencyConfig, HashGridConfig
 from .optimizer import ParameterGroup, Trainable
-from .relu_network import value_and_gradient
+from .relu_network import evaluate, value_and_gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,9 @@ class Nerf(Trainable):
         return 0.5 * (points / self.radius + 1.0)
 
     def _density(self, points: Float[Tensor, "N 3"], features: Float[Tensor, "N F"]) -> Float[Tensor, " N"]:
-        return self._activate(self.density_network(features)[:, 0] + self._blob(points))
+        return self._activate(
+            evaluate(self.density_network, features, self.encoding.backend)[:, 0] + self._blob(points)
+        )
 
     def _activate(self, raw: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         return F.softplus(raw) if self.config.density_activation == "softplus" else trunc_exp(raw)
@@ -187,7 +189,7 @@ class Nerf(Trainable):
         return scale * torch.exp(-points.square().sum(dim=-1) / (2.0 * std**2))
 
     def _color(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N C"]:
-        raw = self.color_network(features)
+        raw = evaluate(self.color_network, features, self.encoding.backend)
         return raw.sigmoid() if self.config.color_activation == "sigmoid" else raw
 
     def _density_and_gradient(

@@ -1,4 +1,4 @@
-"""A ReLU network without bias together with its gradient, for losses of that gradient.
+"""A ReLU network without bias, and together with its gradient, for losses of that gradient.
 
 Between its kinks it is linear, y = w M_k W_k ... M_1 W_1 x, with masks M, and its gradient is g = W_1' M_1 ... W_k' M_k
 w'. The derivatives of dy y + dg . g = w M_k W_k ... M_1 W_1 (dy x + dg) are those of one network on one other input,
@@ -6,11 +6,43 @@ where autograd would go through all layers twice.
 """
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from hash3d.kernels import FieldBackend, find_kernels, require_last_derivative
+
+
+def evaluate(layers: nn.Sequential, inputs: Float[Tensor, "N F"], backend: FieldBackend) -> Float[Tensor, "N O"]:
+    """Compute `layers(inputs)`, linear layers with ReLU between them: on a CPU by numba, once differentiable."""
+    if inputs.is_cpu and (kernels := find_kernels(backend, "hash3d.representations", "network", inputs)):
+        result: Tensor = _Network.apply(kernels, inputs, *weights_of(layers))  # type: ignore[no-untyped-call]
+        return result
+    outputs: Tensor = layers(inputs)
+    return outputs
+
+
+class _Network(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, kernels: ModuleType, inputs: Tensor, *weights: Tensor) -> Tensor:
+        ctx.kernels = kernels
+        ctx.save_for_backward(inputs, *weights)
+        result: Tensor = kernels.forward(inputs, weights)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        require_last_derivative("a field's networks")
+        inputs, *weights = ctx.saved_tensors
+        return None, *ctx.kernels.backward(inputs, weights, *grad_outputs)
+
+
+def weights_of(layers: nn.Sequential) -> list[Tensor]:
+    """Return the weights of the linear layers."""
+    return [layer.weight for layer in layers if isinstance(layer, nn.Linear)]
 
 
 def value_and_gradient(
@@ -20,8 +52,7 @@ def value_and_gradient(
 
     Both are differentiable in the weights, the output in the inputs too.
     """
-    weights = [layer.weight for layer in layers if isinstance(layer, nn.Linear)]
-    result: tuple[Tensor, Tensor] = _ValueAndGradient.apply(inputs, *weights)  # type: ignore[no-untyped-call]
+    result: tuple[Tensor, Tensor] = _ValueAndGradient.apply(inputs, *weights_of(layers))  # type: ignore[no-untyped-call]
     return result
 
 
