@@ -131,7 +131,7 @@ def generate_command(folder: Path, name: str, cache: str) -> list[str]:
         *inputs,
         "--out",
         str(folder),
-        *(["--replay-every", "0"] if system.can_replay else []),
+        *(["--replay-every", "0"] if system.replay_every else []),
         *(["--no-cache"] if cache == "off" else []),
     ]
 

@@ -127,7 +127,7 @@ def test_the_command_line_knows_it(figurine):
     given = generate.parse(["figurine", "--prompt", "a red mug", "--negative-prompt", "a photo", "--seed", "3"])
     recipe = generate.build_recipe(given)
     assert recipe == figurine.recipe(
-        prompt="a red mug", negative_prompt="a photo", prior="mini-sd", cache=given.cache, seed=3
+        prompt="a red mug", negative_prompt="a photo", prior="mini-sd", cache=given.cache, seed=3, replay_every=3
     )
     with pytest.raises(ValueError, match="Unrecognized options: --image"):
         generate.parse(["figurine", "--image", "photo.png"])

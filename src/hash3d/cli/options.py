@@ -117,7 +117,7 @@ def find_system(name: str) -> SystemInfo:
 def options_of(system: SystemInfo, cache: CacheConfig) -> type[Any]:
     """The class of a system's options: those of `Generate` that its recipe takes, with a cache's values."""
     others = {name for kind, names in INPUTS.items() if kind not in (*system.inputs, *system.others) for name in names}
-    if not system.can_replay:
+    if not system.replay_every:
         others.add("replay_every")
     options = [
         (each.name, each.type, field(default=each.default, default_factory=each.default_factory))

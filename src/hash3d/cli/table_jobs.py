@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from hash3d.cache import Hash3DConfig
-from hash3d.guidance.targets import ReplayConfig
 from hash3d.recipes.recipe import Recipe
 from hash3d.table.objects import InputObject, Job, find_objects, read_prompts
 
@@ -65,7 +64,7 @@ def list_jobs(options: Table) -> list[TableJob]:
         for name in options.systems
         for item in (images if "image" in find_system(name).inputs else texts)
         for reuse in options.cache
-        if reuse != "replay" or find_system(name).can_replay
+        if reuse != "replay" or find_system(name).replay_every
     ]
     if not jobs:
         raise ValueError("Expected --objects FOLDER or --prompts FILE for the systems, but got none of what they need.")
@@ -75,9 +74,8 @@ def list_jobs(options: Table) -> list[TableJob]:
 def write_words(name: str, reuse: str, options: Table) -> tuple[str, ...]:
     """Return the command of `hash3d generate` for a system and a setting, without its input and seed."""
     system, words = find_system(name), [name, *WORDS[reuse]]
-    if system.can_replay:
-        every = (system.replay_every or ReplayConfig().every) if reuse == "replay" else 0
-        words += ["--replay-every", str(every)]
+    if system.replay_every:
+        words += ["--replay-every", str(system.replay_every if reuse == "replay" else 0)]
     prior = options.prior if "image" in system.inputs else options.text_prior
     given = {"prior": prior, "scale": options.scale, "steps": options.steps}
     if "text_prior" in system.others:

@@ -33,13 +33,11 @@ class SystemInfo:
     """What it makes, stage by stage."""
     embedded: str
     """The embedded prior that it runs with where no other is given."""
-    replay_every: int = 0
-    """Steps between two targets of replay at mini scale by default; 0 where feature reuse serves as well or better."""
 
     @property
-    def can_replay(self) -> bool:
-        """Whether it asks one diffusion model: replay is of one guidance."""
-        return "text_prior" not in self.others
+    def replay_every(self) -> int:
+        """Steps between two targets of replay at mini scale by default; 0: with two diffusion models there is none."""
+        return 0 if "text_prior" in self.others else 3
 
     @property
     def recipe(self) -> "Callable[..., Recipe]":
@@ -58,24 +56,22 @@ _ZERO123 = "mini-zero123; Stable-Zero123, Zero123-XL"
 _TEXT = "mini-sd; Stable Diffusion 2.1, 1.5"
 
 
-def _image(name: str, representation: str, replay_every: int = 0) -> SystemInfo:
+def _image(name: str, representation: str) -> SystemInfo:
     return SystemInfo(
         name=name, inputs=("image",), embedded="mini-zero123", prior=_ZERO123, representation=representation,
-        replay_every=replay_every,
     )  # fmt: skip
 
 
-def _text(name: str, representation: str, others: tuple[str, ...] = (), replay_every: int = 3) -> SystemInfo:
+def _text(name: str, representation: str, others: tuple[str, ...] = ()) -> SystemInfo:
     return SystemInfo(
         name=name, inputs=("prompt",), others=others, embedded="mini-sd", prior=_TEXT, representation=representation,
-        replay_every=replay_every,
     )  # fmt: skip
 
 
 SYSTEMS = (
-    _image("zero123_gs", "Gaussians", replay_every=3),
-    _image("zero123_nerf", "hash-grid NeRF", replay_every=3),
-    _image("dreamgaussian", "Gaussians, textured mesh", replay_every=3),
+    _image("zero123_gs", "Gaussians"),
+    _image("zero123_nerf", "hash-grid NeRF"),
+    _image("dreamgaussian", "Gaussians, textured mesh"),
     SystemInfo(
         name="magic123",
         inputs=("image", "prompt"),
@@ -87,7 +83,7 @@ SYSTEMS = (
     _text("sds_gs", "Gaussians", ("start",)),
     _text("dreamfusion", "hash-grid NeRF"),
     _text("latent_nerf", "NeRF of latents"),
-    _text("magic3d", "hash-grid NeRF, DMTet mesh", replay_every=0),
+    _text("magic3d", "hash-grid NeRF, DMTet mesh"),
     _text("gaussiandreamer", "Gaussians on a rough shape", ("start",)),
 )
 """The nine systems of the paper, those from an image first."""
