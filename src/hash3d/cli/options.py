@@ -38,7 +38,7 @@ class Generate:
             at every step, without reuse or replay, for the most detail.
         seed: Makes cameras, noise, initialisation and the cache's random choices.
         device: Where to run; by default the GPU if there is one.
-        steps: Optimisation steps; by default the recipe's.
+        steps: Optimisation steps; by default the recipe's. More of them with --resume: schedules end where they did.
         view: Show the run in a browser while it trains, by the package viser: turn it, pause, stop early, film a path.
         resume: Go on with the run in --out from its last checkpoint.
         elevation: Degrees above the horizon from which the image was taken; by default 5.

@@ -111,12 +111,13 @@ class Forward:
         self.layout = layout_of(unet)
         self.cut, self.engine, self.cache = cut, engine, cache
         self._watch: ModelWatch | None = None
-        slot = "_old_forward" if "_old_forward" in vars(unet) else "forward"
+        slot = "_old_forward" if {"_hf_hook", "_old_forward"} <= vars(unet).keys() else "forward"
         if isinstance(before := vars(unet).get(slot), Forward) and before.unet is not unet:
             before._put_back(unet)  # A shallow copy.
         self._slot, self._before = slot, vars(unet).get(slot)
         inner = self.__wrapped__
         self._native = getattr(inner, "__func__", None) is type(unet).forward and inner.__self__ is unet
+        self._before = None if self._native and slot == "_old_forward" else self._before  # Accelerate's bound method.
         self.passes = self._eager = PartialUNet(unet, cut, self._run_wrapped)
         self._fast: PartialUNet | None = None
         self._lock, self._busy, self._removed = RLock(), False, False
