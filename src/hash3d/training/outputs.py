@@ -1,5 +1,6 @@
 """What a run leaves behind: the model, images, a video."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import shorten
@@ -27,7 +28,7 @@ from hash3d.scenes.build import load_model, save_model, show_model
 from hash3d.scenes.show import Show, colors, is_latent, shape
 
 from .guide import load_priors
-from .run_folder import RunFolder
+from .run_folder import FILES, RunFolder
 
 OnPhase = Callable[[str], object]
 """Told the name of what is written next."""
@@ -35,6 +36,8 @@ ASSET = "model.glb"
 PREVIEWS = ("preview.png", "preview_lit.png")
 """The colours without light, and the grey shape in light."""
 VIEW = "view.html"
+EXPORTED = (".glb", ".obj", ".ply", ".splat", ".mp4", ".png")
+"""Endings of the files that `hash3d export` writes."""
 PREVIEW_SIZE = 192
 PREVIEW_VIEWS = 8
 SHEET_SIZE = 256
@@ -58,6 +61,10 @@ def read_reached(folder: Path) -> Recipe:
     """A run's recipe up to the stage that it has reached; a run without a summary counts as finished."""
     run = RunFolder(folder)
     recipe, summary = run.read_recipe(), run.read_summary()
+    done = run.metrics.read_bytes().count(b"\n") if run.metrics.is_file() else 0
+    if summary and isinstance(shown := summary.get("steps"), int) and shown < done:
+        told = f"The asset in {folder} is of {shown} steps, but its run has gone on to {done}: end it by --resume."
+        warnings.warn(told, stacklevel=2)
     return recipe if summary is None else recipe.up_to(len(summary["stages"]) - 1)
 
 
@@ -119,6 +126,14 @@ def write_outputs(
     for leftover in ({kind.file for kind in KINDS.values()} | {ASSET}) - set(names):
         (folder / leftover).unlink(missing_ok=True)
     return [*names, *PREVIEWS, "turntable.mp4"]
+
+
+def leave_earlier(folder: Path) -> None:
+    """Remove the evaluation of an earlier asset, and tell what else may show it."""
+    (folder / "evaluation.json").unlink(missing_ok=True)
+    if found := sorted({each.name for each in folder.iterdir() if each.suffix in EXPORTED} - {*FILES}):
+        told = f"{folder} has a new asset: what was exported before shows the earlier one: {', '.join(found)}."
+        warnings.warn(told, stacklevel=2)
 
 
 def has_view(model: nn.Module, stage: Stage) -> bool:

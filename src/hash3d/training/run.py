@@ -26,7 +26,7 @@ from hash3d.scenes.build import show_model
 from hash3d.tensors import all_finite
 
 from .guide import load_priors
-from .outputs import VIEW, OnPhase, has_view, write_outputs, write_preview, write_view
+from .outputs import VIEW, OnPhase, has_view, leave_earlier, write_outputs, write_preview, write_view
 from .run_folder import RunFolder, identify
 from .stop import stop_requests
 from .trainer import Trainer
@@ -145,6 +145,8 @@ class Run:
             self.folder.expect_own()
             recipe = self.recipe.up_to(self.trainer.number)
             outputs = write_outputs(self.folder.path, model, show, recipe, self.picture, self.on_phase)
+            if (self.folder.read_summary() or {}).get("steps", self.steps) != self.steps:
+                leave_earlier(self.folder.path)
             page = [VIEW] if has_view(model, self.trainer.stage) else []
             summary = self.summary([*outputs, *page])
             self.folder.write_summary(summary)
