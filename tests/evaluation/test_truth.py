@@ -61,6 +61,12 @@ def test_angles_that_look_like_radians_are_asked_about(fov, turn, asked, tmp_pat
     assert sum("radians" in note for note in truth.notes) == asked
 
 
+def test_a_view_with_a_camera_of_another_kind_is_refused(tmp_path):
+    views = [VIEWS[0], {**VIEWS[1], "distance": 2.0}]
+    with pytest.raises(ValueError, match="distance or fov_y_deg or size of their own"):
+        load_truth(write(tmp_path, {**DESCRIPTION, "views": views}))
+
+
 def test_premultiplied_colours_are_divided_and_told(tmp_path):
     """Edges of a true view that a program has stored darkened."""
     y, x = np.mgrid[:16, :16]

@@ -57,6 +57,8 @@ def test_a_gltf_whose_shape_would_be_another_is_refused(change, match, tmp_path)
 @pytest.mark.parametrize(("change", "told"), [
     (lambda tree: tree["materials"][0].update(emissiveFactor=[0, 0, 0]), None),
     (lambda tree: tree["materials"][0].update(emissiveFactor=[1, 0, 0]), "emissiveFactor"),
+    (lambda tree: tree["materials"][0].update(alphaMode="OPAQUE"), None),
+    (lambda tree: tree["materials"][0].update(alphaMode="MASK"), "alphaMode MASK"),
     (lambda tree: tree["materials"][0]["pbrMetallicRoughness"]["baseColorTexture"].update(texCoord=1), "second set"),
     (lambda tree: tree["samplers"][0].update(wrapT=33071), "textures that do not repeat"),
 ])  # fmt: skip

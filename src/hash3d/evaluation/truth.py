@@ -27,6 +27,8 @@ from hash3d.rendering.raster import RasterRendererConfig, render_surface
 from hash3d.representations.mesh import Mesh, SurfacePoints
 from hash3d.representations.mesh_file import MeshFile
 
+SHARED = ("distance", "fov_y_deg", "size")
+"""Fields of views.json that all views share."""
 LARGEST_SIDE = 8192
 """Pixels a side of the largest true view."""
 
@@ -70,6 +72,8 @@ def load_truth(folder: Path) -> Truth:
         )
         reference_elevation = float(described["input"]["elevation_deg"])
         files = [folder / view["file"] for view in views]
+        if any(view.get(name, described[name]) != described[name] for view in views for name in SHARED):
+            raise ValueError(f"the views have {' or '.join(SHARED)} of their own, and one for all is read")
         _check_ranges(cameras)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise ValueError(

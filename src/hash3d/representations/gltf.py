@@ -45,6 +45,7 @@ def check_gltf(file: Path, scene: Any) -> None:
     placed = [uv for part in scene.geometry.values() if (uv := getattr(part.visual, "uv", None)) is not None]
     told = [name for name in UNHEEDED if f'"{name}"' in text]
     told += ["emissiveFactor"] * any(map(any, (each.get("emissiveFactor", []) for each in materials)))
+    told += [f"alphaMode {mode}" for mode in {each.get("alphaMode", "OPAQUE") for each in materials} - {"OPAQUE"}]
     told += ["a second set of texture coordinates"] * any(each.get("texCoord", 0) for each in bases)
     if any(np.abs(uv - 0.5).max(initial=0.0) > 0.51 for uv in placed):
         wraps = {each.get(name, REPEAT) for each in samplers for name in ("wrapS", "wrapT")}
