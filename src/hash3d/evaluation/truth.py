@@ -72,7 +72,7 @@ def load_truth(folder: Path) -> Truth:
         )
         reference_elevation = float(described["input"]["elevation_deg"])
         files = [folder / view["file"] for view in views]
-        if any(view.get(name, described[name]) != described[name] for view in views for name in SHARED):
+        if any(view[name] != described[name] for view in views for name in SHARED if name in view):
             raise ValueError(f"the views have {' or '.join(SHARED)} of their own, and one for all is read")
         _check_ranges(cameras)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
