@@ -46,7 +46,7 @@ POSES = (
     RelativePose(reference_elevation=45.0),
 )
 """Round at an elevation of 15 degrees; up by 30 degrees; and down by 30, which is the same two views the other way.
-All lie within the elevations of training (inputs -10 to 50 degrees)."""
+All lie within the elevations of training (-20 to 80 degrees)."""
 FIRST_OBJECT = HELD_OUT + 1000
 FIRST_OF_MEAN = HELD_OUT + 100_000
 SHEET_OBJECTS = 16

@@ -16,7 +16,9 @@ from .world import Objects, render, sample_objects
 
 RADIUS, FOV_Y = 1.5, 49.1
 ELEVATION = (-20.0, 80.0)
-"""Of the cameras, those of conditions and of targets alike, in degrees."""
+"""Of all cameras, in degrees."""
+USUAL_ELEVATION = (-10.0, 50.0)
+"""Of half of them: from here pictures are mostly taken."""
 
 
 def orbit(elevation: Tensor, azimuth: Tensor, size: int) -> Cameras:
@@ -181,13 +183,15 @@ class Pairs(Batch):
 
 
 class ViewBuffer(ViewStream[Pairs]):
-    """Bytes, latents and angles."""
+    """Bytes, latents and angles; half of an object's views lie in USUAL_ELEVATION."""
 
     posed = True
 
     def make(self, indices: Int[Tensor, " N"]) -> dict[str, Tensor]:
         """Pixels, latents and angles."""
-        (low, high), shape = ELEVATION, (len(indices), self.views)
+        shape = (len(indices), self.views)
+        low, high = (torch.full(shape, end) for end in ELEVATION)
+        low[:, : self.views // 2], high[:, : self.views // 2] = USUAL_ELEVATION
         elevation = low + (high - low) * torch.rand(shape, generator=self._generator)
         azimuth = 360 * torch.rand(shape, generator=self._generator)
         pixels = self.see(indices, elevation, azimuth)

@@ -368,8 +368,8 @@ TABLE: dict[str, str] = {
     " | ball :red .05,.09,.05 @0,.36,.52 | ball wing:~/= .09,.22,.3 @.33,.02,-.02 m | ball tail:= .08,.28,.2 @0,.3,-.48 x-30 | can leg:orange/yellow .04,.18,.04 @.14,-.45,.04 m",
     "bird": "ball body:blue/red/yellow/brown/_ .28,.28,.46 x-20 | ball head:face*= .22 @0,.34,.34 s.08 | cone beak:orange/yellow/black .06,.12,.06 @0,.3,.58 x90 | ball wing:~/_ .07,.18,.38 @.27,.04,-.08 x-15 m"
     " | box tail:~/= .14,.03,.26 @0,-.06,-.6 x-10 r.02 | can leg:orange/black .025,.14,.025 @.1,-.38,.02 m",
-    "parrot": "ball body:red/green/blue .26,.46,.26 x12 | ball head:face*= .23 @0,.5,.12 s.08 | cone beak:black/yellow/grey .09,.13,.09 @0,.46,.34 x125 | ball wing:blue/yellow/green .08,.36,.2 @.25,.0,-.06 x12 m"
-    " | box tail:blue/red/yellow .1,.4,.03 @0,-.72,-.16 x12 r.02 | ball foot:grey .09,.06,.1 @.1,-.42,.1 m",
+    "parrot": "ball body:red/green/blue/yellow .28,.42,.28 x15 | ball head:face*= .27,.26,.27 @0,.48,.14 s.06 | cone beak:black/yellow/grey .12,.18,.12 @0,.42,.42 x130 | ball face:white .16,.13,.1 @0,.5,.34 | ball wing:blue/yellow/green .1,.34,.2 @.27,.02,-.04 x15 m"
+    " | box tail:blue/red/yellow .13,.34,.04 @0,-.62,-.2 x15 r.03 | ball foot:grey .1,.07,.12 @.12,-.38,.14 m | pill :brown .06,.5,.06 @0,-.46,.14 z90 ?a | cone :yellow/= .06,.16,.06 @0,.8,.06 x-20 ?.6",
     "swan": "ball body:white/white/white/black .34,.3,.56 | pill neck:= .09,.42,.09 @0,.5,.42 x8 s.1 | ball head:= .14,.13,.18 @0,.94,.54 s.05 | cone beak:orange/red .06,.13,.05 @0,.9,.78 x95"
     " | ball wing:= .1,.24,.44 @.31,.12,-.1 x12 m | cone tail:= .16,.2,.1 @0,.12,-.6 x-65 | ball eye:black .03 @.11,.97,.62 m",
     "flamingo": "ball body:pink/pink/pink/red .27,.26,.42 | pill neck:= .06,.42,.06 @0,.46,.36 x-2 s.08 | ball head:= .11,.1,.15 @0,.9,.4 s.04 | cone beak:black/white .05,.13,.05 @0,.82,.58 x125"
