@@ -57,9 +57,8 @@ class Mesh:
     def edges(self) -> "Edges":
         """The edges, each once."""
         sides = torch.cat([self.faces[:, [1, 2]], self.faces[:, [2, 0]], self.faces[:, [0, 1]]])
-        low, high = sides.amin(dim=-1), sides.amax(dim=-1)
         count = max(self.vertices.shape[0], 1)
-        keys, side_edges = torch.unique(low * count + high, return_inverse=True)
+        keys, side_edges = torch.unique(pair_keys(sides, count), return_inverse=True)
         vertices = torch.stack([keys // count, keys % count], dim=-1)
         return Edges(vertices=vertices, of_face=side_edges.reshape(3, -1).T)
 
@@ -115,6 +114,12 @@ class Surface(Protocol):
     def colors_at(self, points: SurfacePoints) -> Float[Tensor, "N 3"]:
         """RGB at points of the mesh that `mesh()` has just returned."""
         ...
+
+
+def pair_keys(pairs: Int[Tensor, "N 2"], count: int) -> Int[Tensor, " N"]:
+    """Return a number for each pair of `count` vertices, whose order does not count."""
+    first, second = pairs.unbind(-1)  # `amin` along the pairs would be a hundred times slower on a CPU.
+    return torch.minimum(first, second) * count + torch.maximum(first, second)
 
 
 def grown_box(mesh: Mesh, whole: Float[Tensor, "2 3"]) -> Float[Tensor, "2 3"]:
