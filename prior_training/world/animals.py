@@ -8,7 +8,7 @@ import torch
 from . import textures
 from .assembly import Assembly
 from .materials import color, marked, material, paint, plain
-from .objects import COLUMN, ELLIPSOID, Material, turn
+from .objects import COLUMN, ELLIPSOID, turn
 from .streams import RandomStreams
 
 QUARTER = 0.5 * math.pi
@@ -101,85 +101,6 @@ def robot(rng: RandomStreams, shape: Assembly) -> None:
     bulb, there = paint(rng), rng.flag(0.8)
     shape.add(COLUMN, "", limb, (0.03, 0.15, 0.03), (0.0, up + 0.42, 0.0), corner=1.0, present=there)
     shape.add(ELLIPSOID, "antenna", bulb, 0.1, (0.0, up + 0.6, 0.0), present=there)
-
-
-def _four_legs(
-    rng: RandomStreams, shape: Assembly, coat: Material, *, head: float, snout: tuple[float, float, float], legs: float
-) -> None:
-    """Body along z with the head at +z, snout, four legs; the caller adds ears and tail (three parts)."""
-    u = rng.uniform
-    fur = coat.colors[:, 0]
-    fat, long = u(0.32, 0.45), u(0.55, 0.75)
-    shape.add(ELLIPSOID, "body", coat, (fat, fat, long))
-    shape.add(
-        *(ELLIPSOID, "head", marked(rng, fur, fur, eyes=True), head),
-        (0.0, 0.55 * fat + 0.3, 0.8 * long),
-        smooth=0.06,
-    )
-    nose = paint(rng, base=torch.where(rng.flag(0.5)[:, None], fur, color(rng, "pink white brown")))
-    shape.add(ELLIPSOID, "snout", nose, snout, (0.0, 0.55 * fat + 0.2, 0.8 * long + head), smooth=0.02)
-    same, thick = paint(rng, base=fur), u(0.1, 0.15)
-    for x in (-1.0, 1.0):
-        for z in (-1.0, 1.0):
-            at = (x * 0.6 * fat, -fat - 0.4 * legs, z * 0.6 * long)
-            shape.add(COLUMN, "leg", same, (thick, legs, thick), at, corner=1.0, rounding=0.06)
-
-
-def _ears(rng: RandomStreams, shape: Assembly, kind: int, size: tuple[float, float, float], lean: float) -> None:
-    head = shape.parts[1]
-    x, y, z = head["centre"].unbind(-1)
-    reach = head["size"][:, 0]
-    same = paint(rng, base=head["colors"][:, 0] * torch.where(rng.flag(0.3), 0.5, 1.0)[:, None])
-    for side in (-1.0, 1.0):
-        at = (x + side * 0.72 * reach, y + 0.72 * reach, z - 0.05)
-        angle = turn(2, rng.full(-side * lean))
-        shape.add(kind, "ear", same, size, at, rotation=angle, taper=-0.8 if kind == COLUMN else 0.0, corner=0.5)
-
-
-def _tail(rng: RandomStreams, shape: Assembly, size: tuple[float, float, float], lean: float) -> None:
-    body = shape.parts[0]
-    same = paint(rng, base=body["colors"][:, 0])
-    at = (0.0, 0.5 * body["size"][:, 1] + 0.1, -body["size"][:, 2] - 0.1)
-    shape.add(ELLIPSOID, "tail", same, size, at, rotation=turn(0, rng.full(lean) + rng.uniform(-0.3, 0.3)))
-
-
-COAT = {textures.PLAIN: 0.7, textures.PATCHES: 0.3}
-
-
-def dog(rng: RandomStreams, shape: Assembly) -> None:
-    """Hanging ears, a long snout."""
-    coat = material(rng, COAT, names="brown brown white black grey orange")
-    _four_legs(rng, shape, coat, head=0.36, snout=(0.16, 0.14, 0.24), legs=0.32)
-    _ears(rng, shape, ELLIPSOID, (0.1, 0.26, 0.14), 2.6)
-    _tail(rng, shape, (0.07, 0.3, 0.07), -0.7)
-
-
-def cat(rng: RandomStreams, shape: Assembly) -> None:
-    """Pointed ears, a short snout, a long tail."""
-    coat = material(
-        rng, {textures.PLAIN: 0.5, textures.STRIPES: 0.35, textures.PATCHES: 0.15}, names="orange grey black white"
-    )
-    _four_legs(rng, shape, coat, head=0.38, snout=(0.13, 0.09, 0.07), legs=0.3)
-    _ears(rng, shape, COLUMN, (0.16, 0.17, 0.08), 0.35)
-    _tail(rng, shape, (0.06, 0.5, 0.06), -0.4)
-
-
-def pig(rng: RandomStreams, shape: Assembly) -> None:
-    """A round body, a flat snout, short legs."""
-    coat = material(rng, {textures.PLAIN: 0.85, textures.PATCHES: 0.15}, names="pink pink pink brown black")
-    _four_legs(rng, shape, coat, head=0.36, snout=(0.15, 0.12, 0.1), legs=0.2)
-    shape.parts[0]["size"] = shape.parts[0]["size"] * torch.tensor([1.3, 1.25, 1.0], device=rng.device)
-    _ears(rng, shape, COLUMN, (0.13, 0.12, 0.05), 0.7)
-    _tail(rng, shape, (0.09, 0.09, 0.06), 0.0)
-
-
-def cow(rng: RandomStreams, shape: Assembly) -> None:
-    """A patched body, a wide snout, horns in place of ears."""
-    coat = material(rng, {textures.PATCHES: 0.75, textures.PLAIN: 0.25}, names="white white brown black")
-    _four_legs(rng, shape, coat, head=0.33, snout=(0.22, 0.15, 0.16), legs=0.36)
-    shape.parts[0]["size"] = shape.parts[0]["size"] * torch.tensor([1.1, 1.15, 1.1], device=rng.device)
-    _ears(rng, shape, COLUMN, (0.07, 0.2, 0.07), 0.9)
-    _tail(rng, shape, (0.04, 0.35, 0.04), 0.4)
 
 
 def duck(rng: RandomStreams, shape: Assembly) -> None:

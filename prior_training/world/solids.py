@@ -44,6 +44,8 @@ def composition(rng: RandomStreams, shape: Assembly) -> None:
         kind = kinds[rng.choice([0.45, 0.27, 0.1, 0.1, 0.08])]
         coat = material(rng, base=torch.where(rng.flag(0.3)[:, None], shared, color(rng)))
         size = u(0.25, 1.0, 3) * (1.0 if part == 0 else 0.75)
+        thin = 1 - 0.85 * (rng.flag(0.25) & (kind == COLUMN)).float()  # A rod, a leg, a neck.
+        size = torch.stack([size[:, 0] * thin, size[:, 1], size[:, 2] * thin], dim=-1)
         tilted = turn(2, torch.where(rng.flag(0.35), u(-1.6, 1.6), 0.0))
         cut = rng.flag(0.4 if part == 2 else 0.0)
         corner, edge = torch.where(rng.flag(0.5), u(0.98, 1.0), u(0.0, 0.5)), u(0.04, 0.22)
