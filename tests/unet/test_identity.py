@@ -1,6 +1,7 @@
 """What a feature depends on besides the view: prompts, other conditioning inputs, adapters, weights, processors."""
 
 import copy
+import warnings
 from array import array
 from collections import deque
 from types import MappingProxyType
@@ -10,8 +11,9 @@ import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
-from hash3d import Hash3DConfig, apply_hash3d
-from tests.tiny_models import VIEW, predict, small_unet, unet_inputs
+from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
+from tests.tiny_models import VIEW, alike, predict, small_unet, unet_inputs
+from tests.unet.changes import write_in_place
 
 
 def hits(cache):
@@ -269,3 +271,27 @@ def test_adapters_of_peft_are_seen():
         change()
         predict(unet, cache, inputs)
         assert hits(cache) == expected
+
+
+@pytest.mark.parametrize("other", [False, True])
+@pytest.mark.parametrize("first", ["applied", "loaded"])
+def test_loaded_features_serve_the_weights_they_are_of(first, other):
+    unet = small_unet()
+    cache, inputs = apply_hash3d(unet), alike(unet)
+    predict(unet, cache, inputs)
+    state = cache.state_dict()
+    if other:
+        write_in_place(unet)
+        unet.mid_block.resnets[0].conv1.weight.data[:, 0, 0, 0] += 1.0
+    remove_hash3d(unet)
+    fresh = Hash3DConfig().build()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        if first == "applied":
+            apply_hash3d(unet, fresh)
+        fresh.load_state_dict(state)
+        if first == "loaded":
+            apply_hash3d(unet, fresh)
+    predict(unet, fresh, inputs)
+    assert fresh.statistics.shallow == int(not other)
+    assert sum("other weights" in str(each.message) for each in told) == int(other)

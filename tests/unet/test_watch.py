@@ -1,15 +1,14 @@
 """What changes in a U-Net after features were kept, and what a view and its call disagree on, is never a silent hit."""
 
 import copy
-import warnings
 
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
 
-from hash3d import Hash3DConfig, apply_hash3d, remove_hash3d
-from hash3d.unet.watch import SLICES, ModelWatch
+from hash3d import apply_hash3d, remove_hash3d
+from hash3d.unet.watch import CUTS, SLICES, ModelWatch
 from tests.tiny_models import alike, predict, small_unet, unet_inputs
 from tests.unet.changes import (
     CHANGES,
@@ -169,30 +168,6 @@ def test_reset_is_how_a_write_is_told_that_no_one_can_see():
     assert torch.equal(unet(**inputs).sample, found)
 
 
-@pytest.mark.parametrize("other", [False, True])
-@pytest.mark.parametrize("first", ["applied", "loaded"])
-def test_loaded_features_serve_the_weights_they_are_of(first, other):
-    unet = small_unet()
-    cache, inputs = apply_hash3d(unet), alike(unet)
-    predict(unet, cache, inputs)
-    state = cache.state_dict()
-    if other:
-        write_in_place(unet)
-        unet.mid_block.resnets[0].conv1.weight.data[:, 0, 0, 0] += 1.0
-    remove_hash3d(unet)
-    fresh = Hash3DConfig().build()
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        if first == "applied":
-            apply_hash3d(unet, fresh)
-        fresh.load_state_dict(state)
-        if first == "loaded":
-            apply_hash3d(unet, fresh)
-    predict(unet, fresh, inputs)
-    assert fresh.statistics.shallow == int(not other)
-    assert sum("other weights" in str(each.message) for each in told) == int(other)
-
-
 def test_what_was_edited_while_the_cache_was_off_is_not_answered_by_it():
     unet = small_unet()
     cache, inputs = apply_hash3d(unet), alike(unet)
@@ -256,6 +231,21 @@ def test_away_from_the_host_a_change_of_the_whole_model_or_of_what_learns_is_see
     with torch.no_grad():
         change(unet)
     assert state_of(watch, look=True) != before
+
+
+def test_away_from_the_host_lists_that_a_pass_puts_together_are_no_reason_to_look_at_all_layers(monkeypatch):
+    """A middle block's `self.resnets[1:]` is a new list of layers in each pass."""
+    watch, looked = ModelWatch(small_unet().requires_grad_(False).to("meta")), []
+    list_parts = watch._list_parts
+    monkeypatch.setattr(watch, "_list_parts", lambda cut: looked.append(cut) or list_parts(cut))
+    for _ in range(2):
+        watch.unet.mid_block.resnets[1:]
+        watch.look()
+        watch.unet.mid_block.resnets[1:]
+        watch.rest()
+        watch.look()
+        watch.rest()
+    assert [cut == CUTS[-1] for cut in looked] == [True, False] * 2
 
 
 def test_a_model_that_is_checked_now_and_then_runs_in_full_from_the_next_check_on():

@@ -103,8 +103,8 @@ class ModelWatch:
         return list(chain.from_iterable(map(dict.values, self._parts[cut])))
 
     def rest(self) -> None:
-        """Say that our own hooks are off: any that comes now is another's."""
-        self._handles = RemovableHandle.next_id
+        """Say that a pass is over: hooks and layers that come now are another's, not ours or the pass's own."""
+        self._handles, self._registrations = RemovableHandle.next_id, _registered()[0]
 
     def look(self, *, at_numbers: bool = False, at_all: bool = False) -> None:
         """See what has changed since the last call: `at_numbers` also behind PyTorch's back, `at_all` in no slices."""
