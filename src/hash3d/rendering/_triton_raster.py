@@ -64,7 +64,7 @@ def _raster_kernel(screen, depths, faces, keys, width, height, BLOCK: tl.constex
         tl.atomic_min(keys + row * width + column, key, mask=covered, sem="relaxed")
 
 
-def visible_faces_triton(projected: Projected, size: tuple[int, int]) -> Tensor:
+def visible_faces(projected: Projected, size: tuple[int, int]) -> Tensor:
     """Compute `visible_faces`, "H W"."""
     width, height = size
     keys = torch.full((height, width), NOTHING, dtype=torch.int64, device=projected.depths.device)

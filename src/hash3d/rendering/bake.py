@@ -12,8 +12,8 @@ from hash3d.cameras import Cameras
 from hash3d.representations.mesh import Mesh, SurfacePoints
 from hash3d.representations.textured_mesh import TexturedMesh
 
-from ._torch_raster import Projected, barycentric, visible_faces
-from .raster import RasterRendererConfig, render_surface
+from ._torch_raster import Projected, barycentric
+from .raster import RasterRendererConfig, find_visible_faces, render_surface
 
 MIN_COSINE, DEPTH_TOLERANCE = 0.5, 0.02
 """The first is that of DreamGaussian 69a3c70, which takes the first view; the second is in scene units."""
@@ -40,7 +40,7 @@ def texel_points(surface: TexturedMesh) -> tuple[SurfacePoints, Int[Tensor, " N"
     rows = torch.arange(len(mesh), device=depths.device)
     u, v = surface.uv.unbind(-1)
     projected = Projected(torch.stack([u, 1.0 - v], dim=-1) * size, depths, surface.uv_faces, rows)
-    seen = visible_faces(projected, (size, size)).flatten()
+    seen = find_visible_faces(projected, (size, size), "auto").flatten()
     texels = (seen >= 0).nonzero()[:, 0]
     centres = torch.stack([texels % size, texels // size], dim=-1).to(depths) + 0.5
     corners = surface.uv_faces[seen[texels]]

@@ -9,11 +9,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.kernels import FieldBackend, uses_triton
+from hash3d.kernels import FieldBackend, find_kernels
 from hash3d.ranges import expect_range
 from hash3d.representations.mesh import Edges, Mesh, Surface, SurfacePoints
 
-from ._torch_raster import Projected, barycentric, edge_functions, expand, visible_faces
+from . import _torch_raster
+from ._torch_raster import Projected, barycentric, edge_functions, expand
 from .base import Render
 from .shading import Shading
 
@@ -28,7 +29,8 @@ class RasterRendererConfig:
     Args:
         near: Faces with a corner closer than this along the camera's z axis (scene units) are left out.
         antialias: Blend pixels across silhouettes. Without it no outline has a gradient.
-        backend: What finds the visible faces. auto: Triton's kernel on CUDA if Triton is installed, else torch.
+        backend: What finds the visible faces. auto: a kernel, by numba on a CPU and on CUDA by Triton if it is
+            installed; else torch.
     """
 
     near: float = 0.01
@@ -143,11 +145,9 @@ def _paint(
 
 def find_visible_faces(projected: Projected, size: tuple[int, int], backend: FieldBackend) -> Int[Tensor, "H W"]:
     """Compute `visible_faces` by the backend that suits the device; `ValueError` if an explicit one cannot run."""
-    if uses_triton(backend, projected.depths):
-        from ._triton_raster import visible_faces_triton
-
-        return visible_faces_triton(projected, size)
-    return visible_faces(projected, size)
+    kernels = find_kernels(backend, "hash3d.rendering", "raster", projected.depths)
+    seen: Tensor = (kernels or _torch_raster).visible_faces(projected, size)
+    return seen
 
 
 def antialias(
@@ -183,9 +183,7 @@ def silhouettes(projected: Projected, edges: Edges) -> tuple[Bool[Tensor, " E"],
     forward = faces.roll(-1, 1) < faces.roll(1, 1)
     right = (clockwise[:, None] == forward).flatten()
     has = torch.zeros(2, len(edges.vertices), dtype=torch.bool, device=faces.device)
-    of_face = edges.of_face[projected.rows].flatten()
-    has[0, of_face[right]] = True
-    has[1, of_face[~right]] = True
+    has[(~right).long(), edges.of_face[projected.rows].flatten()] = True
     return has[0] ^ has[1], has[0]
 
 

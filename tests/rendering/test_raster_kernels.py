@@ -1,29 +1,34 @@
-"""Triton's rasteriser equals the reference implementation: the same face at every pixel.
+"""The kernels' rasterisers equal the reference implementation: the same face at every pixel.
 
-On a GPU, or with TRITON_INTERPRET=1 on a CPU: `TRITON_INTERPRET=1 python -m pytest -m gpu` and this file.
+Numba's on a CPU. Triton's on a GPU, or with TRITON_INTERPRET=1 on a CPU:
+`TRITON_INTERPRET=1 python -m pytest -m gpu` and this file.
 """
 
 import os
+from importlib import import_module
 
 import pytest
 import torch
 
 from hash3d.rendering._torch_raster import Projected, visible_faces
 
-DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
-
-pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
-def both(screen: torch.Tensor, depths: torch.Tensor, faces: torch.Tensor, size: tuple[int, int]):
-    """The faces that the reference and the kernel see."""
-    from hash3d.rendering._triton_raster import visible_faces_triton
+@pytest.fixture(params=["numba", pytest.param("triton", marks=pytest.mark.gpu)])
+def both(request):
+    """The faces that the reference and a kernel see."""
+    kernels = import_module(f"hash3d.rendering._{request.param}_raster")
+    device = "cuda" if request.param == "triton" and os.environ.get("TRITON_INTERPRET") != "1" else "cpu"
 
-    projected = Projected(*(each.to(DEVICE) for each in (screen, depths, faces, torch.arange(len(faces)))))
-    return visible_faces(projected, size), visible_faces_triton(projected, size)
+    def see(screen: torch.Tensor, depths: torch.Tensor, faces: torch.Tensor, size: tuple[int, int]):
+        projected = Projected(*(each.to(device) for each in (screen, depths, faces, torch.arange(len(faces)))))
+        return visible_faces(projected, size), kernels.visible_faces(projected, size)
+
+    return see
 
 
-def test_triangles_of_all_sizes_some_beyond_the_edges():
+def test_triangles_of_all_sizes_some_beyond_the_edges(both):
     generator = torch.Generator().manual_seed(0)
     centres = 50 * torch.rand(60, 1, 2, generator=generator) - 10
     spread = 12 * torch.rand(60, 1, 1, generator=generator) ** 3
@@ -34,7 +39,7 @@ def test_triangles_of_all_sizes_some_beyond_the_edges():
     assert (expected != found).sum() <= 1  # where two faces cross, a depth's last bit may decide
 
 
-def test_no_pixel_falls_between_faces_that_share_an_edge_and_the_lowest_row_wins():
+def test_no_pixel_falls_between_faces_that_share_an_edge_and_the_lowest_row_wins(both):
     """A grid whose edges go through the pixel centres, all at one depth: 4 faces meet there."""
     y, x = torch.meshgrid(torch.arange(6) * 2.0 + 0.5, torch.arange(6) * 2.0 + 0.5, indexing="ij")
     corner = (torch.arange(5)[:, None] * 6 + torch.arange(5)).flatten()
@@ -47,12 +52,12 @@ def test_no_pixel_falls_between_faces_that_share_an_edge_and_the_lowest_row_wins
     assert (expected == found).float().mean() > 0.9
 
 
-def test_no_faces_are_seen_nowhere():
+def test_no_faces_are_seen_nowhere(both):
     expected, found = both(torch.zeros(3, 2), torch.ones(3), torch.zeros(0, 3, dtype=torch.int64), (4, 3))
     assert torch.equal(expected, found)
 
 
-def test_flat_faces_are_not_seen():
+def test_flat_faces_are_not_seen(both):
     screen = torch.tensor([[0.0, 0.0], [8.0, 8.0], [4.0, 4.0]])
     expected, found = both(screen, torch.ones(3), torch.tensor([[0, 1, 2]]), (8, 8))
     assert torch.equal(found, expected)
