@@ -84,7 +84,7 @@ class UncheckedForward(Hash3DForward):
 class UncheckedCache(FeatureCache):
     """Takes batches for right and features for finite."""
 
-    def check_batch(self, view: View, sample: torch.Tensor, channels: int) -> None:  # noqa: D102
+    def check_batch(self, view: View, sample: torch.Tensor, *_: Any) -> None:  # noqa: D102
         view.branches = len(sample) // len(view.places)
 
     def _are_finite(self, features: torch.Tensor, entries: list[Any]) -> list[bool]:

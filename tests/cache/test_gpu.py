@@ -64,3 +64,19 @@ def test_a_feature_that_is_not_finite_is_forgotten_as_soon_as_that_is_known():
         (query,) = cache.lookup([key()])
     assert torch.equal(cache.read([query], latents), good)
     assert cache.statistics.not_finite == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("given", "told"), [(400.0, 0), (0.4, 1)])
+def test_another_timestep_than_the_calls_is_told_though_nothing_waits_for_it(given, told, recwarn):
+    cache, sample, time = Hash3DConfig().build(), torch.zeros(2, 4, 8, 8).cuda(), torch.tensor(400).cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with cache.view(elevation=0.0, azimuth=0.0, radius=1.0, timestep=given):
+            cache.check_batch(cache.current_view, sample, 4, time)
+            cache.insert(cache.locate([key()]), sample[:1], sample[:, None])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.cuda.synchronize()
+    cache.lookup([key()])
+    assert sum("another timestep than the U-Net" in str(each.message) for each in recwarn) == told

@@ -162,27 +162,27 @@ class Keeping:
 
     def release(self, *, loaded: bool = True) -> None:
         """Forget all features, and let their memory go; without `loaded` not those that wait for their first call."""
-        if not loaded and self._signature is None:
-            return
-        self.reset()
-        self._layout = self._signature = None
+        if loaded or self._signature is not None:
+            self.reset()
+            self._layout = self._signature = None
 
-    def check_batch(self, view: View, sample: Tensor, channels: int) -> None:
-        """Check a call's batch against its view; what is told is told on a GPU as soon as it is known."""
+    def check_batch(self, view: View, sample: Tensor, channels: int, timestep: Any = None) -> None:
+        """Check a call's batch against its view; what differs is told as soon as it is known."""
         view.check_batch(sample, channels)
-        if self._signature is None and (loaded := self.store.entries()):
-            first, form = loaded[0], (*sample.shape[1:], view.branches)
-            if (*first.latents.shape, len(first.feature)) != form:
-                self.reset()
-        if len(sample) > 1 and self._checks < BATCH_CHECKS:
+        loaded, form = self.store.entries()[:1] if self._signature is None else [], (*sample.shape[1:], view.branches)
+        if any((*each.latents.shape, len(each.feature)) != form for each in loaded):
+            self.reset()
+        if self._checks < BATCH_CHECKS:
             self._checks += 1
-            own = view.split(sample[:, :channels])[0].flatten(1)
-            found = view.has_like_branches(sample, channels), (own[:, None] == own).all(2).sum() == len(own)
-            for what, holds in zip(("unlike branches", "like views"), found, strict=True):
-                if sample.is_cuda:
-                    self._late.send(1.0 / holds.float(), what)  # Infinite if not.
-                elif not holds:
-                    self.tell_once(what)
+            own, given = view.split(sample[:, :channels])[0].flatten(1), view.timesteps
+            unlike = (own[:, None] == own).all(2).sum() == len(own)
+            found = {"unlike branches": view.has_like_branches(sample, channels), "like views": unlike}
+            if given and getattr(timestep, "is_cuda", False):
+                found["unread timestep"] = (timestep > min(given) - 1.0).all() & (timestep < max(given) + 1.0).all()
+            if sample.is_cuda:
+                self._late.send(1.0 / torch.stack([*found.values()]).float(), [*found])  # Infinite if not.
+            for what in [] if sample.is_cuda else [name for name, holds in found.items() if not holds]:
+                self.tell_once(what)
 
     def tell_once(self, what: str, *numbers: int) -> None:
         """Tell one of `messages.MESSAGES`, unless it was told already."""
@@ -242,13 +242,13 @@ class Keeping:
         """Forget entries of a GPU of which it has become known that they are not finite; waits for nothing."""
         if "_late" not in vars(self):
             return
-        for found, label in self._late.arrived():
-            if not isinstance(label, str):
-                for total, entry in zip(found, label, strict=True):
-                    if not self._see(total) and entry in self.store.entries():
-                        self.store.remove(entry)
-            elif not math.isfinite(found):
-                self.tell_once(label)
+        for found, labels in self._late.arrived():
+            for total, label in zip(found, labels, strict=True):
+                if not isinstance(label, str):
+                    if not self._see(total) and label in self.store.entries():
+                        self.store.remove(label)
+                elif not math.isfinite(total):
+                    self.tell_once(label)
 
     @cached_property
     def _late(self) -> Any:

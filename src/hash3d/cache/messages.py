@@ -23,6 +23,8 @@ MESSAGES = {
     "sizes, dtypes or the number of guidance branches change in each, as where weights are offloaded layer by layer.",
     "other timestep": "cache.view was given another timestep than the U-Net: features are reused at the same pair "
     "only. Leave the timestep out of cache.view to take the call's.",
+    "unread timestep": "cache.view was given another timestep than the U-Net: features are reused by the view's. Leave "
+    "it out of cache.view to take the call's, for which it waits for the GPU.",
     "unlike branches": "The guidance branches of a view have different noisy latents: are they views? Give cache.view "
     "one number for each view of the batch. A reuse goes by the first branch's latents.",
     "like views": "Two views of a call have the same noisy latents: are they guidance branches of one view? Give "

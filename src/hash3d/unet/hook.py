@@ -24,7 +24,7 @@ class Hash3DForward(Forward):
             return super().run(args, kwargs, inputs)
         expect_all_views(inputs, view)
         if not self._known:  # Else between two checks.
-            cache.check_batch(view, inputs["sample"], self.layout.noisy_channels)
+            cache.check_batch(view, inputs["sample"], self.layout.noisy_channels, inputs["timestep"])
         keys = view.keys(inputs["timestep"])
         queries = cache.lookup(keys, self.identify(inputs, view, keys), together=self.mixes_views)
         latents = view.split(inputs["sample"])[0]
