@@ -54,6 +54,11 @@ PROMPTS = (
     "a black camera",
     "a green cactus",
     "an orange fish",
+    "a grey elephant",
+    "a red bicycle",
+    "a brown guitar",
+    "two red apples",
+    "a black cat on a white chair",
 )
 """Prompts of the contact sheets; written by hand."""
 BACKGROUNDS = ("red", "orange", "yellow", "green", "blue", "purple", "grey", "black")

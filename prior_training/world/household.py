@@ -1,5 +1,5 @@
 # mypy: allow-redefinition-new, local-partial-types
-"""Containers: bottles, jars, boxes. Each function assembles one noun for all of its samples.
+"""Containers (bottles, jars, boxes), soap and a stapler. Each function assembles one noun for all of its samples.
 
 Units are arbitrary, the world rescales; the front is +z, labels are on it.
 """
@@ -10,8 +10,8 @@ import torch
 
 from . import textures
 from .assembly import Assembly
-from .materials import LABELLED, material, paint, plain
-from .objects import COLUMN, ELLIPSOID, LATHE, RING, STAR, SUBTRACT, star, turn
+from .materials import LABELLED, color, material, paint, plain
+from .objects import COLUMN, ELLIPSOID, LATHE, RING, SUBTRACT, turn
 from .streams import RandomStreams
 
 
@@ -191,19 +191,6 @@ def bucket(rng: RandomStreams, shape: Assembly) -> None:
               rotation=turn(0, torch.full_like(tall, 0.5 * math.pi)), present=rng.flag(0.5))  # fmt: skip
 
 
-def candle(rng: RandomStreams, shape: Assembly) -> None:
-    """A column of wax with a flame, on a base or not."""
-    u = rng.uniform
-    tall, wide = u(0.5, 1.0), u(0.22, 0.55)
-    shape.add(COLUMN, "body", plain(rng), (wide, tall, wide), corner=1.0, rounding=0.06, taper=u(-0.1, 0.0))
-    shape.add(COLUMN, "", paint(rng, "black"), (0.035, 0.12, 0.035), (0.0, tall + 0.08, 0.0), corner=1.0)
-    flame = (u(0.1, 0.16), 0.26, 0.12)
-    drop = (0.35, 0.85, 1.0, 0.75, 0.4, 0.0)
-    shape.add(LATHE, "flame", paint(rng, "orange yellow"), flame, (0.0, tall + 0.4, 0.0), profile=drop)
-    plate, foot = (u(0.6, 0.8), 0.07, u(0.6, 0.8)), rng.flag(0.5)
-    shape.add(COLUMN, "stand", plain(rng), plate, (0.0, -tall, 0.0), corner=1.0, rounding=0.04, present=foot)
-
-
 def soap_bar(rng: RandomStreams, shape: Assembly) -> None:
     """A flat rounded bar, some with a waist, some with a mark pressed in."""
     u = rng.uniform
@@ -219,13 +206,19 @@ def soap_bar(rng: RandomStreams, shape: Assembly) -> None:
     shape.add(ELLIPSOID, "", mark, (0.5, 0.07, 0.5 * deep), at, operation=SUBTRACT, present=rng.flag(0.4) & ~waist)
 
 
-def gear(rng: RandomStreams, shape: Assembly) -> None:
-    """A toothed wheel with a hole."""
+def stapler(rng: RandomStreams, shape: Assembly) -> None:
+    """A base and a lid that meet at a hinge; the mouth is at +x."""
     u = rng.uniform
-    flat, teeth = u(0.12, 0.3), (rng.choice([1.0] * 6) + 8).float()
-    shape.add(STAR, "body", plain(rng), (1.0, 1.0, flat), profile=star(teeth, u(0.72, 0.84)), rounding=0.03)
-    hub = u(0.3, 0.5)
-    quarter = turn(0, torch.full_like(flat, 0.5 * math.pi))
-    shape.add(COLUMN, "", plain(rng), (hub, 1.3 * flat, hub), corner=1.0, rotation=quarter, present=rng.flag(0.5))
-    hole = paint(rng, "black grey")
-    shape.add(COLUMN, "hole", hole, (0.2, 1.0, 0.2), corner=1.0, rotation=quarter, operation=SUBTRACT)
+    angle, deep = u(0.1, 0.5), u(0.2, 0.35)
+    lower, upper = u(0.08, 0.16), u(0.14, 0.26)
+    main = plain(rng)
+    foot = paint(rng, base=torch.where(rng.flag(0.7)[:, None], main.colors[:, 0], color(rng, "black grey")))
+    shape.add(COLUMN, "base", foot, (1.0, lower, deep), rounding=0.06)
+    rotation, lift = turn(2, angle), lower + upper * 0.8
+    rail = paint(rng, "grey")
+    for thickness, offset, metal, role in ((upper, 0.0, main, "body"), (upper * 0.4, -0.9, rail, "")):
+        across = lift + offset * upper + 0.15
+        at = (-1.0 + angle.cos() - across * angle.sin(), angle.sin() + across * angle.cos(), 0.0)
+        size = (1.0, thickness, deep * (0.95 if role else 0.7))
+        shape.add(COLUMN, role, metal, size, at, rounding=0.07, rotation=rotation)
+    shape.add(COLUMN, "", foot, (0.2, lower + upper, deep * 0.9), (-0.85, upper, 0.0), rounding=0.05)

@@ -7,7 +7,7 @@ import torch
 
 from . import textures
 from .assembly import Assembly
-from .materials import WOODEN, color, material, paint, plain
+from .materials import color, material, paint
 from .objects import COLUMN, ELLIPSOID, LATHE, RING, STAR, SUBTRACT, star, turn
 from .streams import RandomStreams
 
@@ -114,46 +114,3 @@ def bowl(rng: RandomStreams, shape: Assembly) -> None:
     shape.add(LATHE, "inside", inside, (0.91, tall, 0.91), (0.0, 0.12, 0.0), profile=profile, operation=SUBTRACT)
     food, high, full = material(rng, {textures.PLAIN: 0.6, textures.DOTS: 0.4}), u(0.1, 0.4), rng.flag(0.45)
     shape.add(ELLIPSOID, "filling", food, (0.85, high, 0.85), (0.0, 0.6 * tall, 0.0), present=full)
-
-
-def goblet(rng: RandomStreams, shape: Assembly) -> None:
-    """A foot, a stem and a cup turned in one piece: glasses, trophies with two handles."""
-    u = rng.uniform
-    body, tall = plain(rng), u(0.9, 1.2)
-    handle, trophy = paint(rng, base=body.colors[:, 0]), rng.flag(0.35)
-    for side in (-1.0, 1.0):
-        at = (side * 0.55, 0.5 * tall, 0.0)
-        shape.add(RING, "handle", handle, (0.25, 0.3, 0.1), at, corner=1.0, rounding=0.06, present=trophy)
-    profile = (u(0.6, 0.9), u(0.12, 0.2), u(0.1, 0.2), u(0.6, 0.9), u(0.9, 1.0), u(0.8, 1.0))
-    shape.add(LATHE, "body", body, (0.65, tall, 0.65), profile=profile, rounding=0.02)
-    shape.add(ELLIPSOID, "inside", paint(rng), (0.53, 0.55 * tall, 0.53), (0.0, 0.95 * tall, 0.0), operation=SUBTRACT)
-    foot, stand = (0.5, 0.15, 0.5), paint(rng, "black brown")
-    shape.add(COLUMN, "stand", stand, foot, (0.0, -tall - 0.1, 0.0), rounding=0.03, present=trophy & rng.flag(0.7))
-
-
-def spoon(rng: RandomStreams, shape: Assembly) -> None:
-    """A flat grip and a hollow bowl."""
-    u = rng.uniform
-    body = material(rng, WOODEN)
-    shape.add(COLUMN, "", body, (0.1, 1.0, 0.05), taper=u(-0.4, 0.0), rounding=0.04)
-    grip, held = paint(rng), rng.flag(0.5)
-    shape.add(COLUMN, "handle", grip, (0.15, 0.45, 0.1), (0.0, -0.7, 0.0), rounding=0.08, present=held)
-    wide, tall = u(0.28, 0.4), u(0.4, 0.5)
-    shape.add(ELLIPSOID, "body", body, (wide, tall, 0.14), (0.0, 1.2, 0.0), smooth=0.05)
-    hollow = paint(rng, base=0.85 * body.colors[:, 0])
-    shape.add(ELLIPSOID, "", hollow, (0.82 * wide, 0.82 * tall, 0.16), (0.0, 1.2, 0.13), operation=SUBTRACT)
-
-
-def hammer(rng: RandomStreams, shape: Assembly) -> None:
-    """A grip and a head that strikes to +x."""
-    u = rng.uniform
-    thin = u(0.1, 0.16)
-    grip = material(rng, WOODEN | {textures.SPLIT: 0.2})
-    shape.add(COLUMN, "handle", grip, (thin, 1.0, thin), corner=1.0, rounding=0.04, bulge=u(0, 0.2))
-    head, long = paint(rng, "grey black red"), u(0.4, 0.55)
-    round_ = torch.where(rng.flag(0.5), 1.0, 0.2)
-    lying = turn(2, rng.full(QUARTER))
-    shape.add(COLUMN, "body", head, (u(0.2, 0.28), long, 0.22), (0.1, 1.0, 0.0), corner=round_, rotation=lying)
-    claw = rng.flag(0.5)
-    lean, at = turn(2, rng.full(1.9)), (-0.5, 0.93, 0.0)
-    shape.add(COLUMN, "", head, (0.12, 0.3, 0.18), at, rotation=lean, taper=-0.6, present=claw, rounding=0.03)

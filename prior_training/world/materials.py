@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from . import textures
@@ -148,16 +148,6 @@ def marked(
     numbers = torch.stack([u(0.28, 0.42), u(0.1, 0.35), size, rng.full(low)], dim=-1)
     pattern = torch.full((len(rng),), textures.FACE, device=rng.device)
     return Material(colors=colors, pattern=pattern, axis=torch.zeros_like(base), numbers=numbers)
-
-
-def either(here: Bool[Tensor, " N"], first: Material, second: Material) -> Material:
-    """The first material where `here` is true, elsewhere the second."""
-    return Material(
-        colors=torch.where(here[:, None, None], first.colors, second.colors),
-        pattern=torch.where(here, first.pattern, second.pattern),
-        axis=torch.where(here[:, None], first.axis, second.axis),
-        numbers=torch.where(here[:, None], first.numbers, second.numbers),
-    )
 
 
 # Ranges of the four numbers of each pattern; their meaning is in `textures`.

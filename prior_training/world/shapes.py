@@ -15,7 +15,7 @@ Parts stand between bars, in the order in which they are joined. Of each part:
 - `m` also mirrored in x; `q` in x, z and both; `o5` five copies about the y axis; `l4,0,.3,0` four copies in a row;
 - `?.3` there with that probability; `?a` in half of the objects, `!a` in the others.
 
-Every object is stretched along x, y and z by up to 12 %, and every part made up to 8 % larger or smaller.
+Every object is stretched along x, y and z by up to 15 %, and every part made up to 3 % larger or smaller.
 """
 
 import functools
@@ -62,7 +62,7 @@ PAINTS: dict[str, dict[int, float] | None] = {
     "logo": {textures.LOGO: 0.6, textures.PLAIN: 0.4},
 }
 """Patterns of a paint (`materials.material`). Besides there are "face", with eyes, and "belly", pale in front."""
-STRETCH, VARY = 0.12, 0.08
+STRETCH, VARY = 0.15, 0.03
 
 
 @dataclass(frozen=True)

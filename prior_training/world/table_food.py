@@ -2,6 +2,18 @@
 """Food and plants in the language of `shapes`; the front is +z. Units are arbitrary."""
 
 TABLE: dict[str, str] = {
+    "pumpkin": "ball body:plain*orange/orange/green/white .5,.65,.5 @0,0,.48 o6 s.04 | can stem:green/brown .13,.22,.13 @0,.7,0 c.4 t-.3 z-20~20 | star eye:black/yellow .14,.14,.12 @.3,.1,.88 n3 m ?a | box :black/yellow .35,.09,.12 @0,-.26,.92 r.03 ?a",
+    "burger": "ball body:spots*orange/brown/yellow .98,.45~.65,.98 @0,.12,0 | -box :^ 1.2,.5,1.2 @0,-.42,0 | can filling:brown .97,.1,.97 @0,.02,0 r.05 | box filling:yellow/orange .86,.05,.86 @0,-.1,0 y10~80 c.15 | can filling:green 1.03,.06,1.03 @0,-.2,0 r.05 ?.8"
+    " | can filling:red .94,.06,.94 @0,-.3,0 r.05 ?.6 | can := .95,.18,.95 @0,-.46,0 r.12",
+    "cake": "can body:print*_/pink/white/brown 1,.3,1 r.08 | can layer:_/= .72,.26,.72 @0,.5,0 r.08 ?a | -box inside:brown/yellow/pink/white .8,2,.6 @.8,1,.75 y-20 ?.35 | pill candle:_/white .06,.25,.06 @0,.95,0 ?a | ball flame:orange/yellow .06,.12,.06 @0,1.28,0 ?a | ball cherry:red .14 @.3,.36,0 o4 !a",
+    "ice cream": "cone cone:checks*orange/brown/yellow .56,.85,.56 x180 t-.85 | ball body:_/pink/white/brown .54 @0,.95,0 | ball scoop:_/pink/brown .47 @.03,1.5,0 ?a s.03 | ball scoop:_/pink/brown .41 @-.03,2,0 ?a s.03 | ball cherry:red .14 @0,1.5,.1 !a",
+    "mushroom": "ball body:spots*red/red/brown/white/orange .9,.6~.9,.9 | -box :white 1.5,.5,1.5 @0,-.7~-.5,0 s.08 | can stem:plain*white/yellow/brown .23,.6,.23 @0,-.55,0 r.1 s.05 ?a | can stem:plain*white/yellow/brown .38,.55,.38 @0,-.5,0 r.1 s.05 t-.2 !a",
+    "tree": "can trunk:wood*brown .15,.4~.6,.15 t-.2 | cone body:green/green/green/red .8,.42,.8 @0,.72,0 t-.8 ?a | cone := .62,.42,.62 @0,1.15,0 t-.8 ?a | cone := .42,.4,.42 @0,1.55,0 t-.8 ?a | ball body:= .65,.55~.8,.65 @0,.95,0 !a | ball := .42 @.42,.8,.1 s.05 !a | ball := .4 @-.42,.9,-.1 s.05 !a | can pot:_ .35,.28,.35 @0,-.55,0 t.25 ?.3",
+    "cactus": "can body:stripes*green/green/turquoise .3,.85,.3 r.26 | can :stripes*= .16,.2,.16 @.38,-.05~.15,0 z90 r.14 | can :stripes*= .16,.2,.16 @-.38,.05,0 z90 r.14 | can arm:stripes*= .16,.34,.16 @.56,.3,0 r.14 | can arm:stripes*= .16,.3,.16 @-.56,.35,0 r.14"
+    " | can pot:orange/brown/red/blue/white .5,.36,.5 @0,-.86,0 t.2 | ball flower:pink/red/yellow .17,.1,.17 @0,.86,.08 ?.4",
+    "flower": "star body:_ .6,.6,.1 n6 i.6 r.09 ?a | star body:= .6,.6,.1 n8 i.65 r.09 !a | ball middle:yellow/orange/brown .24,.24,.14 @0,0,.08 | pill stem:green .06,.66,.06 @0,-.62,-.08 | ball leaf:green .3,.12,.05 @.3,-.75,-.05 z25 m"
+    " | can pot:_ .38,.3,.38 @0,-1.36,-.08 t.2 ?.6",
+    "doughnut": "ring body:orange/brown/yellow .7,.7,.28~.4 x90 | ring glaze:spots*_/pink/brown .7,.7,.28~.38 @0,.1,0 x90 ?.8",
     "banana": "pill body:skin*yellow/yellow/green .19,.36,.19 @0,0,0 | pill :skin*= .17,.32,.17 @-.13,.46,0 z28 s.1 | pill :skin*= .17,.32,.17 @-.13,-.46,0 z-28 s.1"
     " | pill stem:brown/green .07,.14,.07 @-.32,.82,0 z32 | ball :brown/black .07 @-.3,-.78,0",
     "tangerine": "ball body:skin*orange .8 | ball stem:green/brown .09,.06,.09 @0,.78,0 | ball leaf:green .25,.05,.14 @.26,.84,0 z20 ?.6",

@@ -2,6 +2,21 @@
 """Tools, clothes, toys, instruments and vessels in the language of `shapes`; the front is +z. Units are arbitrary."""
 
 TABLE: dict[str, str] = {
+    "goblet": "lathe body:plain*_/yellow .6,1,.6 p711798 r.02 | -ball inside:_/~ .46,.6,.46 @0,.9,0 | ring handle:= .25,.3,.06 @.52,.5,0 m ?.35",
+    "crown": "can body:print*yellow/yellow/orange/grey .85,.4,.85 t.12 | -can :~ .76,.5,.76 @0,.13,0 t.12 | cone := .3,.28,.06 @0,.62,.86 o4 r.02 | ball ball:_/red/blue .11 @0,.96,.86 o4",
+    "book": "box page:white .64,.82,.14 | box body:logo*_ .68,.87,.03 @0,0,.12~.2 r.01 | box := .68,.87,.03 @0,0,-.16 r.01 | box spine:=/_ .05,.87,.19 @-.68,0,0 r.03 | box ribbon:red/blue/yellow .05,.18,.02 @.2,-.86,0 ?.3",
+    "phone": "box body:_/black/white .48,1,.09 r.05 | box screen:logo*black/blue/white/turquoise .42,.82,.02 @0,.04,.09 | can button:_/grey .08,.03,.08 @0,-.92,.09 x90 | can lens:black/grey .1,.04,.1 @.24,.75,-.09 x90 | can lens:black/grey .1,.04,.1 @.24,.5,-.09 x90 ?.6",
+    "television": "box body:_/red/orange/brown/turquoise/black .85,.58,.4 r.05 ?a | box screen:black/blue/grey/turquoise .6,.46,.02 @-.15,0,.4 ?a | can knob:_/white .08,.05,.08 @.65,-.1,.4 x90 l2,0,.3,0 ?a | pill antenna:grey .03,.32,.03 @.2,.84,0 z-34 m ?a | box body:= .85,.55,.07 !a"
+    " | box screen:stripes*black/blue/white .78,.46,.02 @0,0,.07 !a | box :black/grey .08,.2,.05 @0,-.65,0 !a | box stand:black/grey .4,.04,.22 @0,-.8,0 !a",
+    "clock": "can body:plain*_ .9,.2,.9 x90 ?b | star body:= .9,.9,.2 n8 i0 !b | can face:white/white/yellow/black .75,.03,.75 @0,0,.21 x90 | box hand:black/red/blue .05,.3,.02 @0,.28,.25 | box hand:black/red/blue .05,.22,.02 @.2,0,.25 z90 ?c | box hand:black/red/blue .05,.22,.02 @-.17,-.12,.25 z-55 !c"
+    " | ball ball:_/yellow .26,.24,.2 @.55,.85,0 m ?a | can foot:=/grey .08,.2,.08 @.5,-.88,0 z28 m ?a",
+    "candle": "can body:plain*_/white .34,.5~.95,.34 r.06 | pill :black .035,.3,.035 @0,.85,0 | lathe flame:orange/yellow .13,.26,.13 @0,1.3,0 p389740 | can stand:_/yellow .7,.07,.7 @0,-.5,0 ?.5",
+    "gear": "star body:plain*_/grey 1,1,.12~.3 n10 i.78 r.03 ?a | star body:= 1,1,.2 n13 i.8 r.03 !a | can :plain*_ .4,.28,.4 x90 ?.5 | -can hole:black/grey .2,1,.2 x90",
+    "hat": "can brim:= .9~1.1,.07,.85~1 r.06 | can body:plain*_ .55,.4~.75,.5 @0,.5,0 t-.1 r.1 s.06 ?a | ball body:= .56,.55,.52 @0,.1,0 s.06 !a | can band:_ .6,.11,.55 @0,.18,0 ?.8 | ball feather:_/red .06,.4,.12 @.6,.5,0 x20 ?.25",
+    "statue": "box body:skin*grey/grey/white/brown/green .5,.85,.5 c.4 t-.05 r.12 | -ball :~ .15,.12,.2 @.21,.22,.5 m | box ear:= .08,.26,.14 @.54,0,0 m r.04 | box nose:= .12,.3,.15 @0,0,.56 t-.5 s.05 | box :=  .42,.08,.12 @0,.36,.48 r.05 s.05 | box :~/= .25,.06,.1 @0,-.48,.5 r.05 s.03 | can hat:_ .48,.3,.48 @0,.95,0 r.1 ?.25",
+    "camera": "box body:_/black .85,.52,.3 r.08 | box band:black/white/grey/brown .86,.27,.31 ?.6 | can :black/grey/white .35,.12~.28,.35 @0,-.03,.42 x90 | ball lens:blue/black/turquoise/purple .26,.26,.3 @0,-.03,.5 | box :=  .28,.12,.2 @0,.57,0 t-.2 | box flash:white/yellow .14,.08,.04 @.55,.34,.3 | can button:_/red .12,.08,.12 @-.5,.53,0",
+    "hammer": "can handle:wood*brown/_/red .13,1,.13 b.1 | can body:grey/black/red .24,.48,.24 @.1,1,0 z90 ?a | box body:= .24,.48,.22 @.1,1,0 z90 !a | box :grey/black/red .13,.3,.18 @-.5,.93,0 z108 t-.6 ?a",
+    "spoon": "box body:wood*grey/brown/yellow/_ .1,1,.05 t-.2 r.04 | ball :=  .33,.45,.14 @0,1.2,0 s.05 | -ball :~ .27,.37,.16 @0,1.2,.13 | box handle:_ .15,.45,.1 @0,-.7,0 r.08 ?.5",
     "axe": "pill handle:wood*brown/red .07,.85,.09 @0,-.15,0 | box body:grey/red/black .3,.24,.07 @.22,.55,0 t.0 | cone :grey/white .34,.16,.04 @.52,.55,0 z90 | box := .12,.14,.1 @-.02,.55,0",
     "saw": "box body:grey/white .75,.22,.02 @.2,0,0 z-4 | box :~ .04,.05,.021 @-.4,-.22,0 z45 l12,.115,-.008,0 | ring handle:brown/red/_ .14,.2,.07 @-.68,.02,0 c.6",
     "screwdriver": "can handle:_/red/yellow .16,.42,.16 @0,.45,0 r.1 b.12 | pill body:grey .05,.5,.05 @0,-.4,0 | box :grey .09,.1,.03 @0,-.9,0 | can :black/= .11,.06,.11 @0,.04,0",

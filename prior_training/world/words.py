@@ -8,7 +8,7 @@ from . import table_animals, table_food, table_places, table_things
 
 TABLES = (table_animals.TABLE, table_food.TABLE, table_places.TABLE, table_things.TABLE)
 
-NOUNS: tuple[str, ...] = (
+USUAL: tuple[str, ...] = (
     "object",
     *("mug", "cup", "bottle", "spray bottle", "jar", "tin can", "box", "gift box", "milk carton", "soap bar"),
     *("stapler", "bucket", "vase", "teapot", "bowl", "goblet", "candle"),
@@ -19,9 +19,10 @@ NOUNS: tuple[str, ...] = (
     *("car", "bus", "truck", "aeroplane", "boat", "house", "castle"),
     *("chair", "table", "sofa", "lamp", "hammer", "spoon", "book", "phone", "television", "camera", "clock"),
     *("ball", "cube", "cylinder", "cone", "ring", "star", "gear"),
-    *(name for table in TABLES for name in table),
 )
-NOUNS = tuple(dict.fromkeys(NOUNS))
+"""The names that are drawn most often."""
+
+NOUNS: tuple[str, ...] = tuple(dict.fromkeys([*USUAL, *(name for table in TABLES for name in table)]))
 """Names of objects; an object's `noun` is an index into it. The first is the random composition.
 
 New ones come last, so that a matcher of fewer nouns keeps its numbers."""

@@ -13,7 +13,7 @@ from prior_training.evaluate_text import PROMPTS, EvaluateConfig, Evaluation, re
 from prior_training.matcher_network import Matcher
 from prior_training.matcher_views import sample_upright
 from prior_training.tokenizer import build_tokenizer
-from prior_training.world.captions import WORDS
+from prior_training.world.captions import WORDS, _plural
 from prior_training.world.words import COLORS, NOUNS
 from tests.prior_training.toy_world import render_square
 
@@ -28,7 +28,7 @@ def test_prompts_are_of_known_things_in_known_words():
     for prompt in PROMPTS:
         assert set(prompt.split()) <= set(WORDS)
         assert prompt.split()[1] in COLORS
-        assert any(f" {noun} " in f"{prompt} " for noun in NOUNS)
+        assert any(f" {name} " in f"{prompt} " for noun in NOUNS for name in (noun, _plural(noun)))
 
 
 def test_captions_say_what_the_labels_hold(monkeypatch):
