@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from operator import attrgetter
 from typing import Any, Protocol, runtime_checkable
 
@@ -261,13 +260,12 @@ def choose(call: Any, views: list[int], view: View) -> Any:
     """The inputs of some views, all branches. All in order: the very same tensors, in lists that may be used up."""
     if views == list(range(len(view.places))):
         return map_tensors(lambda tensor: tensor, call)
-    rows = [view.rows(each) for each in views]
-    order = list(chain(*zip(*rows, strict=True))) if view.branch_order == "grouped" else list(chain(*rows))
 
     def take(tensor: Tensor) -> Tensor:
         if tensor.ndim == 0 or len(tensor) != len(view.places) * view.branches:
             return tensor
-        return torch.stack([tensor[row] for row in order])
+        parts = view.split(tensor).unbind(1)
+        return join(torch.stack([parts[each] for each in views], dim=1), view)
 
     return map_tensors(take, call)
 
