@@ -19,7 +19,7 @@ from .scenes import SEATS, gather
 from .streams import RandomStreams, constant
 from .words import NOUNS, TABLES, USUAL
 
-SHARE = (0.0024, 0.009)
+SHARE = (0.0032, 0.009)
 """Of a name of the tables, and of one of USUAL."""
 CATALOGUE: list[tuple[str, Callable[[RandomStreams, Assembly], None], float]] = [
     ("bottle", household.bottle, 0.11),
@@ -47,11 +47,7 @@ CATALOGUE: list[tuple[str, Callable[[RandomStreams, Assembly], None], float]] = 
     ("ring", solids.solid("ring"), 0.006),
     ("star", solids.solid("star"), 0.008),
     ("object", solids.composition, 0.16),
-    *(
-        (name, shapes.compose(text), 0.009 if name in USUAL else 0.0024)
-        for table in TABLES
-        for name, text in table.items()
-    ),
+    *((name, shapes.compose(text), SHARE[name in USUAL]) for table in TABLES for name, text in table.items()),
 ]
 """Each kind of object and its share."""
 
