@@ -103,3 +103,14 @@ def test_a_latent_field_is_painted_with_its_decoded_pictures(tiny, tmp_path):
 def test_a_run_folder_without_a_recipe_is_told(tmp_path):
     with pytest.raises(ValueError, match=r"Expected a run in .*, but it has no recipe\.json"):
         load_asset(tmp_path, CPU)
+
+
+@pytest.mark.parametrize(("rows", "told"), [(2, 0), (3, 1)])
+def test_an_asset_of_a_run_that_has_gone_on_since_is_told(rows, told, tiny, tmp_path, recwarn):
+    """As of a finished run that was resumed to more steps, and killed."""
+    folder = RunFolder(tmp_path)
+    folder.create(tiny("zero123_gs"))
+    folder.write_summary({"stages": [{}], "steps": 2})
+    folder.metrics.write_text(rows * "{}\n")
+    outputs.read_reached(tmp_path)
+    assert sum("is of 2 steps, but its run has gone on to 3" in str(each.message) for each in recwarn) == told
