@@ -49,15 +49,15 @@ def write_glb(path: Path, mesh: BakedMesh) -> Path:
 def write_obj(path: Path, mesh: BakedMesh) -> Path:
     """Write a Wavefront OBJ to `path` and return `path`; the texture goes to an MTL and a PNG of that name beside it.
 
-    Each file is written whole or not at all, the OBJ last. The names of the MTL and the PNG have underscores for
-    spaces, which end a name for many readers. Raises `ValueError` if `path` does not end in .obj, and
+    Each file is written whole or not at all, the OBJ last. The names of the MTL and the PNG have underscores for #, and
+    for spaces, which end a name for many readers. Raises `ValueError` if `path` does not end in .obj, and
     `FileExistsError` if an MTL or a PNG of that name is there without the OBJ: it is another's.
     """
     from trimesh.exchange.obj import export_obj
     from trimesh.visual.material import SimpleMaterial
 
     path = check_suffix(path, ".obj")
-    name = re.sub(r"\s", "_", path.stem)
+    name = re.sub(r"[\s#]", "_", path.stem)
     geometry = _to_trimesh(mesh)
     white, black = [255, 255, 255, 255], [0, 0, 0, 255]  # MTL multiplies the texture by Kd.
     geometry.visual.material = SimpleMaterial(
