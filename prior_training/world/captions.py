@@ -13,7 +13,7 @@ from .words import COLORS, NOUNS, RELATIONS, ROLES, color_names
 
 PLACED = {"saucer": "on", "stand": "on", "pot": "in"}
 """Roles that the object stands on or in; it is "with" the others."""
-USUAL = ("head", "ear", "arm", "leg", "tail", "wing", "foot", "brim", "snout", "tower", "spine")
+USUAL = ("head", "ear", "arm", "leg", "tail", "wing", "foot", "brim", "snout", "tower", "spine", "neck")
 """Roles that go without saying where they have the body's colour."""
 COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "many")
 PATTERNS = {
@@ -182,7 +182,7 @@ OPENINGS = ("", "", "", "", "a picture of", "a photo of", "an image of", "a 3d m
 
 
 def _article(words: str) -> str:
-    if words.endswith(PLURALS):
+    if words.endswith((*PLURALS, "hair")):
         return words
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
