@@ -1,4 +1,4 @@
-"""`march`, `is_visible` and `composite` on the CPU, compiled by numba: one ray after the other, shared out to threads.
+"""`march` and `composite` on the CPU, compiled by numba: one ray after the other, shared out to threads.
 
 The march is without fused multiply-adds, so that its steps are the reference's to the last bit.
 """
@@ -86,23 +86,6 @@ def march(rays: Rays, radius: float, length: float, occupancy: OccupancyGrid | N
     total = int(bounds[-1])
     found = Steps(torch.empty(total, dtype=torch.int64), *(like.new_empty(total, *more) for more in ((), (), (3,))))
     run(_write, *lines, numbers, bounds, *vars(found).values())
-    return found
-
-
-@kernel(parallel=True, fastmath=FAST)
-def _see(density: Array, lengths: Array, bounds: Array, min_alpha: Any, min_transmittance: Any, found: Array) -> None:
-    for ray in prange(len(bounds) - 1):
-        passed = 0.0
-        for n in range(bounds[ray], bounds[ray + 1]):
-            thickness = density[n] * lengths[n]
-            found[n] = -np.expm1(-thickness) >= min_alpha and np.exp(-passed) >= min_transmittance
-            passed += thickness
-
-
-def is_visible(density: Tensor, lengths: Tensor, bounds: Tensor, min_alpha: Tensor, min_transmittance: float) -> Tensor:
-    """Compute `is_visible` of the rays whose steps have these `bounds`."""
-    found = torch.empty(len(density), dtype=torch.bool)
-    run(_see, density, lengths, bounds, float(min_alpha), min_transmittance, found)
     return found
 
 

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
-"""`march`, `is_visible` and `composite` as Triton kernels.
+"""`march` and `composite` as Triton kernels.
 
 The march runs twice: it counts the steps of each ray, then writes them, in float32 without fused multiply-adds, as
 PyTorch on CUDA: both runs and the reference agree to the last bit. Compositing is one program a ray, over its steps in
@@ -146,21 +146,6 @@ def _transmittance(density, lengths, steps, first, end, passed):
 
 
 @triton.jit
-def _visible_kernel(density, lengths, bounds, min_alpha, found, min_transmittance, BLOCK: tl.constexpr):
-    ray = tl.program_id(0)
-    begin = tl.load(bounds + ray).to(tl.int32)
-    end = tl.load(bounds + ray + 1).to(tl.int32)
-    faintest = tl.load(min_alpha)
-    passed = 0.0
-    for first in range(begin, end, BLOCK):
-        steps = first + tl.arange(0, BLOCK)
-        transmittance, thickness = _transmittance(density, lengths, steps, first, end, passed)
-        chosen = (_alpha(thickness) >= faintest) & (transmittance >= min_transmittance)
-        tl.store(found + steps, chosen.to(tl.uint8), mask=steps < end)
-        passed += tl.sum(thickness, axis=0)
-
-
-@triton.jit
 def _forward_kernel(
     density, lengths, values, bounds, transmittances, weights, sums, num_columns, COLUMNS: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -225,16 +210,6 @@ def _backward_kernel(
         offsets = grad_values + steps[:, None] * num_columns + columns[None, :]
         tl.store(offsets, weight[:, None] * grad_sum[None, :], mask=tile)
         after += tl.sum(gradient * weight, axis=0)
-
-
-def is_visible(density: Tensor, lengths: Tensor, bounds: Tensor, min_alpha: Tensor, min_transmittance: float) -> Tensor:
-    """Compute `is_visible` of the rays whose steps have these `bounds`."""
-    found = torch.empty(len(density), dtype=torch.bool, device=density.device)
-    _visible_kernel[(len(bounds) - 1,)](
-        density.contiguous(), lengths, bounds, min_alpha, found.view(torch.uint8), min_transmittance,
-        BLOCK=BLOCK, num_warps=1,
-    )  # fmt: skip
-    return found
 
 
 def composite(density: Tensor, values: Tensor, lengths: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -115,11 +115,11 @@ def is_visible(
 ) -> Bool[Tensor, " N"]:
     """Whether a sample has an alpha of at least `min_alpha` behind a transmittance of at least `min_transmittance`."""
     if kernels := find_kernels(backend, "hash3d.rendering", "rays", density, steps.lengths):
-        visible: Tensor = kernels.is_visible(
-            density, steps.lengths, steps.bounds(num_rays), min_alpha, min_transmittance
-        )
-        return visible
-    transmittance, alphas = transmittance_and_alphas(density, steps, num_rays)
+        density = density.contiguous()
+        transmittance = kernels.composite(density, density[:, None], steps.lengths, steps.bounds(num_rays))[2]
+        alphas = -torch.expm1(-density * steps.lengths)
+    else:
+        transmittance, alphas = transmittance_and_alphas(density, steps, num_rays)
     return (alphas >= min_alpha) & (transmittance >= min_transmittance)
 
 

@@ -18,7 +18,8 @@ from hash3d.kernels import FieldBackend, find_kernels, require_last_derivative
 
 def evaluate(layers: nn.Sequential, inputs: Float[Tensor, "N F"], backend: FieldBackend) -> Float[Tensor, "N O"]:
     """Compute `layers(inputs)`, linear layers with ReLU between them: on a CPU by numba, once differentiable."""
-    if inputs.is_cpu and (kernels := find_kernels(backend, "hash3d.representations", "network", inputs)):
+    able = backend == "auto" and inputs.is_cpu
+    if able and (kernels := find_kernels(backend, "hash3d.representations", "network", inputs)):
         result: Tensor = _Network.apply(kernels, inputs, *weights_of(layers))  # type: ignore[no-untyped-call]
         return result
     outputs: Tensor = layers(inputs)
