@@ -132,7 +132,7 @@ class Pattern(torch.nn.Module):
 
 
 def test_a_mesh_of_changing_topology_comes_back_in_its_own_colours(tmp_path):
-    scene = DmtetMeshConfig(resolution=16, radius=0.6).build(lambda points: -egg(points), Pattern(), threshold=0.0)
+    scene = DmtetMeshConfig(resolution=16, radius=0.6).build(lambda points: (-egg(points)).exp(), Pattern(), level=1.0)
     with torch.no_grad():
         expected = render_surface(scene, AROUND, WHITE)
     expect_alike(expected, bake_asset(scene, texture_size=SIZE), tmp_path, decibels=35.0, overlap=0.999)

@@ -9,6 +9,7 @@ from torch import nn
 from hash3d.representations.dmtet import (
     DmtetMesh,
     DmtetMeshConfig,
+    choose_level,
     evaluate,
     grid_points,
     grid_tetrahedra,
@@ -64,12 +65,12 @@ def test_the_density_start_is_its_level_set_in_a_tightened_box():
         return 100 * torch.exp(-(points - centre).square().sum(dim=-1) / (2 * spread**2))
 
     radius = spread * math.sqrt(2 * math.log(4))
-    shape = DmtetMeshConfig(resolution=24).build(density, Ramp(), threshold=25.0)
+    shape = DmtetMeshConfig(resolution=24).build(density, Ramp(), level=25.0)
     # A tenth of the coarse surface's size is added on each side; that surface lies within a cell of the true one.
     margins = torch.stack([centre - radius - shape.box[0], shape.box[1] - centre - radius])
     assert (margins - 0.2 * radius).abs().max() < 1 / 12
-    # Values cut to [-1, 1] put the surface somewhere in its cell, whose diagonal is 0.035.
-    assert ((shape.mesh().vertices - centre).norm(dim=-1) - radius).abs().max() < 0.02
+    # The logarithm is a parabola: in a cell, whose diagonal is 0.035, its chord lies within 0.035^2 / (8 radius).
+    assert ((shape.mesh().vertices - centre).norm(dim=-1) - radius).abs().max() < 0.001
     assert shape.values.abs().max() <= 1.0
 
     automatic = DmtetMeshConfig(resolution=24).build(density, Ramp())
@@ -77,7 +78,23 @@ def test_the_density_start_is_its_level_set_in_a_tightened_box():
     found = density(points)
     level = float(found[found > 1e-5].mean())
     expected = spread * math.sqrt(2 * math.log(100 / level))
-    assert ((automatic.mesh().vertices - centre).norm(dim=-1) - expected).abs().max() < 0.02
+    assert ((automatic.mesh().vertices - centre).norm(dim=-1) - expected).abs().max() < 0.0015, "larger cells"
+
+
+@pytest.mark.parametrize("height", [30.0, 300.0, 0.03], ids=["opaque", "more so", "a haze"])
+def test_the_opaque_level_covers_what_the_density_hides(height):
+    """Along a line at b of h exp(-r^2 / (2 s^2)) the sum is h s sqrt(2 pi) e, and the largest density h e, with
+    e = exp(-b^2 / (2 s^2)): the line of opacity a half reaches log(2) / (s sqrt(2 pi)), whatever h is. A haze hides
+    where its opacity, about the sum, is over half of the largest: to half of its height."""
+    spread, count = 0.12, 41
+    axis = torch.linspace(-1.0, 1.0, count, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis, axis).view(count, count, count, 3)
+    density = height * (-grid.square().sum(dim=-1) / (2 * spread**2)).exp()
+    expected = 0.5 * height if height < 1.0 else math.log(2.0) / (spread * math.sqrt(2 * math.pi))
+    found = choose_level("opaque", density, 2.0 / (count - 1))
+    ring = spread * math.sqrt(2 * math.log(height / expected))
+    slack = 0.05 * ring / spread**2  # the density's relative change over a grid's spacing there
+    assert math.log(found / expected) == pytest.approx(0.0, abs=slack)
 
 
 def test_offsets_are_bounded_by_their_share_of_a_cell():
@@ -118,7 +135,7 @@ def test_the_optimizer_reaches_a_volume_and_a_colour():
 
 
 def test_a_checkpoint_brings_its_box_and_its_optimizer_goes_on():
-    stored = CONFIG.build(lambda points: 50 * (0.5 - points.norm(dim=-1)).clamp(min=0), Ramp(), threshold=5.0)
+    stored = CONFIG.build(lambda points: 50 * (0.5 - points.norm(dim=-1)).clamp(min=0), Ramp(), level=5.0)
     optimizer = stored.build_optimizer()
     volume(stored.mesh()).backward()
     optimizer.step()

@@ -8,7 +8,6 @@ of Lewiner et al. 2003) stands in for its marching tetrahedra.
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from hash3d.ranges import expect_range
 from hash3d.rendering._torch_splat import rotation_matrices
-from hash3d.representations.dmtet import EMPTY_DENSITY
+from hash3d.representations.dmtet import EMPTY_DENSITY, Level, choose_level
 from hash3d.representations.gaussians import GaussianTensors
 from hash3d.representations.mesh import Mesh, grown_box
 
@@ -36,17 +35,18 @@ class IsosurfaceConfig:
 
     Args:
         level: Density at the surface, above 0. threestudio has 25 for a NeRF; Gaussians take 0.8 (threestudio) or 1.0
-            (DreamGaussian 69a3c70). auto: the mean of the densities above 1e-5 on the first pass's grid.
+            (DreamGaussian 69a3c70). "auto" and "opaque": see `hash3d.representations.dmtet.choose_level`, which is given
+            the first pass's grid.
         resolution: Samples along the box's longest side, in both passes.
         min_component: Connected components with a smaller share of the largest one's faces are removed.
     """
 
-    level: float | Literal["auto"] = 25.0
+    level: Level = 25.0
     resolution: int = 128
     min_component: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.level != "auto" and not self.level > 0.0:
+        if not isinstance(self.level, str) and not self.level > 0.0:
             raise ValueError(f"Expected a level above 0 or 'auto', but got {self.level}. Densities are at least 0.")
         expect_range(self, "resolution", at_least=2)
 
@@ -62,7 +62,9 @@ def extract_mesh(density: Density, box: Float[Tensor, "2 3"], config: Isosurface
     if not bool((box[0] < box[1]).all()):
         raise ValueError(f"Expected a box's lower and upper corner, but got {box.tolist()}.")
     origin, spacing, values = _sample(density, box, config.resolution)
-    level = config.level if config.level != "auto" else _average_density(values)
+    if isinstance(config.level, str) and not values.max() > EMPTY_DENSITY:
+        raise ValueError(f"Expected a density above 0 in the box, but the largest is {values.max():.3g}. Train longer.")
+    level = choose_level(config.level, torch.from_numpy(values), spacing)
     coarse = remove_small_components(_run_marching_cubes(origin, spacing, values, level), config.min_component)
     refined = _run_marching_cubes(*_sample(density, grown_box(coarse, box), config.resolution), level)
     return remove_small_components(refined, config.min_component)
@@ -73,19 +75,11 @@ def extract_mesh_or_auto(density: Density, box: Float[Tensor, "2 3"], config: Is
     try:
         return extract_mesh(density, box, config)
     except ValueError as error:
-        if config.level == "auto":
+        if isinstance(config.level, str):
             raise
         mesh = extract_mesh(density, box, replace(config, level="auto"))
         warnings.warn(f"{error} The surface is that of the level 'auto', the mean density.", stacklevel=2)
         return mesh
-
-
-def _average_density(values: Float[np.ndarray, "X Y Z"]) -> float:
-    """Return threestudio's level "auto", the mean of the densities that are not empty."""
-    occupied = values[values > EMPTY_DENSITY]
-    if not occupied.size:
-        raise ValueError(f"Expected a density above 0 in the box, but the largest is {values.max():.3g}. Train longer.")
-    return float(occupied.mean())
 
 
 def _sample(

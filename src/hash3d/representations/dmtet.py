@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -100,7 +101,9 @@ QUERY_POINTS = 65_536
 BORDER_VALUE = 1e-3
 """Least value at the box's border: no surface leaves the box, so every surface is closed."""
 EMPTY_DENSITY = 1e-5
-"""Densities up to this do not count in the automatic threshold (threestudio 28d9d80, geometry/implicit_volume.py)."""
+"""Densities up to this do not count in the level "auto"."""
+Level = float | Literal["auto", "opaque"]
+"""The density at a surface, see `choose_level`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,18 +133,19 @@ class DmtetMeshConfig:
         expect_range(self, "radius", above=0)
         expect_range(self, "max_offset", at_least=0, at_most=1)
 
-    def build(self, density: PointFunction, color_field: nn.Module, threshold: float | None = None) -> "DmtetMesh":
-        """Build the surface where `density` falls to `threshold`; None takes the mean of the densities above 1e-5.
+    def build(self, density: PointFunction, color_field: nn.Module, level: Level = "auto") -> "DmtetMesh":
+        """Build the surface where `density` falls to a level, which `choose_level` explains.
 
-        The box becomes that of the surface on the whole grid, grown; values are `threshold - density`, cut to [-1, 1]
-        (threestudio 28d9d80, geometry/tetrahedra_sdf_grid.py). `color_field` maps "N 3" to RGB and is trained too.
+        The box becomes that of the surface on the whole grid, grown; values are `signed_log_ratio`'s. `color_field` maps
+        "N 3" to RGB and is trained too.
         """
         whole = torch.tensor([[-self.radius] * 3, [self.radius] * 3])
         found = evaluate(density, grid_points(self.resolution, whole))
-        if threshold is None:
-            threshold = float(found[found > EMPTY_DENSITY].mean())
-        box = grown_box(DmtetMesh(self, whole, threshold - found, color_field).mesh(), whole)
-        values = (threshold - evaluate(density, grid_points(self.resolution, box))).clamp(-1.0, 1.0)
+        cube = found.view(3 * [self.resolution + 1])
+        level = choose_level(level, cube, 2.0 * self.radius / self.resolution)
+        coarse = DmtetMesh(self, whole, signed_log_ratio(level, found), color_field)
+        box = grown_box(coarse.mesh(), whole)
+        values = signed_log_ratio(level, evaluate(density, grid_points(self.resolution, box)))
         return DmtetMesh(self, box, values, color_field)
 
 
@@ -206,6 +210,37 @@ class DmtetMesh(Trainable):
             {"name": "offsets", "params": [self.offsets], "lr": config.offsets_lr},
             {"name": "color_field", "params": field, "lr": config.colors_lr},
         ]
+
+
+def choose_level(level: Level, densities: Float[Tensor, "X Y Z"], spacing: float) -> float:
+    """Return the density at the surface of a grid of densities with `spacing` in scene units.
+
+    "auto" is the mean of the densities above 1e-5 (threestudio 28d9d80, geometry/implicit_volume.py). "opaque" is the
+    level whose surface covers best (intersection over union) what the field hides on the grid's lines along the three
+    axes: those of opacity 1 - exp(-spacing x sum of densities) over a half of the largest opacity. A surface covers the
+    lines that reach its level.
+    """
+    if level == "auto":
+        return float(densities[densities > EMPTY_DENSITY].mean())
+    if level != "opaque":
+        return level
+    sums, highest = (torch.cat([each(axis).flatten() for axis in range(3)]) for each in (densities.sum, densities.amax))
+    opacity = 1.0 - (-spacing * sums).exp()
+    highest, order = highest.sort(descending=True)
+    hidden = (opacity > 0.5 * opacity.max())[order]
+    both = hidden.cumsum(0)
+    best = int((both / (torch.arange(1, len(both) + 1) + hidden.sum() - both)).argmax())
+    return float(highest[best : best + 2].mean())
+
+
+def signed_log_ratio(level: float, density: Tensor) -> Tensor:
+    """Return log(level / density) / 3, cut to [-1, 1]: below 0 inside.
+
+    Densities grow by orders of magnitude across a surface. What is linear in them (threestudio 28d9d80,
+    geometry/tetrahedra_sdf_grid.py: `level - density`, cut to [-1, 1]) puts it at the middle or an end of each edge, in
+    stairs; their logarithm is about linear there.
+    """
+    return ((level / density.clamp(min=EMPTY_DENSITY)).log() / 3.0).clamp(-1.0, 1.0)
 
 
 def grid_points(resolution: int, box: Float[Tensor, "2 3"]) -> Float[Tensor, "V 3"]:

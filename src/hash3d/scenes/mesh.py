@@ -129,9 +129,10 @@ class TexturedScene(MeshScene[TexturedMesh], represents=TexturedMeshConfig):
 def dmtet_mesh(field: Nerf, config: DmtetMeshConfig, surface: IsosurfaceConfig) -> DmtetMesh:
     """A field's surface; with a warning that of the level "auto", where a faint field never reaches the level."""
     density = density_at(field)
-    if surface.level != "auto":
-        try:
-            return config.build(density, field, surface.level)
-        except ValueError as error:
-            warnings.warn(f"{error} The mesh starts at the level 'auto', the mean density.", stacklevel=2)
-    return config.build(density, field)
+    try:
+        return config.build(density, field, surface.level)
+    except ValueError as error:
+        if surface.level == "auto":
+            raise
+        warnings.warn(f"{error} The mesh starts at the level 'auto', the mean density.", stacklevel=2)
+        return config.build(density, field)

@@ -208,7 +208,7 @@ MINI_SIZE = 0.5
 """Of the shape that Gaussians start from: the embedded priors' objects lie in a ball of this radius."""
 MINI_GRID = HashGridConfig(levels=5, log2_entries=14, base_resolution=8, finest_resolution=64)
 """An encoding that two cores can train."""
-MINI_SURFACE = IsosurfaceConfig(level=3.0, resolution=64)
+MINI_SURFACE = IsosurfaceConfig(level="opaque", resolution=64)
 """The exported mesh of a mini field: some 20,000 faces, unwrapped in seconds."""
 MINI_BY_IMAGE = Zero123GuidanceConfig(guidance_scale=2.0, min_timestep=constant(0.6), max_timestep=constant(0.98))
 
