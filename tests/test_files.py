@@ -17,6 +17,14 @@ def test_a_file_is_replaced_and_nothing_else_stays(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_link_stays_and_what_it_names_is_replaced(tmp_path):
+    write_text(tmp_path / "far" / "a.txt", "old")
+    (tmp_path / "latest.txt").symlink_to("far/a.txt")
+    write_text(tmp_path / "latest.txt", "new")
+    assert (tmp_path / "latest.txt").is_symlink()
+    assert (tmp_path / "far" / "a.txt").read_text() == "new"
+
+
 def test_what_is_unfinished_is_private(tmp_path):
     with replacing(tmp_path / "a.png") as temporary:
         assert stat.S_IMODE(temporary.stat().st_mode) == 0o600

@@ -48,10 +48,11 @@ class WriteError(OSError):
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes `path` when the block ends, and goes away if it fails.
 
-    Raises `WriteError` for any `OSError` of the block.
+    A link stays, and what it names is replaced. Raises `WriteError` for any `OSError` of the block.
     """
     temporary = None
     try:
+        path = path.resolve() if path.is_symlink() else path
         handle, name = mkstemp(prefix=f".{path.name[:100]}.", suffix=f".tmp{path.suffix}", dir=path.parent)
         os.close(handle)
         temporary = Path(name)

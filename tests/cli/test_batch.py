@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -33,6 +34,8 @@ def test_a_worker_does_what_is_left_and_tries_a_failure_once_more(crew, capsys):
     work(crew)
     assert states(crew) == {"a_duck": "failed", "mug": "finished"}
     assert capsys.readouterr().out.count("FAILED a_duck: Expected a folder without a run's files") == ATTEMPTS
+    commands = [shlex.split(row["command"]) for row in csv.DictReader(to_csv(crew).splitlines())]
+    assert commands == [list(job.words) for job in crew.jobs]
     made = (crew.out / "mug" / "summary.json").stat().st_mtime_ns
     (crew.out / broken.name / "preview.png").unlink()
     again = Crew(crew.jobs, crew.out, "cpu", 1, "another command")

@@ -47,6 +47,18 @@ def test_a_changed_model_runs_in_full_and_hits_again_afterwards(change, scope, f
             handle.remove()
 
 
+def test_weights_made_in_inference_mode_have_no_versions_and_serve():
+    with torch.inference_mode():
+        unet = small_unet()
+        assert all(each.is_inference() and each.requires_grad for each in unet.parameters())
+        inputs = alike(unet)
+        expected = unet(**inputs).sample
+        cache = apply_hash3d(unet)
+        for _ in range(2):
+            torch.testing.assert_close(predict(unet, cache, inputs), expected)
+        assert cache.statistics.shallow == 1
+
+
 def state_of(watch, *, look=False):
     """What a feature depends on, after another look if that is asked for."""
     if look:

@@ -9,6 +9,7 @@ import io
 import multiprocessing
 import multiprocessing.connection
 import os
+import shlex
 import signal
 import time
 import uuid
@@ -217,7 +218,7 @@ def to_csv(crew: Crew) -> str:
         state = "finished" if summary else "failed" if crew.is_settled(job) else "open"
         steps, seconds = (summary["steps"], round(summary["seconds"]["total"], 1)) if summary else ("", "")
         error = errors[-1] if errors and not summary else ""
-        command = " ".join(job.words)
+        command = shlex.join(job.words)
         table.writerow((job.name, state, job.words[0], steps, seconds, crew.out / job.name, error, command))
     return file.getvalue()
 

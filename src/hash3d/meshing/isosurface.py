@@ -35,7 +35,7 @@ class IsosurfaceConfig:
 
     Args:
         level: Density at the surface, above 0. threestudio has 25 for a NeRF; Gaussians take 0.8 (threestudio) or 1.0
-            (DreamGaussian 69a3c70). "auto" and "opaque": see `hash3d.representations.dmtet.choose_level`, which is given
+            (DreamGaussian 69a3c70). "auto", "opaque": see `hash3d.representations.dmtet.choose_level`, which gets
             the first pass's grid.
         resolution: Samples along the box's longest side, in both passes.
         min_component: Connected components with a smaller share of the largest one's faces are removed.

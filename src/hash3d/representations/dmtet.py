@@ -136,8 +136,8 @@ class DmtetMeshConfig:
     def build(self, density: PointFunction, color_field: nn.Module, level: Level = "auto") -> "DmtetMesh":
         """Build the surface where `density` falls to a level, which `choose_level` explains.
 
-        The box becomes that of the surface on the whole grid, grown; values are `signed_log_ratio`'s. `color_field` maps
-        "N 3" to RGB and is trained too.
+        The box becomes that of the surface on the whole grid, grown; values are `signed_log_ratio`'s. `color_field`
+        maps "N 3" to RGB and is trained too.
         """
         whole = torch.tensor([[-self.radius] * 3, [self.radius] * 3])
         found = evaluate(density, grid_points(self.resolution, whole))

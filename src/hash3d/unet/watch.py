@@ -81,8 +81,9 @@ class ModelWatch:
         self._found = list(map(self._list_parts, CUTS))
         tensors = [*self.unet.parameters(), *self.unet.buffers()]
         self.parameters: list[Tensor] = [each for each in tensors if type(each) in (nn.Parameter, Tensor)] or tensors
-        frozen = [each for each in self.parameters if not each.requires_grad and not each.is_inference()]
-        self._trained = [each for each in self.parameters if each.requires_grad]
+        versioned = [each for each in self.parameters if not each.is_inference()]
+        frozen = [each for each in versioned if not each.requires_grad]
+        self._trained = [each for each in versioned if each.requires_grad]
         self._frozen = [frozen[cut] for cut in CUTS]
         self._trained_seen, self._frozen_seen = _sum_up(self._trained), list(map(_sum_up, self._frozen))
         self._adapters = [m for m in modules[1:] if hasattr(m, "active_adapters") or "scaling" in m.__dict__]
