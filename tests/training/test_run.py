@@ -132,7 +132,7 @@ def test_resume_before_the_first_checkpoint_starts_again(finished, tiny_recipe, 
     assert series(tmp_path / "run") == series(finished)
 
 
-KILLS = [(1, False), (1, True), (3, True)]
+KILLS = [(1, False), (5, True)]
 """At which renaming of a file each run is killed, counted from its start, and whether the file is renamed by then."""
 
 
