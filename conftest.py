@@ -32,3 +32,9 @@ jaxtyping.install_import_hook(SHAPED, "tests.typechecking.check")
 beartype_packages(
     list(NAMES.keys() - SHAPED), conf=BeartypeConf(is_pep484_tower=True, violation_type=TypeError, claw_is_pep526=False)
 )
+
+
+def pytest_configure(config):
+    """Load the fixtures where tests run: a process that only hands them to workers need not import the package."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        config.pluginmanager.import_plugin("tests.fixtures")

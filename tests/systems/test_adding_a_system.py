@@ -21,8 +21,7 @@ from hash3d.schedules import constant
 from hash3d.systems import SYSTEMS, SystemInfo
 from hash3d.training.outputs import load_asset
 from hash3d.training.run import Run
-from tests.conftest import OFTEN
-from tests.tiny_recipes import SURFACE, tiny
+from tests.tiny_recipes import OFTEN, SURFACE, tiny
 
 ROOT = Path(__file__).parents[2]
 FILE, ROW, PYTHON, BALL, COLOR = re.findall(

@@ -16,9 +16,8 @@ from hash3d.systems import SYSTEMS
 from hash3d.table.report import markdown_table
 from hash3d.training.run import Run
 from hash3d.training.trainer import size_at
-from tests.conftest import OFTEN
 from tests.systems.facts import FULL
-from tests.tiny_recipes import tiny
+from tests.tiny_recipes import OFTEN, tiny
 
 ROOT = Path(__file__).parents[2]
 KNOWN = {system.name: system for system in SYSTEMS}
