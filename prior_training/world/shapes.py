@@ -79,6 +79,7 @@ class Piece:
     options: dict[str, str] = field(default_factory=dict)
 
 
+@functools.cache
 def read(text: str) -> tuple[Piece, ...]:
     """The parts of a text. Raises `ValueError` for a kind or an option that there is not."""
     pieces = []
@@ -212,10 +213,9 @@ def _add(
 
 def compose(text: str) -> Callable[[RandomStreams, Assembly], None]:
     """A function that assembles what the text tells."""
-    pieces = functools.cache(read)
 
     def assemble(rng: RandomStreams, shape: Assembly) -> None:
-        parts = pieces(text)
+        parts = read(text)
         stretch = rng.uniform(1 - STRETCH, 1 + STRETCH, 3)
         first = next(piece for piece in parts if piece.role == "body")
         main = coat(rng, first.paint, None)

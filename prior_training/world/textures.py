@@ -46,7 +46,8 @@ def _shares(
     label = ((x.abs() < n0) & ((y - n1).abs() < n2) & (z > 0)).float()
     rows = n3 * (n1 - y) / 6.2832
     line = rows.floor()
-    text = label * (((rows - line) > 0.45) & _words(x, line, n0)).float()
+    inked = rows - line > 0.45
+    text = label * (inked & _words(x, line, n0)).float()
     lattice = n0[..., None] * q + n1[..., None]
     cell = lattice - lattice.floor() - 0.5
     dots = ((cell * cell).sum(-1) < n2 * n2).float()
@@ -63,15 +64,13 @@ def _shares(
     patches = (patch + 0.5 * (1.7 * n0 * z + n1 + n3).sin() > n2).float()
     tooth = n1 * (x + z)
     zigzag = ((n0 * (y + n2 * (tooth - tooth.floor() - 0.5).abs())).sin() > n3).float()
-    fine = n0[..., None] * q + n1[..., None]
-    rough = noise(*fine.unbind(-1))
-    mottled = ((rough + 0.5 * noise(*(2 * fine).unbind(-1))) / 1.5 - 0.5) * n2 + 0.5
+    rough = noise(*lattice.unbind(-1))
+    mottled = ((rough + 0.5 * noise(*(2 * lattice).unbind(-1))) / 1.5 - 0.5) * n2 + 0.5
     course = n0 * y
     brick = 0.5 * n0 * (x + z) + 0.5 * course.floor()
     mortar = (course - course.floor() < 0.14) | (brick - brick.floor() < 0.08)
     wrap = ((y - n1).abs() < n2).float()
-    rows = n3 * (n1 - y) / 6.2832
-    round_ = _words(torch.where(x.abs() > z.abs(), z, x), rows.floor(), n0) & (rows - rows.floor() > 0.45)
+    round_ = _words(torch.where(x.abs() > z.abs(), z, x), line, n0) & inked
     second, third = none, none
     table = {
         STRIPES: (stripes, none),

@@ -41,8 +41,8 @@ class Table:
     """Which; those without an input are left out."""
     cache: tuple[Reuse, ...] = get_args(Reuse)
     """Settings, of which the first is what the others are compared with. off: the whole U-Net at every step, every view
-    anew. paper, released, default: `hash3d generate --preset`. replay: denoised views that are
-    kept, as generate has it by itself."""
+    anew. paper, released, default: `hash3d generate --preset`. replay: denoised views that are kept, as
+    generate has it by itself."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Each input is run with each of them."""
     prior: Maybe[str] = None

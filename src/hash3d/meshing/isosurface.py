@@ -46,7 +46,7 @@ class IsosurfaceConfig:
     min_component: float = 0.01
 
     def __post_init__(self) -> None:
-        if not isinstance(self.level, str) and not self.level > 0.0:
+        if not (self.level in ("auto", "opaque") if isinstance(self.level, str) else self.level > 0.0):
             raise ValueError(f"Expected a level above 0 or 'auto', but got {self.level}. Densities are at least 0.")
         expect_range(self, "resolution", at_least=2)
 

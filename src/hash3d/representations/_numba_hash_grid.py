@@ -21,14 +21,8 @@ the points is not used: a number known in advance is faster, also to compile."""
 def _reserve(dtype: Any) -> Any:
     """Memory of a block: points, vectors, lower corners, weights of both ends along axes, entries, their weights."""
     points, vectors, lower = np.empty((3, BLOCK), dtype), np.empty((3, BLOCK), dtype), np.empty((3, BLOCK), np.int32)
-    return (
-        points,
-        vectors,
-        lower,
-        np.empty((3, 2, BLOCK), dtype),
-        np.empty((8, BLOCK), np.uint32),
-        np.empty((8, BLOCK), dtype),
-    )
+    entries, weights = np.empty((8, BLOCK), np.uint32), np.empty((8, BLOCK), dtype)
+    return points, vectors, lower, np.empty((3, 2, BLOCK), dtype), entries, weights
 
 
 @kernel(fastmath=FAST)
@@ -47,12 +41,8 @@ def _load(memory: Any, points: Array, vectors: Array | None, first: int) -> int:
 def _find_cells(memory: Any, level: Array) -> None:
     """Find the cells of a block's points in a level: weights along the axes, and the entries at the corners."""
     points, _, lower, ends, entries, _ = memory
-    zero, one, size, top = (
-        points.dtype.type(0),
-        points.dtype.type(1),
-        points.dtype.type(level[0]),
-        np.int32(level[0] - 1),
-    )
+    zero, one = points.dtype.type(0), points.dtype.type(1)
+    size, top = points.dtype.type(level[0]), np.int32(level[0] - 1)
     for axis in range(3):
         for p in range(BLOCK):
             scaled = min(max(points[axis, p], zero), one) * size
@@ -182,13 +172,5 @@ def differentiate(
 ) -> Tensor:
     """The gradients "N 3" in the points."""
     gradients = torch.empty_like(points, memory_format=torch.contiguous_format)
-    run(
-        _differentiate,
-        points,
-        vectors,
-        levels,
-        table,
-        cotangents.T,
-        gradients,
-    )
+    run(_differentiate, points, vectors, levels, table, cotangents.T, gradients)
     return gradients

@@ -291,8 +291,7 @@ def _adapter_state(module: Any) -> tuple[Any, ...]:
     state = module.__dict__
     scaling = state.get("scaling")
     strengths = tuple(scaling.items()) if isinstance(scaling, dict) else repr(scaling)
-    merged = tuple(state.get("merged_adapters", ()))
-    return strengths, state.get("_active_adapter"), state.get("_disable_adapters"), merged
+    return strengths, *map(state.get, ("_active_adapter", "_disable_adapters")), tuple(state.get("merged_adapters", ()))
 
 
 def _plain_settings(processor: Any) -> list[Any]:
