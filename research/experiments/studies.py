@@ -161,7 +161,8 @@ def what_is_kept() -> Study:
         "(supplement, section B.2, Figure 12)? The prior's own guidance scale is 2, and the supplement saw saturated "
         "colours.",
         variants=(*heavy(caches), *at_scales),
-        shown=("no cache", "features", "predicted noise", "features, scale 7.5", "predicted noise, scale 7.5"),
+        shown=("no cache", "features", "predicted noise")
+        + ("no cache, scale 100", "features, scale 100", "predicted noise, scale 100"),
     )
 
 
