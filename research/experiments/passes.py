@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def find_timing(rows: Rows, device: str) -> Row | None:
 
 @torch.no_grad()
 def time_passes(prior: Zero123Prior, repeats: int = REPEATS) -> dict[str, Any]:
-    """Milliseconds of a guidance pair of one view: `full`, and `shallow`, a number for each cut."""
+    """Median milliseconds of a guidance pair of one view: `full`, and `shallow` by cut; they take turns."""
     remove_hash3d(prior.unet)
     size, device = prior.unet.config.sample_size, prior.device
     picture = torch.zeros(1, 3, prior.image_size, prior.image_size, device=device)
@@ -41,15 +42,10 @@ def time_passes(prior: Zero123Prior, repeats: int = REPEATS) -> dict[str, Any]:
     pose, timesteps = torch.zeros(1, 4, device=device), torch.tensor([500], device=device)
     inputs = prior.make_guided_inputs(noisy, timesteps, prior.condition(picture), pose)
 
-    def of_cut(cut: int) -> float:
-        partial = PartialUNet(prior.unet, cut)
-        _, feature = partial.full_pass(**inputs)
-        return _milliseconds(lambda: partial.shallow_pass(feature, **inputs), device, repeats)
-
-    shallow = [of_cut(cut) for cut in range(PartialUNet(prior.unet, 0).num_cuts)]
-    return {"full": _milliseconds(lambda: prior.unet(**inputs), device, repeats), "shallow": shallow}
-
-
-def _milliseconds(call: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Median time of a call, after two that are not counted."""
-    return 1000.0 * statistics.median(seconds_of(call, device, repeats, warm_up=2))
+    calls: list[Callable[[], object]] = [lambda: prior.unet(**inputs)]
+    for cut in range(PartialUNet(prior.unet, 0).num_cuts):
+        split = PartialUNet(prior.unet, cut)
+        calls.append(partial(split.shallow_pass, split.full_pass(**inputs)[1], **inputs))
+    turns = [[seconds_of(call, device, 1, warm_up=1)[0] for call in calls] for _ in range(repeats)]
+    full, *shallow = (1000.0 * statistics.median(times) for times in zip(*turns, strict=True))
+    return {"full": full, "shallow": shallow}

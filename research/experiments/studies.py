@@ -161,7 +161,7 @@ def what_is_kept() -> Study:
         "(supplement, section B.2, Figure 12)? The prior's own guidance scale is 2, and the supplement saw saturated "
         "colours.",
         variants=(*heavy(caches), *at_scales),
-        shown=("no cache", "features", "predicted noise", *(item.name for item in at_scales[-3:])),
+        shown=("no cache", "features", *(item.name for item in at_scales[-3:])),
     )
 
 
