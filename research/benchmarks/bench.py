@@ -1,4 +1,4 @@
-"""The page of a system's speed: `hash3d bench`, and how it was measured.
+"""The page of a system's speed: `hash3d bench` beside DeepCache and the released code, and how it was measured.
 
 Usage:
     python -m research.benchmarks.bench SYSTEM --write docs/benchmarks/SYSTEM.md [the options of `hash3d bench`]
@@ -7,15 +7,18 @@ Usage:
 import argparse
 import datetime
 import shlex
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from hash3d.bench.summary import HEADS, summarize
-from hash3d.cli.bench import parse, run
+from hash3d.bench.measure import measure
+from hash3d.bench.summary import HEADS, speed_up, summarize
+from hash3d.cli.bench import load, parse
 from hash3d.table.machine import name_hardware
 from hash3d.table.report import markdown_table
 from hash3d.training.run import versions
+from research.benchmarks.baselines import RELEASED_EAGER, fill_released, plan_baselines, sample_views
 from research.measured import commit, write_measured
 
 QUESTION = "How long does a step take without reuse, with DeepCache, with the released code's reuse, and with ours?"
@@ -33,7 +36,17 @@ def main() -> None:
     parser.add_argument("--write", type=Path, required=True, help="a page; text around its marks stays")
     parser.add_argument("--commit", default=commit())
     own, arguments = parser.parse_known_args()
-    recipe, models, results = run(parse(arguments), say=lambda line: print(line, flush=True))
+    options = parse(arguments)
+    with load(options) as (recipe, models):
+        steps = range(options.warm_up, options.warm_up + options.steps)
+        draws = sample_views(recipe, num_timesteps=models.all[0].schedule.num_timesteps, steps=steps)
+        results = measure(
+            recipe, models, steps=options.steps, warm_up=options.warm_up, say=partial(print, flush=True),
+            others=plan_baselines(recipe, draws), prepare=partial(fill_released, draws=draws),
+        )  # fmt: skip
+    (released,) = (each for each in results if each.case.name == RELEASED_EAGER)
+    over_released = [speed_up(each, released) for each in results]
+    rows = [[*row.cells, over.show(over.mean, 2)] for row, over in zip(summarize(results), over_released, strict=True)]
     stage, device = recipe.stage, models.all[0].device
     sizes = ", ".join(sorted({f"{value:.0f}" for _, value in stage.size.knots}))
     lines = [
@@ -43,7 +56,7 @@ def main() -> None:
         f"Stage 1 of {recipe.system}, batches of {stage.cameras.batch_size} at {sizes} pixels, "
         f"{torch.get_num_threads()} CPU threads.",
         "",
-        *markdown_table(HEADS, [row.cells for row in summarize(results)]),
+        *markdown_table((*HEADS, "times released, eager"), rows),
         "",
         NOTES,
     ]

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from hash3d.bench.measure import Contestant, Measured, Models
+from hash3d.bench.measure import Contestant, Measured, Models, measure
 from hash3d.bench.summary import summarize
-from hash3d.cli.bench import parse, run
+from hash3d.cli.bench import load, parse
 from hash3d.recipes.recipe import Recipe
 from hash3d.table.report import markdown_table
 from hash3d.unet.partial_unet import PartialUNet
@@ -151,9 +152,13 @@ def make_rows(recipe: Recipe, models: Models, results: Sequence[Measured], rates
 
 def main(arguments: list[str]) -> None:
     """Measure, and print the table."""
-    recipe, models, results = run(parse(arguments), say=lambda line: print(line, file=sys.stderr))
-    rates = measure_rates(models.all[0].device)
-    print(*markdown_table(HEADS, make_rows(recipe, models, results, rates)), sep="\n")
+    options = parse(arguments)
+    with load(options) as (recipe, models):
+        results = measure(
+            recipe, models, steps=options.steps, warm_up=options.warm_up, say=partial(print, file=sys.stderr)
+        )
+        rates = measure_rates(models.all[0].device)
+        print(*markdown_table(HEADS, make_rows(recipe, models, results, rates)), sep="\n")
     print(f"\nMeasured rates: {rates.operations / TERA:.2f} TFLOP/s, {rates.bytes / GIGA:.0f} GB/s.")
 
 

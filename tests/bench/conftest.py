@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from hash3d.bench.measure import Models, Plan, measure
+from hash3d.bench.measure import Models, measure
 from hash3d.cache import Hash3DConfig
 from hash3d.pictures import load_picture
 from hash3d.systems.stages import VIEW_ORDER
@@ -14,7 +14,7 @@ from hash3d.training.run import frame_reference
 from tests.tiny_models import tiny_stable_diffusion
 from tests.tiny_recipes import tiny_system
 
-PLAN = Plan(steps=8, warm_up=4, block=4)
+PLAN = {"steps": 8, "warm_up": 4, "block": 4}
 
 
 def load(recipe):
@@ -36,8 +36,8 @@ def recipe(prior_folder, text_prior_folder, picture_file):
 
 @pytest.fixture(scope="session")
 def results(recipe):
-    """The five cases."""
-    return measure(recipe, load(recipe), PLAN)
+    """The four cases."""
+    return measure(recipe, load(recipe), **PLAN)
 
 
 @pytest.fixture

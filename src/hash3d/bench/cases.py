@@ -5,21 +5,15 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from hash3d.cache import CacheConfig, DeepCacheConfig
+from hash3d.cache import CacheConfig
 from hash3d.fast.engine import Engine
 from hash3d.guidance.targets import ReplayConfig
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.stage import Stage
 from hash3d.schedules import Schedule, constant
-from hash3d.systems import released_cache
 from hash3d.systems.stages import replay
-from hash3d.training.trainer import GENERATORS
 
-from .reuse_share import ViewSequence, find_probability, reuse_share
-
-OFF_EAGER, OFF_FAST, DEEPCACHE, RELEASED_EAGER = "off, eager", "off, fast", "DeepCache", "released, eager"
-OURS, REPLAY = "ours", "replay"
-MOST_INTERVAL = 50
+OFF_EAGER, OFF_FAST, OURS, REPLAY = "off, eager", "off, fast", "ours", "replay"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,40 +25,20 @@ class Case:
     engine: Engine
     unreused: str
     """The case without a cache on the same engine."""
-    filled: bool = False
-    """Whether the cache is brought to the middle of a long run (`reuse_share.fill`)."""
     replay_every: int = 0
     """Steps between two targets of replay, or 0."""
 
 
-def plan(recipe: Recipe, draws: ViewSequence) -> tuple[Case, ...]:
-    """Return the cases, those with a cache at nearly the same share of reused passes.
-
-    `recipe.cache` is ours, unless the stage has one of its own. DeepCache gets the interval, and the released preset
-    the probability, that come nearest to its share; all have the recipe's order of cameras.
-    """
-    ours = draws.stage.cache or recipe.cache
-    assert ours is not None
-    share = reuse_share(ours, draws)
-    interval = min(round(1.0 / max(1.0 - share, 1.0 / MOST_INTERVAL)), MOST_INTERVAL)
-    probability = find_probability(share, released_cache(recipe.system), draws)
-    deepcache = DeepCacheConfig(interval=interval, cut=ours.cut)
-    released = replace(released_cache(recipe.system), reuse_probability=probability)
+def plan(recipe: Recipe) -> tuple[Case, ...]:
+    """Return the cases. `recipe.cache` is ours, unless the stage has one of its own."""
+    ours = recipe.stage.cache or recipe.cache
     return (
         Case(name=OFF_EAGER, cache=None, engine="eager", unreused=OFF_EAGER),
         Case(name=OFF_FAST, cache=None, engine="auto", unreused=OFF_FAST),
-        Case(name=DEEPCACHE, cache=deepcache, engine="eager", unreused=OFF_EAGER),
-        Case(name=RELEASED_EAGER, cache=released, engine="eager", unreused=OFF_EAGER, filled=True),
         Case(name=OURS, cache=ours, engine="auto", unreused=OFF_FAST),
         *[Case(name=REPLAY, cache=None, engine="auto", unreused=OFF_FAST, replay_every=ReplayConfig().every)]
         * (len(recipe.stage.guidances) == 1),
     )
-
-
-def sample_views(recipe: Recipe, *, num_timesteps: int, steps: range) -> ViewSequence:
-    """Return the cameras and timesteps that a trainer samples, of which `steps` count."""
-    seed = len(GENERATORS) * recipe.seed
-    return ViewSequence(stage=recipe.stage, seed=seed, num_timesteps=num_timesteps, steps=steps)
 
 
 def recipe_of(case: Case, recipe: Recipe) -> Recipe:

@@ -12,30 +12,16 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from hash3d.cache.table import HashTable
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.pictures import FramedPicture
 from hash3d.recipes.recipe import Recipe
 from hash3d.stopwatch import Mark, Stopwatch
 from hash3d.training.trainer import Trainer
 
-from .cases import Case, plan, recipe_of, sample_views
-from .reuse_share import ViewSequence, fill
+from .cases import Case, plan, recipe_of
 
 Say = Callable[[str], None]
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How long to measure."""
-
-    steps: int
-    """Measured steps of each case."""
-    warm_up: int
-    """Steps before, which are not measured."""
-    block: int = 8
-    """Steps of a case before the next case has its turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,14 +133,6 @@ class Contestant:
             passes = tuple((now[0] - then[0], now[1] - then[1]) for then, now in zip(before, after, strict=True))
             self._steps.append(Step(ms=ms, parts=parts, passes=passes))
 
-    def fill(self, draws: ViewSequence) -> None:
-        """Fill the caches with what the first step has left, if the case wants that."""
-        for cache in (guidance.cache for guidance in self.trainer.guidances.values()):
-            if self.case.filled and cache is not None:
-                assert isinstance(cache.store, HashTable)
-                entry, ((identity, _), _) = next(iter(cache.store.places.items()))
-                fill(cache, draws, entry.latents.clone()[None], entry.feature.clone()[:, None], identity)
-
     def profile(self, steps: int) -> None:
         """Run a block of steps for the time in which a GPU works."""
         if self.device.type == "cuda":
@@ -177,20 +155,32 @@ class Contestant:
         return [guidance.count_passes() for guidance in self.trainer.guidances.values()]
 
 
-def measure(recipe: Recipe, models: Models, wanted: Plan, say: Say = lambda _: None) -> list[Measured]:
-    """Run the cases of a recipe's first stage; the one without a cache and engine is the first."""
-    steps = range(wanted.warm_up, wanted.warm_up + wanted.steps)
-    draws = sample_views(recipe, num_timesteps=models.all[0].schedule.num_timesteps, steps=steps)
-    contestants = [Contestant(case, recipe, models) for case in plan(recipe, draws)]
+def measure(
+    recipe: Recipe, models: Models, *, steps: int, warm_up: int, block: int = 8, say: Say = lambda _: None,
+    others: Sequence[Case] = (), prepare: Callable[[Contestant], object] = lambda _: None,
+) -> list[Measured]:  # fmt: skip
+    """Run the cases of a recipe's first stage; the one without a cache and engine is the first.
+
+    Args:
+        recipe: its cache is ours.
+        models: what all cases run on.
+        steps: measured steps of each case.
+        warm_up: steps before, which are not measured.
+        block: steps of a case before the next case has its turn.
+        say: is told how far they are.
+        others: further cases.
+        prepare: called for each case after its first step.
+    """
+    contestants = [Contestant(case, recipe, models) for case in (*plan(recipe), *others)]
     try:
         for contestant in contestants:
             contestant.run(1, measured=False)
-            contestant.fill(draws)
-        run_blocks(contestants, wanted.warm_up - 1, wanted.block, measured=False, say=say)
+            prepare(contestant)
+        run_blocks(contestants, warm_up - 1, block, measured=False, say=say)
         gc.collect()
-        run_blocks(contestants, wanted.steps, wanted.block, measured=True, say=say)
+        run_blocks(contestants, steps, block, measured=True, say=say)
         for contestant in contestants:
-            contestant.profile(wanted.block)
+            contestant.profile(block)
     finally:
         for contestant in contestants:
             contestant.trainer.close()

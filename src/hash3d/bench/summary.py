@@ -4,14 +4,14 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .cases import OFF_EAGER, RELEASED_EAGER
+from .cases import OFF_EAGER
 from .measure import Measured, Step
 
 PARTS = {"render": ("render",), "encode": ("encode", "decode"), "U-Net": ("unet",), "backward": ("backward",)}
 """Parts of a step, and which of the stopwatch's each sums up; what is left of the step is "other"."""
 HEADS = (
     "case", "steps", "reused", "ms a step", "median (quartiles)", "device ms", *PARTS, "other",
-    "times off, eager", "times released, eager", "times off, same engine",
+    "times off, eager", "times off, same engine",
 )  # fmt: skip
 
 
@@ -51,15 +51,13 @@ class CaseSummary:
     """Share of the passes."""
     over_off: Spread
     """Speed-up against `off, eager`, from block to block; `mean` is that of the mean steps."""
-    over_released: Spread
-    """Against `released, eager`."""
     over_same_engine: Spread
     """Against the run without a cache on the same engine."""
 
     @property
     def cells(self) -> list[str]:
         """One line of the table."""
-        speed_ups = (self.over_off, self.over_released, self.over_same_engine)
+        speed_ups = (self.over_off, self.over_same_engine)
         return [
             self.name, str(self.steps), f"{self.reused:.0%}", f"{self.ms.mean:.1f}", self.ms.show(self.ms.median, 1),
             "-" if self.device_ms is None else f"{self.device_ms:.1f}", *(f"{ms:.1f}" for ms in self.parts.values()),
@@ -79,7 +77,6 @@ def summarize(results: Sequence[Measured]) -> list[CaseSummary]:
             parts=mean_parts(each.steps),
             reused=share_reused(each.steps),
             over_off=speed_up(each, by_name[OFF_EAGER]),
-            over_released=speed_up(each, by_name[RELEASED_EAGER]),
             over_same_engine=speed_up(each, by_name[each.case.unreused]),
         )
         for each in results

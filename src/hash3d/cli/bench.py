@@ -1,10 +1,11 @@
 """`hash3d bench SYSTEM`."""
 
-import dataclasses
 import os
 import stat
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,7 @@ from rich.console import Console
 from hash3d.cache import Hash3DConfig
 from hash3d.systems import SystemInfo
 
-from .full_scale import choose_cache, runs_mini
+from .full_scale import FULL_SCALE_CUT, runs_mini
 from .options import find_system
 from .parsing import Advanced, Maybe, expect_image, parse_options
 from .tables import print_table
@@ -22,7 +23,7 @@ from .tables import print_table
 if TYPE_CHECKING:
     import torch
 
-    from hash3d.bench.measure import Measured, Models, Say
+    from hash3d.bench.measure import Models
     from hash3d.recipes.recipe import Recipe
 
 RANDOM = "random"
@@ -65,27 +66,34 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     if "image" in find_system(options.system).inputs:
         expect_image(options.image)
+    from hash3d.bench.measure import measure
     from hash3d.bench.summary import HEADS, summarize
 
     console = Console(stderr=True, highlight=False)
-    _, _, results = run(options, say=lambda line: console.print(line, markup=False))
+    with load(options) as (recipe, models):
+        results = measure(
+            recipe, models, steps=options.steps, warm_up=options.warm_up,
+            say=lambda line: console.print(line, markup=False),
+        )  # fmt: skip
     print_table(HEADS, [row.cells for row in summarize(results)])
     return 0
 
 
-def run(options: Bench, say: "Say") -> "tuple[Recipe, Models, list[Measured]]":
-    """Build what the options describe, and measure it. Raises `ValueError` with one sentence for a mistake."""
-    from hash3d.bench.measure import Plan, measure
+@contextmanager
+def load(options: Bench) -> "Iterator[tuple[Recipe, Models]]":
+    """Build what the options describe, while the block is open. Raises `ValueError` with one sentence for a mistake."""
+    from hash3d.recipes.limits import check_numbers
 
     from .host import choose_device, limit_threads
 
-    check(options)
+    check_numbers(options)
+    if options.warm_up < 1:
+        raise ValueError(f"Expected --warm-up of at least 1 step, but got {options.warm_up}.")
     device = choose_device(options.device)
     limit_threads(device.type)
     with tempfile.TemporaryDirectory() as temporary:
         recipe = build_recipe(options, Path(temporary), device)
-        models = load_models(recipe, device)
-        return recipe, models, measure(recipe, models, Plan(steps=options.steps, warm_up=options.warm_up), say)
+        yield recipe, load_models(recipe, device)
 
 
 def parse(arguments: list[str]) -> Bench:
@@ -97,18 +105,7 @@ def parse(arguments: list[str]) -> Bench:
     options = read(Bench())
     if runs_mini(options.prior, options.scale):
         return options
-    cache = choose_cache(options.system, "default", mini=False)
-    assert isinstance(cache, Hash3DConfig)
-    return read(Bench(cache=cache))
-
-
-def check(options: Bench) -> None:
-    """Raise `ValueError` for a mistake that would show only after the measurement, or not at all."""
-    from hash3d.recipes.limits import check_numbers
-
-    check_numbers(options)
-    if options.warm_up < 1:
-        raise ValueError(f"Expected --warm-up of at least 1 step, but got {options.warm_up}.")
+    return read(Bench(cache=replace(Hash3DConfig(), cut=FULL_SCALE_CUT)))
 
 
 def build_recipe(options: Bench, folder: Path, device: "torch.device") -> "Recipe":
@@ -133,7 +130,7 @@ def build_recipe(options: Bench, folder: Path, device: "torch.device") -> "Recip
     if two:
         given["text_prior"] = folders[1]
     recipe = system.recipe(prior=folders[0], cache=options.cache, scale=options.scale, seed=0, **given)
-    return dataclasses.replace(recipe, stage=steady(recipe.stage)) if options.sizes == "last" else recipe
+    return replace(recipe, stage=steady(recipe.stage)) if options.sizes == "last" else recipe
 
 
 def random_prior(system: SystemInfo, place: int, device: "torch.device") -> str:

@@ -1,4 +1,7 @@
-"""Which share of its passes a cache reuses: found on the host alone, since keys decide it and not features."""
+"""What `hash3d bench` is compared with: DeepCache and the released code, at the share of reused passes that ours has.
+
+That share is found on the host alone, since keys decide it and not features.
+"""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -7,10 +10,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hash3d.cache import CacheConfig, FeatureCache, Hash3DConfig, Key
+from hash3d.bench.cases import OFF_EAGER, Case
+from hash3d.bench.measure import Contestant
+from hash3d.cache import CacheConfig, DeepCacheConfig, FeatureCache, Hash3DConfig, Key
+from hash3d.cache.table import HashTable
+from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.stage import Stage
 from hash3d.recipes.view_order import make_keys
+from hash3d.systems import released_cache
+from hash3d.training.trainer import GENERATORS
 
+DEEPCACHE, RELEASED_EAGER = "DeepCache", "released, eager"
+MOST_INTERVAL = 50
 FILLING = 1000
 """Views, for 200 buckets of 3 entries."""
 ENOUGH = 2**20
@@ -94,3 +105,38 @@ def find_probability(share: float, config: Hash3DConfig, draws: ViewSequence) ->
     filled = replace(config, max_bytes=ENOUGH, reuse_probability=1.0).build()
     fill(filled, draws, torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1))
     return min(share / max(share_of(filled, draws), share), 1.0) if share else 0.0
+
+
+def sample_views(recipe: Recipe, *, num_timesteps: int, steps: range) -> ViewSequence:
+    """Return the cameras and timesteps that a trainer samples, of which `steps` count."""
+    seed = len(GENERATORS) * recipe.seed
+    return ViewSequence(stage=recipe.stage, seed=seed, num_timesteps=num_timesteps, steps=steps)
+
+
+def plan_baselines(recipe: Recipe, draws: ViewSequence) -> tuple[Case, Case]:
+    """DeepCache and the released code on the eager engine, at nearly the share of reused passes of the recipe's cache.
+
+    DeepCache gets the interval, and the released preset the probability, that come nearest; both have the recipe's
+    order of cameras.
+    """
+    ours = draws.stage.cache or recipe.cache
+    assert ours is not None
+    share = reuse_share(ours, draws)
+    interval = min(round(1.0 / max(1.0 - share, 1.0 / MOST_INTERVAL)), MOST_INTERVAL)
+    probability = find_probability(share, released_cache(recipe.system), draws)
+    released = replace(released_cache(recipe.system), reuse_probability=probability)
+    return (
+        Case(
+            name=DEEPCACHE, cache=DeepCacheConfig(interval=interval, cut=ours.cut), engine="eager", unreused=OFF_EAGER
+        ),
+        Case(name=RELEASED_EAGER, cache=released, engine="eager", unreused=OFF_EAGER),
+    )
+
+
+def fill_released(contestant: Contestant, draws: ViewSequence) -> None:
+    """Fill the released code's caches with what the first step has left, as in the middle of a long run."""
+    for cache in (guidance.cache for guidance in contestant.trainer.guidances.values()):
+        if contestant.case.name == RELEASED_EAGER and cache is not None:
+            assert isinstance(cache.store, HashTable)
+            entry, ((identity, _), _) = next(iter(cache.store.places.items()))
+            fill(cache, draws, entry.latents.clone()[None], entry.feature.clone()[:, None], identity)
