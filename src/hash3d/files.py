@@ -191,6 +191,12 @@ def append_text(path: Path, text: str) -> int:
         raise WriteError(path, error) from error
 
 
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a text file with their numbers, stripped; empty ones and those that begin with # do not count."""
+    lines = enumerate(map(str.strip, path.read_text(encoding="utf-8-sig").splitlines()), start=1)
+    return [(number, line) for number, line in lines if line and not line.startswith("#")]
+
+
 def read_json(path: Path, most_bytes: int = LARGEST_JSON) -> dict[str, Any]:
     """Read a JSON object. Raises `ValueError` with one sentence that names the file for anything else."""
     try:

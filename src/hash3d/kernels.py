@@ -1,10 +1,11 @@
-"""Choose between PyTorch's reference implementations, numba's kernels and Triton's."""
+"""Choose between PyTorch's reference implementations, numba's kernels and Triton's; import optional packages."""
 
+import sys
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +20,16 @@ NUMBA_DTYPES = (torch.float32, torch.float64)
 def has_triton() -> bool:
     """Whether Triton is installed."""
     return find_spec("triton") is not None
+
+
+def import_extra(name: str, extra: str, purpose: str) -> Any:
+    """Import a module of an extra. Raises `ImportError` that says which command installs it, if it is missing."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0].replace("_", "-")
+        command = f'{sys.executable} -m pip install "hash3d[{extra}]"'
+        raise ImportError(f"Expected {package} for {purpose}, but it is missing. Run {command}") from error
 
 
 def uses_triton(backend: FieldBackend, like: Tensor) -> bool:

@@ -174,7 +174,7 @@ def test_a_state_has_memory_of_its_own_and_is_refused_without_a_version():
     cache.store.entries()[0].feature.zero_()
     assert saved["feature"].mean() == 1
     del state["version"]
-    with pytest.raises(ValueError, match=r"state of version 5, but got version None\. Start anew"):
+    with pytest.raises(ValueError, match=r"state of version 6, but got version None\. Start anew"):
         Hash3DConfig().build().load_state_dict(state)
 
 

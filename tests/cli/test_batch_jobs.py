@@ -28,7 +28,7 @@ def test_what_is_no_picture_in_a_folder_is_told(photos):
 def test_a_file_of_prompts(encoding, tmp_path):
     """Also as Windows' editors save it, with a byte order mark."""
     file = tmp_path / "prompts.txt"
-    file.write_text("# toys\na red mug\n\n--help\na red mug\n", encoding=encoding)
+    file.write_text("# toys\na red mug\n\n--help\n  # indented\n a red mug \n", encoding=encoding)
     jobs = read_jobs(file, None, [])
     assert [job.name for job in place_jobs(jobs, tmp_path)] == ["a_red_mug", "help", "a_red_mug-2"]
     assert [job.options(tmp_path, "cpu").prompt for job in jobs] == ["a red mug", "--help", "a red mug"]

@@ -16,6 +16,8 @@ def test_bash_offers_commands_systems_and_their_options(hash3d, tmp_path):
         "hash3d generate magic": "magic123 magic3d",
         "hash3d generate sds_gs --prom": "--prompt",
         "hash3d generate sds_gs --imag": "",
+        "hash3d batch --work": "--workers",
+        "hash3d web --mega": "--megabytes",
     }.items():
         words = line.split()
         ask = f"source {tmp_path}/hash3d.sh; COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _tyro_hash3d; "

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from hash3d.cli.streams import silence, usable_streams
+from hash3d.cli.streams import print_table, silence, usable_streams
 
 
 @pytest.fixture(params=["full", "unread", "closed"])
@@ -57,3 +57,11 @@ def test_names_that_an_encoding_lacks_are_written(encoding, monkeypatch):
         sys.stdout.write("outputs/ü\udcff\n")
     stream.flush()
     assert stream.buffer.getvalue() == ("outputs/ü".encode(encoding, "backslashreplace") + b"\\udcff\n")
+
+
+def test_a_row_stays_a_line_in_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    print_table(("one", "two"), [("x" * 100, "y"), ("z", "w" * 60)])
+    lines = capsys.readouterr().out.rstrip().splitlines()
+    assert len(lines) == 3
+    assert "x" * 100 in lines[1]

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import types
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def test_a_table_that_was_killed_goes_on_and_ends_the_same(hash3d, quick, cup, p
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(table, "Console", lambda **_: types.SimpleNamespace(print=kill))
+        patch.setattr(table, "say", kill)
         assert hash3d(*words, tmp_path / "killed")[0] == 130
     rows = Rows(tmp_path / "killed")
     assert len(rows.read()) == 2

@@ -53,7 +53,7 @@ def test_without_gradio_the_command_that_brings_it_is_told(hash3d, monkeypatch):
     for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED"):
         monkeypatch.setenv(name, "")  # So that they are as before at the end.
     monkeypatch.setitem(sys.modules, "gradio", None)
-    assert_refused(hash3d("web", "--no-browser"), r"gradio.* is not installed\. Run: pip install 'hash3d\[web\]'")
+    assert_refused(hash3d("web", "--no-browser"), r'gradio.* is missing\. Run .* pip install "hash3d\[web\]"')
 
 
 def join(client, name, *values, session="a"):

@@ -136,6 +136,6 @@ def test_flip_gets_the_true_image_first(monkeypatch):
 
 
 def test_flip_without_its_package_is_told(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ValueError, match=r"pip install hash3d\[metrics\]"):
+    monkeypatch.setitem(sys.modules, "flip_evaluator", None)
+    with pytest.raises(ImportError, match=r'flip-evaluator .* pip install "hash3d\[metrics\]"'):
         load_measures(["flip"], None)

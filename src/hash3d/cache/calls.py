@@ -36,6 +36,8 @@ class Entry:
     step: int
     """The guidance call at which it was stored. It never falls from one insert to the next."""
     num_bytes: int
+    uses: int = 0
+    """Lookups of it, where a store counts them."""
 
 
 def copy_feature(feature: Float[Tensor, "S ..."]) -> Float[Tensor, "S ..."]:

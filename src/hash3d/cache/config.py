@@ -1,7 +1,7 @@
 """The settings of a cache, and the presets."""
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .grid import FIELDS, Grid
 
@@ -170,11 +170,9 @@ class Hash3DConfig:
     def build_store(self) -> "Store":
         """An empty table, adaptive table or pool."""
         if self.store == "pool":
-            from .table import HashTable
-
             # A plain queue of the last features, searched by latents alone: one bucket in which cells do not count.
-            one = GridConfig(num_buckets=1).build()
-            return HashTable(one, queue_length=self.pool_length, nearest=False, verify=False, max_bytes=self.max_bytes)
+            one = GridConfig(num_buckets=1)
+            return self._build_table(one, queue_length=self.pool_length, nearest=False, verify=False)
         if self.other_grids:
             from .stores.adaptive import AdaptiveTable
 
@@ -182,17 +180,12 @@ class Hash3DConfig:
             return AdaptiveTable(tables, gamma=self.gamma, max_bytes=self.max_bytes)
         return self._build_table(self.grid)
 
-    def _build_table(self, grid: GridConfig) -> "HashTable":
+    def _build_table(self, grid: GridConfig, **others: Any) -> "HashTable":
         from .table import HashTable
 
         nearest = self.aggregation == "nearest_key"
-        return HashTable(
-            grid.build(),
-            queue_length=self.queue_length,
-            nearest=nearest,
-            verify=self.verify,
-            max_bytes=self.max_bytes,
-        )
+        given = {"queue_length": self.queue_length, "nearest": nearest, "verify": self.verify} | others
+        return HashTable(grid.build(), max_bytes=self.max_bytes, **given)
 
     def capacity(self, views: int) -> int:
         """Entries that can come together, whatever their size, if every call has so many views."""

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from .stores import Store
 
 
-VERSION = 5
+VERSION = 6
 """Of the form of a state."""
 KINDS = ("cut", "mode", "store", "grid", "other_grids")
 """Fields of a configuration that say what an entry is, and where it lies."""
-FIELDS_OF_ENTRY = ("latents", "feature", "step", "num_bytes")
+FIELDS_OF_ENTRY = ("latents", "feature", "step", "num_bytes", "uses")
 
 
 def save(cache: "Keeping") -> dict[str, Any]:
@@ -122,7 +122,7 @@ def save_entry(entry: Entry) -> dict[str, Any]:
 def load_entry(state: dict[str, Any]) -> Entry:
     """The inverse of `save_entry`."""
     key = Key(**{name: float(state[name]) for name in FIELDS})
-    counts = {name: int(state[name]) for name in ("step", "num_bytes")}
+    counts = {name: int(state[name]) for name in ("step", "num_bytes", "uses")}
     return Entry(key=key, latents=state["latents"], feature=state["feature"], **counts)
 
 

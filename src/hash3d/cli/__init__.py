@@ -10,11 +10,9 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from rich.console import Console
-
 from hash3d import __version__
 
-from .streams import silence, usable_streams
+from .streams import say, silence, usable_streams
 
 COMMANDS = {
     "generate": "turn an image or a text into a 3D asset",
@@ -57,10 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run_command(given: list[str]) -> int:
     """Run the command that the arguments name. Returns its exit code."""
     if not given or given[0] in ("-h", "--help", "help"):
-        _say_usage()
+        say("\n".join([USAGE, *(f"  {name:12} {meaning}" for name, meaning in COMMANDS.items())]))
         return 0 if given else 2
     if given == ["--version"]:
-        Console(highlight=False).print(f"hash3d {__version__}")
+        say(f"hash3d {__version__}")
         return 0
     name, *options = given
     if name not in COMMANDS:
@@ -87,21 +85,12 @@ def escape(text: str) -> str:
 
 def say_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Say a warning in one line on stderr."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(
-        f"{category.__name__}: {escape(str(message))}", markup=False
-    )
+    say(f"{category.__name__}: {escape(str(message))}", error=True)
 
 
 def fail(message: str) -> None:
     """Say what is wrong on stderr, without the middle of what is endless, and leave with 2."""
     if len(message) > LONGEST_MESSAGE:
         message = f"{message[: LONGEST_MESSAGE // 2]} ... {message[-LONGEST_MESSAGE // 2 :]}"
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"hash3d: {escape(message)}", markup=False)
+    say(f"hash3d: {escape(message)}", error=True)
     sys.exit(2)
-
-
-def _say_usage() -> None:
-    console = Console(highlight=False)
-    console.print(USAGE, markup=False)
-    for name, meaning in COMMANDS.items():
-        console.print(f"  {name:12} {meaning}", markup=False)

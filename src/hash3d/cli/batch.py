@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
 
 from . import fail, format_error
 from .batch_crew import Crew
 from .batch_jobs import JOB, BatchJob, place_jobs, read_jobs
 from .parsing import Maybe, parse_options
+from .streams import say
 
 CANNOT = 2
 """Exit code of a worker that could do nothing, and has said why."""
@@ -91,11 +91,6 @@ def main(arguments: list[str]) -> int:
     return 130 if stopped else int(done < len(jobs))
 
 
-def say(text: str) -> None:
-    """Print a line, whole."""
-    Console(highlight=False, soft_wrap=True, markup=False).print(text)
-
-
 def oversee(crew: Crew, count: int) -> bool | None:
     """Start workers, and others in place of those that die, until all is settled.
 
@@ -110,7 +105,7 @@ def oversee(crew: Crew, count: int) -> bool | None:
             worker.terminate()
 
     def ask() -> None:
-        Console(stderr=True).print("finishing the step; press Ctrl+C again to quit at once")
+        say("finishing the step; press Ctrl+C again to quit at once", error=True)
         tell()
 
     with stop_requests(ask) as stopped, suppress(KeyboardInterrupt):
@@ -227,7 +222,7 @@ def make_sheet(crew: Crew) -> bytes | None:
     """The previews of all finished jobs below each other, as a JPEG file; None without any."""
     from PIL import Image, ImageDraw
 
-    from hash3d.export.turntable import to_bytes
+    from hash3d.export.turntable import encode_image, to_bytes
     from hash3d.pictures import load_picture
 
     strips = []
@@ -243,6 +238,4 @@ def make_sheet(crew: Crew) -> bytes | None:
     sheet = Image.new("RGB", (STRIP_WIDTH * -(-len(strips) // rows), high * rows), "white")
     for number, strip in enumerate(strips):
         sheet.paste(strip, (STRIP_WIDTH * (number // rows), high * (number % rows)))
-    file = io.BytesIO()
-    sheet.save(file, format="JPEG", quality=88)
-    return file.getvalue()
+    return encode_image(sheet, "JPEG")

@@ -11,6 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from hash3d.files import read_lines
 from hash3d.pictures.loading import PICTURES
 
 from .options import parse
@@ -101,11 +102,9 @@ def _list_given(source: Path) -> Iterator[dict[str, Any]]:
             warnings.warn(f"{source} holds what is no picture that is read: {', '.join(left)}.", stacklevel=2)
         yield from ({"image": str(path)} for path in pictures)
         return
-    for number, line in enumerate(source.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
+    for number, line in read_lines(source):
         if source.suffix != ".jsonl":
-            yield {"prompt": line.strip()}
+            yield {"prompt": line}
             continue
         try:
             given = json.loads(line)

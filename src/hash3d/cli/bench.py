@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
-from rich.console import Console
 
 from hash3d.cache import Hash3DConfig
 from hash3d.systems import SystemInfo
@@ -18,7 +18,7 @@ from hash3d.systems import SystemInfo
 from .full_scale import FULL_SCALE_CUT, runs_mini
 from .options import find_system
 from .parsing import Advanced, Maybe, expect_image, parse_options
-from .tables import print_table
+from .streams import print_table, say
 
 if TYPE_CHECKING:
     import torch
@@ -69,12 +69,9 @@ def main(arguments: list[str]) -> int:
     from hash3d.bench.measure import measure
     from hash3d.bench.summary import HEADS, summarize
 
-    console = Console(stderr=True, highlight=False)
     with load(options) as (recipe, models):
-        results = measure(
-            recipe, models, steps=options.steps, warm_up=options.warm_up,
-            say=lambda line: console.print(line, markup=False),
-        )  # fmt: skip
+        told = partial(say, error=True)
+        results = measure(recipe, models, steps=options.steps, warm_up=options.warm_up, say=told)
     print_table(HEADS, [row.cells for row in summarize(results)])
     return 0
 

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
+from importlib import import_module
 from operator import or_
 from typing import Annotated, Any, Literal
 
@@ -11,14 +12,9 @@ import tyro
 from hash3d.cache import Hash3DConfig
 from hash3d.systems import SYSTEMS
 
-from .bench import Bench
-from .evaluate import Evaluate
-from .export import Export
+from . import COMMANDS
 from .options import options_of
 from .parsing import parse_options
-from .render_views import RenderViews
-from .systems import Systems
-from .table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +32,8 @@ def main(arguments: list[str]) -> int:
     """Print the script. Returns the exit code."""
     shell = parse_options(Completion, "completion", arguments).shell
     generate = join({system.name: options_of(system, Hash3DConfig()) for system in SYSTEMS})
-    commands = {
-        "evaluate": Evaluate, "render-views": RenderViews, "export": Export, "systems": Systems, "table": Table,
-        "bench": Bench, "completion": Completion,
-    }  # fmt: skip
+    modules = {name: import_module(f"hash3d.cli.{name.replace('-', '_')}") for name in COMMANDS if name != "generate"}
+    commands = {name: getattr(module, name.title().replace("-", "")) for name, module in modules.items()}
     with suppress(SystemExit):
         tyro.cli(join({"generate": generate, **commands}), prog="hash3d", args=["--tyro-print-completion", shell])
     return 0

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from rich.console import Console
 
 from .parsing import Maybe, parse_options
+from .streams import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,5 +35,5 @@ def main(arguments: list[str]) -> int:
     from hash3d.diffusion.convert import TOKENIZER, convert_file
 
     convert_file(options.file, options.out, pose=options.pose, tokenizer=options.tokenizer or TOKENIZER)
-    Console(highlight=False, soft_wrap=True).print(str(options.out), markup=False)
+    say(options.out)
     return 0

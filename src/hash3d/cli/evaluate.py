@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-from rich.console import Console
 
 from .parsing import Maybe, expect_run, parse_options
-from .tables import print_table
+from .streams import print_table, say
 
 ANGLES = {"azimuth": ("azimuth", ".1f"), "elevation": ("elevation", ".0f")}
 
@@ -51,7 +50,7 @@ def main(arguments: list[str]) -> int:
         [[format_cell(row.get(name, "-"), form) for name, (_, form) in columns.items()] for row in rows],
     )
     for note in metrics["notes"]:
-        Console(highlight=False).print(note, markup=False)
+        say(note)
     return 0
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from rich.console import Console
 
 from .parsing import Maybe, expect_run, parse_options
+from .streams import say
 
 Format = Literal["glb", "obj", "ply", "splat", "splat-glb", "mp4", "sheet"]
 FILES = {
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     if file.name in names and (file.parent / "recipe.json").exists() and (placed or file != own.resolve()):
         raise ValueError(f"Expected --out to be no file of a run's own, but got {out}. Choose another name.")
     write(options, out)
-    Console(highlight=False, soft_wrap=True).print(str(out), markup=False)
+    say(out)
     return 0
 
 

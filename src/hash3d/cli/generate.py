@@ -7,14 +7,13 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from hash3d.cache import CacheConfig, GridConfig, Hash3DConfig
 from hash3d.systems import SystemInfo
 
 from .full_scale import choose_cache, expect_full_size, explain_choices, runs_mini
 from .options import SHOWN, find_system, parse
 from .parsing import expect_image
+from .streams import say
 from .words import warn_of_strange
 
 if TYPE_CHECKING:
@@ -38,8 +37,7 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] in (["-h"], ["--help"], ["--help-all"]):
         from . import systems
 
-        usage = "hash3d generate SYSTEM [OPTIONS]; hash3d generate SYSTEM --help tells a system's options"
-        Console(highlight=False).print(usage, markup=False)
+        say("hash3d generate SYSTEM [OPTIONS]; hash3d generate SYSTEM --help tells a system's options")
         return systems.main([])
     options = parse(arguments)
     expect_image(getattr(options, "image", None))

@@ -1,9 +1,10 @@
 """The device that a command runs on, and what it leaves of the host to others."""
 
-import sys
 from typing import Any
 
 import torch
+
+from hash3d.kernels import import_extra
 
 BESIDE_GPU = 1
 """CPU threads of a command whose work a GPU does."""
@@ -33,10 +34,6 @@ def limit_threads(device: str) -> None:
 
 def start_ray(address: str, count: int, threads: int, device: str) -> Any:
     """Start a pool of workers on a Ray cluster. Ray repeats elsewhere what a worker that dies was doing."""
-    try:
-        from ray.util.multiprocessing import Pool
-    except ImportError as error:
-        command = f'{sys.executable} -m pip install "hash3d[ray]"'
-        raise ImportError(f"Expected ray for --ray, but it is missing. Run {command}") from error
+    make = import_extra("ray.util.multiprocessing", "ray", "--ray").Pool
     needs = {"num_cpus": threads, "num_gpus": int(device == "cuda"), "max_restarts": -1, "max_task_retries": -1}
-    return Pool(processes=count, ray_address=address, ray_remote_args=needs)
+    return make(processes=count, ray_address=address, ray_remote_args=needs)

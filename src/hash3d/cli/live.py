@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from hash3d.cameras import Cameras, CameraSamplerConfig
 from hash3d.export.turntable import RenderViews, render_each, to_bytes, write_video
+from hash3d.kernels import import_extra
 from hash3d.scenes.build import show_model
 from hash3d.scenes.show import colors
 from hash3d.training.trainer import Trainer
@@ -32,7 +33,6 @@ NEAREST, WIDEST = 1e-3, 4.0
 FRAMES_BETWEEN = 36
 """Of a camera path, from one kept view to the next."""
 PORT, PATH = 8080, "path.mp4"
-MISSING = "Expected the package viser for the live view, but it is not installed. Run: pip install 'hash3d[viewer]'"
 Place = tuple[float, float, float]
 """Elevation and azimuth in degrees, and the distance to the origin."""
 
@@ -66,10 +66,7 @@ class LiveView:
     """
 
     def __init__(self, folder: Path, camera: CameraSamplerConfig, elevation: float, port: int = PORT) -> None:
-        try:
-            import viser
-        except ImportError as error:
-            raise ImportError(MISSING) from error
+        viser = import_extra("viser", "viewer", "the live view")
         self.folder, self.camera, self.elevation = folder, camera, elevation
         self.render: RenderViews | None = None
         self._source: Trainer | None = None

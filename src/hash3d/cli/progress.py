@@ -24,6 +24,8 @@ from hash3d.scenes.base import COUNTED
 from hash3d.training.trainer import Trainer
 from hash3d.training.watch import Metrics
 
+from .streams import say
+
 PLAIN_EVERY, PLAIN_LINES = 50, 20
 """At most so many steps between two lines where there is no terminal, and at least so many lines in a long run."""
 
@@ -97,17 +99,15 @@ def size(counts: dict[str, float]) -> str:
 
 def report(path: Path, summary: dict[str, Any]) -> None:
     """Where the results are, and what the cache did."""
-    console = Console(highlight=False, soft_wrap=True)
     seconds, unet = summary["seconds"], summary["unet"]
     state = "done" if summary["completed"] else "interrupted"
-    console.print(
+    say(
         f"{summary['system']}: {state} after {summary['steps']} steps, {seconds['total']:.0f} s "
-        f"(U-Net {seconds['unet']:.0f} s, {unet['reuse_share']:.0%} of its passes reused)",
-        markup=False,
+        f"(U-Net {seconds['unet']:.0f} s, {unet['reuse_share']:.0%} of its passes reused)"
     )
     if summary["not_finite"]:
         counts = ", ".join(f"{name} at {count}" for name, count in summary["not_finite"].items())
-        console.print(f"  not finite, and left out: {counts} of {summary['steps']} steps", markup=False)
+        say(f"  not finite, and left out: {counts} of {summary['steps']} steps")
     for label, endings in (
         ("asset", (".glb", ".ply")),
         ("picture", (".png",)),
@@ -116,6 +116,6 @@ def report(path: Path, summary: dict[str, Any]) -> None:
     ):
         names = [name for ending in endings for name in summary["outputs"] if name.endswith(ending)]
         if names:
-            console.print(f"  {label:8} {path / names[0]}", markup=False)
+            say(f"  {label:8} {path / names[0]}")
     if not summary["completed"]:
-        console.print(f"  go on    hash3d generate --resume --out {shlex.quote(str(path))}", markup=False)
+        say(f"  go on    hash3d generate --resume --out {shlex.quote(str(path))}")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from rich.console import Console
 
 from .parsing import Maybe, parse_options
+from .streams import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
         file, folder = read_mesh(path, options.up), options.out / name
         make_folder(folder)
         write_views(folder, file, options.protocol, azimuth=options.azimuth, size=options.size)
-        Console(highlight=False, soft_wrap=True).print(str(folder), markup=False)
+        say(folder)
     return 0
 
 

@@ -1,10 +1,31 @@
-"""Streams that cannot be written: a run does not end because nobody reads its progress."""
+"""What is printed, and streams that cannot be written: a run does not end because nobody reads its progress."""
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+WIDTH = 240
+"""Characters of a table."""
+
+
+def say(text: object, *, error: bool = False) -> None:
+    """Print a line, whole: on stderr if it is an `error`'s."""
+    Console(stderr=error, soft_wrap=True, highlight=False, markup=False).print(str(text))
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table whose rows stay lines, also where the terminal is narrower."""
+    table = Table(*heads, box=None)
+    for column in table.columns:
+        column.no_wrap = True
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, width=WIDTH).print(table)
 
 
 class Unfailing:

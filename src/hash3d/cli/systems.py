@@ -7,7 +7,7 @@ from hash3d.systems import SYSTEMS, SystemInfo
 
 from .options import SHOWN
 from .parsing import parse_options
-from .tables import print_table
+from .streams import print_table
 
 if TYPE_CHECKING:
     from hash3d.evaluation.macs import Macs

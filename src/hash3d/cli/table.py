@@ -5,13 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from rich.console import Console
-
 from hash3d.systems import SYSTEMS
 
 from .full_scale import STABLE_DIFFUSION_21, STABLE_ZERO123
 from .parsing import Maybe, parse_options
-from .tables import print_table
+from .streams import print_table, say
 
 if TYPE_CHECKING:
     from hash3d.table.machine import Row
@@ -90,12 +88,12 @@ def main(arguments: list[str]) -> int:
     machine = describe_machine(options.out.resolve(), options.device, workers=options.workers, commit=options.commit)
     machine = replace(machine, metrics=options.metrics, weights=options.weights and options.weights.resolve())
     machine = replace(machine, threads=options.threads or machine.threads)
-    console, rows = Console(highlight=False, soft_wrap=True, markup=False), Rows(options.out)
+    rows = Rows(options.out)
     rows.claim("table.md", "table.csv", "views")
     pool = None
     if options.ray and options.seconds != 0:
         pool = start_ray(options.ray, machine.workers, machine.threads, machine.device)
-    failed = run_missing(jobs, rows, machine, seconds=options.seconds, pool=pool, say=console.print)
+    failed = run_missing(jobs, rows, machine, seconds=options.seconds, pool=pool, say=say)
     with told(rows.path):
         tables = make_tables(options, jobs, rows.of(jobs))
     for name, text in tables.items():

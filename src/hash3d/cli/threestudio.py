@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from rich.console import Console
 
 from hash3d.files import write_text
 
 from .parsing import parse_options
+from .streams import say
 
 EXTENSION = '''"""Feature reuse, by `hash3d threestudio install`: guidances and data modules named `hash3d-...`."""
 
@@ -40,7 +40,6 @@ def main(arguments: list[str]) -> int:
     if not ((path / "launch.py").is_file() and (path / "threestudio/__init__.py").is_file()):
         raise ValueError(f"Expected a checkout of threestudio, but {path} has no launch.py and threestudio/.")
     folder = path / "custom/threestudio-hash3d"
-    say = Console(highlight=False, soft_wrap=True).print
     write_text(folder / "__init__.py", EXTENSION)
     for name, guidance in SYSTEMS.items():
         source = path / f"configs/{name}.yaml"
@@ -49,7 +48,5 @@ def main(arguments: list[str]) -> int:
             text = re.sub(r'^(data_type: ")(?!hash3d-)', r"\1hash3d-", text, flags=re.MULTILINE)
             text = text.replace(f'guidance_type: "{guidance}-guidance"', f'guidance_type: "hash3d-{guidance}-guidance"')
             write_text(folder / f"configs/{name}.yaml", re.sub(r'^name: "', 'name: "hash3d-', text))
-            say(
-                f"python launch.py --config {(folder / f'configs/{name}.yaml').relative_to(path)} --train", markup=False
-            )
+            say(f"python launch.py --config {(folder / f'configs/{name}.yaml').relative_to(path)} --train")
     return 0

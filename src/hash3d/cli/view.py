@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
 from .parsing import expect_run, parse_options
+from .streams import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     page = write_view(options.folder)
     if not options.no_browser:
         webbrowser.open(page.resolve().as_uri())
-    Console(highlight=False, soft_wrap=True).print(str(page), markup=False)
+    say(page)
     return 0
 
 
@@ -52,7 +52,7 @@ def show_live(folder: Path, *, no_browser: bool) -> int:
     live.render = colors(load_asset(folder, choose_device(None))[1])
     live.pause.visible = False
     live.say(folder.name)
-    Console(highlight=False, soft_wrap=True).print(f"{live.url} (Ctrl+C ends it)", markup=False)
+    say(f"{live.url} (Ctrl+C ends it)")
     if not no_browser:
         webbrowser.open(live.url)
     with suppress(KeyboardInterrupt):

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
 
 from .options import parse
 from .parsing import Maybe, parse_options
+from .streams import say
 from .visits import LONGEST_PROMPT, SYSTEMS, Visits
 
 PURPOSES = (("splats: quick, for viewers on the web", "splats"), ("a textured mesh, for Blender or Unity", "mesh"))
@@ -21,7 +21,6 @@ SHOWN, KEPT = ("model.glb", "model.ply"), ("model.glb", "model.ply", "turntable.
 """What the page shows, the first there is, and what can be downloaded."""
 SECONDS_KEPT = 6 * 3600
 """Of an upload."""
-MISSING = "Expected the package gradio for the page, but it is not installed. Run: pip install 'hash3d[web]'"
 WELCOME = """# hash3d
 A picture of one object, with an alpha channel or on a plain ground, or a sentence, becomes a 3D asset. If others go
 first, yours waits for its turn; reload the page to leave the queue. What you make is deleted when you close the page:
@@ -67,7 +66,7 @@ def main(arguments: list[str]) -> int:
         visits = Visits(Path(root), shared)
         try:
             page = serve(visits, options)
-            Console(highlight=False, soft_wrap=True).print(f"{page.local_url} (Ctrl+C ends it)", markup=False)
+            say(f"{page.local_url} (Ctrl+C ends it)")
             signal.pause()
         except KeyboardInterrupt:
             return 0
@@ -79,10 +78,9 @@ def main(arguments: list[str]) -> int:
 
 def serve(visits: Visits, options: Web) -> Any:
     """Start a server of the page, on this machine only. Returns the page, whose `close` ends it."""
-    try:
-        import gradio
-    except ImportError as error:
-        raise ImportError(MISSING) from error
+    from hash3d.kernels import import_extra
+
+    gradio = import_extra("gradio", "web", "the page")
     page = build_page(gradio, visits, options.at_once)
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # No others are fetched.
     page.queue(max_size=options.waiting).launch(

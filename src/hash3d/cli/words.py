@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from rich.console import Console
-
 from .parsing import parse_options
+from .streams import say
 
 SEEN = Path(__file__).parents[1] / "assets" / "mini-sd" / "words.json"
 LONGEST_LINE = 100
@@ -25,8 +24,7 @@ def main(arguments: list[str]) -> int:
     """Print the words by their kind. Returns the exit code."""
     parse_options(Words, "words", arguments)
     for kind, words in json.loads(SEEN.read_text()).items():
-        text = textwrap.fill(", ".join(words), LONGEST_LINE, initial_indent=f"{kind:11}", subsequent_indent=" " * 11)
-        Console(highlight=False, soft_wrap=True).print(text, markup=False)
+        say(textwrap.fill(", ".join(words), LONGEST_LINE, initial_indent=f"{kind:11}", subsequent_indent=" " * 11))
     return 0
 
 

@@ -3,7 +3,6 @@
 Weights are files with their published names: those of a folder, or what torch.hub and the Hugging Face hub hold.
 """
 
-import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from hash3d.diffusion.loading import choose_weights, load_part
 from hash3d.export.turntable import to_bytes
+from hash3d.kernels import import_extra
 
 Measure = Callable[[Float[Tensor, "H W 3"], Float[Tensor, "H W 3"]], float]
 """Of an image and the true one, in [0, 1] on the same background."""
@@ -130,10 +130,9 @@ class Clip:
 
 def flip(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> float:
     """Mean LDR-FLIP error (Andersson et al. 2020), for flicker between two renders: at 67 pixels a degree."""
-    import flip_evaluator
-
+    evaluator = import_extra("flip_evaluator", "metrics", "FLIP")
     pair = (each.detach().cpu().float().numpy().clip(0.0, 1.0) for each in (truth, image))
-    return float(flip_evaluator.evaluate(*pair, "LDR")[1])
+    return float(evaluator.evaluate(*pair, "LDR")[1])
 
 
 def load_measures(
@@ -147,13 +146,13 @@ def load_measures(
         weights: a folder of weights; None, or where it lacks some: the hubs.
 
     Raises:
-        ValueError: weights, a package or the reference are missing, in one sentence.
+        ValueError: weights or the reference are missing, in one sentence.
+        ImportError: a package is.
     """
     measures: dict[str, Measure] = {}
     for name in names:
         if name == "flip":
-            if importlib.util.find_spec("flip_evaluator") is None:
-                raise ValueError("Expected the package flip-evaluator for FLIP. Run pip install hash3d[metrics].")
+            import_extra("flip_evaluator", "metrics", "FLIP")  # A mistake is told before anything is rendered.
             measures[name] = flip
         elif name in CLIPS:
             if reference is None:

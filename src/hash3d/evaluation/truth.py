@@ -7,18 +7,16 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from hash3d.cameras import Cameras
-from hash3d.export.turntable import to_bytes
+from hash3d.export.turntable import encode_image
 from hash3d.files import read_json, write_once
 from hash3d.pictures import read_rgba
 from hash3d.pictures.background import PLAIN_SHARE, PLAIN_TOLERANCE
@@ -252,9 +250,7 @@ def write_views(folder: Path, file: MeshFile, name: str, *, azimuth: float = 0.0
     geometry = fit_mesh(file, protocol.fit)
     views: list[dict[str, Any]] = []
     for index, file_name in enumerate(["input.png", *(f"{view:03}.png" for view in range(count))]):
-        image, encoded = render_view(file, geometry, cameras[index], protocol.ambient), BytesIO()
-        Image.fromarray(to_bytes(image)).save(encoded, format="PNG")
-        write_once(folder / file_name, encoded.getvalue())
+        write_once(folder / file_name, encode_image(render_view(file, geometry, cameras[index], protocol.ambient)))
         angles = {name: float(getattr(cameras, name)[index]) for name in ("elevation", "azimuth")}
         views.append({"file": file_name, **{f"{name}_deg": angle for name, angle in angles.items()}})
     described = {

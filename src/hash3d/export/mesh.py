@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hash3d.files import check_suffix, write_bytes
 
-from .turntable import to_bytes
+from .turntable import encode_image
 
 ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
 """What glTF calls the buffers of vertices and of indices."""
@@ -122,6 +122,4 @@ def _as_array(tensor: Tensor) -> Any:
 
 def _as_png(texture: Float[Tensor, "H W 3"]) -> Image.Image:
     """Convert a texture to an image in PNG's format, which both files embed without loss."""
-    file = BytesIO()
-    Image.fromarray(to_bytes(texture)).save(file, format="PNG")
-    return Image.open(file)
+    return Image.open(BytesIO(encode_image(texture)))

@@ -24,11 +24,16 @@ def to_bytes(image: Float[Tensor, "*B W C"]) -> UInt8[np.ndarray, "*B W C"]:
     return (image.detach().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu().numpy()
 
 
+def encode_image(image: Image.Image | Float[Tensor, "H W C"], format: str = "PNG") -> bytes:
+    """The bytes of an image file: PNG, or JPEG."""
+    file, image = BytesIO(), Image.fromarray(to_bytes(image)) if isinstance(image, Tensor) else image
+    image.save(file, format=format, **({"quality": 88} if format == "JPEG" else {}))
+    return file.getvalue()
+
+
 def save_image(image: Float[Tensor, "H W C"], path: Path) -> None:
     """Write a PNG, whole or not at all. Raises `ValueError` if `path` does not end in .png."""
-    path, file = check_suffix(path, ".png"), BytesIO()
-    Image.fromarray(to_bytes(image)).save(file, format="PNG")
-    write_bytes(path, file.getvalue())
+    write_bytes(check_suffix(path, ".png"), encode_image(image))
 
 
 def orbit(count: int, elevation: float, radius: float, fov_y: float, size: int) -> Cameras:

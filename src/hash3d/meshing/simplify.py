@@ -1,10 +1,9 @@
 """A budget of triangles: quadric edge collapse (Garland and Heckbert 1997), by the package fast-simplification."""
 
-import sys
-
 import numpy as np
 import torch
 
+from hash3d.kernels import import_extra
 from hash3d.representations.mesh import Mesh
 
 FEWEST = 4
@@ -21,11 +20,7 @@ def limit_faces(mesh: Mesh, max_faces: int | None) -> Mesh:
         return mesh
     if max_faces < FEWEST:
         raise ValueError(f"Expected at least {FEWEST} faces, but got {max_faces}.")
-    try:
-        from fast_simplification import simplify
-    except ImportError as error:
-        command = f'{sys.executable} -m pip install "hash3d[simplify]"'
-        raise ImportError(f"Expected fast-simplification for fewer faces, but it is missing. Run {command}") from error
+    simplify = import_extra("fast_simplification", "simplify", "fewer faces").simplify
     points = mesh.vertices.detach().cpu().numpy().astype(np.float32)
     vertices, faces = simplify(points, mesh.faces.cpu().numpy().astype(np.int32), target_count=max_faces)
     corners = np.sort(faces, axis=1)  # Collapsed faces, and two on one another, have no normal.

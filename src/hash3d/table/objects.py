@@ -13,6 +13,7 @@ from typing import Any
 
 from hash3d.diffusion.loading import EMBEDDED, embedded_folder
 from hash3d.evaluation.truth import load_truth
+from hash3d.files import read_lines
 from hash3d.pictures.loading import PICTURES
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.serialize import to_plain
@@ -150,8 +151,7 @@ def read_prompts(file: Path) -> list[InputObject]:
     """The prompts of a text file, one a line; empty lines and those that begin with # do not count."""
     if not file.is_file():
         raise ValueError(f"Expected a file of prompts, but there is no file {file}. Check --prompts.")
-    lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    prompts = [InputObject(text=line) for line in dict.fromkeys(lines) if line and not line.startswith("#")]
+    prompts = [InputObject(text=line) for line in dict.fromkeys(line for _, line in read_lines(file))]
     if not prompts:
         raise ValueError(f"Expected prompts in {file}, one a line, but it holds none.")
     return prompts

@@ -4,17 +4,15 @@ import multiprocessing
 import time
 import traceback
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import torch
-from PIL import Image
 
 from hash3d.cache import FeatureCache
 from hash3d.cameras import Cameras, CameraSamplerConfig
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.evaluation.metrics import judge
-from hash3d.export.turntable import orbit, render_each, tile, to_bytes
+from hash3d.export.turntable import encode_image, orbit, render_each, tile
 from hash3d.pictures import load_picture
 from hash3d.recipes.recipe import Recipe
 from hash3d.scenes.build import show_model
@@ -145,7 +143,4 @@ def _render_strip(show: Show, config: CameraSamplerConfig) -> bytes:
     cameras = Cameras.orbit(
         elevation=0.0, azimuth=list(SHOWN_AZIMUTHS), radius=config.radius, fov_y=config.fov_y, size=VIEW_SIZE
     )
-    views = render_each(colors(show), cameras)
-    file = BytesIO()
-    Image.fromarray(to_bytes(tile(views, len(views)))).save(file, format="JPEG", quality=88)
-    return file.getvalue()
+    return encode_image(tile(render_each(colors(show), cameras), len(cameras)), "JPEG")

@@ -1,5 +1,6 @@
 """DeepCache's store."""
 
+from hash3d.cache.state import load_store, save_store
 from hash3d.cache.stores.last_feature import LastFeature
 from tests.cache.entries import entry, insert, key, lookup
 
@@ -40,7 +41,7 @@ def test_a_restored_store_goes_on_counting():
     store = LastFeature(interval=3, max_bytes=1000)
     run(store, 2)
     copy = LastFeature(interval=3, max_bytes=1000)
-    copy.load_state_dict(store.state_dict())
+    load_store(copy, save_store(store))
     assert run(copy, 3, start=2) == run(store, 3, start=2) == [0, "F", 3]
     copy.clear()
     assert copy.num_bytes == 0
