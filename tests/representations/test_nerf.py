@@ -49,6 +49,23 @@ def test_a_field_is_a_module_with_density_and_colour(name):
     assert torch.equal(samples.color, field(places()))
 
 
+@pytest.mark.parametrize("name", ["hash grid", "latent"])
+def test_what_is_known_of_points_is_not_computed_again(name):
+    fields = [CONFIGS[name].build(seeded()) for _ in range(2)]
+    with torch.no_grad():
+        density, known = fields[0].look(places())
+    assert torch.equal(density, fields[0].density(places()))
+    whole, short = fields[0].query(places()), fields[1].query(places(), known=known)
+    assert torch.equal(whole.density, short.density)
+    assert torch.equal(whole.color, short.color)
+    for samples in (whole, short):
+        (samples.density.sum() + samples.color.square().sum()).backward()
+    for one, other in zip(*(field.parameters() for field in fields), strict=True):
+        assert torch.equal(one.grad, other.grad)
+    raised = fields[1].query(places(), known=[known[0], known[1] + 1.0])
+    assert (raised.density > short.density).all()
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_same_seed_gives_the_same_start_and_the_global_generator_is_left_alone(name):
     before = torch.get_rng_state()

@@ -73,7 +73,7 @@ def test_a_shape_is_lit_from_the_upper_left_by_its_normals(slope):
     across = (torch.arange(32) - 15.5) / 16 * math.tan(math.radians(5.0))
     depth = (2.0 / (1.0 - slope * across)).expand(1, 32, 32)[..., None]
     seen = Render(color=torch.zeros(1, 32, 32, 3), alpha=torch.full_like(depth, 0.5), depth=0.5 * depth)
-    lit = shape(lambda _: seen)(camera)[:, 4:-4, 4:-4]
+    lit = shape(seen, camera)[:, 4:-4, 4:-4]
     cosine = (1.0 - 0.5 * slope) / math.sqrt(1.5 * (1.0 + slope**2))
     expected = 0.5 + 0.5 * (0.2 + 0.75 * cosine)
     torch.testing.assert_close(lit, torch.full_like(lit, expected), rtol=0, atol=2e-3)

@@ -45,8 +45,7 @@ class Steps:
     def __len__(self) -> int:
         return len(self.rays)
 
-    def __getitem__(self, chosen: Bool[Tensor, " N"]) -> "Steps":
-        rows = chosen.nonzero()[:, 0]  # Once: each column by a mask would look for them again.
+    def __getitem__(self, rows: Int[Tensor, " K"]) -> "Steps":
         return Steps(self.rays[rows], self.distances[rows], self.lengths[rows], self.points[rows])
 
     def bounds(self, num_rays: int) -> Int[Tensor, " bounds"]:
@@ -86,7 +85,7 @@ def march(
     distances = starts[ray, step] + rays.shifts[ray] * lengths
     points = rays.origins[ray] + distances[:, None] * rays.directions[ray]
     steps = Steps(ray, distances, lengths, points)
-    return steps if occupancy is None else steps[occupancy.contains(points)]
+    return steps if occupancy is None else steps[occupancy.contains(points).nonzero()[:, 0]]
 
 
 def transmittance_and_alphas(

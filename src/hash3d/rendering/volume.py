@@ -17,7 +17,7 @@ from torch import Tensor
 from hash3d.cameras import Cameras
 from hash3d.kernels import FieldBackend, uses_triton
 from hash3d.ranges import expect_range
-from hash3d.representations.nerf import Field
+from hash3d.representations.nerf import Field, Nerf
 from hash3d.representations.occupancy import OccupancyGrid
 from hash3d.tensors import to_device
 
@@ -140,9 +140,9 @@ class VolumeRenderer:
         self, field: Field, rays: Rays, occupancy: OccupancyGrid | None, normals: bool, shading: Shading | None
     ) -> tuple[Float[Tensor, "R P"], RaySamples]:
         """Return one row a ray (colour on black, alpha, weighted sums of distances and of normals) and the samples."""
-        steps = self._cull(field, rays, occupancy)
+        steps, known = self._cull(field, rays, occupancy)
         lit = shading is not None and shading.needs_normals
-        found = field.query(steps.points, normals=normals or lit)
+        found = field.query(steps.points, normals=normals or lit, **known)
         views = rays.views[steps.rays]
         color = found.color if shading is None else shading(found.color, steps.points, found.normal, views)
         columns = [color, torch.ones_like(found.density)[:, None], steps.distances[:, None]]
@@ -156,18 +156,23 @@ class VolumeRenderer:
         )
 
     @torch.no_grad()
-    def _cull(self, field: Field, rays: Rays, occupancy: OccupancyGrid | None) -> Steps:
-        """Return the steps in the cube, in occupied cells, of enough alpha and transmittance."""
+    def _cull(self, field: Field, rays: Rays, occupancy: OccupancyGrid | None) -> tuple[Steps, dict[str, Any]]:
+        """Return the steps in the cube, in occupied cells, of enough alpha and transmittance, and a query's `known`."""
         config, backend = self.config, self.config.backend
         steps = march(rays, field.radius, config.step_length(field.radius), occupancy, backend=backend)
         if config.min_alpha == 0.0 and config.min_transmittance == 0.0:
-            return steps
-        parts = [field.density(points) for points in steps.points.split(BLOCK_STEPS)]
-        density = torch.cat(parts) if len(parts) > 1 else parts[0]
+            return steps, {}
+        kept: list[Tensor] = []
+        if isinstance(field, Nerf) and len(steps) <= BLOCK_STEPS:
+            density, kept = field.look(steps.points)
+        else:
+            density = torch.cat([field.density(points) for points in steps.points.split(BLOCK_STEPS)])
         min_alpha = torch.full((), config.min_alpha, dtype=density.dtype, device=density.device)
         if occupancy is not None:
             min_alpha = torch.minimum(min_alpha, occupancy.min_alpha.to(min_alpha))
-        return steps[is_visible(density, steps, len(rays), min_alpha, config.min_transmittance, backend=backend)]
+        seen = is_visible(density, steps, len(rays), min_alpha, config.min_transmittance, backend=backend)
+        rows = seen.nonzero()[:, 0]
+        return steps[rows], {"known": [each.T.index_select(1, rows).T for each in kept]} if kept else {}
 
 
 def _concatenate(parts: list[RaySamples]) -> RaySamples:

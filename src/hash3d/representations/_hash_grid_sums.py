@@ -13,9 +13,14 @@ from torch import Tensor
 from hash3d.kernels import require_last_derivative
 
 
-def encode(sums: Any, points: Tensor, table: Tensor, levels: Tensor, num_planes: int) -> Tensor:
-    """Compute `HashGrid.forward`, "N num_planes", of `points` "N 3" in [0, 1]^3; levels not in `levels` are zero."""
-    result: Tensor = _Encode.apply(sums, points, table, levels, num_planes)  # type: ignore[no-untyped-call]
+def encode(
+    sums: Any, points: Tensor, table: Tensor, levels: Tensor, num_planes: int, known: Tensor | None = None
+) -> Tensor:
+    """Compute `HashGrid.forward`, "N num_planes", of `points` "N 3" in [0, 1]^3; levels not in `levels` are zero.
+
+    `known` is the result, where it is known already and only its derivatives are missing.
+    """
+    result: Tensor = _Encode.apply(sums, points, table, levels, num_planes, known)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -27,10 +32,12 @@ def encode_backward(sums: Any, points: Tensor, table: Tensor, levels: Tensor, co
 
 class _Encode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, sums: Any, points: Tensor, table: Tensor, levels: Tensor, num_planes: int) -> Tensor:
+    def forward(
+        ctx: Any, sums: Any, points: Tensor, table: Tensor, levels: Tensor, num_planes: int, known: Tensor | None
+    ) -> Tensor:
         ctx.save_for_backward(points, table, levels)
         ctx.sums = sums
-        result: Tensor = sums.gather(points, table, levels, num_planes)
+        result: Tensor = sums.gather(points, table, levels, num_planes) if known is None else known.view_as(known)
         return result
 
     @staticmethod
@@ -41,7 +48,7 @@ class _Encode(torch.autograd.Function):
         _, needs_points, needs_table, *_ = ctx.needs_input_grad
         by_points = ctx.sums.differentiate(points, table, levels, cotangents) if needs_points else None
         by_table = ctx.sums.scatter(points, levels, cotangents, table.shape) if needs_table else None
-        return None, by_points, by_table, None, None
+        return None, by_points, by_table, None, None, None
 
 
 class _Gradient(torch.autograd.Function):

@@ -111,10 +111,13 @@ class HashGrid(Encoding):
         """Switch on the levels of `step`."""
         self.active_levels = self.config.active_levels(step)
 
-    def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
-        """Features of points in [0, 1]^3 (clamped), coarse levels first; differentiable, by kernels only once."""
+    def forward(self, points: Float[Tensor, "N 3"], known: Tensor | None = None) -> Float[Tensor, "N F"]:
+        """Features of points in [0, 1]^3 (clamped), coarse levels first; differentiable, by kernels only once.
+
+        `known` are these features, if they are known already: kernels then do without.
+        """
         if (sums := self._find_kernels()) is not None:
-            return encode(sums, points, self.table, self.levels[: self.active_levels], self.num_features)
+            return encode(sums, points, self.table, self.levels[: self.active_levels], self.num_features, known)
         axes, tables = points.T.clamp(0.0, 1.0), self.table.split(self.sizes, dim=1)[: self.active_levels]
         levels = zip(tables, self.config.resolutions, strict=False)
         planes = [plane for table, resolution in levels for plane in interpolate(table, axes, resolution)]
@@ -207,7 +210,7 @@ class Frequency(Encoding):
     def set_step(self, step: int) -> None:
         """All frequencies are on at every step."""
 
-    def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
+    def forward(self, points: Float[Tensor, "N 3"], known: Tensor | None = None) -> Float[Tensor, "N F"]:
         """Features of points in [0, 1]^3."""
         centred = 2.0 * points - 1.0
         angles = (centred[:, None, :] * self.frequencies[:, None]).flatten(1)

@@ -5,6 +5,7 @@ The layout is threestudio's (28d9d80, models/geometry/implicit_volume.py); no co
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -149,35 +150,40 @@ class Nerf(Trainable):
 
     def density(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
         """Return the density at world positions, in 1 / scene unit."""
-        return self._density(points, self._encode(points))
+        return self.look(points)[0]
+
+    def look(
+        self, points: Float[Tensor, "N 3"], known: Sequence[Tensor | None] = (None, None)
+    ) -> tuple[Float[Tensor, " N"], list[Tensor]]:
+        """Return the density, and what it took, a row a point: `known` for the same points and parameters."""
+        features = self.encoding(self._in_unit_cube(points), known[0])
+        raw = evaluate(self.density_network, features, self.encoding.backend, known[1])
+        return self._activate(raw[:, 0] + self._blob(points)), [features, raw]
 
     def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N C"]:
         """Return the colour at world positions, without the density: the colour field of a mesh."""
-        return self._color(self._encode(points))
+        return self._color(self.encoding(self._in_unit_cube(points)))
 
-    def query(self, points: Float[Tensor, "N 3"], *, normals: bool = False) -> FieldSamples:
-        """Return density, colour and, if asked, normals, through which losses train the density."""
+    def query(
+        self, points: Float[Tensor, "N 3"], *, normals: bool = False, known: Sequence[Tensor | None] = (None, None)
+    ) -> FieldSamples:
+        """Return density, colour and, if asked, normals, through which losses train the density.
+
+        `known` is what `look` has returned, for kernels to do without; of no use with normals.
+        """
         if normals:
             features, density, gradient = self._density_and_gradient(points)
             normal = -F.normalize(gradient, dim=-1)
             return FieldSamples(density=density, color=self._color(features), normal=normal)
-        features = self._encode(points)
-        return FieldSamples(density=self._density(points, features), color=self._color(features))
+        density, (features, _) = self.look(points, known)
+        return FieldSamples(density=density, color=self._color(features))
 
     def normals(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Return unit vectors against the gradient of the density, out of the scene. Zero where the density is flat."""
         return -F.normalize(self._density_and_gradient(points)[2], dim=-1)
 
-    def _encode(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
-        return self.encoding(self._in_unit_cube(points))
-
     def _in_unit_cube(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         return 0.5 * (points / self.radius + 1.0)
-
-    def _density(self, points: Float[Tensor, "N 3"], features: Float[Tensor, "N F"]) -> Float[Tensor, " N"]:
-        return self._activate(
-            evaluate(self.density_network, features, self.encoding.backend)[:, 0] + self._blob(points)
-        )
 
     def _activate(self, raw: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         return F.softplus(raw) if self.config.density_activation == "softplus" else trunc_exp(raw)

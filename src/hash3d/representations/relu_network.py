@@ -16,11 +16,16 @@ from torch import Tensor, nn
 from hash3d.kernels import FieldBackend, find_kernels, require_last_derivative
 
 
-def evaluate(layers: nn.Sequential, inputs: Float[Tensor, "N F"], backend: FieldBackend) -> Float[Tensor, "N O"]:
-    """Compute `layers(inputs)`, linear layers with ReLU between them: on a CPU by numba, once differentiable."""
+def evaluate(
+    layers: nn.Sequential, inputs: Float[Tensor, "N F"], backend: FieldBackend, known: Tensor | None = None
+) -> Float[Tensor, "N O"]:
+    """Compute `layers(inputs)`, linear layers with ReLU between them: on a CPU by numba, once differentiable.
+
+    `known` is the result, where it is known already and only its derivatives are missing.
+    """
     able = backend == "auto" and inputs.is_cpu
     if able and (kernels := find_kernels(backend, "hash3d.representations", "network", inputs)):
-        result: Tensor = _Network.apply(kernels, inputs, *weights_of(layers))  # type: ignore[no-untyped-call]
+        result: Tensor = _Network.apply(kernels, known, inputs, *weights_of(layers))  # type: ignore[no-untyped-call]
         return result
     outputs: Tensor = layers(inputs)
     return outputs
@@ -28,17 +33,17 @@ def evaluate(layers: nn.Sequential, inputs: Float[Tensor, "N F"], backend: Field
 
 class _Network(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, kernels: ModuleType, inputs: Tensor, *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, kernels: ModuleType, known: Tensor | None, inputs: Tensor, *weights: Tensor) -> Tensor:
         ctx.kernels = kernels
         ctx.save_for_backward(inputs, *weights)
-        result: Tensor = kernels.forward(inputs, weights)
+        result: Tensor = kernels.forward(inputs, weights) if known is None else known.view_as(known)
         return result
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         require_last_derivative("a field's networks")
         inputs, *weights = ctx.saved_tensors
-        return None, *ctx.kernels.backward(inputs, weights, *grad_outputs)
+        return None, None, *ctx.kernels.backward(inputs, weights, *grad_outputs)
 
 
 def weights_of(layers: nn.Sequential) -> list[Tensor]:

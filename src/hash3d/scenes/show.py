@@ -47,21 +47,16 @@ def colors(show: Show) -> RenderViews:
     return lambda cameras: show(cameras).color
 
 
-def shape(show: Show) -> RenderViews:
+def shape(seen: Render, cameras: Cameras) -> Float[Tensor, "B H W 3"]:
     """The shape alone, grey and lit from the camera's upper left: colours without light hide craters and bumps.
 
     Normals are of the surface that depth / alpha gives, averaged over 5x5 pixels.
     """
-
-    def render(cameras: Cameras) -> Float[Tensor, "B H W 3"]:
-        seen = show(cameras)
-        summed, alpha = (F.avg_pool2d(each.movedim(-1, 1), 5, 1, 2).movedim(1, -1) for each in (seen.depth, seen.alpha))
-        origins, rays = cameras.rays(seen.depth.device)
-        right, down, forward = cameras.c2w[:, None, None, :3, :3].to(rays).unbind(-1)
-        points = origins + rays / (rays * forward).sum(-1, keepdim=True) * summed / alpha.clamp(min=1e-3)
-        normals = F.normalize(torch.linalg.cross(*torch.gradient(points, dim=(1, 2))), dim=-1)
-        light = F.normalize(-forward - 0.5 * down - 0.5 * right, dim=-1)
-        shade = 0.2 + 0.75 * (normals * light).sum(-1, keepdim=True).clamp(min=0.0)
-        return (1.0 - seen.alpha * (1.0 - shade)).expand_as(seen.color)
-
-    return render
+    summed, alpha = (F.avg_pool2d(each.movedim(-1, 1), 5, 1, 2).movedim(1, -1) for each in (seen.depth, seen.alpha))
+    origins, rays = cameras.rays(seen.depth.device)
+    right, down, forward = cameras.c2w[:, None, None, :3, :3].to(rays).unbind(-1)
+    points = origins + rays / (rays * forward).sum(-1, keepdim=True) * summed / alpha.clamp(min=1e-3)
+    normals = F.normalize(torch.linalg.cross(*torch.gradient(points, dim=(1, 2))), dim=-1)
+    light = F.normalize(-forward - 0.5 * down - 0.5 * right, dim=-1)
+    shade = 0.2 + 0.75 * (normals * light).sum(-1, keepdim=True).clamp(min=0.0)
+    return (1.0 - seen.alpha * (1.0 - shade)).expand_as(seen.color)

@@ -68,24 +68,30 @@ def read_reached(folder: Path) -> Recipe:
     return recipe if summary is None else recipe.up_to(len(summary["stages"]) - 1)
 
 
-def preview(render: RenderViews, recipe: Recipe, picture: FramedPicture | None) -> Float[Tensor, "H W 3"]:
-    """The input, if it is an image, and a row of views all round, from its elevation."""
+def write_previews(folder: Path, show: Show, recipe: Recipe, picture: FramedPicture | None) -> None:
+    """Write the input, if it is an image, and a row of views all round from its elevation, as colours and as shapes."""
     config = recipe.stages[-1].cameras
-    cameras = orbit(PREVIEW_VIEWS, recipe.reference_elevation, config.radius, config.fov_y, PREVIEW_SIZE)
-    shown = render_each(render, cameras)
+    first: list[Tensor] = []
     if picture:
         color = picture.color_on_white.permute(2, 0, 1)[None]
-        shown.insert(0, F.interpolate(color, (PREVIEW_SIZE, PREVIEW_SIZE), mode="area")[0].permute(1, 2, 0))
-    return tile(shown, columns=len(shown))
+        first = [F.interpolate(color, (PREVIEW_SIZE, PREVIEW_SIZE), mode="area")[0].permute(1, 2, 0)]
+    rows = (first, [*first])
+    cameras = orbit(PREVIEW_VIEWS, recipe.reference_elevation, config.radius, config.fov_y, PREVIEW_SIZE)
+    for index in range(len(cameras)):
+        seen = show(cameras[index])
+        for row, image in zip(rows, (seen.color, shape(seen, cameras[index])), strict=True):
+            row.append(image[0].cpu())
+    for name, row in zip(PREVIEWS, rows, strict=True):
+        save_image(tile(row, columns=len(row)), folder / name)
 
 
 def write_preview(
     folder: Path, model: nn.Module, recipe: Recipe, prior: LatentPrior | None, picture: FramedPicture | None
 ) -> None:
-    """Write preview.png of a model in training, unless its kind is slow to render."""
+    """Write the previews of a model in training, unless its kind is slow to render."""
     stage = recipe.stages[-1]
     if not find_kind(stage.representation).slow:
-        save_image(preview(colors(show_model(model, stage, prior)), recipe, picture), folder / "preview.png")
+        write_previews(folder, show_model(model, stage, prior), recipe, picture)
 
 
 def contact_sheet(render: RenderViews, recipe: Recipe) -> Float[Tensor, "H W 3"]:
@@ -115,8 +121,7 @@ def write_outputs(
     on_phase("model")
     names = [save_model(folder, model, stage)]
     on_phase("previews")
-    for name, render in zip(PREVIEWS, (colors(show), shape(show)), strict=True):
-        save_image(preview(render, recipe, picture), folder / name)
+    write_previews(folder, show, recipe, picture)
     on_phase("turntable")
     write_video(turntable(colors(show), recipe), folder / "turntable.mp4")
     if find_kind(stage.representation).writes_mesh:
