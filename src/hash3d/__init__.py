@@ -3,7 +3,7 @@
 In a loop of your own::
 
     cache = apply_hash3d(unet, Hash3DConfig())
-    with cache.view(elevation=e, azimuth=a, radius=r, timestep=t):
+    with torch.no_grad(), cache.view(elevation=e, azimuth=a, radius=r, timestep=t):
         noise_pred = unet(latents, t, encoder_hidden_states=embeddings).sample
 """
 

@@ -57,6 +57,15 @@ def test_the_bound_switches_reuse_off_and_on():
     assert cache.summary()["guard"]["held_back"] == 2
 
 
+def test_views_that_are_checked_together_are_not_held_back():
+    cache = Hash3DConfig(max_age=None, whole_batch=True, guard=GuardConfig(audit_every=3, max_error=0.1)).build()
+    keys = [key(azimuth=90.0 * number) for number in range(3)]
+    cache.insert(cache.lookup(keys), LATENTS.expand(3, 1, 1, 1), torch.ones(2, 3, 3))
+    cache.check(2 * PREDICTION, PREDICTION)  # An error of 1: reuse is off.
+    assert all(query.spot_check and query.entries for query in cache.lookup(keys))
+    assert cache.summary()["guard"]["held_back"] == 0
+
+
 def test_the_error_is_that_of_all_branches_together():
     guard = Guard(GuardConfig(audit_every=1))
     full = torch.tensor([[3.0, 0.0], [0.0, 4.0]])

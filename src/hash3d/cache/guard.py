@@ -29,18 +29,19 @@ class Guard:
         return error is None or error <= self.config.max_error
 
     def admit(self, queries: Sequence[Query], together: bool) -> None:
-        """Leave what a lookup found for each view, mark it for a spot check, or take it away; `together` mark all."""
-        found, every = [query.entries for query in queries], self.config.audit_every or 1
-        for query in queries:
-            self._hits += bool(query.entries)
-            if query.entries and self._hits % every == 0:
+        """Mark every `audit_every`-th hit for a spot check (all of the call if `together`); hold others back if need be."""
+        hits, every = [query for query in queries if query.entries], self.config.audit_every
+        assert every is not None
+        for query in hits:
+            self._hits += 1
+            query.spot_check = self._hits % every == 0
+        checked = any(query.spot_check for query in hits)
+        for query in hits:
+            if together and checked:
                 query.spot_check = True
-            elif query.entries and not self.reusing:
+            elif not query.spot_check and not self.reusing:
                 self._held_back += 1
                 query.entries = ()
-        if together and any(query.spot_check for query in queries):
-            for query, entries in zip(queries, found, strict=True):
-                query.entries, query.spot_check = entries, True
 
     @torch.no_grad()
     def record(self, reused: Float[Tensor, "S ..."], full: Float[Tensor, "S ..."]) -> None:

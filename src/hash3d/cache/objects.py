@@ -14,8 +14,7 @@ from .calls import KNOWN, new_name, token
 
 MOST_OBJECTS = 4096
 """Names of values that are kept; after that they are made anew."""
-ENTRIES = {*vars(nn.Module())} - {"training"}
-"""Attributes that every module has."""
+MODULE_ATTRIBUTES = {*vars(nn.Module())} - {"training"}
 PLAIN = (bool, int, float, str, list, tuple, dict, torch.Tensor)
 
 
@@ -37,7 +36,7 @@ def name_of(value: Any) -> str:
 
 
 def look_into(value: Any) -> Any:
-    """What an object holds, as a list, a dictionary, a tensor or None. Functions count as such."""
+    """What an object holds, as a list, a dictionary, a tensor or None; of what needs no look inside, such as functions, None."""
     if isinstance(value, MethodType):
         return [name_of(value.__func__), name_of(value.__self__)]
     if isinstance(value, partial):
@@ -77,7 +76,7 @@ def _attributes(value: Any) -> dict[str, Any]:
     for name in [name for kind in _strange_bases(type(value)) for name in _slots(kind)]:
         if hasattr(value, name):
             found[name] = getattr(value, name)
-    return found | {name: item for name, item in getattr(value, "__dict__", {}).items() if name not in ENTRIES}
+    return found | {name: item for name, item in getattr(value, "__dict__", {}).items() if name not in MODULE_ATTRIBUTES}
 
 
 def class_attributes(kind: type) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The noise schedule of a diffusion model: q(z_t | z_0), parametrisations, weights w(t), timestep ranges."""
+"""The noise schedule of a diffusion model: q(z_t | z_0), parametrisations, weights w(t)."""
 
 from pathlib import Path
 from typing import Literal

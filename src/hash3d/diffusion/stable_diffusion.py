@@ -166,8 +166,8 @@ class StableDiffusionXLPrior(StableDiffusionPrior):
             for encoder, tokenizer in self._encoders
         ]
         tokens = torch.cat([each.hidden_states[-2] for each in found], dim=-1)
-        whole = found[1].text_embeds
-        rows = torch.cat([tokens, F.pad(whole, (0, tokens.shape[-1] - whole.shape[-1]))[:, None]], dim=1)
+        pooled = found[1].text_embeds
+        rows = torch.cat([tokens, F.pad(pooled, (0, tokens.shape[-1] - pooled.shape[-1]))[:, None]], dim=1)
         zeros = self.pipeline["force_zeros_for_empty_prompt"]
         empty = torch.tensor([zeros and not prompt for prompt in prompts], device=rows.device)
         return rows.masked_fill(empty[:, None, None], 0.0)
@@ -180,9 +180,9 @@ class StableDiffusionXLPrior(StableDiffusionPrior):
         size = self.image_size
         sizes = noisy.new_full((len(noisy), 6), size)
         sizes[:, 2:4] = 0.0
-        whole = embeddings[:, -1, : self.text_encoder_2.config.projection_dim].to(noisy)
+        pooled = embeddings[:, -1, : self.text_encoder_2.config.projection_dim].to(noisy)
         inputs = super().make_inputs(noisy, timesteps, embeddings[:, :-1])
-        return {**inputs, "added_cond_kwargs": {"text_embeds": whole, "time_ids": sizes}}
+        return {**inputs, "added_cond_kwargs": {"text_embeds": pooled, "time_ids": sizes}}
 
 
 def load_tokenizer(folder: Path, part: str = "tokenizer") -> Any:

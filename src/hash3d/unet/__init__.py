@@ -61,7 +61,7 @@ def apply_hash3d(
 
     Example:
         >>> cache = apply_hash3d(pipe.unet, Hash3DConfig(reuse_probability=0.5))
-        >>> with cache.view(elevation=10.0, azimuth=30.0, radius=1.5, timestep=500):
+        >>> with torch.no_grad(), cache.view(elevation=10.0, azimuth=30.0, radius=1.5, timestep=500):
         ...     noise_pred = pipe.unet(latents, 500, encoder_hidden_states=embeddings).sample
         >>> remove_hash3d(pipe.unet)
     """

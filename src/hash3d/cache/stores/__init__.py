@@ -1,4 +1,4 @@
-"""What a cache keeps features in. `HashTable` is the method's; here are the others, one a file, behind one protocol."""
+"""The protocol of what a cache keeps features in, and the stores besides the method's `HashTable`."""
 
 from typing import Any, Protocol, runtime_checkable
 
