@@ -29,7 +29,7 @@ class Guard:
         return error is None or error <= self.config.max_error
 
     def admit(self, queries: Sequence[Query], together: bool) -> None:
-        """Mark every `audit_every`-th hit for a spot check (all of the call if `together`); hold others back if need be."""
+        """Mark every `audit_every`-th hit for a spot check, with all of its call if `together`, or hold hits back."""
         hits, every = [query for query in queries if query.entries], self.config.audit_every
         assert every is not None
         for query in hits:

@@ -14,7 +14,8 @@ from .calls import KNOWN, new_name, token
 
 MOST_OBJECTS = 4096
 """Names of values that are kept; after that they are made anew."""
-MODULE_ATTRIBUTES = {*vars(nn.Module())} - {"training"}
+OF_MODULES = {*vars(nn.Module())} - {"training"}
+"""Attributes that every module has."""
 PLAIN = (bool, int, float, str, list, tuple, dict, torch.Tensor)
 
 
@@ -36,7 +37,7 @@ def name_of(value: Any) -> str:
 
 
 def look_into(value: Any) -> Any:
-    """What an object holds, as a list, a dictionary, a tensor or None; of what needs no look inside, such as functions, None."""
+    """What an object holds, as a list, a dictionary, a tensor or None: a function holds nothing."""
     if isinstance(value, MethodType):
         return [name_of(value.__func__), name_of(value.__self__)]
     if isinstance(value, partial):
@@ -76,7 +77,7 @@ def _attributes(value: Any) -> dict[str, Any]:
     for name in [name for kind in _strange_bases(type(value)) for name in _slots(kind)]:
         if hasattr(value, name):
             found[name] = getattr(value, name)
-    return found | {name: item for name, item in getattr(value, "__dict__", {}).items() if name not in MODULE_ATTRIBUTES}
+    return found | {name: item for name, item in getattr(value, "__dict__", {}).items() if name not in OF_MODULES}
 
 
 def class_attributes(kind: type) -> dict[str, Any]:
