@@ -29,7 +29,7 @@ toc_object_entries_show_parents = "hide"
 highlight_language = "text"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
-INSIDE = ("files", "finite", "kernels", "ranges", "stopwatch", "strangers", "transfer")
+INSIDE = ("files", "finite", "kernels", "ranges", "stopwatch", "model_files", "transfer")
 HIDDEN = ("assets", "bench", "cli", "evaluation", "fast", "meshing", "systems", "table", "training", "unet", *INSIDE)
 """Rooms that nobody calls from outside: CONTRIBUTING.md says what is in them."""
 FIRST_LINE = "first line"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hash3d.files import replacing, write_json
 from hash3d.guidance.stable_diffusion import VIEWS
-from hash3d.strangers import read_configuration
+from hash3d.model_files import read_configuration
 from hash3d.table.matcher import MatcherNetwork
 
 from .world.words import COLORS, NOUNS

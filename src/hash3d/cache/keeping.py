@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .guard import Guard
     from .messages import AngleWatch
 
-MANY_STRANGERS = 8
+MANY_UNSEEN = 8
 BATCH_CHECKS = 8
 """First calls whose branches are compared."""
 MOST_ENTRIES = 2**20
@@ -111,7 +111,7 @@ class Keeping:
         self._signature: object = None
         self._layout: tuple[Any, ...] | None = None
         self._size = 0
-        self._seen, self._strangers, self._restarts = dict[str, None](), 0, 0
+        self._seen, self._unseen, self._restarts = dict[str, None](), 0, 0
         self._checks, self._told = 0, set[Any]()
 
     def _open(self, view: View) -> Block:
@@ -157,7 +157,7 @@ class Keeping:
         if anew:
             self.release()
         self._signature, self._restarts = signature, self._restarts + 1 if anew else 0
-        if self._restarts == MANY_STRANGERS:
+        if self._restarts == MANY_UNSEEN:
             self.tell_once("always anew")
 
     def release(self, *, loaded: bool = True) -> None:
@@ -199,10 +199,10 @@ class Keeping:
         if view.timesteps is not None and any(view.off_key):
             self.tell_once("other timestep")
         watched = identities if view.scope is None else [settings]
-        self._strangers = 0 if any(each in self._seen for each in watched) else self._strangers + 1
+        self._unseen = 0 if any(each in self._seen for each in watched) else self._unseen + 1
         self._seen.update(dict.fromkeys(watched))
-        if self._strangers == MANY_STRANGERS:
-            self.tell_once("strangers" if view.scope is None else "changing settings")
+        if self._unseen == MANY_UNSEEN:
+            self.tell_once("unseen" if view.scope is None else "changing settings")
         return identities
 
     def reset(self) -> None:

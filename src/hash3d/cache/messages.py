@@ -14,7 +14,7 @@ MESSAGES = {
     "not finite": "A U-Net pass gave NaN or infinity, such as an overflow in half precision; its feature is not kept.",
     "little memory": "max_bytes={} holds {} entries of {} bytes, but this configuration can fill {}: the oldest leave "
     "early. Set max_bytes to {}.",
-    "strangers": "The conditioning inputs of the last 8 U-Net calls were never seen before, so that no feature could "
+    "unseen": "The conditioning inputs of the last 8 U-Net calls were never seen before, so that no feature could "
     "be reused. Keep the embeddings in one tensor, or say in cache.view(scope=...) what they depend on besides the "
     "view, such as the prompt.",
     "changing settings": "The U-Net was set another way in each of the last 8 calls, so that no feature could be "

@@ -37,7 +37,7 @@ def name_of(value: Any) -> str:
 
 
 def look_into(value: Any) -> Any:
-    """What an object holds, as a list, a dictionary, a tensor or None: a function holds nothing."""
+    """What an object holds, as a list, a dictionary, a tensor or None."""
     if isinstance(value, MethodType):
         return [name_of(value.__func__), name_of(value.__self__)]
     if isinstance(value, partial):

@@ -11,7 +11,7 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor, nn
 
-from hash3d.strangers import expect_depth, expect_plain_files, read_configuration
+from hash3d.model_files import expect_depth, expect_plain_files, read_configuration
 from hash3d.tensors import all_finite
 
 EMBEDDED = ("mini-zero123", "mini-sd")

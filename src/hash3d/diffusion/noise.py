@@ -8,7 +8,7 @@ from diffusers import DDIMScheduler
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hash3d.strangers import read_configuration
+from hash3d.model_files import read_configuration
 from hash3d.tensors import to_device
 
 Weighting = Literal["sds", "sqrt", "uniform"]

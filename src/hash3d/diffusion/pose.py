@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hash3d.strangers import read_configuration
+from hash3d.model_files import read_configuration
 
 from .loading import PROJECTION, is_hub_name
 

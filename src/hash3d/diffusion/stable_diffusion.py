@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hash3d.files import write_json
-from hash3d.strangers import read_configuration
+from hash3d.model_files import read_configuration
 from hash3d.tensors import to_device
 
 from .latent_prior import LatentPrior

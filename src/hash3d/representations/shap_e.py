@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from hash3d.strangers import expect_plain_files, read_configuration
+from hash3d.model_files import expect_plain_files, read_configuration
 
 from .mesh_file import linear_to_srgb, to_world
 from .point_start import GrowthConfig, PointStart, grow_points

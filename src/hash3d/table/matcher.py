@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hash3d.diffusion.loading import embedded_folder
-from hash3d.strangers import read_configuration
+from hash3d.model_files import read_configuration
 
 
 class Residual(nn.Module):

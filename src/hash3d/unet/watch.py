@@ -197,13 +197,13 @@ class ModelWatch:
         seen = [self._changes, *processors, *hooks, *self._list_code()]
         if len(seen) != len(self._seen) or any(map(is_not, seen, self._seen)):
             self._seen = seen
-            self._find_strangers(processors, hooks)
+            self._find_foreign(processors, hooks)
         state = (
             self._kept,
             self._exchanged,
             [_plain_settings(processor) for processor in self._settable],
             [_adapter_state(module) for module in self._adapters],
-            self._strangers and describe(self._strangers),
+            self._foreign and describe(self._foreign),
             [describe(self._look_at_class(kind)) for kind in self._others],
         )
         if state != self._state:
@@ -213,7 +213,7 @@ class ModelWatch:
         """What runs in layers and processors of each class."""
         return [*map(_FORWARD, self._kinds), *map(_CALL, self._runs), *_EXCHANGED(vars(F))]
 
-    def _find_strangers(self, processors: list[Any], hooks: list[Any]) -> None:
+    def _find_foreign(self, processors: list[Any], hooks: list[Any]) -> None:
         """Note the classes of processors, the hooks, and what is not diffusers' own."""
         self._kinds = sorted({*map(type, self._layers)}, key=repr)
         self._runs = sorted({*map(type, processors)}, key=repr)
@@ -223,14 +223,14 @@ class ModelWatch:
             self._exchanged = new_name()  # Also by a function that passes for the one it wraps.
         self._code |= code
         own = ("diffusers.models.", "diffusers.loaders.")
-        self._strangers = [each for each in processors if not type(each).__module__.startswith(own)]
+        self._foreign = [each for each in processors if not type(each).__module__.startswith(own)]
         self.guests = {module for module in self.unet.modules() if module is not self.unet and self._has_guest(module)}
         if others := [kind for kind in self._kinds if not self._is_known(kind)]:
             from hash3d.cache.objects import class_attributes
 
             self._look_at_class = class_attributes
         self._others = others
-        self.mixes_views = bool(self._strangers or self._others)
+        self.mixes_views = bool(self._foreign or self._others)
         self._settable = [each for each in processors if vars(each)]
         patched = [kind.forward for kind in self._kinds if not self._is_known(kind.forward)]
         self.is_patched = bool(hooks or patched) or any("forward" in each for each in self._dicts[1:])

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from hash3d.strangers import expect_depth, expect_plain_files, read_configuration
+from hash3d.model_files import expect_depth, expect_plain_files, read_configuration
 
 
 @pytest.mark.parametrize(
