@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hash3d.bench.cases import OFF_EAGER, Case
-from hash3d.bench.measure import Contestant
+from hash3d.bench.measure import OFF_EAGER, Case, Contestant
 from hash3d.cache import CacheConfig, DeepCacheConfig, FeatureCache, Hash3DConfig, Key
 from hash3d.cache.table import HashTable
 from hash3d.recipes.recipe import Recipe

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from hash3d.bench.cases import make_ball, make_disc
+from hash3d.bench.measure import make_ball, make_disc
 from hash3d.cache import Hash3DConfig
 from hash3d.diffusion.random_weights import LAYOUTS, ZERO123, write_random_prior
 from hash3d.fast.engine import Engine

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import torch
 
-from hash3d.bench.cases import OFF_FAST, OURS, Case
-from hash3d.bench.measure import Contestant
+from hash3d.bench.measure import OFF_FAST, OURS, Case, Contestant
 from hash3d.cli.bench import build_recipe, load_models, parse
 
 

@@ -58,7 +58,8 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         _sync(temporary)
-        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+        os.umask(mask := os.umask(0o077))  # Which can only be read by setting it.
+        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~mask)
         temporary.replace(path)
         with suppress(PermissionError):  # A folder that may be written but not listed cannot be synced.
             _sync(path.parent)
@@ -115,13 +116,6 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _umask() -> int:
-    """Return the process's mask of permissions, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
 def check_suffix(path: Path, suffix: str) -> Path:
     """Return `path` as a `Path`. Raises `ValueError` if its name ends like another format's."""
     if Path(path).suffix.lower() != suffix:
@@ -135,17 +129,6 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteError(path, error) from error
-
-
-def make_new_folder(path: Path) -> bool:
-    """Make a folder; False if something has its name, also if another process has just made it."""
-    try:
-        path.mkdir()
-    except FileExistsError:
-        return False
-    except OSError as error:
-        raise WriteError(path, error) from error
-    return True
 
 
 def write_bytes(path: Path, content: bytes) -> None:

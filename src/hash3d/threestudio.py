@@ -62,7 +62,8 @@ def make_guidance(base: Any) -> Any:
                     timestep=timesteps,
                     scope=getattr(prompts, "prompt", None) or getattr(self.cfg, "cond_image_path", ""),
                 )
-            with view, drawing_timesteps(timesteps):
+            given = nullcontext() if timesteps is None else patch.object(torch, "randint", lambda *_, **__: timesteps)
+            with view, given:
                 return super().__call__(rgb, *args, **batch)
 
     Guidance.__name__ = Guidance.__qualname__ = f"Hash3D{base.__name__}"
@@ -143,11 +144,4 @@ def drawing_uniforms(numbers: list[Tensor]) -> Iterator[None]:
         patch.object(torch, "rand", lambda *size, **more: waiting.pop(0) if waiting else draw(*size, **more)),
         patch.object(random, "random", lambda: 0.0),
     ):
-        yield
-
-
-@contextmanager
-def drawing_timesteps(timesteps: Tensor | None) -> Iterator[None]:
-    """Let `torch.randint` give these numbers; None leaves it as it is."""
-    with nullcontext() if timesteps is None else patch.object(torch, "randint", lambda *_, **__: timesteps):
         yield

@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from hash3d.bench.cases import OFF_EAGER, OFF_FAST, Case
-from hash3d.bench.measure import Measured, Step
+from hash3d.bench.measure import OFF_EAGER, OFF_FAST, Case, Measured, Step
 from hash3d.bench.summary import (
     HEADS,
     CaseSummary,

@@ -7,8 +7,7 @@ import time
 import pytest
 
 from hash3d.cli import main
-from hash3d.cli.batch_crew import Crew
-from hash3d.cli.batch_jobs import read_jobs
+from hash3d.cli.batch_jobs import Crew, read_jobs
 
 
 @pytest.fixture

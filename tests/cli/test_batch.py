@@ -19,7 +19,7 @@ from PIL import Image
 
 from hash3d.cli import batch
 from hash3d.cli.batch import attempt, make_sheet, to_csv, work
-from hash3d.cli.batch_crew import ATTEMPTS, Crew
+from hash3d.cli.batch_jobs import ATTEMPTS, Crew
 from tests.pictures.drawing import disc, write
 
 

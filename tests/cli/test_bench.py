@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hash3d.bench.cases import OFF_EAGER, OFF_FAST, OURS, REPLAY
+from hash3d.bench.measure import OFF_EAGER, OFF_FAST, OURS, REPLAY
 from hash3d.cli import main
 from hash3d.cli.bench import Bench, build_recipe, random_prior
 from hash3d.cli.options import find_system

@@ -1,6 +1,8 @@
 """Scenes of every kind as GLB files: opened again, they look as the scenes do."""
 
 import dataclasses
+import sys
+import types
 import warnings
 
 import numpy as np
@@ -12,7 +14,7 @@ from hash3d.cameras import Cameras
 from hash3d.evaluation.metrics import psnr, silhouette_iou
 from hash3d.export.mesh import write_glb
 from hash3d.meshing import asset
-from hash3d.meshing.asset import FIELD_SURFACE, GAUSSIANS_SURFACE, bake_asset
+from hash3d.meshing.asset import FIELD_SURFACE, GAUSSIANS_SURFACE, bake_asset, limit_faces
 from hash3d.meshing.isosurface import IsosurfaceConfig
 from hash3d.rendering.bake import bake, colors_from_views
 from hash3d.rendering.base import Render
@@ -187,3 +189,44 @@ def test_parts_do_not_change_the_texture(monkeypatch):
     whole = bake_asset(egg_field(), surface, 64)
     monkeypatch.setattr(asset, "POINTS_AT_ONCE", 100)
     torch.testing.assert_close(bake_asset(egg_field(), surface, 64).texture, whole.texture)
+
+
+@pytest.fixture
+def sphere():
+    made = trimesh.creation.icosphere(subdivisions=3)
+    return Mesh(vertices=torch.tensor(made.vertices).float(), faces=torch.tensor(made.faces).long())
+
+
+def test_a_mesh_within_its_budget_stays_as_it_is(sphere):
+    assert limit_faces(sphere, None) is sphere
+    assert limit_faces(sphere, len(sphere)) is sphere
+
+
+def test_a_ball_of_a_quarter_of_its_faces_is_a_closed_ball(sphere):
+    pytest.importorskip("fast_simplification")
+    fewer = limit_faces(sphere, len(sphere) // 4)
+    assert 0.9 * len(sphere) / 4 < len(fewer) <= len(sphere) // 4
+    assert (fewer.vertices.norm(dim=-1) - 1.0).abs().max() < 0.05
+    edges = torch.cat([fewer.faces[:, [a, b]] for a, b in ((0, 1), (1, 2), (2, 0))])
+    assert {(a, b) for a, b in edges.tolist()} == {(b, a) for a, b in edges.tolist()}, "closed, and turned one way"
+    assert ((fewer.vertices[fewer.faces].mean(dim=1) * fewer.face_normals).sum(-1) > 0).all(), "outwards"
+
+
+def test_faces_without_a_normal_go(sphere, monkeypatch):
+    """A collapsed face, and a fin: two faces of three vertices that only they have, turned against each other."""
+    module = types.ModuleType("fast_simplification")
+    vertices = np.array([[9, 9, 9], [0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [2, 2, 2], [3, 2, 2]], np.float32)
+    closed = [[1, 3, 2], [1, 2, 4], [2, 3, 4], [3, 1, 4]]
+    module.simplify = lambda *_, **__: (vertices, np.array([*closed, [1, 5, 6], [6, 5, 1], [2, 2, 5]], np.int32))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    fewer = limit_faces(sphere, 10)
+    assert torch.equal(fewer.vertices, torch.from_numpy(vertices[1:5]))
+    assert torch.equal(fewer.faces, torch.tensor(closed) - 1)
+
+
+def test_what_cannot_be_is_told(sphere, monkeypatch):
+    with pytest.raises(ValueError, match="Expected at least 4 faces, but got 3"):
+        limit_faces(sphere, 3)
+    monkeypatch.setitem(sys.modules, "fast_simplification", None)
+    with pytest.raises(ImportError, match=r'-m pip install "hash3d\[simplify\]"'):
+        limit_faces(sphere, 100)

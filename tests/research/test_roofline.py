@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hash3d.bench.cases import OFF_EAGER, Case
-from hash3d.bench.measure import Measured, Step
+from hash3d.bench.measure import OFF_EAGER, Case, Measured, Step
 from research.benchmarks.roofline import (
     Work,
     amdahl_limit,

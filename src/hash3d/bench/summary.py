@@ -4,8 +4,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .cases import OFF_EAGER
-from .measure import Measured, Step
+from .measure import OFF_EAGER, Measured, Step
 
 PARTS = {"render": ("render",), "encode": ("encode", "decode"), "U-Net": ("unet",), "backward": ("backward",)}
 """Parts of a step, and which of the stopwatch's each sums up; what is left of the step is "other"."""

@@ -21,8 +21,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from . import fail, format_error
-from .batch_crew import Crew
-from .batch_jobs import JOB, BatchJob, place_jobs, read_jobs
+from .batch_jobs import JOB, BatchJob, Crew, place_jobs, read_jobs
 from .parsing import Maybe, parse_options
 from .streams import say
 

@@ -107,7 +107,7 @@ def parse(arguments: list[str]) -> Bench:
 
 def build_recipe(options: Bench, folder: Path, device: "torch.device") -> "Recipe":
     """Build the system's recipe on inputs of our own where none are given; `folder` is for those that are written."""
-    from hash3d.bench.cases import make_ball, make_disc, steady
+    from hash3d.bench.measure import make_ball, make_disc, steady
 
     system = find_system(options.system)
     if options.image is not None and "image" not in system.inputs:

@@ -103,7 +103,8 @@ def run_recipe(
             on_stop=progress.say_stopping, on_phase=progress.show_phase,
         )  # fmt: skip
         for prior in run.priors.values():
-            progress.announce(prior)
+            if variant := getattr(prior, "pose_variant", None):
+                progress.console.print(f"pose convention: {variant} ({prior.pose_reason})", markup=False)
         if not options.resume:
             cached = recipe.cache is not None and recipe.stage.distills
             mini = runs_mini(options.prior, options.scale)

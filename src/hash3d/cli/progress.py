@@ -17,8 +17,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from hash3d.diffusion.latent_prior import LatentPrior
-from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.recipes.recipe import Recipe
 from hash3d.scenes.base import COUNTED
 from hash3d.training.trainer import Trainer
@@ -52,11 +50,6 @@ class ProgressLine:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
-
-    def announce(self, prior: LatentPrior) -> None:
-        """Print the pose convention of a Zero123 and its reason."""
-        if isinstance(prior, Zero123Prior):
-            self.console.print(f"pose convention: {prior.pose_variant} ({prior.pose_reason})", markup=False)
 
     def __call__(self, trainer: Trainer, metrics: Metrics) -> None:
         """Show the step that was just done."""

@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-from hash3d.files import make_folder, make_new_folder
+from hash3d.files import make_folder
 from hash3d.recipes.recipe import Recipe
 from hash3d.training.run_folder import RunFolder, without_steps
 
@@ -69,5 +70,9 @@ def with_steps(recipe: Recipe, steps: int | None) -> Recipe:
 def new_folder(name: str) -> Path:
     """Make a folder that was not there: outputs/NAME, or with a number behind it."""
     make_folder(Path("outputs"))
-    candidates = (Path("outputs") / (name if number == 1 else f"{name}-{number}") for number in count(1))
-    return next(path for path in candidates if make_new_folder(path))
+    for number in count(1):
+        path = Path("outputs") / (name if number == 1 else f"{name}-{number}")
+        with suppress(FileExistsError):  # Also if another process has just made it.
+            path.mkdir()
+            break
+    return path

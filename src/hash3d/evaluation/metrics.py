@@ -115,9 +115,12 @@ def judge(
                 f"so far apart. Make it with --elevation {real:g}."
             )
         return found
-    own = recipe.stages[-1].cameras
-    shown = orbit(VIEWS_WITHOUT_TRUTH, 0.0, own.radius, own.fov_y, VIEW_SIZE)
-    return compare_with_reference(show, shown if measures else shown[:0], measures)
+    own, rows = recipe.stages[-1].cameras, list[Row]()
+    cameras = orbit(VIEWS_WITHOUT_TRUTH, 0.0, own.radius, own.fov_y, VIEW_SIZE)
+    for index in range(len(cameras) if measures else 0):
+        shown = show(cameras[index]).color[0].clamp(0.0, 1.0).cpu()
+        rows.append(_place(cameras, index) | {name: measure(shown, shown) for name, measure in measures.items()})
+    return {"views": rows, "mean": mean_of(rows), "notes": []}
 
 
 def compare(
@@ -146,16 +149,6 @@ def compare(
     for row in empty:
         del row["sharpness"]
     return {"views": rows, "mean": mean_of(rows), "notes": notes}
-
-
-def compare_with_reference(show: Show, cameras: Cameras, measures: Mapping[str, Measure]) -> dict[str, Any]:
-    """Measure views without true ones, on white, by what compares with a reference (CLIP). Returns as `compare`."""
-    rows = []
-    for index in range(len(cameras)):
-        image = show(cameras[index]).color[0].clamp(0.0, 1.0).cpu()
-        row = {name: measure(image, image) for name, measure in measures.items()}
-        rows.append(_place(cameras, index) | row)
-    return {"views": rows, "mean": mean_of(rows), "notes": []}
 
 
 def _place(cameras: Cameras, index: int) -> Row:

@@ -74,8 +74,9 @@ def load_truth(folder: Path) -> Truth:
             raise ValueError(f"the views have {' or '.join(SHARED)} of their own, and one for all is read")
         _check_ranges(cameras)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        fault = f"it lacks {error}" if isinstance(error, KeyError) else f"a value is none of the kind ({error})"
         raise ValueError(
-            f"Expected {folder / 'views.json'} to describe cameras, but {_fault(error)}. "
+            f"Expected {folder / 'views.json'} to describe cameras, but {fault}. "
             f"See the documentation of evaluate for its fields."
         ) from error
     if not files:
@@ -135,10 +136,6 @@ def _check_ranges(cameras: Cameras) -> None:
     if not (1 <= cameras.width <= LARGEST_SIDE and bool((lenses & angles).all())):
         limits = f"size 1 to {LARGEST_SIDE:,}, distance above 0, fov_y_deg below 180, elevation_deg within 90"
         raise ValueError(f"expected {limits}")
-
-
-def _fault(error: Exception) -> str:
-    return f"it lacks {error}" if isinstance(error, KeyError) else f"a value is none of the kind ({error})"
 
 
 def _read_view(path: Path, size: int) -> Float[Tensor, "H W 4"]:

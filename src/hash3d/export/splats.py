@@ -17,8 +17,8 @@ from .points import to_file_axes, write_ply
 
 EXTENSION = "KHR_gaussian_splatting"
 NONE_LEFT = "Expected Gaussians to write, but there are none. Train longer."
-FLOAT, ARRAY_BUFFER, POINTS = 5126, 34962, 0
-"""Numbers of glTF."""
+FLOAT, ARRAY_BUFFER, POINTS, TYPES = 5126, 34962, 0, {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
+"""Numbers and names of glTF, the last by columns."""
 
 
 def write_splats(path: Path, gaussians: Gaussians) -> Path:
@@ -70,7 +70,7 @@ def write_splat_glb(path: Path, gaussians: Splats) -> Path:
     blocks = [each.numpy().astype("<f4").tobytes() for each in columns.values()]
     starts = np.cumsum([0, *map(len, blocks)]).tolist()
     accessors: list[dict[str, object]] = [
-        {"bufferView": number, "componentType": FLOAT, "count": len(each), "type": _type(each)}
+        {"bufferView": number, "componentType": FLOAT, "count": len(each), "type": TYPES[each.shape[-1]]}
         for number, each in enumerate(columns.values())
     ]
     accessors[0] |= {"min": splats.means.amin(dim=0).tolist(), "max": splats.means.amax(dim=0).tolist()}
@@ -110,7 +110,3 @@ def finite(gaussians: Splats) -> GaussianTensors:
 
 def _rgba(splats: GaussianTensors) -> Float[Tensor, "N 4"]:
     return torch.cat([splats.colors.clamp(max=1.0), splats.opacities[:, None]], dim=-1)
-
-
-def _type(column: Float[Tensor, "N C"]) -> str:
-    return {1: "SCALAR", 3: "VEC3", 4: "VEC4"}[column.shape[-1]]

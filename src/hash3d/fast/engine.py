@@ -108,12 +108,10 @@ class UNetEngine(PartialUNet):
         feature: list[Tensor] = []
 
         def forward(**given: Any) -> Any:
-            if kind == "plain":
-                return super(UNetEngine, self).plain_pass(**given)
-            if kind == "shallow":
-                return super(UNetEngine, self).shallow_pass(**given)
-            output, entering = super(UNetEngine, self).full_pass(**given)
-            feature.append(entering)
+            output = getattr(super(UNetEngine, self), f"{kind}_pass")(**given)
+            if kind == "full":
+                output, entering = output
+                feature.append(entering)
             return output
 
         return self.layout.call(forward, inputs), *feature

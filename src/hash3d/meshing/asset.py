@@ -4,11 +4,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from hash3d.export.mesh import BakedMesh
+from hash3d.kernels import import_extra
 from hash3d.rendering.bake import PointColors, bake
 from hash3d.representations.gaussians import GaussianTensors, Splats
 from hash3d.representations.mesh import Mesh, Surface, SurfacePoints
@@ -17,7 +19,6 @@ from hash3d.representations.textured_mesh import TexturedMesh, TexturedMeshConfi
 
 from .fuse import fused_surface, look_from_all_sides, paint_as_seen
 from .isosurface import GaussianField, IsosurfaceConfig, extract_mesh_or_auto, remove_cavities
-from .simplify import limit_faces
 
 FIELD_SURFACE = IsosurfaceConfig(level=25.0, resolution=128)
 """The surface of a field, as threestudio has it (28d9d80, models/geometry/base.py and models/isosurface.py)."""
@@ -50,7 +51,7 @@ def bake_asset(
         texture_size: texels a side, a multiple of 16.
         paint: gives other colours than the scene's own. A field of latents needs it, and so does a mesh with a texture
             whose faces get fewer.
-        max_faces: see `hash3d.meshing.simplify.limit_faces`; None keeps all.
+        max_faces: see `limit_faces`; None keeps all.
 
     Raises:
         ValueError: there is nothing to see, a density is not finite, or a field without `paint` has no RGB.
@@ -122,3 +123,33 @@ def cut_open(surface: TexturedMesh) -> BakedMesh:
         uv=surface.uv.cpu(),
         texture=surface.texture.cpu(),
     )
+
+
+FEWEST = 4
+"""A tetrahedron's faces."""
+
+
+def limit_faces(mesh: Mesh, max_faces: int | None) -> Mesh:
+    """Return a mesh of at most `max_faces` faces, on the mesh's device; the mesh itself where it has no more.
+
+    By quadric edge collapse (Garland and Heckbert 1997), of the package fast-simplification.
+
+    Raises `ValueError` for fewer than a tetrahedron's, and where it cannot be simplified so far; `ImportError` without
+    the package.
+    """
+    if max_faces is None or len(mesh.faces) <= max_faces:
+        return mesh
+    if max_faces < FEWEST:
+        raise ValueError(f"Expected at least {FEWEST} faces, but got {max_faces}.")
+    simplify = import_extra("fast_simplification", "simplify", "fewer faces").simplify
+    points = mesh.vertices.detach().cpu().numpy().astype(np.float32)
+    vertices, faces = simplify(points, mesh.faces.cpu().numpy().astype(np.int32), target_count=max_faces)
+    corners = np.sort(faces, axis=1)  # Collapsed faces, and two on one another, have no normal.
+    _, which, counts = np.unique(corners, axis=0, return_inverse=True, return_counts=True)
+    faces = faces[(counts[which.ravel()] == 1) & (corners[:, :2] != corners[:, 1:]).all(axis=1)]
+    used, places = np.unique(faces, return_inverse=True)
+    vertices, faces = vertices[used], places.reshape(-1, 3)
+    if not 0 < len(faces) <= max_faces:
+        raise ValueError(f"Expected to keep {max_faces} faces, but {len(faces)} are left. Ask for more.")
+    device = mesh.vertices.device
+    return Mesh(vertices=torch.from_numpy(vertices).to(device), faces=torch.from_numpy(faces).long().to(device))

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 from scipy import ndimage
 from torch import Tensor
 
-from .arrays import Mask, PictureError, Pixels, premultiply, resize, unpremultiply
+from .arrays import PictureError, Pixels, premultiply, resize, unpremultiply
 from .background import remove_background
 from .profiles import find_conversion
 
@@ -50,7 +50,8 @@ def load_picture(path: Path) -> Float[Tensor, "H W 4"]:
         if not _is_cut_out(rgba):
             problem = f"the object fills the picture {path}. Leave a margin."
             raise PictureError(f"Expected an object in front of a background, but {problem}")
-        if touches_border(rgba[..., 3] > 0.5):
+        mask = rgba[..., 3] > 0.5
+        if mask[[0, -1]].any() or mask[:, [0, -1]].any():
             advice = "What lies beyond will be missing. Pass an image with a margin."
             warnings.warn(f"The object touches the border of {path}. {advice}", stacklevel=2)
     rows, columns = np.nonzero(rgba[..., 3] > 0.5)
@@ -94,11 +95,6 @@ def read_rgba(path: Path, max_side: float = MAX_SIDE) -> Pixels:
 
 def _is_cut_out(rgba: Pixels) -> bool:
     return bool((rgba[..., 3] < 0.5).mean() >= CUT_OUT)
-
-
-def touches_border(mask: Mask) -> bool:
-    """Whether a mask has pixels at the border of its image."""
-    return bool(mask[[0, -1]].any() or mask[:, [0, -1]].any())
 
 
 def straighten(rgba: Pixels, path: Path) -> Pixels:

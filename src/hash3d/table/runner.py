@@ -106,7 +106,9 @@ def run_missing(
         return 0
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     num_done = num_failed = 0
-    with pool or _start_workers(min(machine.workers, len(due))) as workers:
+    count, spawn = min(machine.workers, len(due)), multiprocessing.get_context("spawn")
+    # Ctrl+C is for the parent alone, which ends its workers.
+    with pool or spawn.Pool(count, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as workers:
         outcomes, alive = workers.imap_unordered(functools.partial(attempt, machine=machine), due), _list_workers()
         while num_done < len(due):
             try:
@@ -128,11 +130,6 @@ def run_missing(
                 rows.append(outcome.row)
             say(f"{num_done}/{len(due)} {_told(outcome)}")
     return num_failed
-
-
-def _start_workers(count: int) -> Pool:
-    """New processes. Ctrl+C is for their parent alone, which ends them."""
-    return multiprocessing.get_context("spawn").Pool(count, signal.signal, (signal.SIGINT, signal.SIG_IGN))
 
 
 def _list_workers() -> set[int | None]:

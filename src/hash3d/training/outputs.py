@@ -153,7 +153,13 @@ def write_view(folder: Path) -> Path:
     model = load_model(recipe, folder, torch.device("cpu"))
     if not has_view(model, stage):
         raise ValueError(f"Expected a mesh or splats in {folder}, but its {type(model).__name__} is neither.")
-    kind, asset = ("splat", encode_splat(model)) if isinstance(model, Splats) else ("mesh", read_asset(folder))
+    if isinstance(model, Splats):
+        kind, asset = "splat", encode_splat(model)
+    elif (mesh := folder / ASSET).is_file():
+        kind, asset = "mesh", mesh.read_bytes()
+    else:
+        advice = f"Make it: hash3d export {folder} --format glb"
+        raise ValueError(f"Expected a mesh in {mesh}, but there is none. {advice}")
     try:
         told = figures(recipe, summary)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -166,13 +172,6 @@ def write_view(folder: Path) -> Path:
         folder / VIEW, asset, kind=kind, title=recipe.prompt or folder.resolve().name, figures=told,
         picture=picture, camera=stage.cameras, elevation=recipe.reference_elevation,
     )  # fmt: skip
-
-
-def read_asset(folder: Path) -> bytes:
-    """The bytes of a run's model.glb. Raises `ValueError` if there is none."""
-    if not (path := folder / ASSET).is_file():
-        raise ValueError(f"Expected a mesh in {path}, but there is none. Make it: hash3d export {folder} --format glb")
-    return path.read_bytes()
 
 
 def figures(recipe: Recipe, summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -211,7 +211,11 @@ class RecordedStep(ABC):
         graphs = [torch.cuda.CUDAGraph() for _ in self.parts]
         with fused_layers(vae):
             if form not in self._warm:
-                self.packet.send(self.numbers(self._some_cameras()) | {"weights": torch.tensor(math.nan)})
+                config, turns = self.trainer.stage.cameras, [0.0] * len(self.background)
+                cameras = Cameras.orbit(
+                    elevation=turns, azimuth=0.0, radius=config.radius, fov_y=config.fov_y, size=self._size
+                )
+                self.packet.send(self.numbers(cameras) | {"weights": torch.tensor(math.nan)})
                 with beside(device):
                     for _ in range(WARM_UPS):
                         for part in self.parts:
@@ -221,11 +225,6 @@ class RecordedStep(ABC):
                 with recorded_into(graph, graphs[0].pool() if number else None):
                     part()
         return tuple(graph.replay for graph in graphs)
-
-    def _some_cameras(self) -> Cameras:
-        """As many as a step has, of its size."""
-        config, turns = self.trainer.stage.cameras, [0.0] * len(self.background)
-        return Cameras.orbit(elevation=turns, azimuth=0.0, radius=config.radius, fov_y=config.fov_y, size=self._size)
 
     def render(self) -> tuple[Cameras, Render, Render | None]:
         """The cameras of a step, their view and that of the reference."""

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hash3d.cache.running import LateNumbers
+
 
 class Metrics(Mapping[str, float]):
     """The numbers of one step by name, host numbers to whoever reads them.
@@ -29,17 +31,15 @@ class Metrics(Mapping[str, float]):
         self._numbers: dict[str, float] = {
             name: 0.0 if isinstance(value, Tensor) else value for name, value in numbers.items()
         }
-        self._late, self._copy, self._copied = list(scalars), torch.zeros(0), None
+        self._late, self._missing = LateNumbers(), bool(scalars)
         if scalars:
-            together = torch.stack(list(scalars.values()))
-            self._copy = together.to("cpu", non_blocking=True)  # Into pinned memory, if it comes from a GPU.
-            if together.is_cuda:
-                self._copied = torch.cuda.current_stream(together.device).record_event()
+            self._late.send(torch.stack(list(scalars.values())), list(scalars))
 
     @property
     def arrived(self) -> bool:
         """Whether reading waits for nothing."""
-        return self._copied is None or self._copied.query()
+        self._settle(wait=False)
+        return not self._missing
 
     def __getitem__(self, name: str) -> float:
         self._settle()
@@ -51,14 +51,11 @@ class Metrics(Mapping[str, float]):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def _settle(self) -> None:
+    def _settle(self, *, wait: bool = True) -> None:
         """Take over what was sent."""
-        if not self._late:
-            return
-        if self._copied is not None:
-            self._copied.synchronize()
-        self._numbers.update(zip(self._late, self._copy.tolist(), strict=True))
-        self._late, self._copied = [], None
+        for values, names in self._late.arrived(wait=wait):
+            self._numbers.update(zip(names, values, strict=True))
+            self._missing = False
 
 
 WINDOW, PATIENCE = 10, 5

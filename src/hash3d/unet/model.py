@@ -54,7 +54,7 @@ def layout_of(unet: Any) -> "Layout":
 
     if LDMLayout.fits(unet):
         return LDMLayout(unet)
-    from .find import refuse
+    from .ldm import refuse
 
     raise refuse(unet)
 

@@ -37,9 +37,6 @@ class AdaptiveTable:
         self.num_bytes = 0
         """Bytes held."""
 
-    def __len__(self) -> int:
-        return len(self._holders)
-
     def locate(self, key: Key, row: int, identity: str) -> tuple[Any, ...]:
         """The view's place in each table."""
         return tuple(table.locate(key, row, identity) for table in self.tables)
