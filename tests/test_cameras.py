@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from hash3d.cameras import Cameras, CameraSamplerConfig
+from hash3d.cameras import Cameras, CameraSamplerConfig, Lattice
 
 POLES = Cameras.orbit(elevation=[90.0, -90.0], azimuth=[30.0, 200.0], radius=2.0, fov_y=40.0, size=8)
 WIDE = replace(POLES, width=12)
@@ -100,6 +100,22 @@ def test_rays_meet_what_projects_to_their_pixel(cameras):
         torch.testing.assert_close(pixels[view], centres, rtol=0, atol=1e-4)
         expected = 1.3 * (directions.flatten(1, 2) * axes).sum(dim=-1)
         torch.testing.assert_close(depths[view], expected[view], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("stride", "column", "row"), [(1, 0, 0), (2, 1, 0), (3, 0, 2)])
+def test_a_lattice_sees_every_so_many_pixels(stride, column, row):
+    cameras, pixels = orbit(size=12), Lattice(stride, column, row)
+    for whole, some in zip(cameras.rays(), pixels.cameras(cameras)[:].rays(), strict=True):
+        torch.testing.assert_close(some, whole[:, row::stride, column::stride])
+        assert torch.equal(pixels.images(whole), whole[:, row::stride, column::stride])
+
+
+def test_lattices_lie_anywhere_and_hold_all_pixels_of_sizes_that_do_not_divide():
+    generator = torch.Generator().manual_seed(0)
+    assert {Lattice.draw(6, 2, generator) for _ in range(40)} == {Lattice(2, x, y) for x in (0, 1) for y in (0, 1)}
+    state = generator.get_state()
+    assert {Lattice.draw(7, 2, generator), Lattice.draw(6, 1, generator)} == {Lattice()}
+    assert torch.equal(generator.get_state(), state)
 
 
 def test_what_lies_behind_has_no_positive_depth():

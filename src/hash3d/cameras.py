@@ -27,7 +27,8 @@ Interval = tuple[float, float]
 class Cameras:
     """A batch of B orbit cameras of one image size: degrees and scene units, on the CPU.
 
-    Matrices are computed from them once, and must not be written to.
+    Matrices are computed from them once, and must not be written to. `shift` leads from the image's centre to the
+    principal point, in pixels to the right and down.
     """
 
     elevation: Float[Tensor, " B"]
@@ -36,6 +37,7 @@ class Cameras:
     fov_y: Float[Tensor, " B"]
     width: int
     height: int
+    shift: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def orbit(
@@ -103,11 +105,11 @@ class Cameras:
 
     @cached_property
     def K(self) -> Float[Tensor, "B 3 3"]:  # noqa: N802  (the field's name for the intrinsics)
-        """Intrinsics in pixels: square pixels, principal point at the image's centre."""
+        """Intrinsics in pixels: square pixels, principal point at the image's centre unless there is a shift."""
         focal = 0.5 * self.height / torch.tan(0.5 * torch.deg2rad(self.fov_y))
         matrices = torch.eye(3).repeat(len(self), 1, 1)
         matrices[:, 0, 0] = matrices[:, 1, 1] = focal
-        matrices[:, 0, 2], matrices[:, 1, 2] = 0.5 * self.width, 0.5 * self.height
+        matrices[:, :2, 2] = 0.5 * torch.tensor([self.width, self.height]) + torch.tensor(self.shift)
         return matrices
 
     def rays(self, device: torch.device | None = None) -> tuple[Float[Tensor, "B H W 3"], Float[Tensor, "B H W 3"]]:
@@ -138,6 +140,33 @@ class Cameras:
         local = points @ viewmats[:, :3, :3].mT + viewmats[:, None, :3, 3]
         focal, centre = intrinsics.diagonal(dim1=1, dim2=2)[:, None, :2], intrinsics[:, None, :2, 2]
         return local[..., :2] / local[..., 2:] * focal + centre, local[..., 2]
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """One pixel in stride x stride, beginning at a column and a row: what a step looks at of a large image."""
+
+    stride: int = 1
+    column: int = 0
+    row: int = 0
+
+    @classmethod
+    def draw(cls, size: int, stride: int, generator: torch.Generator) -> "Lattice":
+        """Draw its place from a generator on the CPU; all pixels where `stride` does not divide `size`."""
+        if stride == 1 or size % stride:
+            return cls()
+        return cls(stride, *torch.randint(stride, (2,), generator=generator).tolist())
+
+    def cameras(self, cameras: Cameras) -> Cameras:
+        """The cameras that see these pixels alone."""
+        if self.stride == 1:
+            return cameras
+        x, y = (0.5 - (place + 0.5) / self.stride for place in (self.column, self.row))
+        return replace(cameras, width=cameras.width // self.stride, height=cameras.height // self.stride, shift=(x, y))
+
+    def images(self, images: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w C"]:
+        """These pixels of images."""
+        return images[:, self.row :: self.stride, self.column :: self.stride]
 
 
 @dataclass(frozen=True, kw_only=True)

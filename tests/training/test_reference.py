@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hash3d.cameras import CameraSamplerConfig
+from hash3d.cameras import CameraSamplerConfig, Lattice
 from hash3d.pictures import FramedPicture
 from hash3d.rendering.base import Render
 from hash3d.training.reference import Reference
@@ -42,3 +42,17 @@ def test_the_losses_are_mean_squared_errors_at_the_view_s_size(reference):
     assert float(losses["mask"]()) == 0.0625
     same = reference.losses(Render(color=color, alpha=alpha, depth=alpha))
     assert float(same["color"]()) == float(same["mask"]()) == 0.0
+
+
+def test_the_losses_of_some_pixels_average_over_the_lattices_to_those_of_all(reference):
+    color, alpha = torch.rand(1, 4, 4, 3), torch.rand(1, 4, 4, 1)
+    parts = []
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        pixels = Lattice(2, column, row)
+        assert reference.camera(4, pixels).width == 2
+        seen = (pixels.images(each) for each in (color, alpha, alpha))
+        losses = reference.losses(Render(**dict(zip(("color", "alpha", "depth"), seen, strict=True))))
+        parts.append(torch.stack([losses["color"](), losses["mask"]()]))
+    assert reference.camera(4).width == 4
+    losses = reference.losses(Render(color=color, alpha=alpha, depth=alpha))
+    torch.testing.assert_close(torch.stack(parts).mean(dim=0), torch.stack([losses["color"](), losses["mask"]()]))

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from hash3d.guidance.latent_guidance import resize
 from hash3d.guidance.targets import ReplayConfig
 from hash3d.pictures import frame_picture, load_picture
 from hash3d.systems.stages import replay
@@ -25,11 +26,12 @@ SYSTEMS = ("zero123_gs", "sds_gs", "latent_nerf")
 def replayed(tiny):
     """The recipe of a system with replay of some settings, beside its cache."""
 
-    def build(name: str = "zero123_gs", **settings):
+    def build(name: str = "zero123_gs", pixel_stride: int = 1, **settings):
         recipe = tiny(name, steps=STEPS)
         stage = replay(recipe.stage, 3)
         config = dataclasses.replace(stage.replay, **settings)
-        return dataclasses.replace(recipe, stage=dataclasses.replace(stage, replay=config))
+        stage = dataclasses.replace(stage, replay=config, pixel_stride=pixel_stride)
+        return dataclasses.replace(recipe, stage=stage)
 
     return build
 
@@ -108,15 +110,20 @@ def test_replay_is_of_one_guidance(tiny):
         make_trainer(recipe)
 
 
-def test_the_loss_is_the_weighted_mean_squared_error_of_the_fitted_views(replayed, monkeypatch):
-    trainer = make_trainer(replayed(fitted=3, weight=50.0, every=2))
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_loss_is_the_weighted_mean_squared_error_of_the_fitted_views(replayed, monkeypatch, stride):
+    trainer = make_trainer(replayed(fitted=3, weight=50.0, every=2, pixel_stride=stride))
     run(trainer, 5)
     renders, draw_random = [], trainer.scene.draw_random
     monkeypatch.setattr(trainer.scene, "draw_random", lambda *view: renders.append(draw_random(*view)) or renders[-1])
     state = trainer.replay.state_dict()
     _, output = trainer.replay.fit(32, 5)
     (render,) = renders
-    assert render.color.shape == output.predicted.shape == (3, 32, 32, 3)
+    assert render.color.shape == output.predicted.shape == (3, 32 // stride, 32 // stride, 3)
+    kept = resize(torch.stack(state["storage"]["images"]).float(), (32, 32))
+    places = [(y, x) for y in range(stride) for x in range(stride)]
+    assert any(all(any(torch.equal(each[y::stride, x::stride], seen) for each in kept) for seen in output.predicted)
+               for y, x in places), "all views' pixels are those of one lattice"  # fmt: skip
     torch.testing.assert_close(output.loss, (render.color - output.predicted).square().mean())
     trainer.replay.load_state_dict(state)
     assert dict(trainer.step())["loss_guidance"] == pytest.approx(50.0 * output.loss.item(), rel=1e-4)

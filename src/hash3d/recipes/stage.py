@@ -9,6 +9,7 @@ from hash3d.cameras import CameraSamplerConfig
 from hash3d.guidance.base import GuidanceConfig
 from hash3d.guidance.targets import ReplayConfig
 from hash3d.meshing.isosurface import IsosurfaceConfig
+from hash3d.ranges import expect_range
 from hash3d.rendering.shading import ShadingConfig
 from hash3d.representations.background import EnvironmentConfig, SolidBackgroundConfig
 from hash3d.representations.densify import DensifyConfig
@@ -45,6 +46,8 @@ class Stage:
         view_order: In which order cameras and timesteps are sampled.
         size: Pixels a side of the random view over the steps; the value of the last knot passed is rounded down.
         reference_size: Pixels a side of the reference view over the steps; without a reference image it has no use.
+        pixel_stride: Of the pixels of reference views and of replay's targets a step fits one in pixel_stride^2, on a
+            lattice at a random place.
         representation: What is optimised, by its `Scene`. A second stage starts from the first's result.
         surface: Which surface the result has, for the next stage and for an exported mesh; None takes the usual one.
         growth: How points grow around the surface of the stage before, where Gaussians start from it; None: not.
@@ -65,6 +68,7 @@ class Stage:
     view_order: ViewOrderConfig = field(default_factory=ViewOrderConfig)
     size: Schedule
     reference_size: Schedule = field(default_factory=lambda: constant(256))
+    pixel_stride: int = 1
     representation: Config
     surface: IsosurfaceConfig | None = None
     growth: GrowthConfig | None = None
@@ -81,6 +85,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         expect_steps(self.steps)
+        expect_range(self, "pixel_stride", at_least=1)
         if not self.guidances or self.guidances.keys() != self.losses.guidances.keys():
             names, weights = (", ".join(each) or "none" for each in (self.guidances, self.losses.guidances))
             raise ValueError(

@@ -166,7 +166,7 @@ def replace_by_mesh(field: Stage, steps: int, size: int, mesh: DmtetMeshConfig, 
         losses: of the mesh.
     """
     return replace(
-        field, steps=steps, size=constant(size), reference_size=constant(size), representation=mesh,
+        field, steps=steps, size=constant(size), reference_size=constant(size), pixel_stride=1, representation=mesh,
         renderer=RasterRendererConfig(), occupancy=None, losses=losses,
     )  # fmt: skip
 
@@ -240,10 +240,14 @@ def mini_field(
 
 
 def mini_field_stage(steps: int, **own: Any) -> Stage:
-    """A stage of a field, whose images grow after half the steps; `own` replaces or adds settings."""
+    """A stage of a field, whose images grow after half the steps; `own` replaces or adds settings.
+
+    A quarter of the pixels of the reference and of replay's targets teaches as much (docs/experiments/replay.md).
+    """
     shared = {
         "cameras": mini_cameras(),
         "size": ramp((0, 64), (max(1, steps // 2), 96)),
+        "pixel_stride": 2,
         "representation": mini_field(steps),
         "surface": MINI_SURFACE,
         "renderer": VolumeRendererConfig(samples_per_ray=96),

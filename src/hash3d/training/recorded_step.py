@@ -229,7 +229,7 @@ class RecordedStep(ABC):
     def render(self) -> tuple[Cameras, Render, Render | None]:
         """The cameras of a step, their view and that of the reference."""
         numbers, size = self.packet.numbers, self._size
-        angles = {name: numbers[name] for name in ANGLES}
+        angles: dict[str, Any] = {name: numbers[name] for name in ANGLES}
         cameras = Cameras(**angles, width=size, height=size).with_matrices(numbers["viewmats"], numbers["K"])
         self.scene.repeat_look(Look(self.background, None))
         return cameras, self.scene.draw_random(cameras, self._step), self.trainer.render_reference(self._step)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from hash3d.cameras import Cameras, CameraSamplerConfig
+from hash3d.cameras import Cameras, CameraSamplerConfig, Lattice
 from hash3d.pictures import FramedPicture
 from hash3d.rendering.base import Render
 from hash3d.scenes.base import Losses
@@ -29,6 +29,7 @@ class Reference:
         self.elevation, self.cameras = elevation, cameras
         self._color = picture.color_on_white.permute(2, 0, 1)[None].to(device)
         self._alpha = picture.alpha.permute(2, 0, 1)[None].to(device)
+        self._pixels = Lattice()
         self._views: dict[int, tuple[Cameras, Float[Tensor, "1 S S 3"], Float[Tensor, "1 S S 1"]]] = {}
 
     @property
@@ -40,13 +41,15 @@ class Reference:
         """The image on white, in [0, 1]."""
         return F.interpolate(self._color, (size, size), mode="area")
 
-    def camera(self, size: int) -> Cameras:
-        """The camera that it was taken with, of `size` pixels."""
-        return self._view(size)[0]
+    def camera(self, size: int, pixels: Lattice | None = None) -> Cameras:
+        """The camera that it was taken with, of `size` pixels or of some of these."""
+        self._pixels = pixels or Lattice()
+        return self._pixels.cameras(self._view(size)[0])
 
     def losses(self, view: Render) -> Losses:
-        """How far a square render of `camera` on white is from the image, without weights."""
-        _, color, alpha = self._view(view.color.shape[1])
+        """How far a square render of the last `camera` on white is from the image, without weights."""
+        _, *seen = self._view(view.color.shape[1] * self._pixels.stride)
+        color, alpha = map(self._pixels.images, seen)
         return {
             "color": lambda: color_loss(view.color, color),
             "mask": lambda: mask_loss(view.alpha, alpha),

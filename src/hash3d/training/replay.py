@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hash3d.cameras import Cameras
+from hash3d.cameras import Cameras, Lattice
 from hash3d.guidance.base import Guidance, GuidanceOutput, Images
 from hash3d.guidance.denoise import DenoiseGuidance, denoise
 from hash3d.guidance.latent_guidance import LatentGuidance, resize
@@ -38,7 +38,7 @@ class Replay:
     def __init__(self, config: ReplayConfig, stage: Stage, scene: Scene[Any], guide: Guidance, seed: int) -> None:
         if not isinstance(guide, (LatentGuidance, DenoiseGuidance)):
             raise ValueError(f"Expected a guidance that denoises, for replay, but got {guide!r}. Leave replay out.")
-        self.config, self.scene, self.guide = config, scene, guide
+        self.config, self.scene, self.guide, self.pixel_stride = config, scene, guide, stage.pixel_stride
         self.view_order = replace(stage.view_order, visits_per_cell=1).build(stage.cameras)
         self.targets = TargetBuffer[View](config.kept, config.max_bytes)
         self.generator = torch.Generator().manual_seed(seed)
@@ -62,18 +62,20 @@ class Replay:
         return len(images) * len(path)
 
     def fit(self, size: int, step: int) -> tuple[Render, GuidanceOutput]:
-        """Render kept views at `size` pixels a side. Returns the last render, and the mean squared error of all views.
+        """Render kept views at `size` pixels a side, or the stage's share of these pixels.
 
-        What is not finite in a target counts as no error.
+        Returns the last render, and the mean squared error of all views; what is not finite in a target counts as none.
         """
         images, views = self.targets.sample(self.config.fitted, self.generator)
+        pixels = Lattice.draw(size, self.pixel_stride, self.generator)
         pairs = sorted(zip(images, views, strict=True), key=lambda pair: kind_of(pair[1]))
         errors: list[Tensor] = []
         for _, group in groupby(pairs, key=lambda pair: kind_of(pair[1])):
             targets, chosen = map(list, zip(*group, strict=True))
             self.scene.repeat_look(join_looks(chosen))
-            render = self.scene.draw_random(join_cameras(chosen, size), step)
-            error, target = pixel_error(render.color, torch.stack(targets))
+            render = self.scene.draw_random(pixels.cameras(join_cameras(chosen, size)), step)
+            whole = resize(torch.stack(targets).float(), (size, size))
+            error, target = pixel_error(render.color, pixels.images(whole))
             errors.append(error * len(chosen))
         return render, GuidanceOutput(loss=torch.stack(errors).sum() / len(images), passes=0, predicted=target)
 

@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from hash3d.cache import CacheConfig, FeatureCache
-from hash3d.cameras import Cameras
+from hash3d.cameras import Cameras, Lattice
 from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.fast.engine import Engine, records
 from hash3d.guidance.base import GuidanceInputs, GuidanceOutput
@@ -81,8 +81,7 @@ class Trainer:
         self.prior = next(iter(priors.values()), None)
         self.device = device or (self.prior.device if self.prior else torch.device("cpu"))
         self.stopwatch = stopwatch or Stopwatch(self.device)
-        self.step_count = 0
-        self.watch = Watch(self.stage.steps)
+        self.step_count, self.watch = 0, Watch(self.stage.steps)
         self.reference = (
             Reference(picture, elevation=recipe.reference_elevation, cameras=self.stage.cameras, device=self.device)
             if picture
@@ -241,7 +240,9 @@ class Trainer:
         """The view of the reference image, if there is one."""
         if self.reference is None:
             return None
-        return self.scene.render_reference(self.reference.camera(size_at(self.stage.reference_size, step)), step)
+        size = size_at(self.stage.reference_size, step)
+        pixels = Lattice.draw(size, self.stage.pixel_stride, self.generators["rendering"])
+        return self.scene.render_reference(self.reference.camera(size, pixels), step)
 
     def losses(self, step: int, random_view: Render, reference_view: Render | None) -> dict[str, Tensor]:
         """The unweighted losses besides the guidance's; those without weight are left out."""
