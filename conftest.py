@@ -1,5 +1,7 @@
 """Checks types and shapes at run time in every module of the package; in place before the package is imported."""
 
+import collections
+import dataclasses
 import functools
 import inspect
 from pathlib import Path
@@ -17,14 +19,27 @@ SHAPED = [name for name, text in NAMES.items() if "jaxtyping" in text or "TYPE_C
 """Modules with shapes, or names that only a static checker sees: jaxtyping takes both, but makes calls slow."""
 
 JAXTYPED = jaxtyping.jaxtyped
+CALLS = 10
+"""Of a function with shapes, in each test, that are checked: the loops of a test repeat them."""
+COUNTED = collections.Counter()
 
 
 def check_calls(definition, *, typechecker):
     """Check shapes where a definition has some: jaxtyping binds the arguments of each call, which takes long."""
-    annotations = definition.__annotations__.values() if inspect.isfunction(definition) else [""]
-    if any(isinstance(each, str) or "jaxtyping." in repr(each) for each in annotations):
-        return JAXTYPED(definition, typechecker=typechecker)
-    return typechecker(definition)
+    if inspect.isclass(definition):
+        if dataclasses.is_dataclass(definition):
+            definition.__init__ = check_calls(definition.__init__, typechecker=typechecker)
+        return definition
+    if not any(isinstance(each, str) or "jaxtyping." in repr(each) for each in definition.__annotations__.values()):
+        return typechecker(definition)
+    checked = functools.cache(lambda: JAXTYPED(definition, typechecker=typechecker))
+
+    @functools.wraps(definition)
+    def call(*args, **kwargs):
+        COUNTED[definition] += 1
+        return (definition if COUNTED[definition] > CALLS else checked())(*args, **kwargs)
+
+    return call
 
 
 jaxtyping.jaxtyped = lambda **settings: functools.partial(check_calls, **settings)
@@ -38,3 +53,8 @@ def pytest_configure(config):
     """Load the fixtures where tests run: a process that only hands them to workers need not import the package."""
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
         config.pluginmanager.import_plugin("tests.fixtures")
+
+
+def pytest_runtest_setup(item):
+    """Check the first calls of each test anew."""
+    COUNTED.clear()
