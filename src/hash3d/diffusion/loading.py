@@ -165,11 +165,12 @@ def _build(model_class: Any, path: Path, count: int) -> nn.Module:
             model = model_class.from_config(config)
         else:
             model = model_class(model_class.config_class.from_pretrained(path, local_files_only=True))
-    for module in model.modules():  # The layers whose settings no shape of a weight tells: called with no memory.
-        if isinstance(module, nn.Conv2d):
-            module(torch.empty(1, module.in_channels, 64, 64, device="meta"))
-        elif isinstance(module, nn.GroupNorm):
-            module(torch.empty(1, module.num_channels, 2, 2, device="meta"))
+    for layer in {repr(each): each for each in model.modules() if not list(each.children())}.values():
+        # The layers whose settings no shape of a weight tells, each kind once: called with no memory.
+        if isinstance(layer, nn.Conv2d):
+            layer(torch.empty(1, layer.in_channels, 64, 64, device="meta"))
+        elif isinstance(layer, nn.GroupNorm):
+            layer(torch.empty(1, layer.num_channels, 2, 2, device="meta"))
     return model
 
 
