@@ -15,7 +15,7 @@ import torch
 from hash3d.bench.measure import measure
 from hash3d.bench.summary import HEADS, speed_up, summarize
 from hash3d.cli.bench import load, parse
-from hash3d.table.machine import name_hardware
+from hash3d.table.objects import name_hardware
 from hash3d.table.report import markdown_table
 from hash3d.training.run import versions
 from research.benchmarks.baselines import RELEASED_EAGER, fill_released, plan_baselines, sample_views

@@ -33,7 +33,7 @@ from diffusers import UNet2DConditionModel
 from hash3d import FeatureCache, Hash3DConfig
 from hash3d.cache.calls import View
 from hash3d.pictures import load_picture
-from hash3d.table.machine import name_hardware
+from hash3d.table.objects import name_hardware
 from hash3d.table.report import markdown_table
 from hash3d.training.run import frame_reference
 from hash3d.training.trainer import CHECK_EVERY, Trainer

@@ -29,7 +29,7 @@ from hash3d.files import replacing, write_text
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.serialize import difference
 from hash3d.systems import SYSTEMS
-from hash3d.table.machine import all_of
+from hash3d.table.objects import all_of
 from hash3d.table.report import markdown_table
 from hash3d.training.run_folder import RunFolder
 from research.measured import write_measured

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from hash3d import Hash3DConfig
 from hash3d.diffusion.convert import UNET, convert_unet
-from hash3d.table.machine import name_hardware
+from hash3d.table.objects import name_hardware
 from hash3d.table.report import markdown_table
 from hash3d.unet import accelerate_unet, apply_hash3d, remove_hash3d
 from hash3d.unet.model import prediction_of

@@ -16,7 +16,7 @@ from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.diffusion.zero123 import Zero123Prior
 from hash3d.fast.engine import records
 from hash3d.files import write_text
-from hash3d.table.machine import describe_machine
+from hash3d.table.objects import describe_machine
 from hash3d.training.guide import load_stable_diffusion, load_zero123
 from hash3d.training.run import versions
 from research.measured import commit, write_measured

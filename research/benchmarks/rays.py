@@ -40,7 +40,7 @@ from hash3d.scenes.losses import (
     sparsity_loss,
 )
 from hash3d.systems import dreamfusion, zero123_nerf
-from hash3d.table.machine import describe_machine
+from hash3d.table.objects import describe_machine
 from hash3d.table.report import markdown_table
 from hash3d.training.run import versions
 from research.measured import write_measured

@@ -34,7 +34,7 @@ from hash3d.pictures import load_picture
 from hash3d.recipes.recipe import Recipe
 from hash3d.representations.nerf import NerfConfig
 from hash3d.systems import SYSTEMS
-from hash3d.table.machine import describe_machine
+from hash3d.table.objects import describe_machine
 from hash3d.table.report import markdown_table
 from hash3d.training.run import frame_reference, peak_memory, versions
 from hash3d.training.trainer import Trainer, size_at

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from hash3d.table.machine import describe_machine
+from hash3d.table.objects import describe_machine
 from hash3d.table.report import markdown_table
 from research.measured import commit, write_measured
 

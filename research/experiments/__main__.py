@@ -4,7 +4,7 @@ Only what has no row yet is run, so the command can be stopped and repeated, and
 another machine has left.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,8 +12,7 @@ import tyro
 from rich.console import Console
 
 from hash3d.cli.host import require_device
-from hash3d.table.machine import Machine, describe_machine
-from hash3d.table.objects import find_objects
+from hash3d.table.objects import Machine, describe_machine, find_objects
 from hash3d.table.runner import Rows, run_missing
 
 from .command import leave
@@ -119,10 +118,10 @@ def command(name: str, options: Options) -> str:
 def _machine(options: Options) -> Machine:
     if options.seconds != 0:
         require_device(options.device)
-    machine = describe_machine(
-        options.runs, options.device, workers=options.workers, hardware=options.hardware, commit=options.commit
-    )
-    return replace(machine, threads=options.threads) if options.threads else machine
+    return describe_machine(
+        options.runs, options.device, workers=options.workers, threads=options.threads, hardware=options.hardware,
+        commit=options.commit,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

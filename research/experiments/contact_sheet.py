@@ -9,8 +9,7 @@ from PIL import Image, ImageDraw
 from hash3d.evaluation.truth import load_truth
 from hash3d.export.turntable import to_bytes
 from hash3d.pictures import frame_picture, load_picture
-from hash3d.table.machine import Machine
-from hash3d.table.objects import InputObject
+from hash3d.table.objects import InputObject, Machine
 from hash3d.table.worker import SHOWN_AZIMUTHS, VIEW_SIZE
 
 from .job import StudyJob

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hash3d.files import replacing
-from hash3d.table.machine import Machine, all_of, provenance
+from hash3d.table.objects import Machine, all_of, provenance
 from hash3d.table.runner import Rows
 from hash3d.table.worker import SHOWN_AZIMUTHS
 from research.measured import write_measured

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from hash3d.diffusion.zero123 import Zero123Prior
-from hash3d.table.machine import Machine, Row
+from hash3d.table.objects import Machine, Row
 from hash3d.table.runner import Rows
 from hash3d.training.guide import load_zero123
 from hash3d.unet import remove_hash3d

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hash3d.table.machine import Row
+from hash3d.table.objects import Row
 from hash3d.table.report import known_metrics, paired_difference, pairs_of
 
 from .table import METRICS, Costs, relative_cost, reuse_share

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hash3d.cache.grid import FIELDS
-from hash3d.table.machine import Row
+from hash3d.table.objects import Row
 from hash3d.table.report import Pairs, known_metrics, markdown_table, paired_difference, pairs_of
 
 SHALLOW_COST = 0.18

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hash3d.table.machine import name_hardware
+from hash3d.table.objects import name_hardware
 from research.measured import commit
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,9 @@ import re
 import pytest
 from PIL import Image
 
+from hash3d import __version__
 from hash3d.systems import zero123_gs
-from hash3d.table.objects import InputObject, find_objects, key_of, read_prompts
+from hash3d.table.objects import InputObject, all_of, describe_machine, find_objects, key_of, provenance, read_prompts
 
 
 @pytest.fixture
@@ -96,3 +97,17 @@ def test_inputs_have_seeds_of_their_own():
     assert mug.seed(1) - mug.seed(0) == 1000
     assert mug.seed(0) != hat.seed(0)
     assert mug.seed(0) == InputObject(text="a red mug").seed(0) < 1000
+
+
+def test_cores_are_shared_evenly(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    assert [describe_machine(tmp_path, "cpu", workers=workers).threads for workers in (1, 3, 40)] == [16, 5, 1]
+    with pytest.raises(ValueError, match="at least 1 worker, but got 0"):
+        describe_machine(tmp_path, "cpu", workers=0)
+
+
+def test_a_row_says_how_it_was_made(tmp_path):
+    rows = [describe_machine(tmp_path, "cpu", hardware=name, commit="abc").account() for name in ("old", "new", "old")]
+    assert all_of(rows, "hardware") == "new, old"
+    assert provenance(rows).startswith("device cpu, new, old; commit abc; ")
+    assert rows[0]["hash3d"] == __version__

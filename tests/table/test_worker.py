@@ -7,8 +7,7 @@ import pytest
 from hash3d.evaluation import metrics
 from hash3d.guidance.targets import ReplayConfig
 from hash3d.table import worker
-from hash3d.table.machine import Machine
-from hash3d.table.objects import InputObject, Job
+from hash3d.table.objects import InputObject, Job, Machine
 from hash3d.table.worker import attempt
 
 

@@ -74,8 +74,9 @@ def _is_hashable(value: Any) -> bool:
 def _attributes(value: Any) -> dict[str, Any]:
     """The attributes of an object and the plain ones of its classes."""
     found = class_attributes(type(value))
-    for name in [name for kind in _strange_bases(type(value)) for name in _slots(kind)]:
-        if hasattr(value, name):
+    slots = [vars(kind).get("__slots__", ()) for kind in _strange_bases(type(value))]
+    for name in [name for own in slots for name in ([own] if isinstance(own, str) else own)]:
+        if not name.startswith("__") and hasattr(value, name):
             found[name] = getattr(value, name)
     return found | {name: item for name, item in getattr(value, "__dict__", {}).items() if name not in OF_MODULES}
 
@@ -88,8 +89,3 @@ def class_attributes(kind: type) -> dict[str, Any]:
 
 def _strange_bases(kind: type) -> list[type]:
     return [base for base in reversed(kind.__mro__) if base.__module__.partition(".")[0] not in KNOWN]
-
-
-def _slots(kind: type) -> list[str]:
-    slots = vars(kind).get("__slots__", ())
-    return [name for name in ([slots] if isinstance(slots, str) else slots) if not name.startswith("__")]

@@ -15,8 +15,7 @@ import tyro
 from hash3d.cache import Hash3DConfig
 from hash3d.systems import SystemInfo
 
-from .full_scale import FULL_SCALE_CUT, runs_mini
-from .options import find_system
+from .options import FULL_SCALE_CUT, find_system, runs_mini
 from .parsing import Advanced, Maybe, expect_image, parse_options
 from .streams import print_table, say
 

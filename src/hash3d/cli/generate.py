@@ -4,14 +4,14 @@ import dataclasses
 import os
 import re
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hash3d.cache import CacheConfig, GridConfig, Hash3DConfig
 from hash3d.systems import SystemInfo
 
-from .full_scale import choose_cache, expect_full_size, explain_choices, runs_mini
-from .options import SHOWN, find_system, parse
+from .options import SHOWN, choose_cache, expect_full_size, explain_choices, find_system, parse, runs_mini
 from .parsing import expect_image
 from .streams import say
 from .words import warn_of_strange
@@ -28,6 +28,7 @@ GIVEN = (*INPUTS, "negative_prompt", "elevation", "framing", "pose", "text_prior
 """The options that are arguments of a system's `recipe`, where the system has them."""
 ADJUSTED = ("guidance_scale", "size", "batch_size", "lr_scale", "loss_scale")
 """The options that are arguments of `hash3d.recipes.adjust.adjust`."""
+STOPPING = "finishing the step, then writing the files; press Ctrl+C again to quit at once"
 RANDOM_START = Path("random")
 """In place of a shape: points in a ball."""
 
@@ -100,7 +101,7 @@ def run_recipe(
             progress.console.print(f"live view: {live.url}", markup=False)
         run = Run(
             recipe, path, device=device, resume=options.resume, progress=progress, engine=options.engine, priors=priors,
-            on_stop=progress.say_stopping, on_phase=progress.show_phase,
+            on_stop=partial(progress.console.print, STOPPING), on_phase=progress.show_phase,
         )  # fmt: skip
         for prior in run.priors.values():
             if variant := getattr(prior, "pose_variant", None):

@@ -80,10 +80,6 @@ class ProgressLine:
         if not self.console.is_terminal:
             self.console.print(f"writing: {name}", markup=False)
 
-    def say_stopping(self) -> None:
-        """Say that Ctrl+C was heard."""
-        self.console.print("finishing the step, then writing the files; press Ctrl+C again to quit at once")
-
 
 def size(counts: dict[str, float]) -> str:
     """How large a scene is, such as "3,000 gaussians" or "12% occupied"."""

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from hash3d.systems import SYSTEMS
 
-from .full_scale import STABLE_DIFFUSION_21, STABLE_ZERO123
+from .options import STABLE_DIFFUSION_21, STABLE_ZERO123
 from .parsing import Maybe, parse_options
 from .streams import print_table, say
 
 if TYPE_CHECKING:
-    from hash3d.table.machine import Row
+    from hash3d.table.objects import Row
 
     from .table_jobs import TableJob
 
@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
     """Run what is missing, and write the tables. Returns the exit code: 1 if a run failed."""
     options = apply_preset(parse_options(Table, "table", arguments))
     from hash3d.files import write_text
-    from hash3d.table.machine import describe_machine
+    from hash3d.table.objects import describe_machine
     from hash3d.table.runner import Rows, run_missing, told
 
     from .host import require_device, start_ray
@@ -85,9 +85,10 @@ def main(arguments: list[str]) -> int:
     jobs = list_jobs(options)
     if options.seconds != 0:
         require_device(options.device)
-    machine = describe_machine(options.out.resolve(), options.device, workers=options.workers, commit=options.commit)
-    machine = replace(machine, metrics=options.metrics, weights=options.weights and options.weights.resolve())
-    machine = replace(machine, threads=options.threads or machine.threads)
+    machine = describe_machine(
+        options.out.resolve(), options.device, workers=options.workers, threads=options.threads, commit=options.commit,
+        metrics=options.metrics, weights=options.weights and options.weights.resolve(),
+    )  # fmt: skip
     rows = Rows(options.out)
     rows.claim("table.md", "table.csv", "views")
     pool = None
@@ -119,7 +120,7 @@ def apply_preset(options: Table) -> Table:
 
 def make_tables(options: Table, jobs: "Sequence[TableJob]", rows: "Sequence[Row]") -> dict[str, str]:
     """Print the table. Returns what table.md and table.csv hold."""
-    from hash3d.table.machine import all_of, provenance
+    from hash3d.table.objects import all_of, provenance
     from hash3d.table.report import LEGEND, markdown_table, summarize, to_csv
 
     heads, lines = summarize(rows, options.systems, options.cache)

@@ -25,6 +25,9 @@ a run does, reuse follows."""
 SMOKE_PROMPT = "a red mug"
 
 
+parse_once = functools.cache(lambda *words: parse(list(words)))  # Those of all runs of a command are alike.
+
+
 @dataclass(frozen=True, kw_only=True)
 class TableJob(Job):
     """A run as `hash3d generate` makes it."""
@@ -34,7 +37,7 @@ class TableJob(Job):
 
     def recipe(self) -> Recipe:
         """What to run."""
-        options, item = parse_once(self.words), self.input
+        options, item = parse_once(*self.words), self.input
         inputs = find_system(options.system).inputs
         given: dict[str, Any] = {"seed": item.seed(self.seed)}
         if "image" in inputs:
@@ -44,12 +47,6 @@ class TableJob(Job):
         if isinstance(options.cache, Hash3DConfig):
             given["cache"] = dataclasses.replace(options.cache, seed=given["seed"])
         return build_recipe(dataclasses.replace(options, **given))
-
-
-@functools.cache
-def parse_once(words: tuple[str, ...]) -> Any:
-    """Parse a command's options; those of all its runs are alike."""
-    return parse(list(words))
 
 
 def list_jobs(options: Table) -> list[TableJob]:

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
-"""The Triton kernels of `fused_ops`, channels last: elementwise ones, and the launches of group normalisation's."""
+"""The Triton kernels of `fused_layers`, channels last: elementwise ones, and the launches of group normalisation's."""
 
 import torch
 import triton
@@ -15,7 +15,7 @@ from ._triton_group_norm import (
     forward_sums,
     whole_group,
 )
-from .fused_ops import Shifts
+from .fused_layers import Shifts
 
 WHOLE_GROUP = 32_768
 """Largest group that one program holds."""

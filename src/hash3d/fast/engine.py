@@ -90,7 +90,9 @@ class UNetEngine(PartialUNet):
         device = inputs["sample"].device
         if torch.is_grad_enabled() or not records("auto", device) or inside_recording():
             return None
-        inputs = {**inputs, "timestep": _timesteps(inputs["timestep"], inputs["sample"])}
+        if not isinstance(timestep := inputs["timestep"], Tensor):  # A replay reads new ones.
+            timestep = torch.full((1,), timestep, device=device, dtype=torch.long)
+        inputs = {**inputs, "timestep": to_device(timestep, device)}
         key = kind, form(inputs), self._model_state()
         if key not in self._recorded:
             self.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -144,13 +146,6 @@ class UNetEngine(PartialUNet):
         if self._looks:
             self.watch.look()
         return self.watch.epoch, self.watch.settings, self.watch.addresses, torch.is_autocast_enabled("cuda")
-
-
-def _timesteps(timestep: Any, sample: Tensor) -> Tensor:
-    """Timesteps as a tensor on the device of the sample, so that a replay reads new ones."""
-    if isinstance(timestep, Tensor):
-        return to_device(timestep, sample.device)
-    return torch.full((1,), timestep, device=sample.device, dtype=torch.long)
 
 
 MAX_GRAPHS = 8

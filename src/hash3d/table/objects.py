@@ -1,15 +1,20 @@
-"""Objects to run on, and what a runner needs to know of a run."""
+"""Objects to run on, where runs are made and judged, and what a runner needs to know of a run."""
 
 import dataclasses
+import datetime
 import functools
 import hashlib
 import json
+import os
 import re
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from hash3d.diffusion.loading import EMBEDDED, embedded_folder
 from hash3d.evaluation.truth import load_truth
@@ -17,6 +22,7 @@ from hash3d.files import read_lines
 from hash3d.pictures.loading import PICTURES
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.serialize import to_plain
+from hash3d.training.run import versions
 
 Identity = tuple[str, int, str]
 """Object, seed, key: what makes two rows the same run, whichever study asks for it."""
@@ -155,3 +161,66 @@ def read_prompts(file: Path) -> list[InputObject]:
     if not prompts:
         raise ValueError(f"Expected prompts in {file}, one a line, but it holds none.")
     return prompts
+
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where runs are made and kept."""
+
+    runs: Path
+    """Folder of the rows and the strips of views."""
+    device: str = "cpu"
+    workers: int = 1
+    """Runs at a time; on several GPUs they share them evenly."""
+    threads: int = 1
+    """CPU threads of each."""
+    hardware: str = "unknown"
+    commit: str = "unknown"
+    metrics: tuple[str, ...] = ()
+    """Of `hash3d.evaluation.perceptual`, besides those that need nothing."""
+    weights: Path | None = None
+    """A folder of their weights."""
+
+    def account(self) -> Row:
+        """What a row says of how it was made."""
+        own = {name: getattr(self, name) for name in ("device", "hardware", "workers", "threads", "commit")}
+        known = {name: version for name, version in versions().items() if name in ("hash3d", "torch", "diffusers")}
+        return own | {"date": str(datetime.date.today())} | known
+
+    def strip(self, identity: Identity) -> Path:
+        """Where the views of a run are."""
+        return self.runs / "views" / f"{'-'.join(map(str, identity))}.jpg"
+
+
+def name_hardware(device: str) -> str:
+    """Name the GPUs, or count the CPU cores."""
+    if device == "cuda" and torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"{os.cpu_count() or 1} CPU cores"
+
+
+def describe_machine(
+    out: Path, device: str, *, workers: int = 1, threads: int | None = None, hardware: str | None = None, **others: Any
+) -> Machine:
+    """Where a measurement is made: by default the cores are shared evenly, and the hardware is what the machine says.
+
+    `others` are fields of `Machine`.
+    """
+    if workers < 1:
+        raise ValueError(f"Expected at least 1 worker, but got {workers}.")
+    threads, hardware = threads or max((os.cpu_count() or 1) // workers, 1), hardware or name_hardware(device)
+    return Machine(runs=out, device=device, workers=workers, threads=threads, hardware=hardware, **others)
+
+
+def provenance(rows: Sequence[Row]) -> str:
+    """On what, from what and when rows were made."""
+    found = [all_of(rows, name) for name in ("device", "hardware", "commit", "date")]
+    return "device {}, {}; commit {}; {}".format(*found)
+
+
+def all_of(rows: Sequence[Row], name: str) -> str:
+    """The values that rows have."""
+    return ", ".join(sorted({str(row[name]) for row in rows}))

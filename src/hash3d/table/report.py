@@ -13,7 +13,7 @@ from hash3d.evaluation.macs import Macs, count_known, count_macs
 from hash3d.evaluation.metrics import METRICS as OF_VIEWS
 from hash3d.files import read_json
 
-from .machine import Row
+from .objects import Row
 
 Pairs = list[tuple[Row, Row]]
 """Rows of a setting, each beside the first setting's of the same input and seed."""

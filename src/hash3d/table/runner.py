@@ -16,8 +16,7 @@ from typing import Any
 
 from hash3d.files import append_text, write_bytes
 
-from .machine import Machine, Row
-from .objects import Identity, Job
+from .objects import Identity, Job, Machine, Row
 from .worker import Outcome, attempt
 
 Say = Callable[[str], object]

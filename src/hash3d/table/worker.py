@@ -22,9 +22,8 @@ from hash3d.training.run import describe_passes, frame_reference
 from hash3d.training.trainer import Trainer
 from hash3d.unet.partial_unet import PartialUNet
 
-from .machine import Machine, Row
 from .matcher import judge_views
-from .objects import Job
+from .objects import Job, Machine, Row
 
 SHOWN_AZIMUTHS = (45.0, 90.0, 180.0, 270.0)
 VIEW_SIZE = 128

@@ -59,7 +59,7 @@ class LDMLayout:
         """What is skipped hands on no channels, so that concatenating costs nothing."""
         kept, up = set(kept), list(self.unet.output_blocks)
         blocks = [*self.unet.input_blocks, self.unet.middle_block, *up[: up.index(entry)]]
-        return [(block, "forward", _no_channels) for block in blocks if block not in kept]
+        return [(block, "forward", lambda states, *_, **__: states[:, :0]) for block in blocks if block not in kept]
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """See `Layout`."""
@@ -86,10 +86,6 @@ class LDMLayout:
     def is_known(self, value: Any) -> bool:
         """Whether it is torch's, or bears the name of one of LDM's own layers."""
         return str(value.__module__).startswith("torch.") or value.__qualname__.partition(".")[0] in ROW_BY_ROW
-
-
-def _no_channels(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-    return hidden_states[:, :0]
 
 
 def find_unet(what: Any) -> str:

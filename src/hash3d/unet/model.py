@@ -191,16 +191,13 @@ def _skip_in_block(block: Any, indices: Iterable[int]) -> list[Patch]:
         patches.append((block.resnets[index], "forward", _first_argument))
         if attentions := getattr(block, "attentions", None):
             in_tuple = isinstance(attentions[index], Transformer2DModel)
-            patches.append((attentions[index], "forward", _first_in_tuple if in_tuple else _first_argument))
+            skip = (lambda hidden_states, *_, **__: (hidden_states,)) if in_tuple else _first_argument
+            patches.append((attentions[index], "forward", skip))
     return patches
 
 
 def _first_argument(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
     return hidden_states
-
-
-def _first_in_tuple(hidden_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor]:
-    return (hidden_states,)
 
 
 def _skipped_down_block(num_layers: int) -> Callable[..., Any]:

@@ -10,8 +10,7 @@ from PIL import Image
 
 from hash3d.cache import GridConfig, Hash3DConfig
 from hash3d.schedules import constant
-from hash3d.table.machine import Machine
-from hash3d.table.objects import find_objects
+from hash3d.table.objects import Machine, find_objects
 from hash3d.table.runner import Rows, run_missing
 from research.experiments.job import find_jobs
 from research.experiments.studies import STUDIES
