@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from hash3d import systems
 from hash3d.cli.systems import HEADS, row
@@ -127,6 +128,16 @@ def test_gaussiandreamer_bounds_its_gradient():
 def test_dreamgaussian_denoises_by_ten_steps_at_first_and_three_at_last():
     guidance = recipe_of("dreamgaussian", scale="supplement").refinement.guidance
     assert [guidance.timestep_range(step, 1000)[0] for step in (0, 49)] == [1 + 9 * 20, 1 + 2 * 20]
+
+
+def test_at_mini_scale_a_texel_of_dreamgaussian_stays_where_no_view_sees_it():
+    """In 30 steps momentum would carry it 7 times as far as the one step whose view saw it."""
+    stage, texel = recipe_of("dreamgaussian").refinement, torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.Adam([texel], lr=stage.representation.texture_lr, betas=stage.adam_betas)
+    for gradient in (1e-6, 0.0, 0.0):
+        texel.grad = torch.tensor([gradient])
+        optimizer.step()
+    assert texel.item() == pytest.approx(-stage.representation.texture_lr, rel=0.02)  # Adam's epsilon: 1e-8 of 1e-6.
 
 
 @pytest.mark.parametrize("name", [name for name in KNOWN if (name, "released") not in FULL])

@@ -74,11 +74,12 @@ def mini(steps: int = 330) -> tuple[Stage, Stage]:
     """The embedded prior on a CPU."""
     first, second = split_steps(steps, 300, 30)
     gaussians = replace(zero123_gs.mini(first), surface=IsosurfaceConfig(level=0.4, resolution=64))
-    mesh = TexturedMeshConfig(texture_size=512, texture_lr=0.1)
+    mesh = TexturedMeshConfig(texture_size=512, texture_lr=0.05)
     guidance = DenoiseGuidanceConfig(
         guidance=Zero123GuidanceConfig(guidance_scale=2.0), strength=ramp((0, 0.8), (second, 0.95))
     )
-    return gaussians, paint(gaussians, second, (192, 128), mesh, guidance)
+    # A texel is seen by few of so few steps: with momentum it would go on without a gradient, and stain.
+    return gaussians, replace(paint(gaussians, second, (192, 128), mesh, guidance), adam_betas=(0.0, 0.99))
 
 
 SCALES: Scales = {"mini": mini, "supplement": supplement}
