@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hash3d.cache import GridConfig, Key
-from hash3d.cache.config import RELEASED_GRID
-from hash3d.cache.grid import FIELDS, N1, N2, N3
+from hash3d.cache.config import PRIMES, RELEASED_GRID
+from hash3d.cache.grid import FIELDS
 
 GRID = GridConfig(elevation=20.0, azimuth=20.0, radius=0.1, timestep=100.0).build()
 
@@ -65,7 +65,7 @@ def test_the_bucket_is_the_listing_s_formula(cell, num_buckets):
     bucket = GridConfig(num_buckets=num_buckets).build().bucket(cell)
     assert bucket == expected
     assert 0 <= bucket < num_buckets
-    assert (N1, N2, N3) == (73856093, 19349669, 83492791)
+    assert PRIMES == (73856093, 19349669, 83492791)
 
 
 def test_the_released_arithmetic():

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 Aggregation = Literal["softmax", "softmax_squared", "nearest_key"]
 Mode = Literal["feature", "noise"]
 GIBIBYTE = 2**30
+PRIMES = (73856093, 19349669, 83492791)
+"""N1, N2, N3 of the released code (the papers give no values)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,7 @@ class GridConfig:
         num_buckets: Size of the hash table. Buckets are made when first filled, so a large number costs nothing.
         periodic: Whether azimuths -1 and 359 are one place. The released code has no wrap.
         order: Which field is i, j, k and l of the listing; it only changes which cells collide.
+        multipliers: N1, N2 and N3 of the hash; they only change which cells collide.
     """
 
     elevation: float = 20.0
@@ -36,6 +39,7 @@ class GridConfig:
     num_buckets: int = 2**31 - 1
     periodic: bool = True
     order: tuple[str, str, str, str] = FIELDS
+    multipliers: tuple[int, int, int] = PRIMES
 
     def __post_init__(self) -> None:
         for one in fields(self)[:4]:
@@ -46,6 +50,8 @@ class GridConfig:
             raise ValueError(f"Expected at least one bucket, but got num_buckets={self.num_buckets}.")
         if sorted(self.order) != sorted(FIELDS):
             raise ValueError(f"Expected order to name {', '.join(FIELDS)} once each, but got {self.order}.")
+        if len(self.multipliers) != 3 or 0 in self.multipliers:
+            raise ValueError(f"Expected three multipliers other than 0, but got {self.multipliers}.")
 
     def build(self) -> Grid:
         """The grid of this configuration."""
@@ -112,6 +118,7 @@ class Hash3DConfig:
         grid: Cell sizes and the hash.
         other_grids: Further grids, from fine to coarse, in tables beside the first: then the cell that has served best
             decides (the paper's adaptive grid, `AdaptiveTable`).
+        gamma: Memory of the running similarity by which one of several grids is chosen; the papers give no value.
         queue_length: Entries a bucket; the oldest leaves.
         aggregation: How a bucket's entries become one feature: blended by the distance of the noisy latents
             (`softmax_squared`: by its square, eq. 6 of arXiv v1), or the nearest key's.
@@ -132,6 +139,7 @@ class Hash3DConfig:
     cut: int = -1
     grid: GridConfig = field(default_factory=GridConfig)
     other_grids: tuple[GridConfig, ...] = ()
+    gamma: float = 0.9
     queue_length: int = 3
     aggregation: Aggregation = "softmax"
     verify: bool = True
@@ -147,6 +155,8 @@ class Hash3DConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.reuse_probability <= 1.0:
             raise ValueError(f"Expected reuse_probability to be between 0.0 and 1.0, but got {self.reuse_probability}.")
+        if not 0.0 <= self.gamma < 1.0:
+            raise ValueError(f"Expected gamma to be at least 0.0 and less than 1.0, but got {self.gamma}.")
         for name in ("queue_length", "pool_length", "max_age", "max_bytes"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"Expected {name} to be at least 1, but got {getattr(self, name)}.")
@@ -167,7 +177,7 @@ class Hash3DConfig:
             from .stores.adaptive import AdaptiveTable
 
             tables = [self._build_table(grid) for grid in (self.grid, *self.other_grids)]
-            return AdaptiveTable(tables, max_bytes=self.max_bytes)
+            return AdaptiveTable(tables, gamma=self.gamma, max_bytes=self.max_bytes)
         return self._build_table(self.grid)
 
     def _build_table(self, grid: GridConfig, **others: Any) -> "HashTable":

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 FIELDS = ("elevation", "azimuth", "radius", "timestep")
 Cell = tuple[int, int, int, int]
-N1, N2, N3 = 73856093, 19349669, 83492791
-"""Of the released code; the papers give no values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +53,8 @@ class Grid:
     def bucket(self, cell: Cell) -> int:
         """The cell's bucket, (i + N1 j + N2 k + N3 l) mod num_buckets."""
         i, j, k, l = cell  # noqa: E741
-        return (i + N1 * j + N2 * k + N3 * l) % self.config.num_buckets
+        n1, n2, n3 = self.config.multipliers
+        return (i + n1 * j + n2 * k + n3 * l) % self.config.num_buckets
 
     def distance(self, key: Key, other: Key) -> float:
         """Euclidean distance of two keys in units of cells."""

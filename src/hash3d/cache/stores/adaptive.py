@@ -20,8 +20,7 @@ class AdaptiveTable:
 
     Every entry goes to all tables. Before it does, each table's cell where it falls updates its running similarity
     s <- gamma s + (1 - gamma) mean cosine(new feature, the cell's features), which says what a retrieval would have
-    been worth; the papers give no gamma. A lookup is served by the table with the highest s, of those that hold
-    something in the query's cell.
+    been worth. A lookup is served by the table with the highest s, of those that hold something in the query's cell.
 
     A lookup runs nothing on the GPU to choose. Only where several tables hold something does it need their s, and
     then it waits at most until the GPU has come to the last insert into these cells.
@@ -29,7 +28,7 @@ class AdaptiveTable:
     The tables hold the same tensors, not copies: `num_bytes` counts an entry once, and so does the byte budget.
     """
 
-    def __init__(self, tables: Sequence[HashTable], *, max_bytes: int, gamma: float = 0.9) -> None:
+    def __init__(self, tables: Sequence[HashTable], *, gamma: float, max_bytes: int) -> None:
         self.tables, self.gamma, self.max_bytes = list(tables), gamma, max_bytes
         self._similarities: list[dict[Any, RunningMean]] = [{} for _ in self.tables]
         """Of each table, by identity and cell."""
