@@ -250,7 +250,7 @@ def mini_field_stage(steps: int, **own: Any) -> Stage:
         "pixel_stride": 2,
         "representation": mini_field(steps),
         "surface": MINI_SURFACE,
-        "renderer": VolumeRendererConfig(samples_per_ray=96),
+        "renderer": VolumeRendererConfig(samples_per_ray=64),
         "occupancy": OccupancyGridConfig(),
     }
     return Stage(steps=steps, **{**shared, **own})
