@@ -8,14 +8,14 @@ another rasteriser let them.
 """
 
 import argparse
-import tempfile
 import time
 from pathlib import Path
 
 import torch
 
 from hash3d.bench.measure import OFF_FAST, OURS, Case, Contestant
-from hash3d.cli.bench import build_recipe, load_models, parse
+from hash3d.cli.bench import load, parse
+from hash3d.recipes.recipe import Recipe
 
 
 def main() -> None:
@@ -26,10 +26,14 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=32)
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
-    device = torch.device("cuda")
-    with tempfile.TemporaryDirectory() as folder:
-        recipe = build_recipe(parse([options.system, "--prior", "random"]), Path(folder), device)
-        models = load_models(recipe, device)
+    with load(parse([options.system, "--prior", "random", "--device", "cuda"])) as (recipe, models):
+        lines = measure(recipe, models, options)
+    if options.write:
+        options.write.write_text("\n".join(lines) + "\n")
+
+
+def measure(recipe: Recipe, models: Models, options: argparse.Namespace) -> list[str]:
+    """Return a line a case."""
     lines = []
     for graphs in (True, False):
         for cache in (None, recipe.cache):
@@ -57,8 +61,7 @@ def main() -> None:
             )
             print(lines[-1], flush=True)
             trainer.close()
-    if options.write:
-        options.write.write_text("\n".join(lines) + "\n")
+    return lines
 
 
 if __name__ == "__main__":

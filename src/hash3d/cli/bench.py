@@ -1,7 +1,5 @@
 """`hash3d bench SYSTEM`."""
 
-import os
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +39,7 @@ class Bench:
     """The system; `hash3d systems` lists them."""
     prior: Maybe[str] = None
     """A diffusers folder, an embedded prior, or a hub name; by default the system's embedded one. "random": full size,
-    in the published layout, with random weights, in the temporary folder: no image, but real times and memory."""
+    in the published layout, with random weights, in ~/.cache/hash3d/random: no image, but real times and memory."""
     text_prior: Maybe[str] = None
     """The Stable Diffusion of Magic-123, named like --prior."""
     image: Maybe[Path] = None
@@ -78,7 +76,11 @@ def main(arguments: list[str]) -> int:
 @contextmanager
 def load(options: Bench) -> "Iterator[tuple[Recipe, Models]]":
     """Build what the options describe, while the block is open. Raises `ValueError` with one sentence for a mistake."""
+    from hash3d.bench.measure import Models
+    from hash3d.pictures import load_picture
     from hash3d.recipes.limits import check_numbers
+    from hash3d.training.guide import load_priors
+    from hash3d.training.run import frame_reference
 
     from .host import choose_device, limit_threads
 
@@ -89,7 +91,10 @@ def load(options: Bench) -> "Iterator[tuple[Recipe, Models]]":
     limit_threads(device.type)
     with tempfile.TemporaryDirectory() as temporary:
         recipe = build_recipe(options, Path(temporary), device)
-        yield recipe, load_models(recipe, device)
+        priors = load_priors(recipe, device)
+        main, image = next(iter(priors.values())), recipe.image
+        picture = None if image is None else frame_reference(recipe, main, load_picture(image))
+        yield recipe, Models(priors=priors, picture=picture)
 
 
 def parse(arguments: list[str]) -> Bench:
@@ -131,26 +136,10 @@ def build_recipe(options: Bench, folder: Path, device: "torch.device") -> "Recip
 
 def random_prior(system: SystemInfo, place: int, device: "torch.device") -> str:
     """Return the folder of a full-size prior with random weights; one that is there from before is taken."""
+    from hash3d.diffusion.loading import cache_folder
     from hash3d.diffusion.random_weights import LAYOUTS, write_random_prior
 
     name = LAYOUTS[system.inputs][place]
-    folder = Path(tempfile.gettempdir()) / f"hash3d-random-priors-{os.getuid()}" / name
-    folder.parent.mkdir(mode=0o700, exist_ok=True)
-    state = folder.parent.lstat()
-    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o077:
-        raise ValueError(f"Expected {folder.parent} to be a folder of yours alone, but it is not. Remove it.")
+    folder = cache_folder() / "random" / name
     write_random_prior(name, folder, device=device.type)
     return str(folder)
-
-
-def load_models(recipe: "Recipe", device: "torch.device") -> "Models":
-    """Load the diffusion models, and the image in their framing."""
-    from hash3d.bench.measure import Models
-    from hash3d.pictures import load_picture
-    from hash3d.training.guide import load_priors
-    from hash3d.training.run import frame_reference
-
-    priors = load_priors(recipe, device)
-    main = next(iter(priors.values()))
-    picture = None if recipe.image is None else frame_reference(recipe, main, load_picture(recipe.image))
-    return Models(priors=priors, picture=picture)

@@ -5,7 +5,6 @@ names: `model.diffusion_model` is the U-Net (`model_ema` its running mean, taken
 autoencoder, `cond_stage_model` the encoder of texts or images (`conditioner` both of XL), `cc_projection` Zero123's.
 """
 
-import os
 import re
 import warnings
 from hashlib import blake2b
@@ -18,7 +17,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
 from .latent_prior import LatentPrior
-from .loading import assign
+from .loading import assign, cache_folder
 from .noise import NoiseSchedule
 from .pose import PoseVariant, read_variant
 
@@ -73,8 +72,7 @@ def converted_folder(path: Path) -> Path:
     """The folder of a single file in the user's cache, converted at its first use."""
     state = path.stat()
     name = blake2b(repr((str(path.resolve()), state.st_size, state.st_mtime_ns)).encode(), digest_size=4).hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "hash3d" / f"{path.stem}-{name}"
+    folder = cache_folder() / f"{path.stem}-{name}"
     if not (folder / "model_index.json").is_file():  # The last file that is written.
         convert_file(path, folder)
     return folder

@@ -1,5 +1,6 @@
 """Find a model's folder (local, embedded or on the hub) and load its parts. No code of a model folder is ever run."""
 
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,11 @@ _OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".pro
 def embedded_folder(name: str) -> Path:
     """Return the folder of an embedded prior."""
     return Path(str(resources.files("hash3d"))) / "assets" / name
+
+
+def cache_folder() -> Path:
+    """Return the folder of models that were converted or made, in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hash3d"
 
 
 def is_hub_name(name: str) -> bool:

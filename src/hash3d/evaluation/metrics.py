@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -56,11 +57,8 @@ def ssim(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> float:
 
 def ssim_padded(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> float:
     """Structural similarity over all pixels, the images padded by reflection, as torchmetrics does."""
-    return ssim(*(_pad(each) for each in (image, truth)))
-
-
-def _pad(image: Float[Tensor, "H W 3"]) -> Float[Tensor, "h w 3"]:
-    return F.pad(image.permute(2, 0, 1)[None], (WINDOW_RADIUS,) * 4, mode="reflect")[0].permute(1, 2, 0)
+    pair = torch.stack([image, truth]).permute(0, 3, 1, 2)
+    return ssim(*F.pad(pair, (WINDOW_RADIUS,) * 4, mode="reflect").permute(0, 2, 3, 1))
 
 
 def sharpness(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> float:

@@ -5,14 +5,14 @@ Their code is copied from project to project, so that they are known by their pa
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any
 
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from .model import Layer, Patch
+from .model import Layer, Layout, Patch
 
 PARTS = ("time_embed", "input_blocks", "middle_block", "output_blocks", "out")
 ROW_BY_ROW = {
@@ -23,18 +23,18 @@ ROW_BY_ROW = {
 """The layers of `ldm/modules` that treat each row of a batch by itself. MVDream's attention has other names."""
 
 
-class LDMLayout:
+class LDMLayout(Layout):
     """A `UNetModel` of LDM; its forward takes the noisy latents, the timesteps and the context, and what else it likes.
 
     See `hash3d.unet.model.Layout`.
     """
 
-    residuals: tuple[str, ...] = ("control", "features_adapter")
+    residuals = ("control", "features_adapter")
 
     def __init__(self, unet: nn.Module) -> None:
-        self.unet: Any = unet
+        super().__init__(unet)
         own = tuple(inspect.signature(type(unet).forward).parameters)[1:]
-        self.names: Sequence[str] = ("sample", "timestep", "encoder_hidden_states", *own[3:])
+        self.names = ("sample", "timestep", "encoder_hidden_states", *own[3:])
         self._own = dict(zip(self.names, own, strict=False))
 
     @staticmethod

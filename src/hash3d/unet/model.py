@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -49,7 +49,7 @@ def hooks_of(patches: Sequence[Patch]) -> list[Patch]:
 def layout_of(unet: Any) -> "Layout":
     """How a U-Net is laid out. Raises `TypeError` for what is no U-Net, with where one is."""
     if isinstance(unet, UNet2DConditionModel):
-        return DiffusersLayout(unet)
+        return Layout(unet)
     from .ldm import LDMLayout
 
     if LDMLayout.fits(unet):
@@ -71,62 +71,35 @@ def count_cuts(unet: nn.Module, cut: int, down: int, up: int) -> int:
     return up
 
 
-@runtime_checkable
-class Layout(Protocol):
-    """What the hook has to know of a kind of U-Net."""
-
-    names: Sequence[str]
-    """The inputs of its forward in order, the first three as diffusers names them."""
-    residuals: tuple[str, ...]
-    """Inputs that are added to skip connections (ControlNet, T2I-Adapter)."""
-
-    @property
-    def noisy_channels(self) -> int:
-        """Of the noisy latents; what follows them in the sample is conditioning."""
-
-    def list_layers(self) -> tuple[list[Layer], list[nn.Module]]:
-        """The down layers, in order of their skips s = 0, 1, ..., and the first module of each up layer."""
-
-    def skip_layers(self, kept: Iterable[nn.Module], entry: nn.Module) -> list[Patch]:
-        """Patches that skip all layers but the down layers `kept` and the up layers from the entry on."""
-
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The inputs of a call by name."""
-
-    def trim(self, kwargs: dict[str, Any], skip: int) -> dict[str, Any]:
-        """The arguments of a shallow pass: residuals of the skips that it makes, and 0 for the others."""
-
-    def call(self, forward: Callable[..., Any], inputs: dict[str, Any]) -> Tensor:
-        """The prediction [N, C, h, w] from inputs by name."""
-
-    def wrap(self, prediction: Tensor, inputs: dict[str, Any]) -> Any:
-        """The output of a call."""
-
-    def is_known(self, value: Any) -> bool:
-        """Whether a class or function is known to treat each row of a batch by itself."""
-
-
-class DiffusersLayout:
-    """A diffusers `UNet2DConditionModel`, of any depth."""
+class Layout:
+    """What the hook has to know of a kind of U-Net: here of diffusers' `UNet2DConditionModel`, of any depth."""
 
     names: Sequence[str] = tuple(inspect.signature(UNet2DConditionModel.forward).parameters)[1:]
+    """The inputs of its forward in order, the first three as diffusers names them."""
     residuals: tuple[str, ...] = (
         "down_block_additional_residuals",
         "mid_block_additional_residual",
         "down_intrablock_additional_residuals",
     )
+    """Inputs that are added to skip connections (ControlNet, T2I-Adapter)."""
 
-    def __init__(self, unet: UNet2DConditionModel) -> None:
+    def __init__(self, unet: nn.Module) -> None:
         self.unet: Any = unet
 
     @property
     def noisy_channels(self) -> int:
-        """Those of the prediction. In 6 or 8 are a variance too (DeepFloyd IF, Kandinsky): 3 pixels, or 4 latents."""
+        """Of the noisy latents, as of the prediction; what follows them in the sample is conditioning.
+
+        In 6 or 8 are a variance too (DeepFloyd IF, Kandinsky): 3 pixels, or 4 latents.
+        """
         predicted = int(self.unet.config.out_channels)
         return {6: 3, 8: 4}.get(predicted, predicted)
 
     def list_layers(self) -> tuple[list[Layer], list[nn.Module]]:
-        """See `Layout`. An attention belongs to the resnet before it."""
+        """The down layers, in order of their skips s = 0, 1, ..., and the first module of each up layer.
+
+        An attention belongs to the resnet before it.
+        """
         unet = self.unet
         down: list[Layer] = [(unet.conv_in, unet.config.block_out_channels[0])]
         for block in unet.down_blocks:
@@ -135,7 +108,7 @@ class DiffusersLayout:
         return down, [resnet for block in unet.up_blocks for resnet in block.resnets]
 
     def skip_layers(self, kept: Iterable[nn.Module], entry: nn.Module) -> list[Patch]:
-        """See `Layout`. Whole blocks are skipped at once."""
+        """Patches that skip all layers but the down layers `kept` and the up layers from the entry on."""
         unet, kept, patches = self.unet, set(kept), list[Patch]()
         for block in unet.down_blocks:
             layers = [*block.resnets, *(block.downsamplers or ())]
@@ -153,11 +126,14 @@ class DiffusersLayout:
         raise AssertionError("the entry is no up layer")
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """See `Layout`."""
+        """The inputs of a call by name."""
         return dict(zip(self.names, args, strict=False)) | kwargs
 
     def trim(self, kwargs: dict[str, Any], skip: int) -> dict[str, Any]:
-        """See `Layout`. A T2I-Adapter's are one for each block, added at its last resnet."""
+        """The arguments of a shallow pass: residuals of the skips that it makes, and 0 for the others.
+
+        A T2I-Adapter's are one for each block, added at its last resnet.
+        """
         down, middle, intra = (kwargs.get(name) for name in self.residuals)
         if down is not None and middle is not None:
             down = tuple(each if number <= skip else 0.0 for number, each in enumerate(down))
@@ -171,16 +147,16 @@ class DiffusersLayout:
         return {**kwargs, **{name: value for name, value in found if name in kwargs or value is not None}}
 
     def call(self, forward: Callable[..., Any], inputs: dict[str, Any]) -> Tensor:
-        """See `Layout`."""
+        """The prediction [N, C, h, w] from inputs by name."""
         prediction: Tensor = forward(**{**inputs, "return_dict": False})[0]
         return prediction
 
     def wrap(self, prediction: Tensor, inputs: dict[str, Any]) -> Any:
-        """See `Layout`."""
+        """The output of a call."""
         return UNet2DConditionOutput(sample=prediction) if inputs.get("return_dict", True) else (prediction,)
 
     def is_known(self, value: Any) -> bool:
-        """Whether it is torch's, diffusers' or peft's."""
+        """Whether a class or function treats each row of a batch by itself, as torch's, diffusers' and peft's do."""
         return str(value.__module__).startswith(("torch.", "diffusers.", "peft."))
 
 
