@@ -271,7 +271,10 @@ def _describe(value: Any, seen: dict[int, Any], of_tensor: Callable[[Tensor], An
 def _describe_rows(rows: range | None, size: int | None, value: Tensor) -> Any:
     if rows is not None and value.ndim and len(value) == size:
         value = value[:1] if value.stride(0) == 0 else value[rows.start : rows.stop : rows.step]
-    return _content(value) if value.device.type == "cpu" else token(value)
+    if value.device.type != "cpu":
+        return token(value)
+    numbers = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return tuple(value.shape), repr(value.dtype), blake2b(numbers.data, digest_size=16).hexdigest()
 
 
 _PROCESS, _SERIALS = urandom(8).hex(), count()
@@ -294,9 +297,3 @@ def token(tensor: Tensor) -> Any:
         found = ref(storage, lambda _: _STORAGES.pop(number, None)), new_name()
         _STORAGES[number] = found
     return found[1], tensor._version, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), repr(tensor.dtype)
-
-
-def _content(tensor: Tensor) -> Any:
-    """The numbers of a tensor on the host."""
-    numbers = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return tuple(tensor.shape), repr(tensor.dtype), blake2b(numbers.data, digest_size=16).hexdigest()
