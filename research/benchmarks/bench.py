@@ -39,7 +39,8 @@ def main() -> None:
     options = parse(arguments)
     with load(options) as (recipe, models):
         steps = range(options.warm_up, options.warm_up + options.steps)
-        draws = sample_views(recipe, num_timesteps=models.all[0].schedule.num_timesteps, steps=steps)
+        prior = next(iter(models[0].values()))
+        draws = sample_views(recipe, num_timesteps=prior.schedule.num_timesteps, steps=steps)
         results = measure(
             recipe, models, steps=options.steps, warm_up=options.warm_up, say=partial(print, flush=True),
             others=plan_baselines(recipe, draws), prepare=partial(fill_released, draws=draws),
@@ -47,7 +48,7 @@ def main() -> None:
     (released,) = (each for each in results if each.case.name == RELEASED_EAGER)
     over_released = [speed_up(each, released) for each in results]
     rows = [[*row.cells, over.show(over.mean, 2)] for row, over in zip(summarize(results), over_released, strict=True)]
-    stage, device = recipe.stage, models.all[0].device
+    stage, device = recipe.stage, prior.device
     sizes = ", ".join(sorted({f"{value:.0f}" for _, value in stage.size.knots}))
     lines = [
         f"`{shlex.join(['hash3d', 'bench', *arguments])}`, commit {own.commit}, {name_hardware(device.type)}, "

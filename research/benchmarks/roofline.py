@@ -140,7 +140,7 @@ def make_rows(recipe: Recipe, models: Models, results: Sequence[Measured], rates
     rows = []
     for case, row in zip(results, summaries, strict=True):
         cut = -1 if case.case.cache is None else case.case.cache.cut
-        pairs = zip(models.all, seen, strict=True)
+        pairs = zip(models[0].values(), seen, strict=True)
         passes = [measure_passes(prior.unet, inputs, cut, off.device) for prior, inputs in pairs]
         total, seconds = count_step(case, [each[:2] for each in passes], rates)
         cost = statistics.fmean(each[2] for each in passes)
@@ -157,7 +157,7 @@ def main(arguments: list[str]) -> None:
         results = measure(
             recipe, models, steps=options.steps, warm_up=options.warm_up, say=partial(print, file=sys.stderr)
         )
-        rates = measure_rates(models.all[0].device)
+        rates = measure_rates(next(iter(models[0].values())).device)
         print(*markdown_table(HEADS, make_rows(recipe, models, results, rates)), sep="\n")
     print(f"\nMeasured rates: {rates.operations / TERA:.2f} TFLOP/s, {rates.bytes / GIGA:.0f} GB/s.")
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from hash3d.bench.measure import Models, measure
+from hash3d.bench.measure import measure
 from hash3d.cache import Hash3DConfig
 from hash3d.pictures import load_picture
 from hash3d.systems.stages import VIEW_ORDER
@@ -20,7 +20,7 @@ PLAN = {"steps": 8, "warm_up": 4, "block": 4}
 def load(recipe):
     priors = load_priors(recipe, torch.device("cpu"))
     picture = frame_reference(recipe, next(iter(priors.values())), load_picture(recipe.image))
-    return Models(priors=priors, picture=picture)
+    return priors, picture
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """`hash3d export`: every file of a run, opened again, is what the run has made."""
 
 from pathlib import Path
+from typing import get_args
 
 import av
 import numpy as np
@@ -10,7 +11,8 @@ import trimesh
 from PIL import Image
 
 from hash3d.cli import main
-from hash3d.cli.export import FILES
+from hash3d.cli.export import Format
+from hash3d.export import FORMATS
 from hash3d.export.points import read_ply
 from hash3d.export.turntable import to_bytes
 from hash3d.scenes import base
@@ -29,12 +31,13 @@ def exported(tiny, tmp_path, capsys, monkeypatch):
     RunFolder(tmp_path).create(recipe)
     save_model(tmp_path, build_model(recipe, 0, None, torch.Generator().manual_seed(0)), recipe.stage)
     files = {}
-    for format in FILES:
+    assert get_args(Format) == tuple(FORMATS)
+    for format in FORMATS:
         with pytest.raises(SystemExit) as exit_:
             main(["export", str(tmp_path), "--format", format])
         assert exit_.value.code == 0
         files[format] = Path(capsys.readouterr().out.strip())
-        assert files[format] == tmp_path / FILES[format]
+        assert files[format] == tmp_path / FORMATS[format]
     model, show = outputs.load_asset(tmp_path, torch.device("cpu"))
     return recipe, model, show, files
 

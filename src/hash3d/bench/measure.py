@@ -125,18 +125,9 @@ class Measured:
     """Milliseconds of a step in which the GPU works; in the rest it waits for the host. None on a CPU."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Models:
-    """What all cases run on."""
-
-    priors: Mapping[str, LatentPrior]
-    """By the names of their guidances. Their weights are shared; their own modules stay without hooks."""
-    picture: FramedPicture | None
-
-    @property
-    def all(self) -> list[LatentPrior]:
-        """The diffusion models, the main one first."""
-        return list(self.priors.values())
+Models = tuple[Mapping[str, LatentPrior], FramedPicture | None]
+"""What all cases run on: the diffusion models by the names of their guidances, whose weights are shared and whose own
+modules stay without hooks, and the picture."""
 
 
 def with_shared_weights(module: ModuleT) -> ModuleT:
@@ -181,14 +172,13 @@ class Contestant:
     """Runs a case, its trainer on modules of its own around the shared weights."""
 
     def __init__(self, case: Case, recipe: Recipe, models: Models) -> None:
-        self.case, self.device = case, models.all[0].device
+        (given, picture), self.case = models, case
+        self.device = next(iter(given.values())).device
         self._steps, self._blocks, self._draws = list[Step](), list[int](), 0
         self._device_ms: float | None = None
         self._times = StepTimes(self.device)
-        priors = {name: with_shared_weights(prior) for name, prior in models.priors.items()}
-        self.trainer = Trainer(
-            recipe_of(case, recipe), priors, models.picture, stopwatch=self._times, engine=case.engine
-        )
+        priors = {name: with_shared_weights(prior) for name, prior in given.items()}
+        self.trainer = Trainer(recipe_of(case, recipe), priors, picture, stopwatch=self._times, engine=case.engine)
 
     def run(self, steps: int, *, measured: bool) -> None:
         """Run a block of steps, from an idle device to an idle device."""

@@ -76,7 +76,6 @@ def main(arguments: list[str]) -> int:
 @contextmanager
 def load(options: Bench) -> "Iterator[tuple[Recipe, Models]]":
     """Build what the options describe, while the block is open. Raises `ValueError` with one sentence for a mistake."""
-    from hash3d.bench.measure import Models
     from hash3d.pictures import load_picture
     from hash3d.recipes.limits import check_numbers
     from hash3d.training.guide import load_priors
@@ -94,7 +93,7 @@ def load(options: Bench) -> "Iterator[tuple[Recipe, Models]]":
         priors = load_priors(recipe, device)
         main, image = next(iter(priors.values())), recipe.image
         picture = None if image is None else frame_reference(recipe, main, load_picture(image))
-        yield recipe, Models(priors=priors, picture=picture)
+        yield recipe, (priors, picture)
 
 
 def parse(arguments: list[str]) -> Bench:

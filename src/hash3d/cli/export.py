@@ -6,14 +6,12 @@ from typing import Literal
 
 import tyro
 
+from hash3d.export import FORMATS
+
 from .parsing import Maybe, expect_run, parse_options
 from .streams import say
 
 Format = Literal["glb", "obj", "ply", "splat", "splat-glb", "mp4", "sheet"]
-FILES = {
-    "glb": "model.glb", "obj": "model.obj", "ply": "splats.ply", "splat": "splats.splat", "splat-glb": "splats.glb",
-    "mp4": "turntable.mp4", "sheet": "sheet.png",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +39,7 @@ def main(arguments: list[str]) -> int:
     """Write the file. Returns the exit code."""
     options = parse_options(Export, "export", arguments)
     expect_run(options.folder)
-    own, placed = options.folder / FILES[options.format], is_changed(options)
+    own, placed = options.folder / FORMATS[options.format], is_changed(options)
     out = options.out or (own.with_stem(f"{own.stem}-placed") if placed else own)
     from hash3d.training import run_folder
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hash3d.cameras import Cameras
 from hash3d.diffusion.latent_prior import LatentPrior
+from hash3d.export import FORMATS
 from hash3d.export.mesh import BakedMesh, write_glb
 from hash3d.export.page import write_page
 from hash3d.export.splats import encode_splat
@@ -36,8 +37,6 @@ ASSET = "model.glb"
 PREVIEWS = ("preview.png", "preview_lit.png")
 """The colours without light, and the grey shape in light."""
 VIEW = "view.html"
-EXPORTED = (".glb", ".obj", ".ply", ".splat", ".mp4", ".png")
-"""Endings of the files that `hash3d export` writes."""
 PREVIEW_SIZE = 192
 PREVIEW_VIEWS = 8
 SHEET_SIZE = 256
@@ -136,7 +135,8 @@ def write_outputs(
 def leave_earlier(folder: Path) -> None:
     """Remove the evaluation of an earlier asset, and tell what else may show it."""
     (folder / "evaluation.json").unlink(missing_ok=True)
-    if found := sorted({each.name for each in folder.iterdir() if each.suffix in EXPORTED} - {*FILES}):
+    endings = {Path(name).suffix for name in FORMATS.values()}
+    if found := sorted({each.name for each in folder.iterdir() if each.suffix in endings} - {*FILES}):
         told = f"{folder} has a new asset: what was exported before shows the earlier one: {', '.join(found)}."
         warnings.warn(told, stacklevel=2)
 
