@@ -63,6 +63,17 @@ def test_a_single_dense_cell_is_found_in_its_place(axis):
     assert not grid.contains(place.roll(1))
 
 
+@pytest.mark.parametrize(("cell", "count"), [((1, 2, 1), 7), ((0, 3, 2), 5)])
+def test_a_grid_grows_to_the_cells_that_share_a_face_and_not_round_its_border(cell, count):
+    grid = OccupancyGridConfig(resolution=4).build(2.0)
+    places = torch.cartesian_prod(*[torch.arange(4)] * 3)
+    ways = (places - torch.tensor(cell)).abs().sum(dim=-1)
+    grid.occupied = ways == 0
+    grid.grow()
+    assert torch.equal(grid.occupied, ways <= 1)
+    assert grid.occupied.sum() == count
+
+
 def test_a_cell_rises_at_once_and_falls_by_the_decay():
     grid, field = OccupancyGridConfig(resolution=2, decay=0.5).build(2.0), Half()
     grid.update(field, 0.1, seeded())

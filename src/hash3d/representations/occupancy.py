@@ -91,6 +91,16 @@ class OccupancyGrid(nn.Module):
         self.alphas = torch.where(sampled, torch.maximum(self.config.decay * self.alphas, found), self.alphas)
         self.occupied = self.alphas > self.min_alpha
 
+    def grow(self) -> None:
+        """Occupy the cells beside occupied ones too, where random points have missed what reaches in a little."""
+        side = self.config.resolution
+        cells = self.occupied.view(side, side, side)
+        grown = cells.clone()
+        for axis in range(3):
+            for here, beside in ((0, 1), (1, 0)):
+                grown.narrow(axis, here, side - 1).logical_or_(cells.narrow(axis, beside, side - 1))
+        self.occupied = grown.flatten()
+
     def _sample_cells(self, generator: torch.Generator) -> Int[Tensor, " K"]:
         """Sample a quarter of the cells from all, then as many from the occupied ones."""
         count = max(1, len(self.alphas) // 4)

@@ -47,6 +47,7 @@ class FieldScene(Scene[Nerf], represents=NerfConfig):
         if occupancy is not None:
             for _ in range(4):  # One look at a random point a cell may miss what is thin.
                 occupancy.update(model, renderer.config.step_length(model.radius), generator)
+            occupancy.grow()
 
         @torch.no_grad()
         def show(cameras: Cameras) -> Render:
