@@ -4,9 +4,9 @@ Weights are files with their published names: those of a folder, or what torch.h
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,34 +23,26 @@ Measure = Callable[[Float[Tensor, "H W 3"], Float[Tensor, "H W 3"]], float]
 """Of an image and the true one, in [0, 1] on the same background."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Backbone:
-    """The convolutions of a network of torchvision by their index among its `features`."""
+class Backbone(NamedTuple):
+    """A network of torchvision; a pool of stride 2 lies where two convolutions are three of its `features` apart."""
 
     file: str
     """torchvision's weights."""
-    convolutions: Mapping[int, tuple[int, int]]
-    """Strides and paddings."""
-    pools: tuple[int, ...]
-    """Convolutions with a maximum pool of stride 2 before them."""
-    window: int
-    """Of the pools."""
+    convolutions: tuple[int, ...]
+    """Indices among its `features`. All but the first have stride 1, and keep the size."""
     taps: tuple[int, ...]
     """Convolutions whose outputs, after the ReLU, are compared."""
+    window: int
+    """Of the pools."""
+    first: tuple[int, int]
+    """Stride and padding of the first convolution."""
 
 
+VGG = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 BACKBONES = {
-    "vgg": Backbone(
-        file="vgg16-397923af.pth",
-        convolutions=dict.fromkeys((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), (1, 1)),
-        pools=(5, 10, 17, 24), window=2, taps=(2, 7, 14, 21, 28),
-    ),
-    "alex": Backbone(
-        file="alexnet-owt-7be5be79.pth",
-        convolutions={0: (4, 2), 3: (1, 2), 6: (1, 1), 8: (1, 1), 10: (1, 1)},
-        pools=(3, 6), window=3, taps=(0, 3, 6, 8, 10),
-    ),
-}  # fmt: skip
+    "vgg": Backbone("vgg16-397923af.pth", VGG, taps=(2, 7, 14, 21, 28), window=2, first=(1, 1)),
+    "alex": Backbone("alexnet-owt-7be5be79.pth", (0, 3, 6, 8, 10), taps=(0, 3, 6, 8, 10), window=3, first=(4, 2)),
+}
 """VGG-16 and AlexNet, up to the last output that LPIPS takes."""
 TORCHVISION = "https://download.pytorch.org/models/"
 HEADS = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
@@ -90,10 +82,11 @@ class Lpips:
 
     def _features(self, values: Float[Tensor, "2 3 H W"]) -> Iterator[Float[Tensor, "2 C h w"]]:
         """Yield the outputs that are compared, scaled to unit length over channels."""
-        for index, (stride, padding) in self.backbone.convolutions.items():
-            if index in self.backbone.pools:
+        for before, index in pairwise((0, *self.backbone.convolutions)):
+            if index - before == 3:
                 values = F.max_pool2d(values, self.backbone.window, 2)
             weight, bias = (self.weights[f"features.{index}.{name}"] for name in ("weight", "bias"))
+            stride, padding = (1, weight.shape[-1] // 2) if index else self.backbone.first
             values = F.conv2d(values, weight, bias, stride, padding).relu()
             if index in self.backbone.taps:
                 yield values / (values.norm(dim=1, keepdim=True) + 1e-10)
