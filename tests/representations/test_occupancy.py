@@ -111,7 +111,7 @@ def test_updates_come_at_their_steps_and_later_ones_look_at_fewer_cells():
     looks = []
     for step in range(13):
         field.asked = 0
-        assert grid.after_step(step, field, 0.1, seeded(step)) == (step % 4 == 0)
+        grid.after_step(step, field, 0.1, seeded(step))
         looks.append(field.asked)
     assert looks == [512, 0, 0, 0, 512, 0, 0, 0, 256, 0, 0, 0, 256]
 

@@ -66,12 +66,10 @@ class OccupancyGrid(nn.Module):
         """Least alpha of a sample worth rendering: the threshold, or the mean alpha if that is less."""
         return self.alphas.mean().clamp(max=self.config.threshold)
 
-    def after_step(self, step: int, field: Field, step_length: float, generator: torch.Generator) -> bool:
-        """Update if `step` (from 0) is due, and return whether; `step_length` is that of a ray's samples."""
-        due = step % self.config.update_every == 0
-        if due:
+    def after_step(self, step: int, field: Field, step_length: float, generator: torch.Generator) -> None:
+        """Update if `step` (from 0) is due; `step_length` is that of a ray's samples."""
+        if step % self.config.update_every == 0:
             self.update(field, step_length, generator, every_cell=step < self.config.warmup_steps)
-        return due
 
     @torch.no_grad()
     def update(self, field: Field, step_length: float, generator: torch.Generator, *, every_cell: bool = True) -> None:

@@ -4,12 +4,12 @@ from dataclasses import replace
 from typing import Any, ClassVar, Unpack
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.cameras import Cameras
 from hash3d.diffusion.latent_prior import LatentPrior
+from hash3d.guidance.latent_guidance import resize
 from hash3d.recipes.stage import Stage
 from hash3d.rendering.base import Render
 from hash3d.rendering.shading import Shading
@@ -116,12 +116,6 @@ def decode(
     latents = renderer(field, small, background, occupancy=occupancy)
     images = prior.decode(latents.color.permute(0, 3, 1, 2)).float() * 0.5 + 0.5
     shape = (cameras.height, cameras.width)
-    return Render(
-        color=_resize(images.clamp(0.0, 1.0).permute(0, 2, 3, 1), shape),
-        alpha=_resize(latents.alpha, shape),
-        depth=_resize(latents.depth, shape),
-    )
-
-
-def _resize(images: Float[Tensor, "B h w C"], shape: tuple[int, int]) -> Float[Tensor, "B H W C"]:
-    return F.interpolate(images.permute(0, 3, 1, 2), shape, mode="bilinear", antialias=True).permute(0, 2, 3, 1)
+    color = images.clamp(0.0, 1.0).permute(0, 2, 3, 1)
+    color, alpha, depth = (resize(each, shape) for each in (color, latents.alpha, latents.depth))
+    return Render(color=color, alpha=alpha, depth=depth)

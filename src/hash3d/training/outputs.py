@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hash3d.cameras import Cameras
-from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.export import FORMATS
 from hash3d.export.mesh import BakedMesh, write_glb
 from hash3d.export.page import write_page
@@ -82,15 +81,6 @@ def write_previews(folder: Path, show: Show, recipe: Recipe, picture: FramedPict
             row.append(image[0].cpu())
     for name, row in zip(PREVIEWS, rows, strict=True):
         save_image(tile(row, columns=len(row)), folder / name)
-
-
-def write_preview(
-    folder: Path, model: nn.Module, recipe: Recipe, prior: LatentPrior | None, picture: FramedPicture | None
-) -> None:
-    """Write the previews of a model in training, unless its kind is slow to render."""
-    stage = recipe.stages[-1]
-    if not find_kind(stage.representation).slow:
-        write_previews(folder, show_model(model, stage, prior), recipe, picture)
 
 
 def contact_sheet(render: RenderViews, recipe: Recipe) -> Float[Tensor, "H W 3"]:

@@ -26,7 +26,7 @@ from hash3d.scenes.build import show_model
 from hash3d.tensors import all_finite
 
 from .guide import load_priors
-from .outputs import VIEW, OnPhase, has_view, leave_earlier, write_outputs, write_preview, write_view
+from .outputs import VIEW, OnPhase, has_view, leave_earlier, write_outputs, write_previews, write_view
 from .run_folder import RunFolder, identify
 from .stop import stop_requests
 from .trainer import Trainer
@@ -172,9 +172,10 @@ class Run:
                 self._record(lambda metrics: metrics.arrived)
                 if self.trainer.step_count % self.recipe.checkpoint_every == 0 or self.trainer.completed:
                     self.save_checkpoint()
-                if self.trainer.step_count % self.recipe.checkpoint_every == 0 and not self.completed:
-                    recipe, model = self.recipe.up_to(self.trainer.number), self.trainer.scene.model
-                    write_preview(self.folder.path, model, recipe, self.prior, self.picture)
+                quick = not (self.completed or self.trainer.scene.slow)
+                if quick and self.trainer.step_count % self.recipe.checkpoint_every == 0:
+                    show = show_model(self.trainer.scene.model, self.trainer.stage, self.prior)
+                    write_previews(self.folder.path, show, self.recipe.up_to(self.trainer.number), self.picture)
             if not self.completed:
                 self.save_checkpoint()
         self.trainer.close()
