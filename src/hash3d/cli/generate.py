@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from hash3d.diffusion.latent_prior import LatentPrior
     from hash3d.recipes.recipe import Recipe
     from hash3d.recipes.stage import Stage
-    from hash3d.recipes.view_order import ViewOrderConfig
 
 INPUTS = {"image": "--image PATH", "prompt": '--prompt "a red mug"'}
 """How what a system needs is given."""
@@ -144,19 +143,13 @@ def build_recipe(options: Any) -> "Recipe":
     # The same with and without --no-cache, so that the two runs have the same cameras.
     cells = options.cache.grid if isinstance(options.cache, Hash3DConfig) else GridConfig()
 
-    def order(stage: "Stage") -> "ViewOrderConfig":
+    def order(stage: "Stage") -> "Stage":
         usual = stage.view_order.visits_per_cell if options.preset == "default" else 1
-        return dataclasses.replace(
-            stage.view_order, visits_per_cell=usual if options.dwell is None else options.dwell, grid=cells
-        )
+        visits = usual if options.dwell is None else options.dwell
+        view_order = dataclasses.replace(stage.view_order, visits_per_cell=visits, grid=cells)
+        return dataclasses.replace(stage, view_order=view_order)
 
-    stages = [dataclasses.replace(stage, view_order=order(stage)) for stage in recipe.stages]
-    return dataclasses.replace(
-        recipe,
-        stage=stages[0],
-        refinement=stages[1] if len(stages) > 1 else None,
-        checkpoint_every=options.checkpoint_every,
-    )
+    return recipe.map_stages(order, checkpoint_every=options.checkpoint_every)
 
 
 def choose_replay(options: Any, system: SystemInfo, cache: CacheConfig | None) -> int:

@@ -61,10 +61,8 @@ def with_steps(recipe: Recipe, steps: int | None) -> Recipe:
     """A recipe of `steps` in all, by those of its last stage; schedules end where they did. None changes nothing."""
     if steps is None:
         return recipe
-    if recipe.refinement is None:
-        return dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, steps=steps))
-    last = dataclasses.replace(recipe.refinement, steps=steps - recipe.stage.steps)
-    return dataclasses.replace(recipe, refinement=last)
+    last, before = recipe.stages[-1], recipe.steps - recipe.stages[-1].steps
+    return recipe.map_stages(lambda each: dataclasses.replace(each, steps=steps - before) if each is last else each)
 
 
 def new_folder(name: str) -> Path:

@@ -53,8 +53,7 @@ def adjust(
             replay=replay and replace(replay, weight=replay.weight * scales.get(first, 1.0)),
         )
 
-    refinement = None if recipe.refinement is None else change(recipe.refinement)
-    return replace(recipe, stage=change(recipe.stage), refinement=refinement)
+    return recipe.map_stages(change)
 
 
 def map_values(config: Any, change: Callable[[str, Any], Any], name: str = "") -> Any:

@@ -1,6 +1,6 @@
 """All that a run is, frozen: the recipe of a system. Two equal recipes make the same run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -78,6 +78,11 @@ class Recipe:
     def prior(self) -> str | None:
         """The main diffusion model, the first of `priors`; None without any."""
         return next(iter(self.priors.values()), None)
+
+    def map_stages(self, change: Callable[[Stage], Stage], **others: Any) -> "Recipe":
+        """The recipe with `change(stage)` in place of each stage, and `others` of its fields."""
+        second = self.refinement and change(self.refinement)
+        return replace(self, stage=change(self.stage), refinement=second, **others)
 
     def up_to(self, number: int) -> "Recipe":
         """The recipe without the stages after `number`: what a run that was stopped there has made."""

@@ -287,8 +287,7 @@ def valid_lines(content: bytes) -> bytes:
 
 def without_steps(recipe: Recipe) -> Recipe:
     """The same recipe without what a resumed run may change: the steps, and how often checkpoints are kept."""
-    second = recipe.refinement and replace(recipe.refinement, steps=1)
-    return replace(recipe, stage=replace(recipe.stage, steps=1), refinement=second, checkpoint_every=1)
+    return recipe.map_stages(lambda stage: replace(stage, steps=1), checkpoint_every=1)
 
 
 def identify(recipe: Recipe, image: bytes) -> str:
