@@ -41,7 +41,7 @@ def tiny_unet(**changes) -> UNet2DConditionModel:
 
 
 def small_unet(**changes) -> UNet2DConditionModel:
-    """Two blocks a side, of one layer each: a pass takes a third of the time of `tiny_unet`'s."""
+    """Two blocks a side, of one layer each (4 skips): a pass takes a third of the time of `tiny_unet`'s."""
     blocks = {"block_out_channels": (8, 16), "down_block_types": DOWN[2:], "up_block_types": UP[:2]}
     return tiny_unet(**{"layers_per_block": 1, **blocks, **changes})
 
@@ -134,14 +134,7 @@ def tiny_zero123(pose_variant: str = "stable", patches: bool = True) -> Zero123P
     """A Zero123 of 32x32 pixels in the layout of the embedded prior, or of the published folders."""
     torch.manual_seed(1)
     pose_class = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": NUM_POSE_FEATURES}
-    unet = tiny_unet(
-        sample_size=8,
-        in_channels=8,
-        block_out_channels=(8, 16),
-        down_block_types=DOWN[2:],
-        up_block_types=UP[:2],
-        **(pose_class if patches else {}),
-    )
+    unet = small_unet(sample_size=8, in_channels=8, layers_per_block=2, **(pose_class if patches else {}))
     encoder = CLIPVisionModelWithProjection(
         CLIPVisionConfig(
             hidden_size=16,
@@ -184,7 +177,7 @@ def tiny_stable_diffusion(prediction_type: str = "epsilon", **unet_changes) -> S
     tokenizer = build_tokenizer(["a", "mug", "photo", "red"])
     text_encoder = tiny_text_encoder(tokenizer)
     return StableDiffusionPrior(
-        unet=tiny_unet(sample_size=8, **unet_changes),
+        unet=small_unet(sample_size=8, **unet_changes),
         vae=tiny_autoencoder(),
         text_encoder=text_encoder,
         tokenizer=tokenizer,

@@ -36,7 +36,7 @@ def pictures(count=4):
     return torch.rand(count, 32, 32, 3, generator=torch.Generator().manual_seed(3))
 
 
-LAYOUTS = {"1.5": {}, "2.1": {**UNETS["stable_diffusion_21"], "cross_attention_dim": 12}}
+LAYOUTS = {"1.5": {}, "2.1": {**UNETS["stable_diffusion_21"], "attention_head_dim": (2, 4), "cross_attention_dim": 12}}
 """Changes of the U-Net: convolutional projections and equal heads, or linear projections and heads of equal size."""
 
 
