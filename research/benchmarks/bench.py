@@ -51,8 +51,8 @@ def main() -> None:
     stage, device = recipe.stage, prior.device
     sizes = ", ".join(sorted({f"{value:.0f}" for _, value in stage.size.knots}))
     lines = [
-        f"`{shlex.join(['hash3d', 'bench', *arguments])}`, commit {own.commit}, {name_hardware(device.type)}, "
-        f"{datetime.date.today()}, {versions()}.",
+        f"`python -m research.benchmarks.bench {shlex.join(arguments)}`, commit {own.commit}, "
+        f"{name_hardware(device.type)}, {datetime.date.today()}, {versions()}.",
         "",
         f"Stage 1 of {recipe.system}, batches of {stage.cameras.batch_size} at {sizes} pixels, "
         f"{torch.get_num_threads()} CPU threads.",
