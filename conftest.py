@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import functools
+import gc
 import inspect
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import jaxtyping
 from beartype import BeartypeConf
 from beartype.claw import beartype_packages
 
+gc.disable()
 SOURCE = Path(__file__).parent / "src"
 COMPILED = ("_numba", "_triton")
 """Modules that numba and Triton compile, by the start of their names: those stay as they are."""
@@ -53,6 +55,12 @@ def pytest_configure(config):
     """Load the fixtures where tests run: a process that only hands them to workers need not import the package."""
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
         config.pluginmanager.import_plugin("tests.fixtures")
+
+
+def pytest_collection_finish(session):
+    """Keep what is imported by now, which stays, out of the garbage collector's walks."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_runtest_setup(item):
