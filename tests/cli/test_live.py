@@ -116,8 +116,10 @@ def test_views_take_their_share_of_the_time_and_no_more(view, monkeypatch):
         clock[0] += 10.0
         return torch.zeros(len(cameras), cameras.height, cameras.width, 3)
 
-    view._source = trainer = object.__new__(Trainer)
-    trainer.recipe, view._started, view.render = SimpleNamespace(steps=1000), 0.0, render
+    monkeypatch.setattr(live, "show_model", lambda *_: None)
+    monkeypatch.setattr(live, "colors", lambda _: render)
+    trainer, view._started = object.__new__(Trainer), 0.0
+    vars(trainer).update(recipe=SimpleNamespace(steps=1000), scene=SimpleNamespace(model=None), stage=None, prior=None)
     for step in range(1000):
         view(trainer, Metrics({"step": float(step), "loss": 1.0}))
         clock[0] += 1.0

@@ -46,6 +46,16 @@ def test_a_view_does_not_depend_on_the_others(tiny):
         torch.testing.assert_close(show(CAMERAS).color[1], show(CAMERAS[1]).color[0])
 
 
+def test_a_mesh_is_made_once_for_all_views(tiny, monkeypatch):
+    recipe, made = tiny("magic3d"), []
+    model = built(recipe)
+    mesh = model.mesh
+    monkeypatch.setattr(model, "mesh", lambda: made.append("mesh") or mesh())
+    show = show_model(model, recipe.stages[-1])
+    show(CAMERAS), show(CAMERAS[1])
+    assert made == ["mesh"]
+
+
 def test_light_and_backgrounds_of_training_are_not_shown(tiny):
     recipe = tiny("magic3d")
     model, stage = built(recipe), tiny("dreamfusion").stage

@@ -69,7 +69,6 @@ class LiveView:
         viser = import_extra("viser", "viewer", "the live view")
         self.folder, self.camera, self.elevation = folder, camera, elevation
         self.render: RenderViews | None = None
-        self._source: Trainer | None = None
         self._places: list[Place] = []
         self._film_due = False
         self._started, self._spent, self._height = time.perf_counter(), 0.0, HEIGHTS[1]
@@ -107,12 +106,12 @@ class LiveView:
 
     def __call__(self, trainer: Trainer, metrics: Metrics) -> None:
         """Show a step of a run, and wait while the run is paused."""
-        if self._source is not trainer:
-            self._source = trainer
-            self.render = colors(show_model(trainer.scene.model, trainer.stage, trainer.prior))
         if self._spent <= SHARE * (time.perf_counter() - self._started):
             self.say(f"step {int(metrics['step']) + 1} of {trainer.recipe.steps}, loss {metrics['loss']:.3f}")
-            self._spent += self.draw(fresh=True)
+            started = time.perf_counter()
+            self.render = colors(show_model(trainer.scene.model, trainer.stage, trainer.prior))
+            self.draw(fresh=True)
+            self._spent += time.perf_counter() - started
         if self.pause.value:
             paused = time.perf_counter()
             self.wait(lambda: self.pause.value and not self.stopped)
@@ -124,9 +123,8 @@ class LiveView:
             self.draw(fresh=False)
             time.sleep(0.02)
 
-    def draw(self, *, fresh: bool) -> float:
-        """Send its view to each visitor who has moved, to all if the model is `fresh`. Returns the seconds it took."""
-        started = time.perf_counter()
+    def draw(self, *, fresh: bool) -> None:
+        """Send its view to each visitor who has moved, to all if the model is `fresh`."""
         if self._film_due:
             self._film_due = False
             self.film()
@@ -144,7 +142,6 @@ class LiveView:
             if not resting and time.perf_counter() - before > MOVING_SECONDS:
                 self._height = HEIGHTS[2]
             client.scene.set_background_image(to_bytes(image), format="jpeg")
-        return time.perf_counter() - started
 
     def film(self) -> Path | None:
         """Render the path of kept views to a video in the run's folder; None with fewer than two."""

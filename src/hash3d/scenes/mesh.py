@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hash3d.cameras import Cameras
+from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.meshing.asset import FIELD_SURFACE, GAUSSIANS_SURFACE
 from hash3d.meshing.isosurface import IsosurfaceConfig
 from hash3d.recipes.recipe import Recipe
@@ -25,6 +26,7 @@ from hash3d.representations.textured_mesh import TexturedMesh, TexturedMeshConfi
 from .base import Behind, Losses, ModelT, Scene, SceneTools, expect_config, no_way
 from .convert import density_at, textured_mesh
 from .losses import normal_consistency_loss
+from .show import Show
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,20 @@ class MeshScene(Scene[ModelT]):
         """A mesh has no start of its own."""
         name = type(recipe.stage.representation).__name__
         raise ValueError(f"Expected a first stage of Gaussians or a field, but got a {name}.")
+
+    @classmethod
+    def show(cls, model: ModelT, stage: Stage, prior: LatentPrior | None = None) -> Show:
+        """All views are of the surface that the mesh has now."""
+        surface: Any = model
+        with torch.no_grad():
+            fixed = FixedSurface(surface, surface.mesh())
+        renderer = expect_config(stage.renderer, RasterRendererConfig, stage).build()
+
+        @torch.no_grad()
+        def show(cameras: Cameras) -> Render:
+            return renderer(fixed, cameras, torch.ones(len(cameras), 3, device=fixed.geometry.vertices.device))
+
+        return show
 
     @property
     def surface(self) -> FixedSurface:
