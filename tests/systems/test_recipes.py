@@ -130,14 +130,18 @@ def test_dreamgaussian_denoises_by_ten_steps_at_first_and_three_at_last():
     assert [guidance.timestep_range(step, 1000)[0] for step in (0, 49)] == [1 + 9 * 20, 1 + 2 * 20]
 
 
-def test_at_mini_scale_a_texel_of_dreamgaussian_stays_where_no_view_sees_it():
-    """In 30 steps momentum would carry it 7 times as far as the one step whose view saw it."""
-    stage, texel = recipe_of("dreamgaussian").refinement, torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.Adam([texel], lr=stage.representation.texture_lr, betas=stage.adam_betas)
+@pytest.mark.parametrize(
+    ("name", "number", "rate"), [("dreamgaussian", 1, "texture_lr"), ("dreamfusion", 0, "encoding_lr")]
+)
+def test_at_mini_scale_what_no_view_sees_stays(name, number, rate):
+    """With momentum it would go on: a texel 7 times as far as in the one step whose view saw it."""
+    stage, value = recipe_of(name).stages[number], torch.zeros(1, requires_grad=True)
+    lr = getattr(stage.representation, rate)
+    optimizer = torch.optim.Adam([value], lr=lr, betas=stage.adam_betas)
     for gradient in (1e-6, 0.0, 0.0):
-        texel.grad = torch.tensor([gradient])
+        value.grad = torch.tensor([gradient])
         optimizer.step()
-    assert texel.item() == pytest.approx(-stage.representation.texture_lr, rel=0.02)  # Adam's epsilon: 1e-8 of 1e-6.
+    assert value.item() == pytest.approx(-lr, rel=0.02)  # Adam's epsilon: 1e-8 of 1e-6.
 
 
 @pytest.mark.parametrize("name", [name for name in KNOWN if (name, "released") not in FULL])
