@@ -131,7 +131,8 @@ def test_dreamgaussian_denoises_by_ten_steps_at_first_and_three_at_last():
 
 
 @pytest.mark.parametrize(
-    ("name", "number", "rate"), [("dreamgaussian", 1, "texture_lr"), ("dreamfusion", 0, "encoding_lr")]
+    ("name", "number", "rate"),
+    [("dreamgaussian", 1, "texture_lr"), ("dreamfusion", 0, "encoding_lr"), ("zero123_nerf", 0, "encoding_lr")],
 )
 def test_at_mini_scale_what_no_view_sees_stays(name, number, rate):
     """With momentum it would go on: a texel 7 times as far as in the one step whose view saw it."""
