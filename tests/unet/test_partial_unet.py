@@ -26,6 +26,19 @@ def test_shallow_pass_of_own_feature_is_the_full_pass_bit_for_bit(unets, name, c
         assert torch.equal(partial.shallow_pass(feature.clone(), **inputs).sample, expected)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("name", ["stable_diffusion_15", "zero123", "mini"])
+def test_shallow_passes_before_any_full_one_round_as_after_it(name, memory_format):
+    """As in a run that is resumed."""
+    unet = tiny_unet(**UNETS[name]).to(memory_format=memory_format)
+    inputs, partial = unet_inputs(unet), PartialUNet(unet, -1)
+    with torch.no_grad():
+        output, feature = partial.full_pass(**inputs)
+        for other in (torch.contiguous_format, torch.channels_last):
+            found = PartialUNet(unet, -1).shallow_pass(feature.contiguous(memory_format=other), **inputs)
+            assert torch.equal(found.sample, output.sample)
+
+
 @pytest.mark.parametrize("name", list(UNETS))
 def test_number_of_cuts_is_counted_in_the_module(unets, name):
     partial = PartialUNet(unets[name], -2)

@@ -183,6 +183,12 @@ def _skipped_down_block(num_layers: int) -> Callable[..., Any]:
     return skip
 
 
+def memory_format_of(unet: nn.Module) -> torch.memory_format:
+    """The memory format of a U-Net's convolutions, which most of its images have."""
+    weights = next((each for each in unet.parameters() if each.ndim == 4 and min(each.shape[1:]) > 1), None)
+    return torch.contiguous_format if weights is None or weights.is_contiguous() else torch.channels_last
+
+
 def prediction_of(output: Any) -> Tensor:
     """The prediction [N, C, h, w] in a U-Net's output."""
     prediction: Tensor = output if isinstance(output, Tensor) else output[0]

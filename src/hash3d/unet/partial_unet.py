@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .model import count_cuts, hooks_of, layout_of, patched
+from .model import count_cuts, hooks_of, layout_of, memory_format_of, patched
 
 
 class PartialUNet:
@@ -30,7 +30,8 @@ class PartialUNet:
         down_layers, up_layers = self.layout.list_layers()
         self.num_cuts = count_cuts(unet, cut, len(down_layers), len(up_layers))
         self.cut = cut % self.num_cuts
-        self.skip, self._format = self.num_cuts - 1 - self.cut, torch.preserve_format
+        self.skip = self.num_cuts - 1 - self.cut
+        self._format: torch.memory_format | None = None
         self._skip_channels, self._entry = down_layers[self.skip][1], up_layers[self.cut]
         self.patches = self.layout.skip_layers([module for module, _ in down_layers[: self.skip + 1]], self._entry)
 
@@ -60,7 +61,7 @@ class PartialUNet:
 
         def inject(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             joined = torch.cat([feature, inputs[0][:, -self._skip_channels :]], dim=1)
-            return (joined.to(memory_format=self._format), *inputs[1:])
+            return (joined.to(memory_format=self._format or memory_format_of(self.unet)), *inputs[1:])
 
         with self._entry.register_forward_pre_hook(inject), patched([*self.patches, *hooks_of(self.patches)]):
             yield
