@@ -16,7 +16,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from hash3d.files import read_lines
+from hash3d.files import append_text, read_lines
 from hash3d.pictures.loading import PICTURES
 
 from .options import parse
@@ -162,8 +162,6 @@ class Crew:
 
     def note(self, job: BatchJob, error: str | None = None) -> None:
         """Note that a claimed job was started, or that it failed."""
-        from hash3d.files import append_text
-
         append_text(self._attempts(job), json.dumps({"token": self.token, "error": error}) + "\n")
 
     def errors(self, job: BatchJob) -> list[str | None]:

@@ -13,7 +13,7 @@ import tyro
 from hash3d.cache import Hash3DConfig
 from hash3d.systems import SystemInfo
 
-from .options import FULL_SCALE_CUT, find_system, runs_mini
+from .options import choose_cache, find_system, runs_mini
 from .parsing import Advanced, Maybe, expect_image, parse_options
 from .streams import print_table, say
 
@@ -105,7 +105,9 @@ def parse(arguments: list[str]) -> Bench:
     options = read(Bench())
     if runs_mini(options.prior, options.scale):
         return options
-    return read(Bench(cache=replace(Hash3DConfig(), cut=FULL_SCALE_CUT)))
+    cache = choose_cache(options.system, "default", mini=False)
+    assert isinstance(cache, Hash3DConfig)
+    return read(Bench(cache=cache))
 
 
 def build_recipe(options: Bench, folder: Path, device: "torch.device") -> "Recipe":

@@ -140,9 +140,9 @@ class VolumeRenderer:
         self, field: Field, rays: Rays, occupancy: OccupancyGrid | None, normals: bool, shading: Shading | None
     ) -> tuple[Float[Tensor, "R P"], RaySamples]:
         """Return one row a ray (colour on black, alpha, weighted sums of distances and of normals) and the samples."""
-        steps, known = self._cull(field, rays, occupancy)
-        lit = shading is not None and shading.needs_normals
-        found = field.query(steps.points, normals=normals or lit, **known)
+        wanted = normals or (shading is not None and shading.needs_normals)
+        steps, known = self._cull(field, rays, occupancy, keep=not wanted)
+        found = field.query(steps.points, normals=wanted, **known)
         views = rays.views[steps.rays]
         color = found.color if shading is None else shading(found.color, steps.points, found.normal, views)
         columns = [color, torch.ones_like(found.density)[:, None], steps.distances[:, None]]
@@ -156,14 +156,19 @@ class VolumeRenderer:
         )
 
     @torch.no_grad()
-    def _cull(self, field: Field, rays: Rays, occupancy: OccupancyGrid | None) -> tuple[Steps, dict[str, Any]]:
-        """Return the steps in the cube, in occupied cells, of enough alpha and transmittance, and a query's `known`."""
+    def _cull(
+        self, field: Field, rays: Rays, occupancy: OccupancyGrid | None, *, keep: bool
+    ) -> tuple[Steps, dict[str, Any]]:
+        """Return the steps in the cube, in occupied cells, of enough alpha and transmittance, and a query's `known`.
+
+        That is empty unless `keep`: normals have no use for it.
+        """
         config, backend = self.config, self.config.backend
         steps = march(rays, field.radius, config.step_length(field.radius), occupancy, backend=backend)
         if config.min_alpha == 0.0 and config.min_transmittance == 0.0:
             return steps, {}
         kept: list[Tensor] = []
-        if isinstance(field, Nerf) and len(steps) <= BLOCK_STEPS:
+        if keep and isinstance(field, Nerf) and len(steps) <= BLOCK_STEPS:
             density, kept = field.look(steps.points)
         else:
             density = torch.cat([field.density(points) for points in steps.points.split(BLOCK_STEPS)])

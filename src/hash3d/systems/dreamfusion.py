@@ -46,7 +46,6 @@ def mini(steps: int = 300) -> Stage:
         view_order=TEXT_VIEW_ORDER,
         guidances={"text": mini_by_text(steps)},
         losses=LossWeights(guidances={"text": constant(0.1)}, opaque_entropy=constant(1.0)),
-        adam_betas=(0.0, 0.99),  # With momentum what one view sees goes on in ten steps of others: fog and mottle.
     )
 
 

@@ -61,6 +61,7 @@ def mini(steps: int = 400) -> Stage:
         view_order=TEXT_VIEW_ORDER,
         size=constant(32),
         pixel_stride=1,
+        adam_betas=(0.9, 0.99),  # Latents are no better without momentum.
         representation=mini_field(steps, lr=0.02, kind=LatentNerfConfig),
         guidances={"text": mini_by_text(steps, guidance_scale=7.5, rendered="latents")},
         losses=LossWeights(guidances={"text": constant(0.1)}, opaque_entropy=constant(1.0)),

@@ -243,7 +243,8 @@ def mini_field_stage(steps: int, **own: Any) -> Stage:
     """A stage of a field, whose images grow after half the steps; `own` replaces or adds settings.
 
     A quarter of the pixels of the reference and of replay's targets teaches as much (docs/experiments/replay.md). Cells
-    empty sooner than in runs of thousands of steps.
+    empty sooner than in runs of thousands of steps. With momentum what one view sees would go on in ten steps of
+    others: fog and mottle.
     """
     shared = {
         "cameras": mini_cameras(),
@@ -253,6 +254,7 @@ def mini_field_stage(steps: int, **own: Any) -> Stage:
         "surface": MINI_SURFACE,
         "renderer": VolumeRendererConfig(samples_per_ray=64),
         "occupancy": OccupancyGridConfig(decay=0.8),
+        "adam_betas": (0.0, 0.99),
     }
     return Stage(steps=steps, **{**shared, **own})
 

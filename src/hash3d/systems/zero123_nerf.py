@@ -56,7 +56,6 @@ def mini(steps: int = 300) -> Stage:
             mask=constant(100.0),
             opaque_entropy=constant(0.5),
         ),
-        adam_betas=(0.0, 0.99),  # As in dreamfusion.
     )
 
 

@@ -74,8 +74,7 @@ class Replay:
             targets, chosen = map(list, zip(*group, strict=True))
             self.scene.repeat_look(join_looks(chosen))
             render = self.scene.draw_random(pixels.cameras(join_cameras(chosen, size)), step)
-            whole = resize(torch.stack(targets).float(), (size, size))
-            error, target = pixel_error(render.color, pixels.images(whole))
+            error, target = pixel_error(render.color, torch.stack(targets), pixels)
             errors.append(error * len(chosen))
         return render, GuidanceOutput(loss=torch.stack(errors).sum() / len(images), passes=0, predicted=target)
 
@@ -99,9 +98,15 @@ class Replay:
         self.generator.set_state(state["generator"].cpu())
 
 
-def pixel_error(images: Images, targets: Float[Tensor, "B h w C"]) -> tuple[Float[Tensor, ""], Images]:
-    """The mean squared error of images, and the targets at their size; what is not finite counts as no error."""
-    target = resize(targets.float(), images.shape[1:3])
+def pixel_error(
+    images: Images, targets: Float[Tensor, "B h w C"], pixels: Lattice | None = None
+) -> tuple[Float[Tensor, ""], Images]:
+    """The mean squared error of images, and the targets at their size; what is not finite counts as no error.
+
+    With `pixels` the images have these of the targets alone.
+    """
+    pixels = pixels or Lattice()
+    target = pixels.images(resize(targets.float(), [side * pixels.stride for side in images.shape[1:3]]))
     return torch.where(target.isfinite(), images - target, 0.0).square().mean(), target
 
 
