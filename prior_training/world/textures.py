@@ -35,27 +35,27 @@ def _shares(
     pattern: Tensor, q: Float[Tensor, "V M 3"], along: Float[Tensor, "V M"], numbers: Float[Tensor, "V 4"]
 ) -> tuple[Float[Tensor, "V M"], Float[Tensor, "V M"]]:
     """How much of the second and of the third colour shows; `along` is the coordinate along the material's axis."""
+    given = q, along, [number[:, None] for number in numbers.unbind(-1)]
+    second = third = none = torch.zeros_like(along)
+    table = {kind: (share, none) for kind, share in _repeat(*given).items()} | _place(*given)
+    for kind, (of_second, of_third) in table.items():
+        here = (pattern == kind)[:, None]
+        second, third = torch.where(here, of_second, second), torch.where(here, of_third, third)
+    return second, third
+
+
+def _repeat(q: Tensor, along: Tensor, numbers: list[Tensor]) -> dict[int, Tensor]:
+    """How much of the second colour shows in the patterns that go on for ever."""
     x, y, z = q.unbind(-1)
-    n0, n1, n2, n3 = (number[:, None] for number in numbers.unbind(-1))
-    none = torch.zeros_like(x)
+    n0, n1, n2, n3 = numbers
     stripes = ((n0 * along + n1).sin() * n2 + 0.5 + n3).clamp(0, 1)
     checks = ((n0 * x + n1).sin() * (n0 * y + n1).sin() * (n0 * z + n1).sin() * n2 * 4 + 0.5).clamp(0, 1)
     gradient = (0.5 + 0.5 * n0 * along + n1).clamp(0, 1)
     warped = (n0 * along + n1 + 2 * (0.7 * n0 * y + n3).sin()).sin()
     blotches = (warped * (1.3 * n0 * z + 2 * n1 + 1.5 * (0.9 * n0 * x + n3).sin()).sin() * n2 + 0.5).clamp(0, 1)
-    label = ((x.abs() < n0) & ((y - n1).abs() < n2) & (z > 0)).float()
-    rows = n3 * (n1 - y) / 6.2832
-    line = rows.floor()
-    inked = rows - line > 0.45
-    text = label * (inked & _words(x, line, n0)).float()
     lattice = n0[..., None] * q + n1[..., None]
     cell = lattice - lattice.floor() - 0.5
     dots = ((cell * cell).sum(-1) < n2 * n2).float()
-    band = ((along - n0).abs() < n1).float()
-    middle = ((along - n0).abs() < n2).float()
-    split = (along > n0).float()
-    eyes = ((((x.abs() - n0) ** 2 + (y - n1) ** 2) < n2 * n2) & (z > 0)).float()
-    belly = ((((x / 0.6) ** 2 + ((y - n3) / 0.5) ** 2) < 1) & (z > 0)).float()
     heart = ((x - 0.45) ** 2 + (z * n2 + y * (1 - n2) - 0.35) ** 2 + 1e-12).sqrt()
     wood = (0.4 + 0.6 * (n0 * heart + n3 * ((2.1 * y + n1).sin() + (1.7 * z + 2.3 * x + n1).sin())).sin()).clamp(0, 1)
     patch = (n0 * x + n1 + 1.3 * (1.3 * n0 * y + n3).sin()).sin() * (
@@ -69,32 +69,36 @@ def _shares(
     course = n0 * y
     brick = 0.5 * n0 * (x + z) + 0.5 * course.floor()
     mortar = (course - course.floor() < 0.14) | (brick - brick.floor() < 0.08)
+    return {
+        STRIPES: stripes, CHECKS: checks, GRADIENT: gradient, BLOTCHES: blotches, DOTS: dots, WOOD: wood,
+        PATCHES: patches, ZIGZAG: zigzag, NOISE: mottled.clamp(0, 1), SPECKLE: (rough > n2).float(),
+        BRICKS: mortar.float(),
+    }  # fmt: skip
+
+
+def _place(q: Tensor, along: Tensor, numbers: list[Tensor]) -> dict[int, tuple[Tensor, Tensor]]:
+    """How much of the second and of the third colour shows in the patterns that lie somewhere."""
+    x, y, z = q.unbind(-1)
+    n0, n1, n2, n3 = numbers
+    label = ((x.abs() < n0) & ((y - n1).abs() < n2) & (z > 0)).float()
+    rows = n3 * (n1 - y) / 6.2832
+    line = rows.floor()
+    inked = rows - line > 0.45
+    text = label * (inked & _words(x, line, n0)).float()
+    band = ((along - n0).abs() < n1).float()
+    middle = ((along - n0).abs() < n2).float()
+    eyes = ((((x.abs() - n0) ** 2 + (y - n1) ** 2) < n2 * n2) & (z > 0)).float()
+    belly = ((((x / 0.6) ** 2 + ((y - n3) / 0.5) ** 2) < 1) & (z > 0)).float()
     wrap = ((y - n1).abs() < n2).float()
     round_ = _words(torch.where(x.abs() > z.abs(), z, x), line, n0) & inked
-    second, third = none, none
-    table = {
-        STRIPES: (stripes, none),
-        CHECKS: (checks, none),
-        GRADIENT: (gradient, none),
-        BLOTCHES: (blotches, none),
+    return {
         LABEL: (label, text),
-        DOTS: (dots, none),
         BAND: (band, middle),
-        SPLIT: (split, none),
+        SPLIT: ((along > n0).float(), torch.zeros_like(x)),
         FACE: (belly, eyes),
-        WOOD: (wood, none),
-        PATCHES: (patches, none),
-        ZIGZAG: (zigzag, none),
         LOGO: _logo(x, y, z, n0, n1, n2, n3),
-        NOISE: (mottled.clamp(0, 1), none),
-        SPECKLE: ((rough > n2).float(), none),
-        BRICKS: (mortar.float(), none),
         WRAP: (wrap, wrap * round_.float()),
     }
-    for kind, (of_second, of_third) in table.items():
-        here = (pattern == kind)[:, None]
-        second, third = torch.where(here, of_second, second), torch.where(here, of_third, third)
-    return second, third
 
 
 def _logo(x: Tensor, y: Tensor, z: Tensor, n0: Tensor, n1: Tensor, n2: Tensor, n3: Tensor) -> tuple[Tensor, Tensor]:
