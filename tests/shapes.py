@@ -9,7 +9,7 @@ from hash3d.cameras import Cameras
 from hash3d.export.mesh import BakedMesh
 from hash3d.meshing.asset import cut_open
 from hash3d.rendering.bake import bake
-from hash3d.representations.dmtet import grid_tetrahedra, grid_vertices, marching_tetrahedra
+from hash3d.representations.dmtet import grid_vertices, marching_tetrahedra
 from hash3d.representations.mesh import Mesh, SurfacePoints
 from hash3d.representations.textured_mesh import TexturedMeshConfig
 
@@ -17,7 +17,7 @@ from hash3d.representations.textured_mesh import TexturedMeshConfig
 def surface(function, resolution: int, dtype: torch.dtype = torch.float64) -> Mesh:
     """The zero level of a function on [-1, 1]^3."""
     vertices = (2 * grid_vertices(resolution) - 1).to(dtype)
-    return marching_tetrahedra(vertices, function(vertices), grid_tetrahedra(resolution))
+    return marching_tetrahedra(vertices, function(vertices))
 
 
 def sphere(points: torch.Tensor) -> torch.Tensor:

@@ -56,7 +56,7 @@ def test_area_and_outline_gradients_are_those_of_the_convex_hull():
         return with_colors(Mesh(vertices=vertices, faces=shape.faces))
 
     def hulls(values: torch.Tensor) -> torch.Tensor:
-        screens = [project(moved(values), views[view], 0.01).screen for view in range(count)]
+        screens = project(moved(values), views, 0.01).screen
         return torch.tensor([ConvexHull(screen.numpy()).volume for screen in screens], dtype=torch.float64)
 
     values = torch.tensor([1.0, 0.05], dtype=torch.float64, requires_grad=True)

@@ -22,8 +22,8 @@ def both(request):
     device = "cuda" if request.param == "triton" and os.environ.get("TRITON_INTERPRET") != "1" else "cpu"
 
     def see(screen: torch.Tensor, depths: torch.Tensor, faces: torch.Tensor, size: tuple[int, int]):
-        projected = Projected(*(each.to(device) for each in (screen, depths, faces, torch.arange(len(faces)))))
-        return visible_faces(projected, size), kernels.visible_faces(projected, size)
+        projected = Projected(screen[None].to(device), depths[None].to(device), faces.to(device))
+        return visible_faces(projected, size)[0], kernels.visible_faces(projected, size)[0]
 
     return see
 

@@ -40,8 +40,9 @@ def _draw(screen: Array, depths: Array, faces: Array, nearest: Array, seen: Arra
 
 
 def visible_faces(projected: Projected, size: tuple[int, int]) -> Tensor:
-    """Compute `visible_faces`, "H W"."""
-    seen = torch.full(size[::-1], -1, dtype=torch.int64)
-    nearest = torch.full(size[::-1], torch.inf, dtype=projected.depths.dtype)
-    run(_draw, projected.screen, projected.depths, projected.faces, nearest, seen)
+    """Compute `visible_faces`, "B H W"."""
+    seen = torch.full((len(projected.depths), *size[::-1]), -1, dtype=torch.int64)
+    nearest = torch.full(seen.shape, torch.inf, dtype=projected.depths.dtype)
+    for view in zip(projected.screen, projected.depths, nearest, seen, strict=True):
+        run(_draw, *view[:2], projected.faces, *view[2:])
     return seen

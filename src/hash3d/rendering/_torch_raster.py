@@ -14,15 +14,30 @@ BLOCK_ELEMENTS = 4_000_000
 
 
 class Projected(NamedTuple):
-    """A mesh in one view: pixels (column, row) and depths along z of its vertices, faces, and their rows in the mesh.
+    """A mesh in B views: pixels (column, row) and depths along z of its vertices, and its faces.
 
-    Faces with a corner nearer than the near plane are left out.
+    A vertex nearer than the near plane is at NaN; faces with such a corner are seen nowhere.
     """
 
-    screen: Float[Tensor, "V 2"]
-    depths: Float[Tensor, " V"]
+    screen: Float[Tensor, "B V 2"]
+    depths: Float[Tensor, "B V"]
     faces: Int[Tensor, "F 3"]
-    rows: Int[Tensor, " F"]
+
+
+def locate(
+    projected: Projected, faces: Int[Tensor, " N"], pixels: Int[Tensor, " N"], size: tuple[int, int]
+) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"], Float[Tensor, " N"]]:
+    """Return for the points of faces that pixels of all views (row-major) see their weights, depths and `face_pixels`.
+
+    Differentiable, but for the last.
+    """
+    width, height = size
+    view, place = pixels // (width * height), pixels % (width * height)
+    rows = projected.faces[faces] + (view * projected.depths.shape[1])[:, None]
+    corners = projected.screen.flatten(0, 1)[rows]
+    centres = torch.stack([place % width, place // width], dim=-1).to(corners) + 0.5
+    weights, depths = barycentric(corners, projected.depths.flatten()[rows], centres)
+    return weights, depths, 0.5 * edge_functions(corners.detach()).sum(dim=-1).abs()
 
 
 def barycentric(
@@ -40,27 +55,34 @@ def barycentric(
     return inverse / total, 1.0 / total[..., 0]
 
 
-def visible_faces(projected: Projected, size: tuple[int, int]) -> Int[Tensor, "H W"]:
+def visible_faces(projected: Projected, size: tuple[int, int]) -> Int[Tensor, "B H W"]:
     """Return the row of `projected.faces` nearest at each pixel centre, -1 for none; equal depths: the lowest row.
 
     A pixel centre on an edge belongs to the faces on both sides, whose edge functions differ in the sign alone.
     """
+    views = zip(projected.screen, projected.depths, strict=True)
+    return torch.stack([_see(screen, depths, projected.faces, size) for screen, depths in views])
+
+
+def _see(
+    screen: Float[Tensor, "V 2"], depths: Float[Tensor, " V"], faces: Int[Tensor, "F 3"], size: tuple[int, int]
+) -> Int[Tensor, "H W"]:
+    """Compute `visible_faces` of one view."""
     width, height = size
-    device = projected.depths.device
-    nearest = torch.full((width * height,), torch.inf, dtype=projected.depths.dtype, device=device)
-    face_of = torch.full((width * height,), len(projected.faces), dtype=torch.int64, device=device)
-    corners = projected.screen[projected.faces]
+    nearest = torch.full((width * height,), torch.inf, dtype=depths.dtype, device=depths.device)
+    face_of = torch.full((width * height,), len(faces), dtype=torch.int64, device=depths.device)
+    corners = screen[faces]
     # The first pixel centre at or after the least coordinate, and the first one after the greatest.
-    limit = torch.tensor([width, height], device=device)
+    limit = torch.tensor([width, height], device=depths.device)
     first = (corners.amin(dim=1) - 0.5).ceil().clamp(min=0).minimum(limit).long()
     last = (corners.amax(dim=1) + 0.5).floor().clamp(min=0).minimum(limit).long()
-    spans = (last - first).clamp(min=0)
+    spans = torch.where(corners.isfinite().all(dim=1), (last - first).clamp(min=0), 0)
     counts = spans.prod(dim=-1)
     for rows in _blocks(counts):
-        face, pixel, depth = _covered(projected, corners, rows, first, spans, counts, width)
+        face, pixel, depth = _covered(corners, depths[faces], rows, first, spans, counts, width)
         before = nearest
         nearest = before.scatter_reduce(0, pixel, depth, "amin")
-        face_of = torch.where(nearest < before, len(projected.faces), face_of)
+        face_of = torch.where(nearest < before, len(faces), face_of)
         wins = depth == nearest[pixel]
         face_of = face_of.scatter_reduce(0, pixel[wins], face[wins], "amin")
     return torch.where(nearest.isfinite(), face_of, -1).reshape(height, width)
@@ -76,8 +98,8 @@ def _blocks(counts: Int[Tensor, " F"]) -> list[Int[Tensor, " M"]]:
 
 
 def _covered(
-    projected: Projected,
     corners: Float[Tensor, "F 3 2"],
+    depths: Float[Tensor, "F 3"],
     rows: Int[Tensor, " M"],
     first: Int[Tensor, "F 2"],
     spans: Int[Tensor, "F 2"],
@@ -93,7 +115,7 @@ def _covered(
     areas = edge_functions(corners[face] - pixels[:, None])
     covered = (((areas >= 0).all(dim=-1)) | ((areas <= 0).all(dim=-1))) & (areas.sum(dim=-1) != 0)
     face = face[covered]
-    depth = barycentric(corners[face], projected.depths[projected.faces[face]], pixels[covered])[1]
+    depth = barycentric(corners[face], depths[face], pixels[covered])[1]
     return face, (row * width + column)[covered], depth
 
 

@@ -12,7 +12,7 @@ from hash3d.cameras import Cameras
 from hash3d.representations.mesh import Mesh, SurfacePoints
 from hash3d.representations.textured_mesh import TexturedMesh
 
-from ._torch_raster import Projected, barycentric
+from ._torch_raster import Projected, locate
 from .raster import RasterRendererConfig, find_visible_faces, render_surface
 
 MIN_COSINE, DEPTH_TOLERANCE = 0.5, 0.02
@@ -37,14 +37,11 @@ def texel_points(surface: TexturedMesh) -> tuple[SurfacePoints, Int[Tensor, " N"
     """Return the surface's points at the centres of the texels that a face covers, and those texels (row-major)."""
     mesh, size = surface.mesh(), len(surface.texture_logits)
     depths = torch.ones_like(surface.uv[:, 0])
-    rows = torch.arange(len(mesh), device=depths.device)
     u, v = surface.uv.unbind(-1)
-    projected = Projected(torch.stack([u, 1.0 - v], dim=-1) * size, depths, surface.uv_faces, rows)
+    projected = Projected((torch.stack([u, 1.0 - v], dim=-1) * size)[None], depths[None], surface.uv_faces)
     seen = find_visible_faces(projected, (size, size), "auto").flatten()
     texels = (seen >= 0).nonzero()[:, 0]
-    centres = torch.stack([texels % size, texels // size], dim=-1).to(depths) + 0.5
-    corners = surface.uv_faces[seen[texels]]
-    weights = barycentric(projected.screen[corners], depths[corners], centres)[0]
+    weights = locate(projected, seen[texels], texels, (size, size))[0]
     areas = surface.texel_areas()[seen[texels]]
     points = SurfacePoints(
         mesh=mesh, faces=seen[texels], weights=weights, views=torch.zeros_like(texels), face_pixels=areas

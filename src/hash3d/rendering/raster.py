@@ -9,12 +9,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.kernels import FieldBackend, find_kernels
+from hash3d.kernels import FieldBackend, find_kernels, uses_triton
 from hash3d.ranges import expect_range
 from hash3d.representations.mesh import Edges, Mesh, Surface, SurfacePoints
+from hash3d.tensors import to_device
 
 from . import _torch_raster
-from ._torch_raster import Projected, barycentric, edge_functions, expand
+from ._torch_raster import Projected, expand
 from .base import Render
 from .shading import Shading
 
@@ -45,16 +46,6 @@ class RasterRendererConfig:
         return partial(render_surface, config=self)
 
 
-@dataclass(frozen=True)
-class _View:
-    """What one camera sees: the projected mesh, the pixels (row-major) that see a face, the points and depths there."""
-
-    projected: Projected
-    pixels: Int[Tensor, " N"]
-    points: SurfacePoints
-    depths: Float[Tensor, " N"]
-
-
 def render_surface(
     surface: Surface,
     cameras: Cameras,
@@ -77,20 +68,19 @@ def render_surface(
             f"image, shape {shape}, but got {tuple(background.shape)}. Pass background.expand(len(cameras), 3)."
         )
     mesh = surface.mesh()
-    views = [_see(mesh, cameras, index, config) for index in range(len(cameras))]
-    points = SurfacePoints(
-        mesh=mesh,
-        **{
-            name: torch.cat([getattr(view.points, name) for view in views])
-            for name in ("faces", "weights", "views", "face_pixels")
-        },
-    )
+    projected = project(mesh, cameras, config.near)
+    with torch.no_grad():
+        seen = find_visible_faces(projected, (cameras.width, cameras.height), config.backend).flatten()
+    pixels = (seen >= 0).nonzero()[:, 0]
+    points, depths = _locate(mesh, projected, seen[pixels], pixels, cameras, config.backend)
     colors = surface.colors_at(points)
     if shading is not None:
         colors = shading(colors, points.positions, points.normals if shading.needs_normals else None, points.views)
-    parts = colors.split([len(view.pixels) for view in views])
-    size = (cameras.width, cameras.height)
-    image = torch.stack([_paint(view, part, size, config) for view, part in zip(views, parts, strict=True)])
+    values = torch.cat([colors, depths[:, None], torch.ones_like(depths)[:, None]], dim=-1)
+    image = values.new_zeros(len(seen), 5).index_copy(0, pixels, values).reshape(*shape[:3], 5)
+    if config.antialias:
+        nearest = image[..., 3].detach().masked_fill(image[..., 4] <= 0, torch.inf)
+        image = antialias(image, nearest, projected, mesh.edges, config.backend)
     alpha = image[..., 4:]
     behind = (background if background.dim() == 4 else background[:, None, None]).to(image)
     color = image[..., :3] + (1.0 - alpha) * behind
@@ -98,52 +88,38 @@ def render_surface(
 
 
 def project(mesh: Mesh, cameras: Cameras, near: float) -> Projected:
-    """Project `mesh` to the image of a single camera, and keep the faces that lie wholly behind the near plane."""
+    """Project `mesh` to the images of all cameras; vertices closer than the near plane have no place there."""
     like = mesh.vertices
-    viewmat, intrinsic = cameras.viewmats[0].to(like), cameras.K[0].to(like)
-    local = like @ viewmat[:3, :3].T + viewmat[:3, 3]
-    in_front = local[:, 2] >= near
-    depths = torch.where(in_front, local[:, 2], near)
-    screen = local[:, :2] / depths[:, None] * intrinsic.diagonal()[:2] + intrinsic[:2, 2]
-    rows = in_front[mesh.faces].all(dim=-1).nonzero()[:, 0]
-    return Projected(screen, depths, mesh.faces[rows], rows)
+    viewmats, intrinsics = to_device(cameras.viewmats, like), to_device(cameras.K, like)
+    local = like @ viewmats[:, :3, :3].mT + viewmats[:, None, :3, 3]
+    behind = ~(local[..., 2] >= near)
+    depths = local[..., 2].masked_fill(behind, near)
+    focal, centre = intrinsics.diagonal(dim1=1, dim2=2)[:, None, :2], intrinsics[:, None, :2, 2]
+    screen = local[..., :2] / depths[..., None] * focal + centre
+    return Projected(screen.masked_fill(behind[..., None], torch.nan), depths, mesh.faces)
 
 
-def _see(mesh: Mesh, cameras: Cameras, view: int, config: RasterRendererConfig) -> _View:
-    """Find the faces that one camera sees, and where each pixel's ray meets its face."""
-    projected = project(mesh, cameras[view], config.near)
+def _locate(
+    mesh: Mesh,
+    projected: Projected,
+    faces: Int[Tensor, " N"],
+    pixels: Int[Tensor, " N"],
+    cameras: Cameras,
+    backend: FieldBackend,
+) -> tuple[SurfacePoints, Float[Tensor, " N"]]:
+    """Find the points of `faces` that pixels of all views (row-major) see, and their depths."""
     size = (cameras.width, cameras.height)
-    with torch.no_grad():
-        seen = find_visible_faces(projected, size, config.backend).flatten()
-    pixels = (seen >= 0).nonzero()[:, 0]
-    faces = projected.faces[seen[pixels]]
-    corners = projected.screen[faces]
-    centres = torch.stack([pixels % cameras.width, pixels // cameras.width], dim=-1).to(corners) + 0.5
-    weights, depths = barycentric(corners, projected.depths[faces], centres)
-    points = SurfacePoints(
-        mesh=mesh,
-        faces=projected.rows[seen[pixels]],
-        weights=weights,
-        views=torch.full_like(pixels, view),
-        face_pixels=0.5 * edge_functions(corners.detach()).sum(dim=-1).abs(),
-    )
-    return _View(projected, pixels, points, depths)
+    if uses_triton(backend, projected.depths):
+        from . import _triton_raster
+
+        weights, depths, areas = _triton_raster.locate(projected, faces, pixels, size)
+    else:
+        weights, depths, areas = _torch_raster.locate(projected, faces, pixels, size)
+    views = pixels // (cameras.width * cameras.height)
+    return SurfacePoints(mesh=mesh, faces=faces, weights=weights, views=views, face_pixels=areas), depths
 
 
-def _paint(
-    view: _View, colors: Float[Tensor, "N 3"], size: tuple[int, int], config: RasterRendererConfig
-) -> Float[Tensor, "H W 5"]:
-    """Return red, green, blue, depth and alpha, 0 where no face covers the pixel."""
-    width, height = size
-    values = torch.cat([colors, view.depths[:, None], torch.ones_like(view.depths)[:, None]], dim=-1)
-    image = values.new_zeros(height * width, 5).index_copy(0, view.pixels, values).reshape(height, width, 5)
-    if not config.antialias:
-        return image
-    nearest = torch.where(image[..., 4] > 0, image[..., 3], torch.inf).detach()
-    return antialias(image, nearest, view.projected, view.points.mesh.edges)
-
-
-def find_visible_faces(projected: Projected, size: tuple[int, int], backend: FieldBackend) -> Int[Tensor, "H W"]:
+def find_visible_faces(projected: Projected, size: tuple[int, int], backend: FieldBackend) -> Int[Tensor, "B H W"]:
     """Compute `visible_faces` by the backend that suits the device; `ValueError` if an explicit one cannot run."""
     kernels = find_kernels(backend, "hash3d.rendering", "raster", projected.depths)
     seen: Tensor = (kernels or _torch_raster).visible_faces(projected, size)
@@ -151,8 +127,12 @@ def find_visible_faces(projected: Projected, size: tuple[int, int], backend: Fie
 
 
 def antialias(
-    image: Float[Tensor, "H W C"], nearest: Float[Tensor, "H W"], projected: Projected, edges: Edges
-) -> Float[Tensor, "H W C"]:
+    image: Float[Tensor, "B H W C"],
+    nearest: Float[Tensor, "B H W"],
+    projected: Projected,
+    edges: Edges,
+    backend: FieldBackend = "torch",
+) -> Float[Tensor, "B H W C"]:
     """Blend the silhouettes of `image`, differentiable in `image` and in `projected.screen`, and so in the outlines.
 
     The blending of Laine et al. (2020), "Modular Primitives for High-Performance Differentiable Rendering", section
@@ -163,40 +143,51 @@ def antialias(
 
     `nearest` are depths at the pixel centres, infinite where nothing is seen; `edges` are those of the whole mesh.
     """
+    if uses_triton(backend, image):
+        from . import _triton_antialias
+
+        blended: Tensor = _triton_antialias.antialias(image, nearest, projected, edges.vertices, edges.of_face)
+        return blended
     visible, sides = silhouettes(projected, edges)
-    ends = edges.vertices[visible]
-    screen, depths, sides = projected.screen[ends], projected.depths[ends].detach(), sides[visible]
+    view, edge = visible.nonzero(as_tuple=True)
+    ends = edges.vertices[edge] + (view * projected.depths.shape[1])[:, None]
+    screen, depths = projected.screen.flatten(0, 1)[ends], projected.depths.detach().flatten()[ends]
+    sides = sides[visible]
     steps = (screen[:, 1] - screen[:, 0]).detach().abs()
     steep = steps[:, 1] >= steps[:, 0]
-    image = _blend_rows(image, nearest, screen[steep], depths[steep], sides[steep])
+    image = _blend_rows(image, nearest, view[steep], screen[steep], depths[steep], sides[steep])
     # Columns are the rows of the transposed image, where left of an edge becomes right of it.
-    turned = _blend_rows(image.transpose(0, 1), nearest.T, screen[~steep].flip(-1), depths[~steep], ~sides[~steep])
-    return turned.transpose(0, 1)
+    turned = image.transpose(1, 2), nearest.mT
+    flat = _blend_rows(*turned, view[~steep], screen[~steep].flip(-1), depths[~steep], ~sides[~steep])
+    return flat.transpose(1, 2)
 
 
-def silhouettes(projected: Projected, edges: Edges) -> tuple[Bool[Tensor, " E"], Bool[Tensor, " E"]]:
+def silhouettes(projected: Projected, edges: Edges) -> tuple[Bool[Tensor, "B E"], Bool[Tensor, "B E"]]:
     """Find the edges with all their faces on one side, and whether that is the right, from first to second vertex."""
-    faces = projected.faces
-    a, b, c = projected.screen.detach()[faces].unbind(1)
+    faces, count = projected.faces, len(edges.vertices)
+    a, b, c = projected.screen.detach()[:, faces].unbind(2)
     (x1, y1), (x2, y2) = (b - a).unbind(-1), (c - a).unbind(-1)
-    clockwise = x1 * y2 - x2 * y1 >= 0
+    area = x1 * y2 - x2 * y1
     forward = faces.roll(-1, 1) < faces.roll(1, 1)
-    right = (clockwise[:, None] == forward).flatten()
-    has = torch.zeros(2, len(edges.vertices), dtype=torch.bool, device=faces.device)
-    has[(~right).long(), edges.of_face[projected.rows].flatten()] = True
-    return has[0] ^ has[1], has[0]
+    left = (area >= 0)[..., None] != forward
+    has = torch.zeros(len(area), 2 * count + 1, dtype=torch.bool, device=faces.device)
+    places = (edges.of_face + count * left).masked_fill(area.isnan()[..., None], 2 * count)
+    has = has.scatter_(1, places.flatten(1), True)
+    return has[:, :count] ^ has[:, count:-1], has[:, :count]
 
 
 def _blend_rows(
-    image: Float[Tensor, "H W C"],
-    nearest: Float[Tensor, "H W"],
+    image: Float[Tensor, "B H W C"],
+    nearest: Float[Tensor, "B H W"],
+    view: Int[Tensor, " S"],
     screen: Float[Tensor, "S 2 2"],
     depths: Float[Tensor, "S 2"],
     right: Bool[Tensor, " S"],
-) -> Float[Tensor, "H W C"]:
+) -> Float[Tensor, "B H W C"]:
     """Blend the two pixels around each place where an edge crosses the centre line of a row."""
-    height, width = nearest.shape
+    _, height, width = nearest.shape
     edge, row, place, depth = _crossings(screen, depths, height)
+    row = view[edge] * height + row
     left = (place.detach() - 0.5).floor().long()
     # The faces lie left of an edge that goes down and has them on its right-hand side, and of one that goes up and has
     # them on its left.
@@ -212,7 +203,7 @@ def _blend_rows(
     kept = kept[_outermost(inner[kept] * 2 + inner_left[kept], reach[kept].detach())]
     inner, outer, weight = inner[kept], outer[kept], (reach[kept] - 0.5)[:, None]
     source, target = torch.where(weight[:, 0] > 0, inner, outer), torch.where(weight[:, 0] > 0, outer, inner)
-    flat = image.reshape(height * width, -1)
+    flat = image.reshape(-1, image.shape[-1])
     return flat.index_add(0, target, weight.abs() * (flat[source] - flat[target])).reshape(image.shape)
 
 

@@ -7,15 +7,16 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hash3d.ranges import expect_range
 
-from .mesh import Mesh, SurfacePoints, grown_box, pair_keys
+from .mesh import Mesh, SurfacePoints, grown_box, take
 from .optimizer import ParameterGroup, Trainable
 
 TETRAHEDRON_EDGES = tuple(itertools.combinations(range(4), 2))
@@ -46,27 +47,60 @@ def grid_tetrahedra(resolution: int) -> Int[Tensor, "T 4"]:
     return (first[:, None, None] + torch.stack(paths)).reshape(-1, 4)
 
 
-def marching_tetrahedra(
-    vertices: Float[Tensor, "V 3"], values: Float[Tensor, " V"], tetrahedra: Int[Tensor, "T 4"]
-) -> Mesh:
+def marching_tetrahedra(vertices: Float[Tensor, "V 3"], values: Float[Tensor, " V"]) -> Mesh:
     """Extract the surface between vertices with values below 0 (inside) and the others.
 
-    A vertex lies where the value, linear along its edge, is 0 (Shen et al. 2021, section 3.1). Faces are
-    counter-clockwise from outside, and closed if no face at the grid's border has both signs.
+    The vertices are those of `grid_vertices`, moved or not; values at the grid's border must not be below 0. A vertex
+    lies where the value, linear along its edge, is 0 (Shen et al. 2021, section 3.1). The surface is closed, and its
+    faces are counter-clockwise from outside. The host waits once for a GPU.
     """
-    inside = values < 0
-    number = (inside[tetrahedra] * torch.tensor([1, 2, 4, 8], device=values.device)).sum(dim=-1)
-    crossed = (number > 0) & (number < 15)
-    corners = tetrahedra[crossed]
-    table = _triangles().to(values.device)[number[crossed]]
-    tetrahedron, triangle = (table[..., 0] >= 0).nonzero(as_tuple=True)
-    ends = torch.tensor(TETRAHEDRON_EDGES, device=values.device)[table[tetrahedron, triangle]]
-    ends = corners[tetrahedron].gather(1, ends.flatten(1)).reshape(-1, 2)
-    count = vertices.shape[0]
-    keys, faces = torch.unique(pair_keys(ends, count), return_inverse=True)
-    a, b = keys // count, keys % count
-    weight = (values[a] / (values[a] - values[b]))[:, None]
-    return Mesh(vertices=vertices[a] + weight * (vertices[b] - vertices[a]), faces=faces.reshape(-1, 3))
+    grid, count = _cells(round(len(values) ** (1 / 3)), values.device), len(values)
+    # An edge has the number of its first vertex times 7, plus that of its direction. What wraps around the grid's end
+    # lies on the border, outside.
+    inside = functional.pad(values < 0, (0, grid.steps[-1]))
+    corners = torch.stack([inside[step : step + count] for step in grid.steps], dim=-1)
+    crossed = (corners[:, 1:] != corners[:, :1]).flatten()
+    number = (corners * grid.powers).sum(dim=-1)
+    wanted, order = grid.used[number], crossed.cumsum(0)
+    num_edges, num_faces = torch.stack([order[-1], wanted.sum()]).tolist()
+    edges = torch.nonzero_static(crossed, size=num_edges)[:, 0]
+    cell, triangle = torch.nonzero_static(wanted, size=num_faces).unbind(1)
+    faces = order[7 * cell[:, None] + grid.triangles[number[cell], triangle]] - 1
+    first = edges // 7
+    ends = torch.stack([first, first + grid.reach[edges % 7]])
+    (a, b), (start, end) = take(values, ends), take(vertices, ends)
+    return Mesh(vertices=start + (a / (a - b))[:, None] * (end - start), faces=faces, closed=True)
+
+
+class _Cells(NamedTuple):
+    """What the cells of a grid have in common; the corners of a cell are numbered by the sums of 4 x, 2 y and z.
+
+    `steps` lead from a cell's first corner to each in the list of vertices, `reach` has those of the 7 directions of
+    edges. `powers` make the number of a cell, in which bit n is that corner n is inside; `triangles` are the edges that
+    carry the corners of its at most 12 triangles, relative to the first corner's, where they are `used`.
+    """
+
+    steps: list[int]
+    reach: Int[Tensor, "7"]
+    powers: Int[Tensor, "8"]
+    triangles: Int[Tensor, "256 12 3"]
+    used: Bool[Tensor, "256 12"]
+
+
+@cache
+def _cells(side: int, device: torch.device) -> _Cells:
+    """Compute them for a grid of `side` vertices along each axis."""
+    steps = torch.cartesian_prod(*(torch.tensor([0, step]) for step in (side**2, side, 1))).sum(dim=-1)
+    powers = 2 ** torch.arange(8)
+    inside = torch.arange(256)[:, None] & powers != 0
+    tetrahedra = grid_tetrahedra(1)
+    rows = _triangles()[(inside[:, tetrahedra] * powers[:4]).sum(dim=-1)]
+    first, last = tetrahedra[:, torch.tensor(TETRAHEDRON_EDGES)].aminmax(dim=-1)
+    numbers = 7 * steps[first] + last - first - 1
+    triangles = numbers[torch.arange(6)[:, None, None], rows].reshape(256, 12, 3)
+    used = (rows[..., 0] >= 0).reshape(256, 12)
+    tables = (steps[1:], powers, triangles, used)
+    return _Cells(steps.tolist(), *(each.to(device) for each in tables))
 
 
 @cache
@@ -157,7 +191,6 @@ class DmtetMesh(Trainable):
 
     box: Tensor
     vertices: Tensor
-    tetrahedra: Tensor
     border: Tensor
 
     def __init__(
@@ -174,7 +207,6 @@ class DmtetMesh(Trainable):
         self.config, self.adam_eps = config, config.adam_eps
         self.register_buffer("box", box.clone())
         self.register_buffer("vertices", vertices, persistent=False)
-        self.register_buffer("tetrahedra", grid_tetrahedra(config.resolution), persistent=False)
         self.register_buffer("border", border, persistent=False)
         self.values = nn.Parameter(values.clone())
         self.offsets = nn.Parameter(torch.zeros_like(vertices))
@@ -185,17 +217,7 @@ class DmtetMesh(Trainable):
         moved = self.vertices + self.config.max_offset / self.config.resolution * self.offsets.tanh()
         vertices = torch.lerp(self.box[0], self.box[1], moved)
         values = torch.where(self.border, self.values.clamp(min=BORDER_VALUE), self.values)
-        tetrahedra = self.tetrahedra.view(-1, 6, 4)[self._crossed(values)].flatten(0, 1)
-        return marching_tetrahedra(vertices, values, tetrahedra)
-
-    def _crossed(self, values: Float[Tensor, " V"]) -> Int[Tensor, " C"]:
-        """Find the cells with vertices on both sides, by which far fewer tetrahedra are looked at."""
-        count = self.config.resolution
-        some = every = (values < 0).view(count + 1, count + 1, count + 1)
-        for axis in range(3):
-            some = some.narrow(axis, 0, count) | some.narrow(axis, 1, count)
-            every = every.narrow(axis, 0, count) & every.narrow(axis, 1, count)
-        return (some & ~every).flatten().nonzero()[:, 0]
+        return marching_tetrahedra(vertices, values)
 
     def colors_at(self, points: SurfacePoints) -> Float[Tensor, "N 3"]:
         """Return the field's RGB at the points' positions."""

@@ -14,12 +14,14 @@ from torch.nn import functional
 class Mesh:
     """V vertices in scene units and F triangles, counter-clockwise seen from outside, with RGB a vertex if it has any.
 
-    Faces that touch share vertices: an edge with a face on one side only is a rim.
+    Faces that touch share vertices: an edge with a face on one side only is a rim. `closed` promises that each edge has
+    two faces.
     """
 
     vertices: Float[Tensor, "V 3"]
     faces: Int[Tensor, "F 3"]
     colors: Float[Tensor, "V 3"] | None = None
+    closed: bool = False
 
     def __len__(self) -> int:
         return self.faces.shape[0]
@@ -37,7 +39,7 @@ class Mesh:
     @property
     def face_normals(self) -> Float[Tensor, "F 3"]:
         """Normals of the faces, twice as long as the face is large."""
-        a, b, c = self.vertices[self.faces].unbind(1)
+        a, b, c = take(self.vertices, self.faces).unbind(1)
         return torch.cross(b - a, c - a, dim=-1)
 
     @property
@@ -45,7 +47,7 @@ class Mesh:
         """Areas in scene units squared."""
         return 0.5 * self.face_normals.norm(dim=-1)
 
-    @property
+    @cached_property
     def vertex_normals(self) -> Float[Tensor, "V 3"]:
         """Unit normals at the vertices: the mean of the faces' normals, weighted by area; 0 for a vertex of no face."""
         summed, normals = torch.zeros_like(self.vertices), self.face_normals
@@ -55,10 +57,16 @@ class Mesh:
 
     @cached_property
     def edges(self) -> "Edges":
-        """The edges, each once."""
-        sides = torch.cat([self.faces[:, [1, 2]], self.faces[:, [2, 0]], self.faces[:, [0, 1]]])
+        """The edges, each once, in the order of their vertices; a GPU is waited for unless the mesh is closed."""
+        sides = torch.stack([self.faces.roll(-1, 1), self.faces.roll(1, 1)], dim=-1).transpose(0, 1).reshape(-1, 2)
         count = max(self.vertices.shape[0], 1)
-        keys, side_edges = torch.unique(pair_keys(sides, count), return_inverse=True)
+        keys = pair_keys(sides, count)
+        if self.closed:
+            ordered, places = keys.sort()
+            keys, numbers = ordered[::2], torch.arange(len(places), device=places.device) // 2
+            side_edges = torch.empty_like(places).scatter_(0, places, numbers)
+        else:
+            keys, side_edges = torch.unique(keys, return_inverse=True)
         vertices = torch.stack([keys // count, keys % count], dim=-1)
         return Edges(vertices=vertices, of_face=side_edges.reshape(3, -1).T)
 
@@ -90,7 +98,7 @@ class SurfacePoints:
 
     def interpolate_corners(self, values: Float[Tensor, "K C"], corners: Int[Tensor, "F 3"]) -> Float[Tensor, "N C"]:
         """Interpolate values whose rows for each face are `corners`."""
-        return (values[corners[self.faces]] * self.weights[..., None]).sum(dim=1)
+        return (take(values, corners[self.faces]) * self.weights[..., None]).sum(dim=1)
 
     @property
     def positions(self) -> Float[Tensor, "N 3"]:
@@ -114,6 +122,13 @@ class Surface(Protocol):
     def colors_at(self, points: SurfacePoints) -> Float[Tensor, "N 3"]:
         """RGB at points of the mesh that `mesh()` has just returned."""
         ...
+
+
+def take(values: Float[Tensor, "V *C"], rows: Int[Tensor, "*N"]) -> Float[Tensor, "..."]:
+    """Return `values[rows]`; on a GPU its gradient is summed without sorting the rows first."""
+    if not values.is_cuda:
+        return values[rows]
+    return values.index_select(0, rows.flatten()).view(*rows.shape, *values.shape[1:])
 
 
 def pair_keys(pairs: Int[Tensor, "N 2"], count: int) -> Int[Tensor, " N"]:

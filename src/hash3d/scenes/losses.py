@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.rendering.volume import RaySamples
-from hash3d.representations.mesh import Mesh
+from hash3d.representations.mesh import Mesh, take
 
 
 def color_loss(color: Float[Tensor, "B H W 3"], target: Float[Tensor, "B H W 3"]) -> Float[Tensor, ""]:
@@ -99,7 +99,7 @@ def orientation_loss(samples: RaySamples, alpha: Float[Tensor, "B H W 1"]) -> Fl
 
 def normal_consistency_loss(mesh: Mesh) -> Float[Tensor, ""]:
     """Mean over the edges of 1 - cos of the angle between their vertices' normals (threestudio 28d9d80)."""
-    first, second = mesh.vertex_normals[mesh.edges.vertices].unbind(1)
+    first, second = take(mesh.vertex_normals, mesh.edges.vertices).unbind(1)
     return (1.0 - (first * second).sum(dim=-1)).sum() / max(len(first), 1)
 
 
