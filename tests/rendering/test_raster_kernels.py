@@ -1,4 +1,4 @@
-"""The kernels' rasterisers equal the reference implementation: the same face at every pixel.
+"""The kernels' rasterisers equal the reference implementation: the same face at every pixel, the same blended outlines.
 
 Numba's on a CPU. Triton's on a GPU, or with TRITON_INTERPRET=1 on a CPU:
 `TRITON_INTERPRET=1 python -m pytest -m gpu` and this file.
@@ -10,7 +10,13 @@ from importlib import import_module
 import pytest
 import torch
 
-from hash3d.rendering._torch_raster import Projected, visible_faces
+from hash3d.cameras import Cameras
+from hash3d.rendering._torch_raster import Projected, locate, visible_faces
+from hash3d.rendering.raster import antialias, project
+from hash3d.representations.mesh import Mesh
+from tests.shapes import ball, cube, joined, surface, torus
+
+DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
@@ -19,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def both(request):
     """The faces that the reference and a kernel see."""
     kernels = import_module(f"hash3d.rendering._{request.param}_raster")
-    device = "cuda" if request.param == "triton" and os.environ.get("TRITON_INTERPRET") != "1" else "cpu"
+    device = DEVICE if request.param == "triton" else "cpu"
 
     def see(screen: torch.Tensor, depths: torch.Tensor, faces: torch.Tensor, size: tuple[int, int]):
         projected = Projected(screen[None].to(device), depths[None].to(device), faces.to(device))
@@ -62,3 +68,45 @@ def test_flat_faces_are_not_seen(both):
     expected, found = both(screen, torch.ones(3), torch.tensor([[0, 1, 2]]), (8, 8))
     assert torch.equal(found, expected)
     assert found.max() == -1
+
+
+SHAPES = {
+    "small faces": surface(torus, 12),
+    "large faces, one behind the other": joined(cube(0.4), cube(0.15, (0.2, 0.3, 0.6)), cube(0.2, (0.1, 0.1, -0.7))),
+    "some behind the camera": joined(ball(6, 0.5), cube(0.3, (0.4, 0.3, 2.5))),
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_points_and_outlines_and_their_gradients_are_the_references(shape):
+    """Of two views; every output has random weights, and gradients are those in the vertices and in the image."""
+    from hash3d.rendering import _triton_antialias, _triton_raster
+
+    views, size = Cameras.orbit(elevation=[20.0, 5.0], azimuth=[30.0, 0.0], radius=2.5, fov_y=45.0, size=32), (32, 32)
+    vertices = shape.vertices.float().to(DEVICE).requires_grad_()
+    mesh = Mesh(vertices=vertices, faces=shape.faces.to(DEVICE))
+    with torch.no_grad():
+        seen = visible_faces(project(mesh, views, 0.01), size).flatten()
+    pixels = (seen >= 0).nonzero()[:, 0]
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(2, 32, 32, 5, generator=generator).to(DEVICE).requires_grad_()
+    weights = [torch.randn(len(pixels), *more, generator=generator).to(DEVICE) for more in ((3,), ())]
+    weights.append(torch.randn(image.shape, generator=generator).to(DEVICE))
+    results = []
+    for triton in (False, True):
+        projected = project(mesh, views, 0.01)
+        kernels = _triton_raster.locate if triton else locate
+        *points, areas = kernels(projected, seen[pixels], pixels, size)
+        nearest = torch.full((len(seen),), torch.inf, device=DEVICE).index_copy(0, pixels, points[1].detach())
+        arguments = image, nearest.view(2, 32, 32), projected
+        if triton:
+            blended = _triton_antialias.antialias(*arguments, mesh.edges.vertices, mesh.edges.of_face)
+        else:
+            blended = antialias(*arguments, mesh.edges)
+        outputs = *points, blended
+        total = sum((each * weight).sum() for each, weight in zip(outputs, weights, strict=True))
+        results.append([*(each.detach() for each in outputs), areas, *torch.autograd.grad(total, [vertices, image])])
+    assert (results[0][2] != image).any(dim=-1).sum() > 30, "outlines are blended"
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))

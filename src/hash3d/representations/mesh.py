@@ -15,13 +15,14 @@ class Mesh:
     """V vertices in scene units and F triangles, counter-clockwise seen from outside, with RGB a vertex if it has any.
 
     Faces that touch share vertices: an edge with a face on one side only is a rim. `closed` promises that each edge has
-    two faces.
+    two faces; `known_edges` are `edges`, where they are known already.
     """
 
     vertices: Float[Tensor, "V 3"]
     faces: Int[Tensor, "F 3"]
     colors: Float[Tensor, "V 3"] | None = None
     closed: bool = False
+    known_edges: "Edges | None" = None
 
     def __len__(self) -> int:
         return self.faces.shape[0]
@@ -58,6 +59,8 @@ class Mesh:
     @cached_property
     def edges(self) -> "Edges":
         """The edges, each once, in the order of their vertices; a GPU is waited for unless the mesh is closed."""
+        if self.known_edges is not None:
+            return self.known_edges
         sides = torch.stack([self.faces.roll(-1, 1), self.faces.roll(1, 1)], dim=-1).transpose(0, 1).reshape(-1, 2)
         count = max(self.vertices.shape[0], 1)
         keys = pair_keys(sides, count)
@@ -94,11 +97,7 @@ class SurfacePoints:
 
     def interpolate(self, values: Float[Tensor, "V C"]) -> Float[Tensor, "N C"]:
         """Interpolate values at vertices linearly on each face."""
-        return self.interpolate_corners(values, self.mesh.faces)
-
-    def interpolate_corners(self, values: Float[Tensor, "K C"], corners: Int[Tensor, "F 3"]) -> Float[Tensor, "N C"]:
-        """Interpolate values whose rows for each face are `corners`."""
-        return (take(values, corners[self.faces]) * self.weights[..., None]).sum(dim=1)
+        return (take(values, self.mesh.faces[self.faces]) * self.weights[..., None]).sum(dim=1)
 
     @property
     def positions(self) -> Float[Tensor, "N 3"]:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .mesh import Mesh, SurfacePoints
+from .mesh import Edges, Mesh, SurfacePoints
 from .optimizer import ParameterGroup, Resizable, Trainable
 
 COARSEST_TEXELS = 16
@@ -76,6 +76,7 @@ class TexturedMesh(Resizable, Trainable):
         buffers = {"vertices": mesh.vertices, "faces": mesh.faces, "uv": uv, "uv_faces": uv_faces}
         for name, values in buffers.items():
             self.register_buffer(name, values.detach().clone())
+        self._edges: dict[tuple[int, int], Edges] = {}
         self.texture_logits = nn.Parameter(mesh.vertices.new_zeros(config.texture_size, config.texture_size, 3))
         self.offsets = None if config.offsets_lr is None else nn.Parameter(torch.zeros_like(self.vertices))
 
@@ -92,17 +93,25 @@ class TexturedMesh(Resizable, Trainable):
     def mesh(self) -> Mesh:
         """Return the geometry."""
         vertices = self.vertices if self.offsets is None else self.vertices + self.offsets
-        return Mesh(vertices=vertices, faces=self.faces)
+        mesh = Mesh(vertices=vertices, faces=self.faces, known_edges=self._edges.get(self._faces_key))
+        self._edges = {self._faces_key: mesh.edges}
+        return mesh
+
+    @property
+    def _faces_key(self) -> tuple[int, int]:
+        """Changes with the faces: a checkpoint may bring others."""
+        return id(self.faces), self.faces._version
 
     def colors_at(self, points: SurfacePoints) -> Float[Tensor, "N 3"]:
         """Sample the texture, filtered to the size of a pixel."""
-        uv = points.interpolate_corners(self.uv, self.uv_faces)
-        levels = 0.5 * torch.log2(self.texel_areas()[points.faces] / points.face_pixels)
+        corners = self.uv_faces[points.faces]
+        uv = (self.uv[corners] * points.weights[..., None]).sum(dim=1)
+        levels = 0.5 * torch.log2(self.texel_areas(corners) / points.face_pixels)
         return sample_texture(self.texture, uv, levels)
 
-    def texel_areas(self) -> Float[Tensor, " F"]:
-        """Return the area of each face on the texture, in texels."""
-        a, b, c = (self.uv[self.uv_faces] * len(self.texture_logits)).unbind(1)
+    def texel_areas(self, corners: Int[Tensor, "N 3"] | None = None) -> Float[Tensor, " N"]:
+        """Return the areas on the texture of triangles with `corners` in `uv`, in texels; None: of all faces."""
+        a, b, c = (self.uv[self.uv_faces if corners is None else corners] * len(self.texture_logits)).unbind(1)
         (x1, y1), (x2, y2) = (b - a).unbind(-1), (c - a).unbind(-1)
         return 0.5 * (x1 * y2 - x2 * y1).abs()
 
@@ -127,15 +136,19 @@ def sample_texture(
     image = texture.permute(2, 0, 1)[None]
     last = COARSEST_TEXELS.bit_length() - 1
     levels = levels.clamp(0, last)
+    grid = torch.stack([2.0 * uv[:, 0] - 1.0, 1.0 - 2.0 * uv[:, 1]], dim=-1)[None, None]
     for level in range(last + 1):
         weights = 1.0 - (levels - level).abs()
-        used = (weights > 0).nonzero()[:, 0]
-        if len(used):
-            grid = ((2.0 * uv[used] - 1.0) * uv.new_tensor([1.0, -1.0]))[None, None]
-            found = functional.grid_sample(image, grid, padding_mode="border", align_corners=False)
-            values = values.index_add(0, used, weights[used, None] * found[0, :, 0].T)
+        if values.is_cuda:  # All points at all levels, as asking how many use one would make the host wait.
+            values = values + weights.clamp(min=0.0)[:, None] * _sample(image, grid)
+        elif len(used := (weights > 0).nonzero()[:, 0]):
+            values = values.index_add(0, used, weights[used, None] * _sample(image, grid[:, :, used]))
         image = functional.avg_pool2d(image, 2) if level < last else image
     return values
+
+
+def _sample(image: Float[Tensor, "1 C T T"], grid: Float[Tensor, "1 1 N 2"]) -> Float[Tensor, "N C"]:
+    return functional.grid_sample(image, grid, padding_mode="border", align_corners=False)[0, :, 0].T
 
 
 def unwrap(mesh: Mesh, texture_size: int, padding: int) -> tuple[Float[Tensor, "K 2"], Int[Tensor, "F 3"]]:
