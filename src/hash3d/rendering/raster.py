@@ -81,10 +81,9 @@ def render_surface(
     if config.antialias:
         nearest = image[..., 3].detach().masked_fill(image[..., 4] <= 0, torch.inf)
         image = antialias(image, nearest, projected, mesh.edges, config.backend)
-    alpha = image[..., 4:]
+    color, depth, alpha = image.split([3, 1, 1], dim=-1)
     behind = (background if background.dim() == 4 else background[:, None, None]).to(image)
-    color = image[..., :3] + (1.0 - alpha) * behind
-    return Render(color=color, alpha=alpha, depth=image[..., 3:4])
+    return Render(color=color + (1.0 - alpha) * behind, alpha=alpha, depth=depth)
 
 
 def project(mesh: Mesh, cameras: Cameras, near: float) -> Projected:
@@ -92,11 +91,12 @@ def project(mesh: Mesh, cameras: Cameras, near: float) -> Projected:
     like = mesh.vertices
     viewmats, intrinsics = to_device(cameras.viewmats, like), to_device(cameras.K, like)
     local = like @ viewmats[:, :3, :3].mT + viewmats[:, None, :3, 3]
-    behind = ~(local[..., 2] >= near)
-    depths = local[..., 2].masked_fill(behind, near)
+    place, depths = local.split([2, 1], dim=-1)
+    behind = ~(depths >= near)
+    depths = depths.masked_fill(behind, near)
     focal, centre = intrinsics.diagonal(dim1=1, dim2=2)[:, None, :2], intrinsics[:, None, :2, 2]
-    screen = local[..., :2] / depths[..., None] * focal + centre
-    return Projected(screen.masked_fill(behind[..., None], torch.nan), depths, mesh.faces)
+    screen = place / depths * focal + centre
+    return Projected(screen.masked_fill(behind, torch.nan), depths[..., 0], mesh.faces)
 
 
 def _locate(
