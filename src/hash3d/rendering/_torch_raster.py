@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hash3d.representations.mesh import take
+
 BLOCK_ELEMENTS = 4_000_000
 """Most pairs of a face and a pixel of one block."""
 
@@ -34,9 +36,9 @@ def locate(
     width, height = size
     view, place = pixels // (width * height), pixels % (width * height)
     rows = projected.faces[faces] + (view * projected.depths.shape[1])[:, None]
-    corners = projected.screen.flatten(0, 1)[rows]
+    corners = take(projected.screen.flatten(0, 1), rows)
     centres = torch.stack([place % width, place // width], dim=-1).to(corners) + 0.5
-    weights, depths = barycentric(corners, projected.depths.flatten()[rows], centres)
+    weights, depths = barycentric(corners, take(projected.depths.flatten(), rows), centres)
     return weights, depths, 0.5 * edge_functions(corners.detach()).sum(dim=-1).abs()
 
 

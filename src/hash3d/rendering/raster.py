@@ -11,7 +11,7 @@ from torch import Tensor
 from hash3d.cameras import Cameras
 from hash3d.kernels import FieldBackend, find_kernels, uses_triton
 from hash3d.ranges import expect_range
-from hash3d.representations.mesh import Edges, Mesh, Surface, SurfacePoints
+from hash3d.representations.mesh import Edges, Mesh, Surface, SurfacePoints, take
 from hash3d.tensors import to_device
 
 from . import _torch_raster
@@ -151,15 +151,15 @@ def antialias(
     visible, sides = silhouettes(projected, edges)
     view, edge = visible.nonzero(as_tuple=True)
     ends = edges.vertices[edge] + (view * projected.depths.shape[1])[:, None]
-    screen, depths = projected.screen.flatten(0, 1)[ends], projected.depths.detach().flatten()[ends]
+    screen, depths = take(projected.screen.flatten(0, 1), ends), projected.depths.detach().flatten()[ends]
     sides = sides[visible]
     steps = (screen[:, 1] - screen[:, 0]).detach().abs()
-    steep = steps[:, 1] >= steps[:, 0]
-    image = _blend_rows(image, nearest, view[steep], screen[steep], depths[steep], sides[steep])
+    steep, flat = (((steps[:, 1] >= steps[:, 0]) == each).nonzero()[:, 0] for each in (True, False))
+    image = _blend_rows(image, nearest, view[steep], take(screen, steep), depths[steep], sides[steep])
     # Columns are the rows of the transposed image, where left of an edge becomes right of it.
     turned = image.transpose(1, 2), nearest.mT
-    flat = _blend_rows(*turned, view[~steep], screen[~steep].flip(-1), depths[~steep], ~sides[~steep])
-    return flat.transpose(1, 2)
+    turned = _blend_rows(*turned, view[flat], take(screen, flat).flip(-1), depths[flat], ~sides[flat])
+    return turned.transpose(1, 2)
 
 
 def silhouettes(projected: Projected, edges: Edges) -> tuple[Bool[Tensor, "B E"], Bool[Tensor, "B E"]]:
@@ -201,10 +201,10 @@ def _blend_rows(
     offset = place - 0.5 - left
     reach = torch.where(inner_left, offset, 1.0 - offset)
     kept = kept[_outermost(inner[kept] * 2 + inner_left[kept], reach[kept].detach())]
-    inner, outer, weight = inner[kept], outer[kept], (reach[kept] - 0.5)[:, None]
+    inner, outer, weight = inner[kept], outer[kept], (take(reach, kept) - 0.5)[:, None]
     source, target = torch.where(weight[:, 0] > 0, inner, outer), torch.where(weight[:, 0] > 0, outer, inner)
     flat = image.reshape(-1, image.shape[-1])
-    return flat.index_add(0, target, weight.abs() * (flat[source] - flat[target])).reshape(image.shape)
+    return flat.index_add(0, target, weight.abs() * (take(flat, source) - take(flat, target))).reshape(image.shape)
 
 
 def _crossings(
@@ -216,7 +216,7 @@ def _crossings(
     last = (ends.amax(dim=1) - 0.5).ceil().clamp(0, height).long()
     edge, row = expand(last - first)
     row = first[edge] + row
-    (x0, y0), (x1, y1) = screen[edge, 0].unbind(-1), screen[edge, 1].unbind(-1)
+    (x0, y0), (x1, y1) = (end.unbind(-1) for end in take(screen, edge).unbind(1))
     weight = (row + 0.5 - y0) / (y1 - y0)
     inverse = torch.lerp(1.0 / depths[edge, 0], 1.0 / depths[edge, 1], weight.detach())
     return edge, row, x0 + weight * (x1 - x0), 1.0 / inverse

@@ -123,11 +123,11 @@ class Surface(Protocol):
         ...
 
 
-def take(values: Float[Tensor, "V *C"], rows: Int[Tensor, "*N"]) -> Float[Tensor, "..."]:
-    """Return `values[rows]`; on a GPU its gradient is summed without sorting the rows first."""
-    if not values.is_cuda:
-        return values[rows]
-    return values.index_select(0, rows.flatten()).view(*rows.shape, *values.shape[1:])
+def take(values: Float[Tensor, "V *C"], rows: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Return `values[rows]`; its gradient is summed several times as fast as that of an index."""
+    found = values.flatten(1) if values.dim() > 1 else values[:, None]
+    index = rows.flatten()[:, None].expand(-1, found.shape[1])
+    return found.gather(0, index).view(*rows.shape, *values.shape[1:])
 
 
 def pair_keys(pairs: Int[Tensor, "N 2"], count: int) -> Int[Tensor, " N"]:
