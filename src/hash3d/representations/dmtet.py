@@ -60,8 +60,8 @@ def marching_tetrahedra(vertices: Float[Tensor, "V 3"], values: Float[Tensor, " 
     inside = functional.pad(values < 0, (0, grid.steps[-1]))
     corners = torch.stack([inside[step : step + count] for step in grid.steps], dim=-1)
     crossed = (corners[:, 1:] != corners[:, :1]).flatten()
-    number = (corners * grid.powers).sum(dim=-1)
-    wanted, order = grid.used[number], crossed.cumsum(0)
+    number = (corners.float() @ grid.powers).long()
+    wanted, order = grid.used.index_select(0, number), crossed.cumsum(0)
     num_edges, num_faces = torch.stack([order[-1], wanted.sum()]).tolist()
     edges = torch.nonzero_static(crossed, size=num_edges)[:, 0]
     cell, triangle = torch.nonzero_static(wanted, size=num_faces).unbind(1)
@@ -82,7 +82,7 @@ class _Cells(NamedTuple):
 
     steps: list[int]
     reach: Int[Tensor, "7"]
-    powers: Int[Tensor, "8"]
+    powers: Float[Tensor, "8"]
     triangles: Int[Tensor, "256 12 3"]
     used: Bool[Tensor, "256 12"]
 
@@ -99,7 +99,7 @@ def _cells(side: int, device: torch.device) -> _Cells:
     numbers = 7 * steps[first] + last - first - 1
     triangles = numbers[torch.arange(6)[:, None, None], rows].reshape(256, 12, 3)
     used = (rows[..., 0] >= 0).reshape(256, 12)
-    tables = (steps[1:], powers, triangles, used)
+    tables = (steps[1:], powers.float(), triangles, used)
     return _Cells(steps.tolist(), *(each.to(device) for each in tables))
 
 
