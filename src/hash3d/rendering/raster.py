@@ -157,9 +157,8 @@ def antialias(
     steep, flat = (((steps[:, 1] >= steps[:, 0]) == each).nonzero()[:, 0] for each in (True, False))
     image = _blend_rows(image, nearest, view[steep], take(screen, steep), depths[steep], sides[steep])
     # Columns are the rows of the transposed image, where left of an edge becomes right of it.
-    turned = image.transpose(1, 2), nearest.mT
-    turned = _blend_rows(*turned, view[flat], take(screen, flat).flip(-1), depths[flat], ~sides[flat])
-    return turned.transpose(1, 2)
+    turned, screen = image.transpose(1, 2), take(screen, flat).flip(-1)
+    return _blend_rows(turned, nearest.mT, view[flat], screen, depths[flat], ~sides[flat]).transpose(1, 2)
 
 
 def silhouettes(projected: Projected, edges: Edges) -> tuple[Bool[Tensor, "B E"], Bool[Tensor, "B E"]]:
