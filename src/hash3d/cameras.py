@@ -56,10 +56,12 @@ class Cameras:
         )
         return cls(elevation=elevations, azimuth=azimuths, radius=radii, fov_y=fovs, width=size, height=size)
 
-    def with_matrices(self, viewmats: Float[Tensor, "B 4 4"], intrinsics: Float[Tensor, "B 3 3"]) -> "Cameras":
-        """The same cameras with `viewmats` and `K` that are computed already, on any device."""
+    def with_matrices(
+        self, viewmats: Float[Tensor, "B 4 4"], intrinsics: Float[Tensor, "B 3 3"], c2w: Float[Tensor, "B 4 4"]
+    ) -> "Cameras":
+        """The same cameras with matrices that are computed already, on any device."""
         cameras = replace(self)
-        vars(cameras).update(viewmats=viewmats, K=intrinsics)
+        vars(cameras).update(viewmats=viewmats, K=intrinsics, c2w=c2w, eyes=c2w[:, :3, 3])
         return cameras
 
     def __len__(self) -> int:

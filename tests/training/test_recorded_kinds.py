@@ -34,8 +34,11 @@ def make_trainer(recipe, *, recorded, fused=None, device=CPU):
     return trainer
 
 
-def compare(plain, recorded, steps, error=1e-4):
-    """Steps of two trainers have the same rows, and leave the same Gaussians and generators. Returns the rows.
+GAUSSIANS = ("means", "sh0", "opacity_logits", "log_scales")
+
+
+def compare(plain, recorded, steps, names=GAUSSIANS, error=1e-4):
+    """Steps of two trainers have the same rows, and leave the same model and generators. Returns the rows.
 
     Up to rounding: one of them has its learning rates in single precision. The gradient of a round Gaussian's rotation
     is nothing but rounding, and Adam makes a whole step of it.
@@ -46,7 +49,7 @@ def compare(plain, recorded, steps, error=1e-4):
         assert list(found) == list(expected)
         assert found == pytest.approx(expected, rel=error, nan_ok=True)
         rows.append(found)
-    for name in ("means", "sh0", "opacity_logits", "log_scales"):
+    for name in names:
         each = recorded.scene.model.state_dict()[name]
         torch.testing.assert_close(each, plain.scene.model.state_dict()[name], rtol=error, atol=error)
     for name, generator in recorded.generators.items():
@@ -98,8 +101,9 @@ def test_a_recorded_fit_is_the_plain_one(tiny_recipe):
     assert torch.equal(recorded.replay.generator.get_state(), plain.replay.generator.get_state())
 
 
-def test_fields_are_not_recorded(tiny):
+def test_a_field_whose_reference_view_is_a_lattice_of_pixels_is_not_recorded(tiny):
     recipe = tiny("zero123_nerf")
+    assert recipe.stage.pixel_stride == 2
     trainer = Trainer(recipe, load_priors(recipe, CPU), frame_picture(load_picture(recipe.image), 32, "keep"))
     assert not can_distil(trainer)
     assert trainer.recorded is None

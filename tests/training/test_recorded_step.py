@@ -9,7 +9,7 @@ import torch
 
 from hash3d.schedules import constant
 from hash3d.training import recorded_step
-from hash3d.training.recorded_step import Packet
+from hash3d.training.packet import Packet, Rows, choose_capacities
 from hash3d.training.watch import Metrics
 
 from .test_recorded_kinds import CPU, GPU, make_trainer, with_replay
@@ -23,6 +23,32 @@ def test_a_packet_brings_each_number_to_its_place():
         packet.send(sent)
         assert all(torch.equal(packet.numbers[name], each.float()) for name, each in sent.items())
     assert {name: each.data_ptr() for name, each in packet.numbers.items()} == places
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 7, 8])
+def test_rows_come_in_order_and_count_once(count):
+    rows = Rows({"number": torch.zeros(0, dtype=torch.int64), "vector": torch.zeros(0, 3)}, 8)
+    rows.write({"number": torch.full((8,), 99), "vector": torch.full((8, 3), 99.0)})
+    columns = {"number": torch.arange(count), "vector": torch.rand(count, 3)}
+    rows.write(columns)
+    found = rows.read()
+    counted = found.pop("counted")
+    assert {name: len(each) for name, each in found.items()} == {"number": 8, "vector": 8}
+    assert all(torch.equal(found[name][counted], each) for name, each in columns.items())
+    if count:
+        repeats = found["number"].bincount()
+        assert repeats.max() - repeats.min() <= 1, "spread over all"
+        assert torch.equal(found["vector"], columns["vector"][found["number"]])
+
+
+def test_memory_serves_fewer_samples_too_but_not_too_few():
+    made = choose_capacities([100_000, 50_000], [])
+    assert all(1.15 * count <= each < 1.25 * count for count, each in zip((100_000, 50_000), made, strict=True))
+    assert choose_capacities([90_000, 57_000], [made]) == made
+    assert choose_capacities([90_000, 62_000], [made]) != made, "one of them does not fit"
+    assert choose_capacities([70_000, 30_000], [made]) != made, "it would be mostly padding"
+    assert choose_capacities([70_000, 50_000], [made, (75_000, 55_000)]) == (75_000, 55_000)
+    assert choose_capacities([], [()]) == ()
 
 
 @pytest.mark.parametrize("fused", [True, None])
@@ -81,8 +107,9 @@ def test_making_graphs_changes_nothing(tiny_recipe, monkeypatch, name):
     for each in ("beside", "recorded_into"):
         monkeypatch.setattr(recorded_step, each, lambda *given: made.append(given) or nullcontext())
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    step.recorded, step._key = True, None
-    assert len(step.prepare(3)) == len(step.parts) == len(made) - 1
+    step.recorded, step._key, step.replay = True, None, lambda part: None
+    step(3)
+    assert len(step.parts) == len(made) - 1
     after = trainer.scene.state_dict()
     torch.testing.assert_close(after["model"], before["model"], rtol=0, atol=0)
     torch.testing.assert_close(after["optimizer"]["state"], before["optimizer"]["state"], rtol=0, atol=0)
@@ -95,7 +122,10 @@ def test_making_graphs_on_a_gpu_changes_nothing(tiny_recipe):
     trainer = make_trainer(tiny_recipe, recorded=True, device=GPU)
     before = copy.deepcopy(trainer.scene.state_dict())
     assert trainer.recorded is not None
-    assert len(trainer.recorded.prepare(0)) == 2
+    trainer.recorded.replay = lambda part: None
+    trainer.recorded(0)
+    assert trainer.recorded.is_active
+    assert not trainer.recorded._failed
     after = trainer.scene.state_dict()
     torch.testing.assert_close(after["model"], before["model"], rtol=0, atol=0)
     assert not any(each.any() for moments in after["optimizer"]["state"].values() for each in moments.values())

@@ -133,6 +133,11 @@ class LatentGuidance(ABC, Generic[PriorT]):
         metrics = {"timestep": float(timesteps.float().mean())}
         return GuidanceOutput(loss=loss, passes=len(noise), metrics=metrics, predicted=gradient)
 
+    @property
+    def draws_posterior(self) -> bool:
+        """Whether `encode` samples the encoder's posterior, with noise of its own."""
+        return self.config.sample_latents
+
     def draw_noise(self, count: int) -> Latents:
         """Normal noise of `count` latents, on the CPU, so that a seed means the same on every device."""
         side = self.prior.unet.config.sample_size
@@ -142,7 +147,7 @@ class LatentGuidance(ABC, Generic[PriorT]):
         """Latents of images of any size; of the posterior's, the sample of `noise`, which is drawn if it is wanted."""
         size = self.prior.image_size
         pixels = resize(image, (size, size)).permute(0, 3, 1, 2)
-        if noise is None and self.config.sample_latents:
+        if noise is None and self.draws_posterior:
             noise = self.draw_noise(len(image))
         return self.prior.encode(pixels * 2.0 - 1.0, noise)
 

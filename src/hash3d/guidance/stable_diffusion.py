@@ -120,6 +120,11 @@ class StableDiffusionGuidance(LatentGuidance[StableDiffusionPrior]):
         """The prompts."""
         return self.prompts, self.negative_prompt
 
+    @property
+    def draws_posterior(self) -> bool:
+        """Rendered latents have none."""
+        return super().draws_posterior and self.config.rendered == "pictures"
+
     def encode(self, image: Images, noise: Float[Tensor, "B 4 h w"] | None = None) -> Float[Tensor, "B 4 h w"]:
         """Latents of images of any size, or rendered latents brought to the U-Net's size."""
         if self.config.rendered == "pictures":

@@ -86,8 +86,8 @@ class Shading:
 
     kind: Kind
     lights: Float[Tensor, "B 3"]
-    ambient: float = 0.1
-    diffuse: float = 0.9
+    ambient: float | Float[Tensor, ""] = 0.1
+    diffuse: float | Float[Tensor, ""] = 0.9
 
     @property
     def needs_normals(self) -> bool:

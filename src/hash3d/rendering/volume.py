@@ -5,13 +5,15 @@ Volume Rendering"; Mildenhall et al. 2020, eq. 3). Samples are culled three time
 gradients: by the cube, by occupancy, and by alpha and transmittance.
 """
 
+import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hash3d.cameras import Cameras
@@ -35,7 +37,8 @@ TRITON_BLOCK_STEPS = 2**24
 class RaySamples:
     """The N samples that made the images, for losses: camera, world position, unit direction from the eye of each.
 
-    `weights` are T_i alpha_i, which sum to a pixel's alpha; `normals` unit vectors, or None if not asked for.
+    `weights` are T_i alpha_i, which sum to a pixel's alpha; `normals` unit vectors, or None if not asked for. `counted`
+    says which of them count where all weigh the same; None: all. `near` are points close by that were drawn ahead.
     """
 
     views: Int[Tensor, " N"]
@@ -43,6 +46,8 @@ class RaySamples:
     directions: Float[Tensor, "N 3"]
     weights: Float[Tensor, " N"]
     normals: Float[Tensor, "N 3"] | None
+    counted: Bool[Tensor, " N"] | None = None
+    near: Float[Tensor, "N 3"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,12 +109,15 @@ class VolumeRenderer:
         generator: torch.Generator | None = None,
         normals: bool = False,
         shading: Shading | None = None,
+        steps: Steps | None = None,
     ) -> VolumeRender:
         """Render `field` over one colour or image a view, on the background's device and in its dtype.
 
         Differentiable in the field's parameters and in `background`. `occupancy` has the cells to skip. With a
         `generator` (on the CPU) the samples of a ray are shifted together by a uniform share of a step, as training
         needs; without, a sample is the middle of its step. `shading` puts light on the colours, which are then albedo.
+        With `steps`, which `choose` has returned, nothing is culled, and no GPU is waited for; steps of length 0 count
+        for nothing.
         """
         size = (len(cameras), cameras.height, cameras.width)
         if background.shape not in ((size[0], field.channels), (*size, field.channels)):
@@ -117,10 +125,12 @@ class VolumeRenderer:
                 f"Expected a background of shape {(size[0], field.channels)} or {(*size, field.channels)}, but got "
                 f"{tuple(background.shape)}. Pass one colour a view in the field's {field.channels} channels."
             )
-        rays = camera_rays(cameras, background, generator)
-        steps = TRITON_BLOCK_STEPS if uses_triton(self.config.backend, background) else BLOCK_STEPS
-        block = max(1, steps // self.config.samples_per_ray)
-        parts = [self._render(field, part, occupancy, normals, shading) for part in rays.split(block)]
+        rays = camera_rays(cameras, background, generator if steps is None else None)
+        wanted = normals or (shading is not None and shading.needs_normals)
+        cull = partial(self._cull, field, occupancy=occupancy, keep=not wanted)
+        blocks = ((part, *cull(part)) for part in self._split(rays)) if steps is None else [(rays, steps, {})]
+        parts = [self._render(field, *block, normals, wanted, shading) for block in blocks]
+        samples = _concatenate([samples for _, samples in parts])
         pixels = torch.cat([pixel for pixel, _ in parts])
         channels = field.channels
         color, alpha, distance, normal = pixels.split([channels, 1, 1, pixels.shape[1] - channels - 2], dim=-1)
@@ -133,15 +143,41 @@ class VolumeRenderer:
             alpha=alpha,
             depth=(distance * cosines).reshape(*size, 1),
             normal=F.normalize(normal, dim=-1).reshape(*size, 3) if normals else None,
-            samples=_concatenate([samples for _, samples in parts]),
+            samples=samples if steps is None else replace(samples, counted=steps.lengths > 0.0),
         )
 
+    def choose(
+        self,
+        field: Field,
+        cameras: Cameras,
+        like: Tensor,
+        *,
+        occupancy: OccupancyGrid | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Steps:
+        """Return the steps at which a render queries the field, on the device and in the dtype of `like`."""
+        parts = self._split(camera_rays(cameras, like, generator))
+        chosen = [self._cull(field, part, occupancy=occupancy, keep=False)[0] for part in parts]
+        before = itertools.accumulate(map(len, parts), initial=0)
+        chosen = [replace(steps, rays=steps.rays + first) for steps, first in zip(chosen, before, strict=False)]
+        return Steps(*map(torch.cat, zip(*(vars(steps).values() for steps in chosen), strict=True)))
+
+    def _split(self, rays: Rays) -> list[Rays]:
+        """Return blocks of rays that are handled at once."""
+        steps = TRITON_BLOCK_STEPS if uses_triton(self.config.backend, rays.origins) else BLOCK_STEPS
+        return rays.split(max(1, steps // self.config.samples_per_ray))
+
     def _render(
-        self, field: Field, rays: Rays, occupancy: OccupancyGrid | None, normals: bool, shading: Shading | None
+        self,
+        field: Field,
+        rays: Rays,
+        steps: Steps,
+        known: dict[str, Any],
+        normals: bool,
+        wanted: bool,
+        shading: Shading | None,
     ) -> tuple[Float[Tensor, "R P"], RaySamples]:
         """Return one row a ray (colour on black, alpha, weighted sums of distances and of normals) and the samples."""
-        wanted = normals or (shading is not None and shading.needs_normals)
-        steps, known = self._cull(field, rays, occupancy, keep=not wanted)
         found = field.query(steps.points, normals=wanted, **known)
         views = rays.views[steps.rays]
         color = found.color if shading is None else shading(found.color, steps.points, found.normal, views)
@@ -157,7 +193,7 @@ class VolumeRenderer:
 
     @torch.no_grad()
     def _cull(
-        self, field: Field, rays: Rays, occupancy: OccupancyGrid | None, *, keep: bool
+        self, field: Field, rays: Rays, *, occupancy: OccupancyGrid | None, keep: bool
     ) -> tuple[Steps, dict[str, Any]]:
         """Return the steps in the cube, in occupied cells, of enough alpha and transmittance, and a query's `known`.
 

@@ -80,11 +80,15 @@ class SolidBackground(nn.Module):
         self.config = config
         self.register_buffer("colors", colors if config.color == "white" else colors.flip(0), persistent=False)
 
+    def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "B C"]:
+        """Sample the colour of a training step's `count` views: one for all."""
+        share = self.config.other_share
+        other = share > 0.0 and bool(torch.rand((), generator=generator) < share)
+        return self.colors[int(other)].repeat(count, 1)
+
     def forward(self, cameras: Cameras, generator: torch.Generator | None = None) -> Float[Tensor, "B C"]:
         """Return one colour a view, the same for all; a training step (with `generator`) may have the other one."""
-        share = self.config.other_share
-        other = generator is not None and share > 0.0 and bool(torch.rand((), generator=generator) < share)
-        return self.colors[int(other)].repeat(len(cameras), 1)
+        return self.colors[:1].repeat(len(cameras), 1) if generator is None else self.draw(len(cameras), generator)
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return no group: nothing is trained."""
@@ -102,6 +106,13 @@ class Environment(nn.Module):
         self.register_buffer("colors", colors, persistent=False)
         self.network = build_network([9, *[config.hidden_width] * config.hidden_layers, colors.shape[1]], generator)
 
+    def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "B C"] | None:
+        """Sample the solid colour of a training step's `count` views, or None: they show the environment."""
+        if self.config.solid_share == 0.0:
+            return None
+        chance, coin = torch.rand(2, generator=generator).tolist()
+        return self.colors[int(coin >= 0.5)].repeat(count, 1) if chance < self.config.solid_share else None
+
     def forward(
         self, cameras: Cameras, generator: torch.Generator | None = None
     ) -> Float[Tensor, "B C"] | Float[Tensor, "B H W C"]:
@@ -111,10 +122,8 @@ class Environment(nn.Module):
         evaluates.
         """
         weight = next(self.network.parameters())
-        if generator is not None and self.config.solid_share > 0.0:
-            chance, coin = torch.rand(2, generator=generator).tolist()
-            if chance < self.config.solid_share:
-                return self.colors[int(coin >= 0.5)].repeat(len(cameras), 1)
+        if generator is not None and (solid := self.draw(len(cameras), generator)) is not None:
+            return solid
         _, directions = cameras.rays(weight.device)
         raw: Tensor = self.network(spherical_harmonics(directions.to(weight)))
         return raw.sigmoid() if self.config.color_activation == "sigmoid" else raw

@@ -77,6 +77,8 @@ class Scene(ABC, Generic[ModelT]):
     """Whether a run writes a mesh of its own accord; `bake` makes one."""
     slow: ClassVar[bool] = False
     """Whether rendering takes long: turntables then have fewer and smaller frames."""
+    probe: Tensor | None = None
+    """What besides the parameters gets a gradient."""
 
     def __init_subclass__(cls, represents: type | None = None, **others: Any) -> None:
         """Make the kind known as that of `represents`, the class of a stage's `representation`."""
@@ -90,6 +92,7 @@ class Scene(ABC, Generic[ModelT]):
         self.generator = generators["rendering"]
         self.white = colors[:1].to(device)
         self.look, self._next_look = Look(None, None), cast(Look | None, None)
+        self.samples: list[dict[str, Tensor]] = []
         self.background = stage.background.build(colors, generators["initialisation"]).to(device)
         self.optimizer = self._build_optimizer()
         common = {"opaque", "opaque_entropy", "sparsity", "total_variation"} | REFERENCE_LOSSES
@@ -185,9 +188,8 @@ class Scene(ABC, Generic[ModelT]):
 
     def draw_look(self, cameras: Cameras, step: int) -> Look:
         """Sample a background and light for random views."""
-        background = self.background(cameras, self.generator)
-        shading = self.stage.shading.draw(step, cameras, self.generator) if self.stage.shading else None
-        return Look(background if background.ndim == 2 else None, shading)
+        background = self.background.draw(len(cameras), self.generator)
+        return Look(background, self.stage.shading.draw(step, cameras, self.generator) if self.stage.shading else None)
 
     def render_reference(self, camera: Cameras, step: int) -> Render:
         """The view of the reference image, on white, in its own colours."""
@@ -209,6 +211,22 @@ class Scene(ABC, Generic[ModelT]):
     def losses_of(self, views: list[Render]) -> Losses:
         """The losses that only this kind has; `views` are the random view and, if there is one, the reference's."""
         return {}
+
+    def can_record(self) -> bool:
+        """Whether CUDA graphs can hold a step's renders and losses."""
+        return False
+
+    def recorded_form(self) -> tuple[Any, list[Tensor]]:
+        """What these graphs depend on besides the parameters: host values, and tensors that they write to."""
+        return (), []
+
+    def choose_samples(self, cameras: list[Cameras], step: int) -> list[dict[str, Tensor]]:
+        """Choose ahead what renders look at: columns of rows, which a graph gives back in `samples` (`Rows.read`)."""
+        return []
+
+    def may_overflow(self, size: int, views: int) -> bool:
+        """Whether the graphs' buffers might be too short for images of `size` pixels; then a step is not finite."""
+        return False
 
     def after_backward(self) -> None:
         """Look at the gradients."""

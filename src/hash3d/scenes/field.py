@@ -12,11 +12,11 @@ from hash3d.diffusion.latent_prior import LatentPrior
 from hash3d.guidance.latent_guidance import resize
 from hash3d.recipes.stage import Stage
 from hash3d.rendering.base import Render
+from hash3d.rendering.rays import Steps
 from hash3d.rendering.shading import Shading
 from hash3d.rendering.volume import RaySamples, VolumeRender, VolumeRenderer, VolumeRendererConfig
 from hash3d.representations.nerf import Nerf, NerfConfig
 from hash3d.representations.occupancy import OccupancyGrid
-from hash3d.tensors import to_device
 
 from .base import Behind, Losses, Scene, SceneTools, expect_config, total
 from .losses import normal_image, normal_smoothness_3d_loss, normal_smoothness_loss, orientation_loss
@@ -69,11 +69,44 @@ class FieldScene(Scene[Nerf], represents=NerfConfig):
         self, cameras: Cameras, background: Behind, *, step: int, shading: Shading | None = None
     ) -> VolumeRender:
         """Render the scene, with gradients, and with normals when a loss wants them."""
-        return self.renderer(
+        steps, near = self._next_samples()
+        view = self.renderer(
             self.model, cameras, background,
-            occupancy=self.occupancy, generator=self.generator, shading=shading,
+            occupancy=self.occupancy, generator=self.generator, shading=shading, steps=steps,
             normals=bool(self.own_losses & self.stage.losses.active(step).keys()),
         )  # fmt: skip
+        return view if near is None else replace(view, samples=replace(view.samples, near=near))
+
+    def can_record(self) -> bool:
+        """By kernels that wait for nothing, before a background that is always of one kind."""
+        mixed = getattr(self.stage.background, "solid_share", 0.0) > 0.0
+        return not mixed and self.renderer.config.backend in ("auto", "triton")
+
+    def recorded_form(self) -> tuple[Any, list[Tensor]]:
+        """The levels of the encoding."""
+        return getattr(self.model.encoding, "active_levels", None), []
+
+    @torch.no_grad()
+    def choose_samples(self, cameras: list[Cameras], step: int) -> list[dict[str, Tensor]]:
+        """The steps of rays, and points close to them for a loss; drawn in the order of a step that is not recorded."""
+        chosen = [
+            self.renderer.choose(self.model, each, self.white, occupancy=self.occupancy, generator=self.generator)
+            for each in cameras
+        ]
+        columns = [dict(vars(steps)) for steps in chosen]
+        if "normal_smoothness_3d" in self.stage.losses.active(step):
+            for steps, each in zip(chosen, columns, strict=True):
+                each["near"] = self._move(steps.points)
+        return columns
+
+    def _next_samples(self) -> tuple[Steps | None, Float[Tensor, "N 3"] | None]:
+        """What was chosen ahead for the next render, if anything was."""
+        if not self.samples:
+            return None, None
+        columns = dict(self.samples.pop(0))
+        near, counted = columns.pop("near", None), columns.pop("counted")
+        columns["lengths"] = columns["lengths"] * counted
+        return Steps(**columns), near
 
     def losses_of(self, views: list[Render]) -> Losses:
         """Those of the normals, over all views."""
@@ -90,11 +123,19 @@ class FieldScene(Scene[Nerf], represents=NerfConfig):
 
     def _smoothness(self, samples: RaySamples) -> Float[Tensor, ""]:
         """How much the normals change from the samples to points close by."""
-        if samples.normals is None or len(samples.points) == 0:
+        if samples.normals is None:
             return torch.zeros((), device=self.device)
-        normal = torch.randn(samples.points.shape, generator=self.generator)
-        shifts = NEAR_POINTS * to_device(normal, samples.points)
-        return normal_smoothness_3d_loss(samples.normals, self.model.normals(samples.points + shifts))
+        near = self._move(samples.points) if samples.near is None else samples.near
+        return normal_smoothness_3d_loss(samples.normals, self.model.normals(near), samples.counted)
+
+    def _move(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """Random points close to others. A GPU draws them itself, from a seed: for a million the host takes 20 ms."""
+        generator = self.generator
+        if points.is_cuda:
+            seed = int(torch.randint(2**62, (), generator=generator))
+            generator = torch.Generator(points.device).manual_seed(seed)
+        normal = torch.randn(points.shape, generator=generator, device=points.device)
+        return points + NEAR_POINTS * normal
 
     def sizes(self) -> dict[str, float | Float[Tensor, ""]]:
         """The share of the cells that hold something."""

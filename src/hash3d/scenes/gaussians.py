@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Unpack, cast
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from hash3d.recipes.stage import Stage
 from hash3d.rendering.base import Render
 from hash3d.rendering.shading import Shading, depth_normals, shade_render
 from hash3d.rendering.splat import SplatRenderer, SplatRendererConfig, screen_probe
+from hash3d.representations.background import SolidBackgroundConfig
 from hash3d.representations.gaussians import Gaussians, GaussiansConfig, GaussianTensors
 from hash3d.representations.mesh import sample_surface
 from hash3d.representations.nerf import Nerf
@@ -42,7 +43,6 @@ class GaussianScene(Scene[Gaussians], represents=GaussiansConfig):
         self.densifier = (
             stage.densify.build(len(model), tools["generators"]["initialisation"]) if stage.densify else None
         )
-        self.probe: Float[Tensor, "B N 2"] | None = None
         self._random_cameras: Cameras | None = None
         self._splats: GaussianTensors | None = None
 
@@ -118,6 +118,24 @@ class GaussianScene(Scene[Gaussians], represents=GaussiansConfig):
         assert self._random_cameras is not None
         normals = depth_normals(view.depth, view.alpha, self._random_cameras, min_alpha=0.99)
         return total_variation_loss(normals) + total_variation_loss(view.depth)
+
+    def can_record(self) -> bool:
+        """On one colour without light, by kernels that wait for nothing."""
+        stage, renderer = self.stage, cast(Any, self.stage.renderer)
+        plain = isinstance(stage.background, SolidBackgroundConfig) and not stage.shading
+        drawn = plain and "shape_variation" not in stage.losses.used() and renderer.backend in ("auto", "triton")
+        return drawn and len(self.model) > 0
+
+    def recorded_form(self) -> tuple[Any, list[Tensor]]:
+        """How they are sorted, which has other kernels from 4097 on, and what a densification counts."""
+        counted = [self.densifier.total, self.densifier.views] if self.densifier else []
+        return (len(self.model) - 1).bit_length(), counted
+
+    def may_overflow(self, size: int, views: int) -> bool:
+        """Whether the rasteriser's lists might be too short."""
+        from hash3d.rendering._triton_splat import RESERVE, full_capacity
+
+        return full_capacity((size, size), views, len(self.model)) > RESERVE["places"]
 
     def after_backward(self) -> None:
         """Count the gradients of the projected centres."""

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hash3d.rendering.volume import RaySamples
@@ -65,12 +65,18 @@ def normal_smoothness_loss(normal: Float[Tensor, "B H W 3"]) -> Float[Tensor, ""
     return _mean_squared_steps(normal)
 
 
-def normal_smoothness_3d_loss(normals: Float[Tensor, "N 3"], beside: Float[Tensor, "N 3"]) -> Float[Tensor, ""]:
+def normal_smoothness_3d_loss(
+    normals: Float[Tensor, "N 3"], beside: Float[Tensor, "N 3"], counted: Bool[Tensor, " N"] | None = None
+) -> Float[Tensor, ""]:
     """Mean absolute difference between a field's normals at N points and at points beside them; 0 for no points.
 
-    threestudio 28d9d80, systems/zero123.py; there a point beside is one moved by a normal sample of 0.01 an axis.
+    With `counted` of these points alone. threestudio 28d9d80, systems/zero123.py; there a point beside is one moved by
+    a normal sample of 0.01 an axis.
     """
-    return (normals - beside).abs().sum() / max(normals.numel(), 1)
+    changes = (normals - beside).abs()
+    if counted is None:
+        return changes.sum() / max(normals.numel(), 1)
+    return (changes * counted[:, None]).sum() / (3 * counted.sum()).clamp(min=1)
 
 
 def total_variation_loss(image: Float[Tensor, "B H W C"]) -> Float[Tensor, ""]:

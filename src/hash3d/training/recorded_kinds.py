@@ -11,7 +11,7 @@ from hash3d.diffusion.noise import Timesteps
 from hash3d.guidance.base import GuidanceOutput
 from hash3d.guidance.latent_guidance import LatentGuidance
 
-from .recorded_step import Part, RecordedStep, Taken, draws_plainly
+from .recorded_step import Part, RecordedStep, Taken, can_record
 from .replay import Replay, pixel_error
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def can_distil(trainer: "Trainer") -> bool:
     """Whether a trainer's steps of distillation can be recorded: plain renders, and one model's SDS."""
     guidance, *others = trainer.guidances.values()
     return (
-        draws_plainly(trainer)
+        can_record(trainer)
         and not others
         and isinstance(guidance.guide, LatentGuidance)
         and type(guidance.guide).__call__ is LatentGuidance.__call__
@@ -50,14 +50,16 @@ class RecordedDistillation(RecordedStep):
         if not self.prepare(step):
             return None
         cameras, timesteps, _ = self.trainer.sample_views(step)
-        self.packet.send(self._draw(cameras, timesteps))
+        numbers = self._draw(cameras, timesteps)
         with self.trainer.stopwatch.part("render"):
+            self.send(numbers)
             self.replay(0)
         with torch.no_grad(), self.trainer.stopwatch.part("unet"):
             self.prediction.copy_(self.guide.predict(self._inputs, timesteps, cameras))
         with self.trainer.stopwatch.part("backward"):
             self.replay(1)
         self.guidance.passes += len(cameras)
+        assert self.taken is not None
         return self.taken._replace(metrics={self.name: {"timestep": float(timesteps.float().mean())}})
 
     @property
@@ -71,14 +73,13 @@ class RecordedDistillation(RecordedStep):
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the numbers of a step."""
-        noises = ("posterior", "noise") if self.guide.config.sample_latents else ("noise",)
+        noises = ("posterior", "noise") if self.guide.draws_posterior else ("noise",)
         return {**super().shapes(), "timesteps": self.latents[:1], "bound": (), **dict.fromkeys(noises, self.latents)}
 
     def _draw(self, cameras: Cameras, timesteps: Timesteps) -> dict[str, Tensor]:
         """The numbers of a step, drawn on the host."""
-        self.background.copy_(self.scene.draw_look(cameras, self._step).background)
         bound = self.guide.config.gradient_bound(self._step)
-        numbers = self.numbers(cameras) | {"timesteps": timesteps}
+        numbers = self.numbers(cameras, self.scene.draw_look(cameras, self._step)) | {"timesteps": timesteps}
         for name in ("posterior", "noise"):  # In the order in which a guidance draws them.
             if name in self.packet.shapes:
                 numbers[name] = self.guide.draw_noise(len(cameras))
@@ -116,18 +117,19 @@ class RecordedFit(RecordedStep):
     def __init__(self, trainer: "Trainer", replay: Replay, *, recorded: bool) -> None:
         super().__init__(trainer, replay.config.fitted, recorded=recorded)
         self.guide, self.kept = getattr(self.guide, "guidance", self.guide), replay
-        size = self.guide.prior.image_size
-        self.targets = torch.zeros(replay.config.fitted, size, size, 3, device=trainer.device)
+        self.targets: Any = None
 
     def __call__(self, step: int) -> Taken | None:
         """Take a step, or None."""
         if not self.prepare(step):
             return None
-        targets, cameras, look = self.kept.draw(self._size)
-        self.targets.copy_(torch.stack(targets))
-        assert look.background is not None
-        self.background.copy_(look.background)
-        self.packet.send(self.numbers(cameras))
+        if (drawn := self.kept.draw(self._size)) is None:
+            return None
+        targets, cameras, look = drawn
+        images = torch.stack(targets)
+        self.targets = images.float() if self.targets is None else self.targets.copy_(images)
+        with self.trainer.stopwatch.part("render"):
+            self.send(self.numbers(cameras, look))
         with self.trainer.stopwatch.part("backward"):
             self.replay(0)
         return self.taken
@@ -139,7 +141,7 @@ class RecordedFit(RecordedStep):
 
     def fits(self) -> bool:
         """Whether there are as many targets as a step fits, and a scene that can be recorded."""
-        return super().fits() and len(self.kept.targets) >= len(self.background)
+        return super().fits() and len(self.kept.targets) >= self.views
 
     def weigh(self, step: int) -> float:
         """The weight of the guidance's loss."""

@@ -63,7 +63,7 @@ class Reference:
             camera = Cameras.orbit(
                 elevation=self.elevation, azimuth=0.0, radius=config.radius, fov_y=config.fov_y, size=size
             )
-            matrices = (to_device(each, self._color.device) for each in (camera.viewmats, camera.K))
+            matrices = (to_device(each, self._color.device) for each in (camera.viewmats, camera.K, camera.c2w))
             camera = camera.with_matrices(*matrices)
             alpha = F.interpolate(self._alpha, (size, size), mode="area").permute(0, 2, 3, 1)
             self._views[size] = camera, self.on_white(size).permute(0, 2, 3, 1), alpha

@@ -78,9 +78,13 @@ class Replay:
             errors.append(error * len(chosen))
         return render, GuidanceOutput(loss=torch.stack(errors).sum() / len(images), passes=0, predicted=target)
 
-    def draw(self, size: int) -> tuple[list[Tensor], Cameras, Look]:
-        """The targets of a step whose views are all of one kind, their cameras of `size` pixels, and their look."""
+    def draw(self, size: int) -> tuple[list[Tensor], Cameras, Look] | None:
+        """The targets of a step, their cameras of `size` pixels, and their look; None and undone if that differs."""
+        state = self.generator.get_state()
         images, views = self.targets.sample(self.config.fitted, self.generator)
+        if len(set(map(kind_of, views))) > 1:
+            self.generator.set_state(state)
+            return None
         return images, join_cameras(views, size), join_looks(views)
 
     def state_dict(self) -> dict[str, Any]:

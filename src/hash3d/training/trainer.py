@@ -27,7 +27,7 @@ from hash3d.unet import accelerate_unet, apply_hash3d, remove_hash3d
 
 from .guide import ActiveGuidance, scale_timesteps
 from .recorded_kinds import RecordedDistillation, RecordedFit, can_distil
-from .recorded_step import Taken, draws_plainly
+from .recorded_step import Taken, can_record
 from .reference import Reference
 from .replay import Replay
 from .watch import PREFIX, Metrics, Watch, step_if_finite
@@ -98,7 +98,7 @@ class Trainer:
         config = (self.stage.cache or recipe.cache) if recipe.cache and self.stage.distills else None
         self.guidances = {name: self._build_guidance(name, config) for name in self.stage.guidances}
         self.replay = self._build_replay(self.stage.replay) if self.stage.replay else None
-        graphs = records(engine, self.device) and has_triton() and draws_plainly(self)
+        graphs = records(engine, self.device) and has_triton() and can_record(self)
         self.recorded = RecordedDistillation(self, recorded=True) if graphs and can_distil(self) else None
         self.recorded_fit = RecordedFit(self, self.replay, recorded=True) if graphs and self.replay else None
 

@@ -8,6 +8,7 @@ were, as `torch.amp.GradScaler` does.
 import warnings
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
@@ -133,3 +134,16 @@ def step_if_finite(optimizer: torch.optim.Optimizer, loss: Float[Tensor, ""]) ->
         optimizer.step()
     bad_loss = not_finite[0].float()
     return {"loss": bad_loss, "gradients": found - bad_loss}
+
+
+@contextmanager
+def rates_on_device(optimizer: torch.optim.Optimizer, rates: Float[Tensor, " G"]) -> Iterator[None]:
+    """Let a step read its groups' learning rates from tensors, so that a CUDA graph can hold it."""
+    before = [{name: group[name] for name in ("lr", "capturable")} for group in optimizer.param_groups]
+    for group, rate in zip(optimizer.param_groups, rates.unbind(), strict=True):
+        group |= {"lr": rate, "capturable": rate.is_cuda}
+    try:
+        yield
+    finally:
+        for group, own in zip(optimizer.param_groups, before, strict=True):
+            group |= own

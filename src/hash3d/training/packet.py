@@ -1,0 +1,89 @@
+"""Memory that CUDA graphs read, which stays where it is: a step's numbers, and rows of which each step has others."""
+
+import math
+import operator
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+ROOM, WASTE, SPARE = 1.15, 1.4, 2048
+"""New memory has room for ROOM times as many rows; WASTE times as many and SPARE more are used again."""
+
+
+class Packet:
+    """The numbers of a step by name: written on the host, and copied to the device at once.
+
+    Buffers take turns, each waited for before it is written again; by then that copy is long over.
+
+    Args:
+        shapes: of the numbers, all in float32.
+        device: where they are read.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], device: torch.device, turns: int = 3) -> None:
+        self.shapes, self._on_gpu, self._turn = dict(shapes), device.type == "cuda", 0
+        size = sum(torch.Size(shape).numel() for shape in shapes.values())
+        self._host = [torch.zeros(size, pin_memory=self._on_gpu) for _ in range(turns)]
+        self._copied = [torch.cuda.Event() if self._on_gpu else None for _ in range(turns)]
+        self._device = torch.zeros(size, device=device)
+        self._slices = [self._split(flat) for flat in self._host]
+        self.numbers = self._split(self._device)
+        """Where they are read; they stay in place."""
+
+    def _split(self, flat: Float[Tensor, " n"]) -> dict[str, Tensor]:
+        sizes = [torch.Size(shape).numel() for shape in self.shapes.values()]
+        parts = zip(self.shapes.items(), flat.split(sizes), strict=True)
+        return {name: part.view(shape) for (name, shape), part in parts}
+
+    def send(self, numbers: Mapping[str, Tensor]) -> None:
+        """Send numbers on their way; those that are not given are what they were in this buffer."""
+        self._turn = (self._turn + 1) % len(self._host)
+        copied = self._copied[self._turn]
+        if copied is not None:
+            copied.synchronize()
+        for name, value in numbers.items():
+            self._slices[self._turn][name].copy_(value)
+        self._device.copy_(self._host[self._turn], non_blocking=True)
+        if copied is not None:
+            copied.record()
+
+
+class Rows:
+    """Columns of rows, for a graph that takes a fixed number of them: some come twice, spread over all, in order.
+
+    Args:
+        columns: of the kind that will be written.
+        capacity: how many rows the graph takes, at least as many as will be written.
+    """
+
+    def __init__(self, columns: Mapping[str, Tensor], capacity: int) -> None:
+        self.capacity = capacity
+        self._columns = {name: each.new_zeros(capacity, *each.shape[1:]) for name, each in columns.items()}
+        self._count = torch.zeros((), dtype=torch.int64, device=next(iter(columns.values())).device)
+
+    def write(self, columns: Mapping[str, Tensor]) -> None:
+        """Keep these rows."""
+        for name, each in columns.items():
+            self._columns[name][: len(each)].copy_(each)
+        self._count.fill_(count_rows(columns))
+
+    def read(self) -> dict[str, Tensor]:
+        """The columns of `capacity` rows, and in "counted" whether a row comes for the first time; of none, none is."""
+        places = torch.arange(self.capacity, device=self._count.device) * self._count // self.capacity
+        first = places.diff(prepend=places.new_full((1,), -1)) > 0
+        return {name: each[places] for name, each in self._columns.items()} | {"counted": first & (self._count > 0)}
+
+
+def count_rows(columns: Mapping[str, Tensor]) -> int:
+    """How many rows columns have."""
+    return len(next(iter(columns.values())))
+
+
+def choose_capacities(counts: list[int], known: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """The least known capacities that hold so many samples without too much waste, or new ones with some room."""
+    fitting = [
+        each for each in known if all(map(operator.ge, each, counts)) and sum(each) <= WASTE * sum(counts) + SPARE
+    ]
+    return min(fitting, key=sum) if fitting else tuple(SPARE * math.ceil(ROOM * count / SPARE + 1) for count in counts)

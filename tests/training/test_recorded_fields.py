@@ -1,0 +1,149 @@
+"""Recorded steps of fields are the plain ones: samples that were chosen ahead, some of them repeated, count once.
+
+Without a GPU the parts run as they are.
+"""
+
+import copy
+import dataclasses
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from hash3d.rendering.shading import ShadingConfig
+from hash3d.representations.background import EnvironmentConfig
+from hash3d.schedules import constant, ramp
+from hash3d.systems.stages import replay
+from hash3d.training import packet, recorded_step
+
+from .test_recorded_kinds import CPU, GPU, compare, make_trainer
+from .test_recorded_step import Graph
+
+SYSTEMS = ("zero123_nerf", "dreamfusion", "latent_nerf")
+STEPS = 20
+SMOOTH = ramp((0, 1.0), (20, 5.0))
+
+
+@pytest.fixture
+def field(tiny):
+    """A system's recipe with all that its full scale has: light, a learned background, losses of the normals."""
+
+    def build(name, *, soft=True, **changes):
+        recipe = tiny(name, steps=STEPS)
+        stage = dataclasses.replace(recipe.stage, pixel_stride=1)
+        losses = {"orientation": SMOOTH, "sparsity": constant(1.0)}
+        if name == "zero123_nerf":
+            losses |= {"normal_smoothness": SMOOTH, "normal_smoothness_3d": SMOOTH}
+        else:
+            activation = "none" if name == "latent_nerf" else "sigmoid"
+            changes["background"] = EnvironmentConfig(color_activation=activation)
+        if name == "dreamfusion":
+            changes["shading"] = ShadingConfig(albedo_until=4, soft=soft)
+        changes["representation"] = dataclasses.replace(stage.representation, adam_eps=1e-3)
+        changes["losses"] = dataclasses.replace(stage.losses, **losses)
+        return dataclasses.replace(recipe, stage=dataclasses.replace(stage, **changes))
+
+    return build
+
+
+def pair(recipe, device=CPU):
+    return tuple(make_trainer(recipe, recorded=each, device=device) for each in (False, True))
+
+
+def names_of(trainer):
+    return [name for name, each in trainer.scene.model.state_dict().items() if isinstance(each, torch.Tensor)]
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_steps_are_the_plain_ones(field, name):
+    """Over updates of the occupied cells and new levels, with features reused, in light of every kind."""
+    plain, recorded = pair(field(name))
+    compare(plain, recorded, STEPS, names_of(plain), error=1e-5)
+    assert recorded.recorded.is_active
+    assert 0 < recorded.cache.statistics.shallow < STEPS
+
+
+@pytest.fixture
+def replayed(field):
+    """With two targets a step, of which one is made in each second step."""
+
+    def build(name):
+        recipe = field(name, soft=False)
+        config = dataclasses.replace(replay(recipe.stage, 2).replay, fitted=2, until=0.8)
+        return dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, replay=config))
+
+    return build
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_fits_are_the_plain_ones(replayed, name):
+    """Targets in light of several kinds are fitted plainly."""
+    plain, recorded = pair(replayed(name))
+    seen = []
+    for _ in range(STEPS):
+        compare(plain, recorded, 1, names_of(plain), error=1e-5)
+        seen.append(recorded.recorded_fit.is_active)
+    assert seen[:3] == [False, False, True], "there are two targets"
+    assert (sum(seen[:16]) < 14) == (name == "dreamfusion")
+    assert recorded.recorded.is_active
+    assert torch.equal(recorded.replay.generator.get_state(), plain.replay.generator.get_state())
+
+
+@pytest.mark.parametrize("name", ["recorded", "recorded_fit"])
+def test_making_graphs_changes_nothing(replayed, monkeypatch, name):
+    """Nor does making others, for more samples."""
+    trainer = make_trainer(replayed("latent_nerf"), recorded=True, fused=True)
+    for _ in range(3):
+        trainer.step()
+    before = copy.deepcopy(trainer.scene.state_dict())
+    step, made = getattr(trainer, name), []
+    for each in ("beside", "recorded_into"):
+        monkeypatch.setattr(recorded_step, each, lambda *given: made.append(given) or nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    step.recorded, step._key, step.replay = True, None, lambda part: None
+    choose, more = trainer.scene.choose_samples, [0, 0, 5000]
+    monkeypatch.setattr(trainer.scene, "choose_samples", lambda *view: [repeated(*choose(*view), more.pop(0))])
+    for _ in range(3):
+        step(3)
+    assert 2 <= len(step._recordings) <= 3
+    assert len(made) == len(step._recordings) * (1 + len(step.parts))
+    after = trainer.scene.state_dict()
+    for part in ("model", "background"):
+        torch.testing.assert_close(after[part], before[part], rtol=0, atol=0)
+    torch.testing.assert_close(after["optimizer"]["state"], before["optimizer"]["state"], rtol=0, atol=0)
+
+
+def repeated(columns, more):
+    return {name: torch.cat([each, each[-1:].repeat(more, *[1] * (each.ndim - 1))]) for name, each in columns.items()}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_graphs_take_the_plain_steps(field, name):
+    """Convolutions and sums are others, and atomic."""
+    plain, recorded = pair(field(name), GPU)
+    compare(plain, recorded, STEPS, (), error=2e-2)
+    assert recorded.recorded is not None
+    assert recorded.recorded.is_active
+    assert not recorded.recorded._failed
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_graphs_fit_kept_views_too(replayed, name):
+    plain, recorded = pair(replayed(name), GPU)
+    compare(plain, recorded, STEPS, (), error=2e-2)
+    assert recorded.recorded_fit is not None
+    assert recorded.recorded_fit._recordings
+    assert not recorded.recorded_fit._failed
+
+
+@pytest.mark.gpu
+def test_recordings_for_other_numbers_of_samples_take_turns(field, monkeypatch):
+    """They share their memory: what one leaves is used before the next runs."""
+    monkeypatch.setattr(packet, "SPARE", 64)
+    monkeypatch.setattr(packet, "ROOM", 1.0)
+    cameras = dataclasses.replace(field("dreamfusion").stage.cameras, radius_range=(1.2, 3.0))
+    plain, recorded = pair(field("dreamfusion", cameras=cameras), GPU)
+    compare(plain, recorded, STEPS, (), error=2e-2)
+    assert len(recorded.recorded._recordings) > 1
