@@ -62,8 +62,33 @@ def test_blocks_of_rays_change_nothing(monkeypatch):
     parts = render(field, cameras, normals=True, generator=torch.Generator().manual_seed(4))
     for name in ("color", "alpha", "depth", "normal"):
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name))
-    for column in dataclasses.fields(whole.samples):
-        assert torch.equal(getattr(parts.samples, column.name), getattr(whole.samples, column.name))
+    for name, column in vars(whole.samples).items():
+        assert column is None or torch.equal(getattr(parts.samples, name), column)
+
+
+@pytest.mark.parametrize("normals", [False, True])
+def test_steps_that_were_chosen_before_make_the_same_image_and_gradients(monkeypatch, normals):
+    """Of blocks of rays; steps of length 0 change nothing, and do not count."""
+    monkeypatch.setattr(volume, "BLOCK_STEPS", 64 * 7)
+    cameras, back = view([0.0, 50.0], [0.0, 30.0], size=9), torch.rand(2, 3)
+    field, renderer = hash_grid_scene(), VolumeRendererConfig(samples_per_ray=64).build()
+    tools = {"normals": normals, "generator": torch.Generator().manual_seed(4)}
+    results = []
+    for ahead in (False, True):
+        tools["generator"].manual_seed(4)
+        if ahead:
+            steps = renderer.choose(field, cameras, back, generator=tools["generator"])
+            twice = steps[torch.arange(len(steps)).repeat_interleave(2)]
+            lengths = twice.lengths * (torch.arange(2 * len(steps)) % 2 == 0)
+            tools |= {"steps": dataclasses.replace(twice, lengths=lengths), "generator": None}
+        image = renderer(field, cameras, back, **tools)
+        shown = [image.color, image.alpha, image.depth, *([image.normal] if normals else [])]
+        gradients = torch.autograd.grad(sum((each**2).sum() for each in shown), list(field.parameters()))
+        results.append((*shown, *gradients))
+    assert torch.equal(image.samples.counted, lengths > 0)
+    assert image.samples.weights[1::2].abs().max() == 0
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_an_empty_scene_shows_the_background_and_can_be_trained():

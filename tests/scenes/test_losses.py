@@ -89,6 +89,9 @@ def test_normals_beside_each_other_differ_by_their_mean_distance_an_axis():
     beside = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
     assert normal_smoothness_3d_loss(normals, beside).item() == pytest.approx(2 / 6)
     assert normal_smoothness_3d_loss(normals[:0], beside[:0]) == 0
+    for counted, expected in (([True, True], 2 / 6), ([False, True], 2 / 3), ([True, False], 0), ([False] * 2, 0)):
+        found = normal_smoothness_3d_loss(normals, beside, torch.tensor(counted))
+        assert found.item() == pytest.approx(expected)
 
 
 def samples(normals: torch.Tensor | None, weights: torch.Tensor) -> RaySamples:

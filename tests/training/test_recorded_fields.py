@@ -98,10 +98,10 @@ def test_making_graphs_changes_nothing(replayed, monkeypatch, name):
     before = copy.deepcopy(trainer.scene.state_dict())
     step, made = getattr(trainer, name), []
     for each in ("beside", "recorded_into"):
-        monkeypatch.setattr(recorded_step, each, lambda *given: made.append(given) or nullcontext())
+        monkeypatch.setattr(recorded_step, each, lambda *given, **_: made.append(given) or nullcontext())
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     step.recorded, step._key, step.replay = True, None, lambda part: None
-    choose, more = trainer.scene.choose_samples, [0, 0, 5000]
+    choose, more = trainer.scene.choose_samples, [0, 0, 20_000]
     monkeypatch.setattr(trainer.scene, "choose_samples", lambda *view: [repeated(*choose(*view), more.pop(0))])
     for _ in range(3):
         step(3)

@@ -63,10 +63,22 @@ def beside(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def recorded_into(graph: torch.cuda.CUDAGraph, pool: Any = None) -> Iterator[None]:
-    """Record what is launched in the block."""
-    with _recording(), torch.cuda.graph(graph, pool=pool), chosen_convolutions():
+def recorded_into(graph: torch.cuda.CUDAGraph, pool: Any = None, *, tidy: bool = True) -> Iterator[None]:
+    """Record what is launched in the block. With `tidy` PyTorch's free memory is given back before, which takes long."""
+    with _recording(), torch.cuda.graph(graph, pool=pool) if tidy else _capture(graph, pool), chosen_convolutions():
         yield
+
+
+@contextmanager
+def _capture(graph: torch.cuda.CUDAGraph, pool: Any) -> Iterator[None]:
+    """What `torch.cuda.graph` does, on its stream, after the first recording of a pool."""
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.graph.default_capture_stream):
+        graph.capture_begin(pool=pool)
+        try:
+            yield
+        finally:
+            graph.capture_end()
 
 
 def chosen_convolutions() -> Any:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-ROOM, WASTE, SPARE = 1.15, 1.4, 2048
+ROOM, WASTE, SPARE = 1.2, 1.6, 2048
 """New memory has room for ROOM times as many rows; WASTE times as many and SPARE more are used again."""
 
 

@@ -233,7 +233,7 @@ class RecordedStep(ABC):
             self._warm.add(form)
             pool = next((each.pool for each in self._recordings.values()), None)
             for graph, part in zip(graphs, self.parts, strict=True):
-                with recorded_into(graph, pool):
+                with recorded_into(graph, pool, tidy=pool is None):
                     part()
                 pool = pool or graph.pool()
         return Recording(tuple(graph.replay for graph in graphs), (self.taken, self._inputs), self._rows, pool)
