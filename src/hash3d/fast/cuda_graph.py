@@ -64,7 +64,7 @@ def beside(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def recorded_into(graph: torch.cuda.CUDAGraph, pool: Any = None, *, tidy: bool = True) -> Iterator[None]:
-    """Record what is launched in the block. With `tidy` PyTorch's free memory is given back before, which takes long."""
+    """Record what is launched in the block. With `tidy` PyTorch gives free memory back before, which takes long."""
     with _recording(), torch.cuda.graph(graph, pool=pool) if tidy else _capture(graph, pool), chosen_convolutions():
         yield
 
