@@ -83,7 +83,6 @@ class RecordedStep(ABC):
         self._inputs: Any = None
         self._rows: list[Rows] = []
         self._replays: tuple[Part, ...] = ()
-        self._form: Any = None
         self._key: Any = None
         self._recordings: dict[Any, Recording] = {}
         self._warm: set[Any] = set()
@@ -134,12 +133,12 @@ class RecordedStep(ABC):
             return False
         sizes = self._size, size_at(stage.reference_size, step)
         autocast = torch.is_autocast_enabled("cuda")
-        self._form = sizes, tuple(self._weights), autocast, self.scene.recorded_form()[0]
-        if (self._form, self._addresses()) != self._key:
+        key = (sizes, tuple(self._weights), autocast, self.scene.recorded_form()[0]), self._addresses()
+        if key != self._key:
             self._recordings.clear()  # Their memory serves the next ones.
             if (shapes := self.shapes()) != self.packet.shapes:
                 self.packet = Packet(shapes, self.trainer.device)
-            self._key = self._form, self._addresses()
+            self._key = key
         return True
 
     @property
@@ -169,19 +168,14 @@ class RecordedStep(ABC):
         if reference is not None:
             cameras.append(reference.camera(size_at(self.trainer.stage.reference_size, self._step)))
         chosen = self.scene.choose_samples(cameras, self._step)
-        key = (
-            self._light,
-            choose_capacities(
-                [count_rows(each) for each in chosen],
-                [capacities for light, capacities in self._recordings if light == self._light],
-            ),
-        )
-        found = self._recordings.get(key)
-        self._rows = found.rows if found else [Rows(*each) for each in zip(chosen, key[1], strict=True)]
+        known = [capacities for light, capacities in self._recordings if light == self._light]
+        capacities = choose_capacities([count_rows(each) for each in chosen], known)
+        found = self._recordings.get((self._light, capacities))
+        self._rows = found.rows if found else [Rows(*each) for each in zip(chosen, capacities, strict=True)]
         for rows, each in zip(self._rows, chosen, strict=True):
             rows.write(each)
         if not found:
-            found = self._make(key, numbers)
+            found = self._make((self._light, capacities), numbers)
         self._replays, (self.taken, self._inputs) = found.parts, found.left
 
     def _make(self, key: Any, numbers: dict[str, Tensor]) -> Recording:
@@ -191,9 +185,10 @@ class RecordedStep(ABC):
         if len(self._recordings) >= MAX_RECORDINGS:
             self._recordings.clear()
         self.packet.send(numbers | {"weights": torch.tensor(math.nan)})
-        made = recorded_or_none("A step", lambda: self._record((self._form, self._light)))
+        form = self._key[0]
+        made = recorded_or_none("A step", lambda: self._record((form, self._light)))
         self.packet.send(numbers)
-        self._key = self._form, self._addresses()
+        self._key = form, self._addresses()  # Adam has made its moments.
         if made is None:  # What a recording has begun is no gradient.
             self._failed = True
             self.scene.optimizer.zero_grad(set_to_none=True)
