@@ -67,18 +67,13 @@ class Rows:
         """Keep these rows."""
         for name, each in columns.items():
             self._columns[name][: len(each)].copy_(each)
-        self._count.fill_(count_rows(columns))
+        self._count.fill_(len(each))
 
     def read(self) -> dict[str, Tensor]:
         """The columns of `capacity` rows, and in "counted" whether a row comes for the first time; of none, none is."""
         places = torch.arange(self.capacity, device=self._count.device) * self._count // self.capacity
         first = places.diff(prepend=places.new_full((1,), -1)) > 0
         return {name: each[places] for name, each in self._columns.items()} | {"counted": first & (self._count > 0)}
-
-
-def count_rows(columns: Mapping[str, Tensor]) -> int:
-    """How many rows columns have."""
-    return len(next(iter(columns.values())))
 
 
 def choose_capacities(counts: list[int], known: list[tuple[int, ...]]) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ from hash3d.representations.background import SolidBackgroundConfig
 from hash3d.scenes.base import Look
 from hash3d.schedules import size_at
 
-from .packet import Packet, Rows, choose_capacities, count_rows
+from .packet import Packet, Rows, choose_capacities
 from .watch import Metrics, rates_on_device, step_if_finite
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class RecordedStep(ABC):
             cameras.append(reference.camera(size_at(self.trainer.stage.reference_size, self._step)))
         chosen = self.scene.choose_samples(cameras, self._step)
         known = [capacities for light, capacities in self._recordings if light == self._light]
-        capacities = choose_capacities([count_rows(each) for each in chosen], known)
+        capacities = choose_capacities([len(next(iter(each.values()))) for each in chosen], known)
         found = self._recordings.get((self._light, capacities))
         self._rows = found.rows if found else [Rows(*each) for each in zip(chosen, capacities, strict=True)]
         for rows, each in zip(self._rows, chosen, strict=True):
