@@ -147,8 +147,8 @@ def test_graphs_fit_kept_views_too(replayed, name):
 @pytest.mark.gpu
 def test_recordings_for_other_numbers_of_samples_take_turns(field, monkeypatch):
     """They share their memory: what one leaves is used before the next runs."""
-    monkeypatch.setattr(packet, "SPARE", 64)
-    monkeypatch.setattr(packet, "ROOM", 1.0)
+    for name, number in {"STEP": 64, "ROOM": 1.0, "WASTE": 0}.items():
+        monkeypatch.setattr(packet, name, number)
     cameras = dataclasses.replace(field("dreamfusion").stage.cameras, radius_range=(1.2, 3.0))
     plain, recorded = pair(field("dreamfusion", cameras=cameras), GPU)
     compare(plain, recorded, STEPS, names=(), error=2e-2)

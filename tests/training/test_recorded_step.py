@@ -9,7 +9,7 @@ import torch
 
 from hash3d.schedules import constant
 from hash3d.training import recorded_step
-from hash3d.training.packet import Packet, Rows, choose_capacities
+from hash3d.training.packet import Capacities, Packet, Rows
 from hash3d.training.watch import Metrics
 
 from .test_recorded_kinds import CPU, GPU, make_trainer, with_replay
@@ -41,14 +41,22 @@ def test_rows_come_in_order_and_count_once(count):
         assert torch.equal(found["vector"], columns["vector"][found["number"]])
 
 
-def test_memory_serves_fewer_samples_too_but_not_too_few():
-    made = choose_capacities([100_000, 50_000], [])
-    assert all(1.2 * count <= each < 1.3 * count for count, each in zip((100_000, 50_000), made, strict=True))
-    assert choose_capacities([80_000, 40_000], [made]) == made
-    assert choose_capacities([80_000, 65_000], [made]) != made, "one of them does not fit"
-    assert choose_capacities([60_000, 40_000], [made]) != made, "it would be mostly padding"
-    assert choose_capacities([70_000, 50_000], [made, (75_000, 55_000)]) == (75_000, 55_000)
-    assert choose_capacities([], [()]) == ()
+def test_memory_serves_fewer_rows_too_until_waste_costs_more_than_new_memory():
+    capacities = Capacities()
+    made = capacities.choose([100_000, 50_000], [])
+    assert all(1.1 * count <= each < 1.1 * count + 2048 for count, each in zip((100_000, 50_000), made, strict=True))
+    assert capacities.choose([90_000, 50_000], [made]) == made
+    assert capacities.choose([90_000, 60_000], [made]) != made, "one of them does not fit"
+    assert capacities.choose([60_000, 40_000], [made, (75_000, 55_000)]) == (75_000, 55_000)
+    assert capacities.choose([], [()]) == capacities.choose([], []) == ()
+    assert capacities.choose([0], []) == (2048,)
+    large, uses = (1_000_000,), 0
+    while (found := capacities.choose([100_000], [large])) == large:
+        uses += 1
+    assert 110_000 <= found[0] < 113_000
+    assert uses == 4
+    assert capacities.choose([990_000], [large, found]) == large
+    assert all(capacities.choose([910_000], [large]) == large for _ in range(1000)), "no waste"
 
 
 @pytest.mark.parametrize("fused", [True, None])

@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-ROOM, WASTE, SPARE = 1.2, 1.6, 2048
-"""New memory has room for ROOM times as many rows; WASTE times as many and SPARE more are used again."""
+ROOM, STEP = 1.1, 2048
+"""New memory is for ROOM times as many rows, rounded up to a multiple of STEP."""
+WASTE = 4_000_000
+"""Rows that were not needed, of all steps since memory was new, that cost what new recordings cost: 0.1 s."""
 
 
 class Packet:
@@ -76,9 +78,19 @@ class Rows:
         return {name: each[places] for name, each in self._columns.items()} | {"counted": first & (self._count > 0)}
 
 
-def choose_capacities(counts: list[int], known: list[tuple[int, ...]]) -> tuple[int, ...]:
-    """The least known capacities that hold so many samples without too much waste, or new ones with some room."""
-    fitting = [
-        each for each in known if all(map(operator.ge, each, counts)) and sum(each) <= WASTE * sum(counts) + SPARE
-    ]
-    return min(fitting, key=sum) if fitting else tuple(SPARE * math.ceil(ROOM * count / SPARE + 1) for count in counts)
+class Capacities:
+    """Chooses how many rows a step's graphs take: no more than they need, unless making others would cost more."""
+
+    def __init__(self) -> None:
+        self._wasted = 0.0
+
+    def choose(self, counts: list[int], known: list[tuple[int, ...]]) -> tuple[int, ...]:
+        """The least of the `known` capacities that hold so many rows, or new ones."""
+        fitting = [each for each in known if all(map(operator.ge, each, counts))]
+        if fitting:
+            least = min(fitting, key=sum)
+            self._wasted += max(0.0, sum(least) - ROOM * sum(counts) - STEP * len(counts))
+            if self._wasted <= WASTE:
+                return least
+        self._wasted = 0.0
+        return tuple(STEP * math.ceil(max(ROOM * count, 1) / STEP) for count in counts)

@@ -23,7 +23,7 @@ from hash3d.representations.background import SolidBackgroundConfig
 from hash3d.scenes.base import Look
 from hash3d.schedules import size_at
 
-from .packet import Packet, Rows, choose_capacities
+from .packet import Capacities, Packet, Rows
 from .watch import Metrics, rates_on_device, step_if_finite
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class RecordedStep(ABC):
         self._step, self._size, self._weights = 0, 0, dict[str, float]()
         self.taken: Taken | None = None
         self._inputs: Any = None
-        self._rows: list[Rows] = []
+        self._rows, self._capacities = list[Rows](), Capacities()
         self._replays: tuple[Part, ...] = ()
         self._key: Any = None
         self._recordings: dict[Any, Recording] = {}
@@ -169,21 +169,21 @@ class RecordedStep(ABC):
             cameras.append(reference.camera(size_at(self.trainer.stage.reference_size, self._step)))
         chosen = self.scene.choose_samples(cameras, self._step)
         known = [capacities for light, capacities in self._recordings if light == self._light]
-        capacities = choose_capacities([len(next(iter(each.values()))) for each in chosen], known)
-        found = self._recordings.get((self._light, capacities))
+        capacities = self._capacities.choose([len(next(iter(each.values()))) for each in chosen], known)
+        found = self._recordings.pop((self._light, capacities), None)
         self._rows = found.rows if found else [Rows(*each) for each in zip(chosen, capacities, strict=True)]
         for rows, each in zip(self._rows, chosen, strict=True):
             rows.write(each)
-        if not found:
-            found = self._make((self._light, capacities), numbers)
+        found = self._recordings[self._light, capacities] = found or self._make(numbers)
         self._replays, (self.taken, self._inputs) = found.parts, found.left
 
-    def _make(self, key: Any, numbers: dict[str, Tensor]) -> Recording:
-        """A recording for a key; the parts themselves where it cannot be made, now and later."""
+    def _make(self, numbers: dict[str, Tensor]) -> Recording:
+        """A recording for the step's rows; the parts themselves where it cannot be made, now and later."""
+        plain = Recording(self.parts, (None, None), self._rows)
         if not self.recorded:
-            return self._recordings.setdefault(key, Recording(self.parts, (None, None), self._rows))
+            return plain
         if len(self._recordings) >= MAX_RECORDINGS:
-            self._recordings.clear()
+            del self._recordings[next(iter(self._recordings))]  # Not used for longest.
         self.packet.send(numbers | {"weights": torch.tensor(math.nan)})
         form = self._key[0]
         made = recorded_or_none("A step", lambda: self._record((form, self._light)))
@@ -193,8 +193,7 @@ class RecordedStep(ABC):
             self._failed = True
             self.scene.optimizer.zero_grad(set_to_none=True)
             self.scene.forget()
-            return Recording(self.parts, (None, None), self._rows)
-        return self._recordings.setdefault(key, made)
+        return made or plain
 
     def replay(self, part: int) -> None:
         """Run a part, the last with a look at whether the step will have been taken."""
