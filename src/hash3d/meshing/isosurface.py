@@ -164,6 +164,8 @@ NOTHING = 1e-9
 """Where the density is this or less, all Gaussians are too far to give a colour."""
 POINTS_TOGETHER = BLOCK**3
 """Points that share one list of near Gaussians."""
+CHUNKS_TOGETHER, MOST_WEIGHTS = 64, 2**26
+"""On a GPU, so many such lists are made at once, and so many pairs of a point and a Gaussian are computed at once."""
 
 
 class GaussianField:
@@ -198,29 +200,58 @@ class GaussianField:
 
     def density(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
         """Sum the opacities at points in scene units, up to NEGLIGIBLE for each Gaussian that is left out."""
-        return torch.cat([self.means.new_zeros(0), *(weights.sum(dim=-1) for _, weights in self._weights(points))])
+        rows = [weights.sum(dim=-1).flatten() for _, weights in self._weights(points)]
+        return torch.cat([self.means.new_zeros(0), *rows])[: len(points)]
 
     def color(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Average the Gaussians' RGB, weighted by what they add to the density; beyond their reach take the nearest."""
         points, rows = points.to(self.means), [self.means.new_zeros(0, 3)]
         for near, weights in self._weights(points):
             total = weights.sum(dim=-1, keepdim=True)
-            rows.append(torch.where(total > NOTHING, weights @ self.colors[near] / total, torch.nan))
-        colors = torch.cat(rows)
+            rows.append(torch.where(total > NOTHING, weights @ self.colors[near] / total, torch.nan).flatten(0, 1))
+        colors = torch.cat(rows)[: len(points)]
         lost = colors[:, 0].isnan().nonzero()[:, 0]
         for chunk in lost.split(POINTS_TOGETHER):
             colors[chunk] = self.colors[torch.cdist(points[chunk], self.means).argmin(dim=-1)]
         return colors
 
-    def _weights(self, points: Float[Tensor, "N 3"]) -> Iterator[tuple[Int[Tensor, " M"], Float[Tensor, "P M"]]]:
-        """Yield for each chunk of points the Gaussians that reach its box, and what each adds at each point."""
-        for chunk in points.to(self.means).split(POINTS_TOGETHER) if len(points) else ():
-            low, high = chunk.amin(dim=0), chunk.amax(dim=0)
-            near = (self._bounds < torch.cat([high, -low])[:, None]).all(dim=0).nonzero()[:, 0]
-            whitening, center = self._whitening[near], 0.5 * (low + high)
-            offsets = torch.einsum("mij,mj->im", whitening, self.means[near] - center)
-            squared = torch.zeros(len(chunk), len(near)).to(self.means)
-            for axis in range(3):
-                distances = torch.addmm(-offsets[axis], chunk - center, whitening[:, axis].T)
-                squared.addcmul_(distances, distances)
-            yield near, squared.clamp_(max=FARTHEST).mul_(-0.5).exp_().mul_(self._opacities[near])
+    def _weights(self, points: Float[Tensor, "N 3"]) -> Iterator[tuple[Int[Tensor, "C M"], Float[Tensor, "C P M"]]]:
+        """Yield for chunks of P points the Gaussians that reach their boxes, and what each adds at each point.
+
+        On a GPU many chunks come at once, as each takes many launches. A chunk that fewer Gaussians reach has others
+        that add nothing. The last point is repeated to fill the last chunk.
+        """
+        size = min(POINTS_TOGETHER, max(len(points), 1))
+        filled = torch.cat([points, points[-1:].expand(-len(points) % size, 3)]).to(self.means).view(-1, size, 3)
+        for chunks in filled.split(CHUNKS_TOGETHER if filled.is_cuda else 1) if len(points) else ():
+            low, high = chunks.amin(dim=1), chunks.amax(dim=1)
+            reached = (self._bounds < torch.cat([high, -low], dim=1)[:, :, None]).all(dim=1)
+            chunk, gaussian = reached.nonzero(as_tuple=True)
+            ends = reached.sum(dim=1).cumsum(0)
+            place = torch.arange(len(chunk), device=chunk.device) - torch.cat([ends.new_zeros(1), ends])[chunk]
+            near = chunk.new_zeros(len(chunks), int(place.max()) + 1 if len(place) else 0)
+            near[chunk, place] = gaussian
+            opacities = self.means.new_zeros(near.shape)
+            opacities[chunk, place] = self._opacities[gaussian]
+            parts = max(1, MOST_WEIGHTS // max(1, size * near.shape[1]))
+            for each in zip(
+                *(whole.split(parts) for whole in (chunks, 0.5 * (low + high), near, opacities)), strict=True
+            ):
+                yield each[2], self._weigh(*each)
+
+    def _weigh(
+        self,
+        chunks: Float[Tensor, "C P 3"],
+        centers: Float[Tensor, "C 3"],
+        near: Int[Tensor, "C M"],
+        opacities: Float[Tensor, "C M"],
+    ) -> Float[Tensor, "C P M"]:
+        """Compute what Gaussians add at the points of their chunks."""
+        whitening = self._whitening[near]
+        offsets = torch.einsum("cmij,cmj->cim", whitening, self.means[near] - centers[:, None])
+        squared = torch.zeros(*chunks.shape[:2], near.shape[1]).to(self.means)
+        for axis in range(3):
+            along = whitening[:, :, axis].mT
+            distances = torch.baddbmm(-offsets[:, axis, None], chunks - centers[:, None], along)
+            squared.addcmul_(distances, distances)
+        return squared.clamp_(max=FARTHEST).mul_(-0.5).exp_().mul_(opacities[:, None])
