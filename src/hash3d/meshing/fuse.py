@@ -82,7 +82,7 @@ def paint_as_seen(gaussians: GaussianTensors, mesh: Mesh, cameras: Cameras) -> P
     """Colour points of a mesh by renders of Gaussians from `cameras`, and what no view sees by the Gaussians there."""
     field = GaussianField(gaussians)
     renders = [_own_colors(gaussians, cameras[view]) for view in range(len(cameras))]
-    from_views = colors_from_views(mesh, cameras, torch.cat(renders), unseen=math.nan)
+    from_views = colors_from_views(mesh, cameras, torch.cat(renders).to(mesh.vertices), unseen=math.nan)
 
     def colors(points: SurfacePoints) -> Float[Tensor, "N 3"]:
         found = from_views(points)
@@ -104,6 +104,6 @@ def _render_depths(gaussians: GaussianTensors, cameras: Cameras) -> Float[Tensor
 
 
 def _own_colors(gaussians: GaussianTensors, camera: Cameras) -> Float[Tensor, "1 H W 3"]:
-    """RGB of what a camera sees, without what shines through from behind at soft outlines, on the CPU."""
+    """RGB of what a camera sees, without what shines through from behind at soft outlines."""
     render = render_gaussians(gaussians, camera, torch.zeros(1, 3))
-    return (render.color / render.alpha.clamp(min=1e-3)).clamp(0.0, 1.0).cpu()
+    return (render.color / render.alpha.clamp(min=1e-3)).clamp(0.0, 1.0)

@@ -249,7 +249,7 @@ class GaussianField:
         """Compute what Gaussians add at the points of their chunks."""
         whitening = self._whitening[near]
         offsets = torch.einsum("cmij,cmj->cim", whitening, self.means[near] - centers[:, None])
-        squared = torch.zeros(*chunks.shape[:2], near.shape[1]).to(self.means)
+        squared = self.means.new_zeros(*chunks.shape[:2], near.shape[1])
         for axis in range(3):
             along = whitening[:, :, axis].mT
             distances = torch.baddbmm(-offsets[:, axis, None], chunks - centers[:, None], along)

@@ -36,11 +36,11 @@ def textured_mesh(
             pixels a side as the texture has texels.
         max_faces: with more the resolution is lowered.
     """
-    field = GaussianField(gaussians)
-    mesh = outer_surface(field, surface, max_faces)
+    mesh = outer_surface(GaussianField(gaussians), surface, max_faces)
+    mesh = Mesh(vertices=mesh.vertices.to(gaussians.means), faces=mesh.faces.to(gaussians.means.device))
     textured = config.build(mesh)
     bake(textured, paint_as_seen(gaussians, mesh, views_around(camera, config.texture_size // 2)))
-    return textured.to(gaussians.means.device)
+    return textured
 
 
 def views_around(camera: CameraSamplerConfig, size: int) -> Cameras:

@@ -39,8 +39,8 @@ REPLAY_SEED = 500_000
 """Between the seeds of a stage and that of its replay."""
 CHECK_EVERY = 16
 """U-Net calls from one in which the diffusion model is looked at to the next."""
-Guided = tuple[Render, dict[str, GuidanceOutput], dict[str, float]]
-"""Random views, the guidances' outputs and the weights of their losses."""
+Guided = tuple[Render, Render | None, dict[str, GuidanceOutput], dict[str, float]]
+"""Random views, the reference's, the guidances' outputs and the weights of their losses."""
 
 
 class Trainer:
@@ -178,11 +178,9 @@ class Trainer:
     def _take(self, step: int, replays: bool) -> Taken:
         """Losses, gradients and the optimizer's step."""
         stage = self.stage
-        random_view, outputs, factors = self._replay(step) if replays else self._distill(step)
+        random_view, reference_view, outputs, factors = self._replay(step) if replays else self._distill(step)
         losses = {f"{stage.prefix(name)}guidance": output.loss for name, output in outputs.items()}
         weights = {f"{stage.prefix(name)}guidance": factor for name, factor in factors.items()}
-        with self.stopwatch.part("render"):
-            reference_view = self.render_reference(step)
         losses |= self.losses(step, random_view, reference_view)
         weights |= stage.losses.active(step)
         unweighted = torch.stack(list(losses.values()))
@@ -215,12 +213,13 @@ class Trainer:
         cameras, timesteps, reach = self.sample_views(step)
         with self.stopwatch.part("render"):
             view = self.scene.draw_random(cameras, step)
+            reference = self.render_reference(step)  # Before the guidances: a mesh waits for its pixels' number.
         outputs = {}
         for name, guidance in self.guidances.items():
             own = scale_timesteps(timesteps, reach, guidance.timestep_range(step))
             outputs[name] = guidance.guide(view.color, cameras, own, step=step)
             guidance.passes += outputs[name].passes
-        return view, outputs, {name: self.stage.losses.guidances[name](step) for name in outputs}
+        return view, reference, outputs, {name: self.stage.losses.guidances[name](step) for name in outputs}
 
     def _make_targets(self, step: int) -> None:
         """Now and then a batch of targets for replay."""
@@ -234,7 +233,8 @@ class Trainer:
         assert self.replay is not None
         with self.stopwatch.part("render"):
             view, output = self.replay.fit(size_at(self.stage.size, step), step)
-        return view, dict.fromkeys(self.guidances, output), dict.fromkeys(self.guidances, self.replay.config.weight)
+            reference, weight = self.render_reference(step), self.replay.config.weight
+        return view, reference, dict.fromkeys(self.guidances, output), dict.fromkeys(self.guidances, weight)
 
     def render_reference(self, step: int) -> Render | None:
         """The view of the reference image, if there is one."""
