@@ -122,7 +122,7 @@ class ViewStream(ABC, Generic[BatchT]):
         self._encode, self._slot = encode, 0
         self._table = Table(device, num_objects + reserve, first, stride, self.posed)
         self._generator = torch.Generator().manual_seed(seed)
-        self._generator = torch.Generator(device).manual_seed(seed)
+        self._device_generator = torch.Generator(device).manual_seed(seed)
         self._tensors: dict[str, Tensor] = {}
 
     def fill(self) -> None:
@@ -165,7 +165,7 @@ class ViewStream(ABC, Generic[BatchT]):
 
     def random_integers(self, below: int, count: int) -> Int[Tensor, " count"]:
         """Random integers on the device."""
-        return torch.randint(below, (count,), generator=self._generator, device=self.device)
+        return torch.randint(below, (count,), generator=self._device_generator, device=self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
