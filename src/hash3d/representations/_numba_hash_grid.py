@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hash3d._numba_kernel import FAST, Array, kernel, prange, run
+from hash3d._numba_kernel import FAST, Array, kernel, parallel_kernel, run
 
 BLOCK = 64
 """Points of a block: what is known of their cells stays in the nearest cache. Loops go to its end where what lies past
@@ -81,10 +81,12 @@ def _weigh(memory: Any, level: Array, vectors: Array | None) -> None:
                 weights[corner, p] = x * y * z
 
 
-@kernel(parallel=True, fastmath=FAST)
-def _gather(points: Array, vectors: Array | None, levels: Array, table: Array, features: Array) -> None:
+@parallel_kernel(fastmath=FAST)
+def _gather(
+    thread: int, threads: int, points: Array, vectors: Array | None, levels: Array, table: Array, features: Array
+) -> None:
     """Write features "F N" of points: sums over the corners of weights times entries."""
-    for block in prange((len(points) + BLOCK - 1) // BLOCK):
+    for block in range(thread, (len(points) + BLOCK - 1) // BLOCK, threads):
         memory, first = _reserve(points.dtype), block * BLOCK
         _, _, _, _, e, w = memory
         count = _load(memory, points, vectors, first)
@@ -101,10 +103,12 @@ def _gather(points: Array, vectors: Array | None, levels: Array, table: Array, f
                 )  # fmt: skip
 
 
-@kernel(parallel=True, fastmath=FAST)
-def _scatter(points: Array, vectors: Array | None, levels: Array, table: Array, features: Array) -> None:
+@parallel_kernel(fastmath=FAST)
+def _scatter(
+    thread: int, threads: int, points: Array, vectors: Array | None, levels: Array, table: Array, features: Array
+) -> None:
     """Add to the entries of a table: the transpose of `_gather`."""
-    for plane in prange(len(levels) * len(table)):
+    for plane in range(thread, len(levels) * len(table), threads):
         number, row = plane // len(table), plane % len(table)
         memory = _reserve(points.dtype)
         _, _, _, _, entries, weights = memory
@@ -117,12 +121,13 @@ def _scatter(points: Array, vectors: Array | None, levels: Array, table: Array, 
                     table[row, entries[corner, p]] += weights[corner, p] * features[plane, first + p]
 
 
-@kernel(parallel=True, fastmath=FAST)
+@parallel_kernel(fastmath=FAST)
 def _differentiate(
-    points: Array, vectors: Array | None, levels: Array, table: Array, cotangents: Array, gradients: Array
-) -> None:
+    thread: int, threads: int, points: Array, vectors: Array | None, levels: Array, table: Array, cotangents: Array,
+    gradients: Array,
+) -> None:  # fmt: skip
     """Write the gradients "N 3" in the points, or their derivatives along vectors."""
-    for block in prange((len(points) + BLOCK - 1) // BLOCK):
+    for block in range(thread, (len(points) + BLOCK - 1) // BLOCK, threads):
         memory, first, sums = _reserve(points.dtype), block * BLOCK, np.zeros((3, BLOCK), points.dtype)
         places, along, _, ends, entries, values = memory
         count = _load(memory, points, vectors, first)
