@@ -155,16 +155,16 @@ def antialias(
     sides = sides[visible]
     steps = (screen[:, 1] - screen[:, 0]).detach().abs()
     steep, flat = (((steps[:, 1] >= steps[:, 0]) == each).nonzero()[:, 0] for each in (True, False))
-    image = _blend_rows(image, nearest, view[steep], take(screen, steep), depths[steep], sides[steep])
+    image = _blend(image, nearest, view[steep], take(screen, steep), depths[steep], sides[steep])
     # Columns are the rows of the transposed image, where left of an edge becomes right of it.
-    turned, screen = image.transpose(1, 2), take(screen, flat).flip(-1)
-    return _blend_rows(turned, nearest.mT, view[flat], screen, depths[flat], ~sides[flat]).transpose(1, 2)
+    turned = take(screen, flat).flip(-1)
+    return _blend(image, nearest, view[flat], turned, depths[flat], ~sides[flat], columns=True)
 
 
 def silhouettes(projected: Projected, edges: Edges) -> tuple[Bool[Tensor, "B E"], Bool[Tensor, "B E"]]:
     """Find the edges with all their faces on one side, and whether that is the right, from first to second vertex."""
     faces, count = projected.faces, len(edges.vertices)
-    a, b, c = projected.screen.detach()[:, faces].unbind(2)
+    a, b, c = projected.screen.detach().index_select(1, faces.flatten()).unflatten(1, (-1, 3)).unbind(2)
     (x1, y1), (x2, y2) = (b - a).unbind(-1), (c - a).unbind(-1)
     area = x1 * y2 - x2 * y1
     forward = faces.roll(-1, 1) < faces.roll(1, 1)
@@ -175,25 +175,28 @@ def silhouettes(projected: Projected, edges: Edges) -> tuple[Bool[Tensor, "B E"]
     return has[:, :count] ^ has[:, count:-1], has[:, :count]
 
 
-def _blend_rows(
+def _blend(
     image: Float[Tensor, "B H W C"],
     nearest: Float[Tensor, "B H W"],
     view: Int[Tensor, " S"],
     screen: Float[Tensor, "S 2 2"],
     depths: Float[Tensor, "S 2"],
     right: Bool[Tensor, " S"],
+    columns: bool = False,
 ) -> Float[Tensor, "B H W C"]:
-    """Blend the two pixels around each place where an edge crosses the centre line of a row."""
+    """Blend the two pixels around each place where an edge crosses the centre line of a row, or of a column."""
     _, height, width = nearest.shape
-    edge, row, place, depth = _crossings(screen, depths, height)
-    row = view[edge] * height + row
+    across, down = (height, width) if columns else (width, height)
+    step, stride = (width, 1) if columns else (1, width)
+    edge, row, place, depth = _crossings(screen, depths, down)
     left = (place.detach() - 0.5).floor().long()
     # The faces lie left of an edge that goes down and has them on its right-hand side, and of one that goes up and has
     # them on its left.
     downward = screen.detach()[edge, 1, 1] > screen.detach()[edge, 0, 1]
     inner_left = downward == right[edge]
-    inner, outer = row * width + left + (~inner_left).long(), row * width + left + inner_left.long()
-    kept = ((left >= 0) & (left < width - 1)).nonzero()[:, 0]
+    pixel = view[edge] * (height * width) + row * stride + left * step
+    inner, outer = pixel + step * ~inner_left, pixel + step * inner_left
+    kept = ((left >= 0) & (left < across - 1)).nonzero()[:, 0]
     depth_in, depth_out = nearest.reshape(-1)[inner[kept]], nearest.reshape(-1)[outer[kept]]
     # The edge is seen if the outer pixel lies behind it, and the inner one belongs to it rather than to what is behind.
     kept = kept[(depth_out > depth[kept]) & (2.0 * depth_in < depth[kept] + depth_out)]
