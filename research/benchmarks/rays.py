@@ -4,9 +4,10 @@ Usage:
     python -m research.benchmarks.rays --write docs/benchmarks/rays.md
     python -m research.benchmarks.rays --tiny --device cpu
 
-The fields of `dreamfusion` and `zero123_nerf` at their full-scale presets: at their start, with every level of the hash
-grid on and the occupancy grid updated. A step draws one view at the largest size of the schedule with the normals that
-the losses want, takes the losses of the field (fixed random weights stand for the guidance), and goes backward. Medians
+The fields of `dreamfusion`, `zero123_nerf` and `latent_nerf` (sines and cosines, deep networks) at full scale: at their
+start, with every level of the hash grid on and the occupancy grid updated. A step draws one view at the largest size of
+the schedule with the normals that the losses want (`latent_nerf`: at its first size, without), takes the losses of the
+field (fixed random weights stand for the guidance), and goes backward. Medians
 after a warm-up, by CUDA events; on a CPU by the clock. The other numbers: samples that the sieves left, the peak memory
 of a step, and how far the parameters' gradients are from the definition's, relative to their norm.
 """
@@ -32,6 +33,7 @@ from hash3d.recipes.stage import Stage
 from hash3d.rendering.volume import VolumeRender, VolumeRendererConfig
 from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import Nerf, NerfConfig
+from hash3d.scenes.field import FieldScene
 from hash3d.scenes.losses import (
     normal_image,
     normal_smoothness_3d_loss,
@@ -39,7 +41,7 @@ from hash3d.scenes.losses import (
     orientation_loss,
     sparsity_loss,
 )
-from hash3d.systems import dreamfusion, zero123_nerf
+from hash3d.systems import dreamfusion, latent_nerf, zero123_nerf
 from hash3d.table.objects import describe_machine
 from hash3d.table.report import markdown_table
 from hash3d.training.run import versions
@@ -51,7 +53,11 @@ TITLE = "Rays through a field"
 QUESTION = "How long does a view of a field take at full size, and how much memory, by PyTorch and by Triton's kernels?"
 PARTS = ("render", "losses", "backward", "occupancy")
 HEADS = ("system", "backend", "pixels", "samples", *(f"{part} ms" for part in PARTS), "peak GiB", "gradient's error")
-STAGES = {"dreamfusion": dreamfusion.supplement, "zero123_nerf": zero123_nerf.supplement}
+STAGES = {
+    "dreamfusion": dreamfusion.supplement,
+    "zero123_nerf": zero123_nerf.supplement,
+    "latent_nerf": latent_nerf.supplement,
+}
 
 
 class Watch:
@@ -91,10 +97,10 @@ def with_backend(stage: Stage, backend: FieldBackend, tiny: bool) -> tuple[NerfC
     config, renderer = stage.representation, stage.renderer
     assert isinstance(config, NerfConfig)
     assert isinstance(renderer, VolumeRendererConfig)
-    assert isinstance(config.encoding, HashGridConfig)
     encoding = replace(config.encoding, backend=backend)
     if tiny:
-        encoding = replace(encoding, levels=4, log2_entries=12, finest_resolution=64, start_level=None)
+        if isinstance(encoding, HashGridConfig):
+            encoding = replace(encoding, levels=4, log2_entries=12, finest_resolution=64, start_level=None)
         renderer = replace(renderer, samples_per_ray=64)
     return replace(config, encoding=encoding), replace(renderer, backend=backend)
 
@@ -110,8 +116,8 @@ def field_losses(field: Nerf, image: VolumeRender, weights: dict[str, float], ge
         picture = normal_image(image.normal, image.alpha)
         total = total + weights["normal_smoothness"] * normal_smoothness_loss(picture)
     if "normal_smoothness_3d" in weights and samples.normals is not None:
-        shifts = 0.01 * torch.randn(samples.points.shape, generator=generator).to(samples.points)
-        beside = field.normals(samples.points + shifts)
+        shifts = torch.randn(samples.points.shape, generator=generator, device=generator.device)
+        beside = field.normals(samples.points + 0.01 * shifts)
         total = total + weights["normal_smoothness_3d"] * normal_smoothness_3d_loss(samples.normals, beside)
     return total
 
@@ -124,10 +130,11 @@ def measure(system: str, backend: FieldBackend, options: argparse.Namespace) -> 
     field.set_step(stage.steps)
     assert stage.occupancy is not None
     occupancy, length = stage.occupancy.build(field.radius).to(device), renderer_config.step_length(field.radius)
-    size = 16 if options.tiny else int(stage.size(stage.steps))
+    size = 16 if options.tiny else int(stage.size(0 if system == "latent_nerf" else stage.steps))
     middle = (stage.cameras.radius, stage.cameras.fov_y)
     cameras = Cameras.orbit(elevation=15.0, azimuth=40.0, radius=middle[0], fov_y=middle[1], size=size)
     background, weights = torch.ones(1, field.channels, device=device), stage.losses.active(0)
+    normals = bool(FieldScene.own_losses & weights.keys())
     occupancy.update(field, length, torch.Generator().manual_seed(1))
     watch = Watch(device)
     forget_peak(device)
@@ -135,9 +142,9 @@ def measure(system: str, backend: FieldBackend, options: argparse.Namespace) -> 
         generator = torch.Generator().manual_seed(2)
         field.zero_grad(set_to_none=True)
         with watch("render"):
-            image = renderer(field, cameras, background, occupancy=occupancy, generator=generator, normals=True)
+            image = renderer(field, cameras, background, occupancy=occupancy, generator=generator, normals=normals)
         with watch("losses"):
-            loss = field_losses(field, image, weights, generator)
+            loss = field_losses(field, image, weights, torch.Generator(device).manual_seed(3))
         with watch("backward"):
             loss.backward()
         samples = len(image.samples.weights)

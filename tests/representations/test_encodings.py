@@ -1,12 +1,15 @@
 """The hash grid is trilinear interpolation; where a grid has too many corners, of entries that corners share."""
 
 import math
+import os
 import re
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from hash3d import kernels
+from hash3d.representations import encodings
 from hash3d.representations.encodings import FrequencyConfig, HashGridConfig, corner_entries
 
 
@@ -183,3 +186,21 @@ def test_impossible_grids_are_refused(wrong, message):
 def test_a_frequency_is_needed():
     with pytest.raises(ValueError, match="Expected num_frequencies at least 1, but got 0"):
         FrequencyConfig(num_frequencies=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("count", [0, 300])
+def test_the_kernel_of_sines_and_cosines_equals_the_reference(count, monkeypatch):
+    """On a GPU, or with TRITON_INTERPRET=1 on a CPU; a gradient of the points is still PyTorch's."""
+    device = "cuda"
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        device = "cpu"
+        for module in (encodings, kernels):
+            monkeypatch.setattr(module, "uses_triton", lambda backend, like: backend != "torch")
+    encoding = FrequencyConfig(backend="triton").build(seeded()).to(device)
+    points = torch.rand(count, 3, generator=seeded(1)).to(device)
+    expected = FrequencyConfig(backend="torch").build(seeded()).to(device, torch.float64)(points.double())
+    # Angles of up to 32 pi are rounded in float32.
+    torch.testing.assert_close(encoding(points).double(), expected, atol=1e-5, rtol=0)
+    assert encoding(points).T.is_contiguous()
+    assert encoding(points.requires_grad_()).requires_grad

@@ -109,6 +109,18 @@ def test_a_further_derivative_is_refused(kernels):
             torch.autograd.grad(result.sum(), grid.table, create_graph=True)
 
 
+def test_shared_entries_are_summed_in_any_order_of_the_points(kernels):
+    """Points along rays, which share cells with those before them, and the same points mixed."""
+    _, grid = pair(GRIDS["hashed"], kernels)
+    points = (places(37)[:37, None] + torch.linspace(0.0, 0.1, 20)[:, None]).flatten(0, 1).to(grid.table)
+    above, order = randn((len(points), grid.num_features), grid.table, 3), torch.randperm(740, generator=seeded(4))
+    sums = []
+    for rows in (slice(None), order.to(points.device)):
+        (found,) = torch.autograd.grad(grid(points[rows]), grid.table, above[rows])
+        sums.append(found.double())
+    assert_near(sums[0].float(), sums[1], 4 * 64)
+
+
 def test_no_points_give_no_features_and_no_gradient(kernels):
     _, grid = pair(GRIDS["fits"], kernels)
     features, backward = grid.forward_and_backward(torch.zeros(0, 3, device=kernels[1]))
@@ -125,10 +137,13 @@ def test_a_field_has_the_references_normals_and_learns_as_it_does(activation, ke
         config = HashGridNerfConfig(encoding=encoding, radius=1.0, density_activation=activation, blob_scale=1.0)
         field = config.build(seeded()).to(device, dtype)
         field.encoding.table.data.mul_(1e4)
-        found = field.query((2 * places() - 1).to(field.encoding.table), normals=True)
-        columns = (found.density[:, None], found.color, found.normal)
+        points = (2 * places() - 1).to(field.encoding.table)
+        found = field.query(points, normals=True)
+        columns = (found.density[:, None], found.color, found.normal, field.normals(0.9 * points))
         sum((column * randn(column.shape, column, 6)).sum() for column in columns).backward()
         results.append([*(column.detach() for column in columns), *(each.grad for each in field.parameters())])
+    # Normals divide by the gradient, which is small at some of the points; float32 through two small networks, of which
+    # Triton's round what they multiply to 10 bits after the point.
+    error = 1e-4 if fast == "auto" else 2e-3
     for expected, found in zip(*results, strict=True):
-        # Normals divide by the gradient, which is small at some of the points; float32 through two small networks.
-        assert (found.double() - expected).norm() < 1e-4 * expected.norm()
+        assert (found.double() - expected).norm() < error * expected.norm()

@@ -1,11 +1,20 @@
-"""Kernels equal the layers; the gradient that comes with a value is autograd's, and so are the derivatives of both."""
+"""Kernels equal the layers; the gradient that comes with a value is autograd's, and so are the derivatives of both.
+
+Triton's on a GPU, or with TRITON_INTERPRET=1 on a CPU: `TRITON_INTERPRET=1 python -m pytest -m gpu` and this file.
+"""
+
+import os
 
 import pytest
 import torch
 from torch import nn
 
+import hash3d.kernels
 from hash3d.representations.nerf import build_network
 from hash3d.representations.relu_network import evaluate, value_and_gradient
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cpu" if INTERPRETED else "cuda"
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -52,18 +61,66 @@ def test_no_inputs_have_no_values():
     assert gradient.shape == (0, 5)
 
 
+NETWORKS = [
+    # As in a mini field; odd, and one layer more.
+    ("numba", (10, 64, 1), 1e-5),
+    ("numba", (9, 7, 5, 3), 1e-5),
+    # Rounded to 10 bits after the point, but what decides the signs of hidden units.
+    *(pytest.param("triton", widths, 2e-3, marks=pytest.mark.gpu) for widths in [(32, 64, 1), (10, 64, 3), (5, 7, 1)]),
+    # In float16, where rounding turns the sign of a unit in some thousand, which adds or removes all of its gradient.
+    *(
+        pytest.param("triton", widths, 5e-2, marks=pytest.mark.gpu)
+        for widths in [(9, 7, 7, 3), (39, 96, 96, 96, 4), (39, 96, 96, 96, 1)]
+    ),
+]
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    """With TRITON_INTERPRET=1 Triton's kernels take tensors on the CPU."""
+    if INTERPRETED:
+        monkeypatch.setattr(hash3d.kernels, "uses_triton", lambda backend, like: backend == "triton")
+
+
 @pytest.mark.parametrize("count", [0, 1, 300])  # none, one block, parts of three
-@pytest.mark.parametrize("widths", [(10, 64, 1), (9, 7, 5, 3)])  # as in a mini field; odd, and one layer more
-def test_the_kernels_equal_the_layers(widths, count):
+@pytest.mark.parametrize(("kernels", "widths", "error"), NETWORKS)
+def test_the_kernels_equal_the_layers(kernels, widths, error, count, interpreted):
+    backend, device = ("auto", "cpu") if kernels == "numba" else ("triton", DEVICE)
     results = []
-    for backend, dtype in (("torch", torch.float64), ("auto", torch.float32)):
-        layers = build_network(list(widths), seeded()).to(dtype)
-        inputs = torch.randn(count, widths[0], generator=seeded(1)).to(dtype).requires_grad_()
-        above = torch.randn(count, widths[-1], generator=seeded(2)).to(dtype)
-        found = evaluate(layers, inputs, backend)
+    for each, dtype in (("torch", torch.float64), (backend, torch.float32)):
+        layers = build_network(list(widths), seeded()).to(device, dtype)
+        inputs = torch.randn(count, widths[0], generator=seeded(1)).to(device, dtype).requires_grad_()
+        # Gradients of a mean over many points are small.
+        above = 1e-9 * torch.randn(count, widths[-1], generator=seeded(2)).to(device, dtype)
+        found = evaluate(layers, inputs, each)
+        assert ("_Network" in type(found.grad_fn).__name__) == (each != "torch")
         results.append((found, *torch.autograd.grad(found, (inputs, *layers.parameters()), above)))
     for expected, found in zip(*results, strict=True):
-        torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
+        assert found.shape == expected.shape
+        assert (found.double() - expected).norm() <= error * expected.norm()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("widths", [(5, 7, 1), (5, 7, 7, 2)])
+def test_the_weights_learn_the_same_where_the_inputs_need_no_gradient(widths, interpreted):
+    layers = build_network(list(widths), seeded()).to(DEVICE)
+    inputs = torch.randn(300, 5, generator=seeded(1)).to(DEVICE)
+    results = [
+        torch.autograd.grad(evaluate(layers, each, "triton").square().sum(), list(layers.parameters()))
+        for each in (inputs, inputs.clone().requires_grad_())
+    ]
+    for found, expected in zip(*results, strict=True):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.gpu
+def test_layers_without_kernels_are_pytorchs(interpreted):
+    for widths in ([9, 7, 5, 3], [9, 129, 3], [65, 7, 3], [9, 7, 17], [9, 7, 7, 7, 7, 3], [9, 3]):
+        layers = build_network(widths, seeded()).to(DEVICE)
+        inputs = torch.ones(2, widths[0], device=DEVICE)
+        found = evaluate(layers, inputs, "triton")
+        assert torch.equal(found, layers(inputs))
+        assert "_Network" not in type(found.grad_fn).__name__
 
 
 def test_a_further_derivative_of_the_kernels_is_refused():

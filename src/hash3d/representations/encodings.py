@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hash3d.kernels import FieldBackend, find_kernels
+from hash3d.kernels import FieldBackend, find_kernels, uses_triton
 from hash3d.ranges import expect_range
 
+from ._grid_network import value_and_gradient as query
 from ._hash_grid_sums import encode, encode_backward
+from .relu_network import find_network, value_and_gradient, weights_of
 
 HASH_PRIMES = (1, 2_654_435_761, 805_459_861)
 """Multipliers of the spatial hash, one an axis (Mueller et al. 2022, section 3)."""
@@ -75,16 +77,29 @@ class HashGridConfig:
 class Encoding(nn.Module):
     """What both encodings share."""
 
+    config: Any
+
     @property
     def backend(self) -> FieldBackend:
-        """What computes the features, and the networks behind them: as configured, for sines and cosines PyTorch."""
-        backend: FieldBackend = getattr(self.config, "backend", "torch")
+        """What computes the features, and the networks behind them."""
+        backend: FieldBackend = self.config.backend
         return backend
 
     def forward_and_backward(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N F"], Backward]:
         """Return the features, and the differentiable backward pass from their gradients to those of the points."""
         features, backward, *_ = torch.func.vjp(self, points)
         return features, lambda cotangents: backward(cotangents)[0]
+
+    def value_and_gradient(
+        self, points: Float[Tensor, "N 3"], network: nn.Sequential
+    ) -> tuple[Float[Tensor, "N F"], Float[Tensor, " N"], Float[Tensor, "N 3"]]:
+        """Return the features, a network's single output of them, and its gradient in the points.
+
+        All are differentiable in the parameters.
+        """
+        features, backward = self.forward_and_backward(points)
+        value, by_features = value_and_gradient(network, features)
+        return features, value, backward(by_features)
 
 
 class HashGrid(Encoding):
@@ -129,6 +144,20 @@ class HashGrid(Encoding):
             return super().forward_and_backward(points)
         active = self.levels[: self.active_levels]
         return self(points), lambda cotangents: encode_backward(sums, points, self.table, active, cotangents)
+
+    def value_and_gradient(
+        self, points: Float[Tensor, "N 3"], network: nn.Sequential
+    ) -> tuple[Float[Tensor, "N F"], Float[Tensor, " N"], Float[Tensor, "N 3"]]:
+        """Return the features, a network's single output of them, and its gradient in the points.
+
+        All are differentiable in the parameters; by Triton as one function, if no gradient of the points is wanted.
+        """
+        sums, weights = self._find_kernels(), weights_of(network)
+        kernels = find_network(self.backend, weights, points)
+        if sums is None or len(weights) != 2 or not hasattr(kernels, "value_and_gradient") or points.requires_grad:
+            return super().value_and_gradient(points, network)
+        active = self.levels[: self.active_levels]
+        return query(sums, kernels, points, self.table, active, self.num_features, weights)
 
     def _find_kernels(self) -> ModuleType | None:
         """The module that computes the sums: Triton's, on a CPU numba's, or None for PyTorch."""
@@ -184,9 +213,12 @@ class FrequencyConfig:
 
     Args:
         num_frequencies: Frequencies pi, 2 pi, 4 pi, ... of coordinates in [-1, 1]. NeRF has 10, Stable-DreamFusion 6.
+        backend: auto: on CUDA kernels (the field's networks' too) by Triton if it is installed; else torch, the
+            reference implementation.
     """
 
     num_frequencies: int = 6
+    backend: FieldBackend = "auto"
 
     def __post_init__(self) -> None:
         expect_range(self, "num_frequencies", at_least=1)
@@ -207,11 +239,21 @@ class Frequency(Encoding):
         self.num_features = 3 + 6 * config.num_frequencies
         self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(config.num_frequencies), persistent=False)
 
+    @property
+    def backend(self) -> FieldBackend:
+        """What computes the features, and the networks behind them: as configured, but on a CPU PyTorch."""
+        return "triton" if uses_triton(self.config.backend, self.frequencies) else "torch"
+
     def set_step(self, step: int) -> None:
         """All frequencies are on at every step."""
 
     def forward(self, points: Float[Tensor, "N 3"], known: Tensor | None = None) -> Float[Tensor, "N F"]:
         """Features of points in [0, 1]^3."""
+        if self.backend == "triton" and not points.requires_grad:
+            kernels = find_kernels(self.backend, "hash3d.representations", "frequency", points)
+            assert kernels is not None
+            encoded: Tensor = kernels.encode(points, self.frequencies)
+            return encoded
         centred = 2.0 * points - 1.0
         angles = (centred[:, None, :] * self.frequencies[:, None]).flatten(1)
         return torch.cat([centred, angles.sin(), angles.cos()], dim=-1)

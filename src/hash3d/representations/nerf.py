@@ -18,7 +18,7 @@ from hash3d.ranges import expect_range
 
 from .encodings import FrequencyConfig, HashGridConfig
 from .optimizer import ParameterGroup, Trainable
-from .relu_network import evaluate, value_and_gradient
+from .relu_network import evaluate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,11 +203,10 @@ class Nerf(Trainable):
     ) -> tuple[Float[Tensor, "N F"], Float[Tensor, " N"], Float[Tensor, "N 3"]]:
         """Return features, densities and the densities' gradients in the points, all differentiable in parameters."""
         blob, backward_blob, *_ = torch.func.vjp(self._blob, points)
-        features, backward = self.encoding.forward_and_backward(self._in_unit_cube(points))
-        raw, by_features = value_and_gradient(self.density_network, features)
-        raw = raw + blob
+        features, value, slope = self.encoding.value_and_gradient(self._in_unit_cube(points), self.density_network)
+        raw = value + blob
         derivative = raw.sigmoid() if self.config.density_activation == "softplus" else raw.clamp(max=15.0).exp()
-        by_points = backward_blob(torch.ones_like(blob))[0] + backward(by_features) * (0.5 / self.radius)
+        by_points = backward_blob(torch.ones_like(blob))[0] + slope * (0.5 / self.radius)
         return features, self._activate(raw), derivative[:, None] * by_points
 
     def parameter_groups(self) -> list[ParameterGroup]:

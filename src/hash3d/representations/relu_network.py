@@ -19,16 +19,22 @@ from hash3d.kernels import FieldBackend, find_kernels, require_last_derivative
 def evaluate(
     layers: nn.Sequential, inputs: Float[Tensor, "N F"], backend: FieldBackend, known: Tensor | None = None
 ) -> Float[Tensor, "N O"]:
-    """Compute `layers(inputs)`, linear layers with ReLU between them: on a CPU by numba, once differentiable.
+    """Compute `layers(inputs)`, linear layers with ReLU between them: by kernels, if there are, once differentiable.
 
     `known` is the result, where it is known already and only its derivatives are missing.
     """
-    able = backend == "auto" and inputs.is_cpu
-    if able and (kernels := find_kernels(backend, "hash3d.representations", "network", inputs)):
-        result: Tensor = _Network.apply(kernels, known, inputs, *weights_of(layers))  # type: ignore[no-untyped-call]
+    weights = weights_of(layers)
+    if kernels := find_network(backend, weights, inputs):
+        result: Tensor = _Network.apply(kernels, known, inputs, *weights)  # type: ignore[no-untyped-call]
         return result
     outputs: Tensor = layers(inputs)
     return outputs
+
+
+def find_network(backend: FieldBackend, weights: Sequence[Tensor], inputs: Tensor) -> ModuleType | None:
+    """Find the kernels for layers of such weights: numba's on a CPU for all, Triton's for those that they support."""
+    kernels = find_kernels(backend, "hash3d.representations", "network", inputs)
+    return kernels if kernels and kernels.supports(weights) else None
 
 
 class _Network(torch.autograd.Function):
