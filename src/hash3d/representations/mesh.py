@@ -51,9 +51,8 @@ class Mesh:
     @cached_property
     def vertex_normals(self) -> Float[Tensor, "V 3"]:
         """Unit normals at the vertices: the mean of the faces' normals, weighted by area; 0 for a vertex of no face."""
-        summed, normals = torch.zeros_like(self.vertices), self.face_normals
-        for corner in range(3):
-            summed = summed.index_add(0, self.faces[:, corner], normals)
+        corners, normals = self.faces.T.reshape(-1, 1).expand(-1, 3), self.face_normals.repeat(3, 1)
+        summed = torch.zeros_like(self.vertices).scatter_add(0, corners, normals)
         return functional.normalize(summed, dim=-1, eps=1e-20)
 
     @cached_property
