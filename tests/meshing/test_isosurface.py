@@ -6,6 +6,7 @@ import pytest
 import torch
 import trimesh
 
+from hash3d.meshing import isosurface
 from hash3d.meshing.isosurface import (
     MIN_OPACITY,
     NEGLIGIBLE,
@@ -200,7 +201,11 @@ def written_out(gaussians: GaussianTensors, points: torch.Tensor) -> torch.Tenso
     return torch.where(opacities > MIN_OPACITY, opacities * torch.exp(-0.5 * squared), 0.0)
 
 
-def test_the_density_is_the_sum_of_all_gaussians():
+@pytest.mark.parametrize("together", [1, 4])
+def test_the_density_is_the_sum_of_all_gaussians(together, monkeypatch):
+    """However many chunks are computed together, and though their weights are split again."""
+    monkeypatch.setitem(isosurface.CHUNKS_TOGETHER, "cpu", together)
+    monkeypatch.setattr(isosurface, "MOST_WEIGHTS", 2**18)
     gaussians, generator = cloud(300), torch.Generator().manual_seed(1)
     field = GaussianField(gaussians)
     points = 1.4 * torch.rand(3000, 3, generator=generator) - 0.7

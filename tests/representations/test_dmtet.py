@@ -16,7 +16,7 @@ from hash3d.representations.dmtet import (
     grid_vertices,
     marching_tetrahedra,
 )
-from hash3d.representations.mesh import SurfacePoints
+from hash3d.representations.mesh import Mesh, SurfacePoints
 from tests.shapes import euler_characteristic, sphere, surface, torus, volume
 
 CONFIG = DmtetMeshConfig(resolution=12)
@@ -234,6 +234,23 @@ def test_lowering_a_distance_grows_the_volume_by_the_area():
     mesh = marching_tetrahedra(vertices, values)
     volume(mesh).backward()
     assert -values.grad.sum().item() == pytest.approx(mesh.face_areas.sum().item(), rel=0.01)  # |grad s| = 1 to h^2
+
+
+def test_any_values_give_a_closed_surface_whose_edges_are_known():
+    """`Mesh.edges` takes the surface's word that each edge has two faces; without it, it finds the same."""
+    generator = torch.Generator().manual_seed(0)
+    vertices = grid_vertices(6)
+    border = ((vertices == 0) | (vertices == 1)).any(dim=-1)
+    values = torch.randn(len(vertices), generator=generator)
+    mesh = marching_tetrahedra(vertices, torch.where(border, values.abs(), values))
+    assert mesh.closed
+    assert len(mesh) > 500
+    assert closed(mesh)
+    plain = Mesh(vertices=mesh.vertices, faces=mesh.faces)
+    assert torch.equal(plain.edges.vertices, mesh.edges.vertices)
+    assert torch.equal(plain.edges.of_face, mesh.edges.of_face)
+    directed = torch.cat([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])
+    assert len(directed.unique(dim=0)) == len(directed), "faces beside each other look the same way"
 
 
 def test_one_sign_has_no_surface_and_zeros_count_as_outside():

@@ -123,7 +123,9 @@ def test_a_checkpoint_brings_another_mesh_and_its_optimizer_goes_on():
     optimizer.step()
     small = Mesh(vertices=cube().vertices.float(), faces=cube().faces)
     resumed = TexturedMeshConfig(texture_size=16, offsets_lr=1e-3).build(small)
+    assert len(resumed.mesh().edges.vertices) == 18
     resumed.load_state_dict(stored.state_dict())
+    assert torch.equal(resumed.mesh().edges.vertices, stored.mesh().edges.vertices)
     resumed_optimizer = resumed.build_optimizer()
     resumed_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     for shape, adam in ((stored, optimizer), (resumed, resumed_optimizer)):

@@ -164,7 +164,7 @@ NOTHING = 1e-9
 """Where the density is this or less, all Gaussians are too far to give a colour."""
 POINTS_TOGETHER = BLOCK**3
 """Points that share one list of near Gaussians."""
-CHUNKS_TOGETHER, MOST_WEIGHTS = 64, 2**26
+CHUNKS_TOGETHER, MOST_WEIGHTS = {"cuda": 64}, 2**26
 """On a GPU, so many such lists are made at once, and so many pairs of a point and a Gaussian are computed at once."""
 
 
@@ -223,7 +223,7 @@ class GaussianField:
         """
         size = min(POINTS_TOGETHER, max(len(points), 1))
         filled = torch.cat([points, points[-1:].expand(-len(points) % size, 3)]).to(self.means).view(-1, size, 3)
-        for chunks in filled.split(CHUNKS_TOGETHER if filled.is_cuda else 1) if len(points) else ():
+        for chunks in filled.split(CHUNKS_TOGETHER.get(filled.device.type, 1)) if len(points) else ():
             low, high = chunks.amin(dim=1), chunks.amax(dim=1)
             reached = (self._bounds < torch.cat([high, -low], dim=1)[:, :, None]).all(dim=1)
             chunk, gaussian = reached.nonzero(as_tuple=True)
