@@ -107,12 +107,17 @@ def test_making_graphs_changes_nothing(replayed, monkeypatch, name):
         monkeypatch.setattr(recorded_step, each, lambda *given, **_: made.append(given) or nullcontext())
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     step.recorded, step._key, step.replay = True, None, lambda part: None
-    choose, more = trainer.scene.choose_samples, [0, 0, 20_000]
+    choose, more, kept = trainer.scene.choose_samples, [0, 0, 20_000, 0], []
     monkeypatch.setattr(trainer.scene, "choose_samples", lambda *view: [repeated(*choose(*view), more.pop(0))])
-    for _ in range(3):
+    monkeypatch.setattr(packet, "ROOM", 2.0)
+    for waste in (1e9, 1e9, 1e9, 0.0):
+        monkeypatch.setattr(packet, "WASTE", waste)
         step(3)
-    assert 2 <= len(step._recordings) <= 3
-    assert len(made) == len(step._recordings) * (1 + len(step.parts))
+        kept.append([sum(each.capacity for each in recording.rows) for recording in step._recordings.values()])
+    assert kept[0] == kept[1], "what is new has room"
+    assert kept[2][0] > kept[1][0] + 20_000, "and takes the place of what was too small"
+    assert [len(each) for each in kept] == [1, 1, 1, 2]
+    assert len(made) == 3 * (1 + len(step.parts))
     after = trainer.scene.state_dict()
     for part in ("model", "background"):
         torch.testing.assert_close(after[part], before[part], rtol=0, atol=0)

@@ -182,6 +182,8 @@ class RecordedStep(ABC):
         plain = Recording(self.parts, (None, None), self._rows)
         if not self.recorded:
             return plain
+        if all(rows_of(self._rows) > rows_of(each.rows) for each in self._recordings.values()):
+            self._recordings.clear()  # Their memory is too small, and would stay.
         if len(self._recordings) >= MAX_RECORDINGS:
             del self._recordings[next(iter(self._recordings))]  # Not used for longest.
         self.packet.send(numbers | {"weights": torch.tensor(math.nan)})
@@ -191,6 +193,7 @@ class RecordedStep(ABC):
         self._key = form, self._addresses()  # Adam has made its moments.
         if made is None:  # What a recording has begun is no gradient.
             self._failed = True
+            self._recordings.clear()
             self.scene.optimizer.zero_grad(set_to_none=True)
             self.scene.forget()
         return made or plain
@@ -267,6 +270,11 @@ class RecordedStep(ABC):
         flags[guided] = (~output.finite).to(total)
         parts = dict(zip(losses, weighted.detach().unbind(), strict=True))
         self.taken = Taken(total.detach(), parts, flags, {self.name: {}})
+
+
+def rows_of(rows: list[Rows]) -> int:
+    """How many rows a step's graphs take."""
+    return sum(each.capacity for each in rows)
 
 
 def can_record(trainer: "Trainer") -> bool:
