@@ -149,7 +149,7 @@ def test_an_image_of_a_field_and_its_gradients_equal_the_reference(limits, backe
     assert results[0][1].max() > 0.5
     # Both in float32; normals divide by gradients, of which some are small. Triton's networks round what they multiply
     # to 10 bits after the point.
-    error = 1e-4 if backend == "auto" else 3e-3
+    error = 1e-4 if backend == "auto" else 5e-3
     for expected, found in zip(*results, strict=True):
         assert found.shape == expected.shape
         assert (found - expected).norm() < error * expected.norm()

@@ -144,6 +144,6 @@ def test_a_field_has_the_references_normals_and_learns_as_it_does(activation, ke
         results.append([*(column.detach() for column in columns), *(each.grad for each in field.parameters())])
     # Normals divide by the gradient, which is small at some of the points; float32 through two small networks, of which
     # Triton's round what they multiply to 10 bits after the point.
-    error = 1e-4 if fast == "auto" else 2e-3
+    error = 1e-4 if fast == "auto" else 5e-3
     for expected, found in zip(*results, strict=True):
         assert (found.double() - expected).norm() < error * expected.norm()

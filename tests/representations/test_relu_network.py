@@ -66,7 +66,7 @@ NETWORKS = [
     ("numba", (10, 64, 1), 1e-5),
     ("numba", (9, 7, 5, 3), 1e-5),
     # Rounded to 10 bits after the point, but what decides the signs of hidden units.
-    *(pytest.param("triton", widths, 2e-3, marks=pytest.mark.gpu) for widths in [(32, 64, 1), (10, 64, 3), (5, 7, 1)]),
+    *(pytest.param("triton", widths, 1e-2, marks=pytest.mark.gpu) for widths in [(32, 64, 1), (10, 64, 3), (5, 7, 1)]),
     # In float16, where rounding turns the sign of a unit in some thousand, which adds or removes all of its gradient.
     *(
         pytest.param("triton", widths, 5e-2, marks=pytest.mark.gpu)
