@@ -1,4 +1,4 @@
-"""What recorded steps share: numbers that travel together, what is skipped, what making graphs leaves as it was."""
+"""What recorded steps share: what is skipped, what making graphs leaves as it was."""
 
 import copy
 import dataclasses
@@ -9,54 +9,9 @@ import torch
 
 from hash3d.schedules import constant
 from hash3d.training import recorded_step
-from hash3d.training.packet import Capacities, Packet, Rows
 from hash3d.training.watch import Metrics
 
-from .test_recorded_kinds import CPU, GPU, make_trainer, with_replay
-
-
-def test_a_packet_brings_each_number_to_its_place():
-    packet = Packet({"one": (), "three": (3,), "matrix": (2, 2)}, CPU)
-    places = {name: each.data_ptr() for name, each in packet.numbers.items()}
-    for turn in range(5):
-        sent = {"one": torch.tensor(turn), "three": torch.arange(3) + turn, "matrix": torch.full((2, 2), 0.5 * turn)}
-        packet.send(sent)
-        assert all(torch.equal(packet.numbers[name], each.float()) for name, each in sent.items())
-    assert {name: each.data_ptr() for name, each in packet.numbers.items()} == places
-
-
-@pytest.mark.parametrize("count", [0, 1, 5, 7, 8])
-def test_rows_come_in_order_and_count_once(count):
-    rows = Rows({"number": torch.zeros(0, dtype=torch.int64), "vector": torch.zeros(0, 3)}, 8)
-    rows.write({"number": torch.full((8,), 99), "vector": torch.full((8, 3), 99.0)})
-    columns = {"number": torch.arange(count), "vector": torch.rand(count, 3)}
-    rows.write(columns)
-    found = rows.read()
-    counted = found.pop("counted")
-    assert {name: len(each) for name, each in found.items()} == {"number": 8, "vector": 8}
-    assert all(torch.equal(found[name][counted], each) for name, each in columns.items())
-    if count:
-        repeats = found["number"].bincount()
-        assert repeats.max() - repeats.min() <= 1, "spread over all"
-        assert torch.equal(found["vector"], columns["vector"][found["number"]])
-
-
-def test_memory_serves_fewer_rows_too_until_waste_costs_more_than_new_memory():
-    capacities = Capacities()
-    made = capacities.choose([100_000, 50_000], [])
-    assert all(1.1 * count <= each < 1.1 * count + 2048 for count, each in zip((100_000, 50_000), made, strict=True))
-    assert capacities.choose([90_000, 50_000], [made]) == made
-    assert capacities.choose([90_000, 60_000], [made]) != made, "one of them does not fit"
-    assert capacities.choose([60_000, 40_000], [made, (75_000, 55_000)]) == (75_000, 55_000)
-    assert capacities.choose([], [()]) == capacities.choose([], []) == ()
-    assert capacities.choose([0], []) == (2048,)
-    large, uses = (1_000_000,), 0
-    while (found := capacities.choose([100_000], [large])) == large:
-        uses += 1
-    assert 110_000 <= found[0] < 113_000
-    assert uses == 4
-    assert capacities.choose([990_000], [large, found]) == large
-    assert all(capacities.choose([910_000], [large]) == large for _ in range(1000)), "no waste"
+from .test_recorded_kinds import GPU, make_trainer, with_replay
 
 
 @pytest.mark.parametrize("fused", [True, None])
