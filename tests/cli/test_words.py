@@ -32,9 +32,9 @@ def test_a_prompt_of_its_words_is_taken(prompt):
 @pytest.mark.parametrize(
     ("prompt", "told"),
     [
-        ("a red airplane", r"seen no object of the prompt 'a red airplane'.* Did you mean aeroplane\? hash3d words"),
+        ("a red airplane", r"seen no object of the prompt 'a red airplane'.* Did you mean aeroplane or fireplace\? hash3d words"),
         ("a donut", r"Did you mean doughnut\?"),
-        ("a dragon", r"and may make another\. hash3d words lists"),
+        ("a samurai", r"and may make another\. hash3d words lists"),
     ],
 )
 def test_another_prompt_is_answered_with_near_nouns(prompt, told):
@@ -54,5 +54,5 @@ def test_another_prompt_is_answered_with_near_nouns(prompt, told):
 def test_only_the_embedded_prior_s_prompts_are_looked_at(words, warned):
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        build_recipe(parse([*words, "--prompt", "a dragon"]))
-    assert any("a dragon" in str(each.message) for each in found) is warned
+        build_recipe(parse([*words, "--prompt", "a samurai"]))
+    assert any("a samurai" in str(each.message) for each in found) is warned

@@ -30,10 +30,12 @@ def main(arguments: list[str]) -> int:
 
 def warn_of_strange(prompt: str) -> None:
     """Warn if mini-sd has seen no noun of a prompt, and name those that are spelled alike."""
-    nouns, words = " ".join(json.loads(SEEN.read_text())["nouns"]).split(), re.findall("[a-z]+", prompt.lower())
+    seen = {kind: " ".join(each).split() for kind, each in json.loads(SEEN.read_text()).items()}
+    nouns, words = seen["nouns"], re.findall("[a-z]+", prompt.lower())
     if any({word, word.removesuffix("s"), word.removesuffix("es")} & {*nouns} for word in words):
         return
-    near = dict.fromkeys(each for word in words for each in get_close_matches(word, nouns, n=2, cutoff=0.7))
+    strange = [word for word in words if not any(word in each for each in seen.values())]
+    near = dict.fromkeys(each for word in strange for each in get_close_matches(word, nouns, n=2, cutoff=0.7))
     meant = f"Did you mean {' or '.join(near)}? " if near else ""
     warnings.warn(
         f"mini-sd has seen no object of the prompt {prompt!r}, and may make another. {meant}hash3d words lists what it "
