@@ -32,7 +32,10 @@ def test_a_prompt_of_its_words_is_taken(prompt):
 @pytest.mark.parametrize(
     ("prompt", "told"),
     [
-        ("a red airplane", r"seen no object of the prompt 'a red airplane'.* Did you mean aeroplane or fireplace\? hash3d words"),
+        (
+            "a red airplane",
+            r"no object of the prompt 'a red airplane'.* Did you mean aeroplane or fireplace\? hash3d words",
+        ),
         ("a donut", r"Did you mean doughnut\?"),
         ("a samurai", r"and may make another\. hash3d words lists"),
     ],
