@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from hash3d._numba_kernel import FAST, FAST_SUMS, Array, kernel, kernel_overload, parallel_kernel, types
+from hash3d._numba_kernel import FAST, FAST_SUMS, Array, kernel, kernel_overload, prange, types
 
 from ._torch_splat import MAX_ALPHA
 
 TILE_WIDTH, TILE_HEIGHT = 16, 16
 TILE_PIXELS = TILE_WIDTH * TILE_HEIGHT
+GOLDEN = 0.6180339887498949
 
 
 def _exp_negative(x: Any) -> Any:
@@ -75,6 +76,15 @@ def bin_gaussians(order: Array, boxes: Array, width: int, height: int) -> tuple[
 
 
 @kernel()
+def _stride(count: int) -> int:
+    """A step coprime with `count`, near its golden section: tiles k * step are spread evenly over the threads."""
+    step = max(1, int(GOLDEN * count))
+    while math.gcd(step, count) != 1:
+        step += 1
+    return step
+
+
+@kernel()
 def _pixel_centres(like: Array) -> Array:
     """Columns and rows of a tile's pixel centres, from its corner, as one run of pixels a line: "2 P"."""
     centres = np.empty((2, TILE_PIXELS), like.dtype)
@@ -93,14 +103,15 @@ def _all_ended(transmittance: Array) -> bool:
     return num_open == 0
 
 
-@parallel_kernel(fastmath=FAST)
+@kernel(parallel=True, fastmath=FAST)
 def blend(
-    thread: int, threads: int, splats: Array, boxes: Array, rows: Array, starts: Array, background: Array,
-    limits: Array, image: Array,
-) -> None:  # fmt: skip
+    splats: Array, boxes: Array, rows: Array, starts: Array, background: Array, limits: Array, image: Array
+) -> None:
     """Fill `image` "H W 5". `limits` are the least alpha and the least transmittance."""
-    tiles_x, centres = -(-image.shape[1] // TILE_WIDTH), _pixel_centres(splats)
-    for tile in range(thread, starts.shape[0] - 1, threads):
+    tiles_x, count = -(-image.shape[1] // TILE_WIDTH), starts.shape[0] - 1
+    step, centres = _stride(count), _pixel_centres(splats)
+    for k in prange(count):
+        tile = (k * step) % count
         left, top = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
         mine = rows[starts[tile] : starts[tile + 1]]
         _blend_tile(splats, boxes, mine, left, top, background, limits, centres, image)
@@ -156,26 +167,20 @@ def _blend_one(
         depths[pixel] += weight * depth
 
 
+@kernel(parallel=True, fastmath=FAST)
 def blend_backward(
     splats: Array, boxes: Array, rows: Array, starts: Array, limits: Array, image: Array, grad_image: Array
 ) -> Array:
     """Gradient "N 10" with respect to `splats`, given that of the image; the same for any number of threads."""
+    tiles_x, count = -(-image.shape[1] // TILE_WIDTH), starts.shape[0] - 1
+    step, centres = _stride(count), _pixel_centres(splats)
     parts = np.zeros((rows.shape[0], 10), splats.dtype)
-    _walk_back(splats, boxes, rows, starts, limits, image, grad_image, parts)
-    return _sum_parts(splats, rows, parts)
-
-
-@parallel_kernel(fastmath=FAST)
-def _walk_back(
-    thread: int, threads: int, splats: Array, boxes: Array, rows: Array, starts: Array, limits: Array, image: Array,
-    grad_image: Array, parts: Array,
-) -> None:  # fmt: skip
-    """Fill `parts`, a Gaussian's gradient over each of its tiles."""
-    tiles_x, centres = -(-image.shape[1] // TILE_WIDTH), _pixel_centres(splats)
-    for tile in range(thread, starts.shape[0] - 1, threads):
+    for k in prange(count):
+        tile = (k * step) % count
         left, top = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
         begin, end = starts[tile], starts[tile + 1]
         _walk_back_tile(splats, boxes, rows[begin:end], left, top, limits, centres, image, grad_image, parts[begin:end])
+    return _sum_parts(splats, rows, parts)
 
 
 @kernel()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hash3d._numba_kernel import Array, kernel, parallel_kernel
+from hash3d._numba_kernel import Array, kernel, prange
 
 BLOCK = 128
 """Gaussians a thread takes at a time, with one set of scratch arrays."""
@@ -57,6 +57,7 @@ def _jacobian(x: float, y: float, z: float, focal: Any, limits: Array) -> Any:
     return focal[0] / z, -focal[0] * ray_x / z, focal[1] / z, -focal[1] * ray_y / z
 
 
+@kernel(parallel=True)
 def project_gaussians(
     means: Array, quats: Array, scales: Array, opacities: Array, colors: Array, probe: Array,
     camera: tuple[Array, Array, Array], size: tuple[int, int], constants: tuple[float, float, float],
@@ -66,24 +67,15 @@ def project_gaussians(
     `camera`: viewmat "4 4", intrinsics "3 3", limits of the Jacobian's rays; `constants`: near plane, eps2d and least
     alpha. A box holds exactly the pixels where alpha can reach the least alpha (Radl et al. 2024, "StopThePop").
     """
-    splats, boxes = np.zeros((len(means), 10), means.dtype), np.zeros((len(means), 4), np.int32)
-    _project(means, quats, scales, opacities, colors, probe, camera, size, constants, splats, boxes)
-    return splats, boxes
-
-
-@parallel_kernel()
-def _project(
-    thread: int, threads: int, means: Array, quats: Array, scales: Array, opacities: Array, colors: Array,
-    probe: Array, camera: tuple[Array, Array, Array], size: tuple[int, int], constants: tuple[float, float, float],
-    splats: Array, boxes: Array,
-) -> None:  # fmt: skip
-    """Fill the splats and boxes of `project_gaussians`."""
     view, intrinsic, limits = camera
     near, eps2d, min_alpha = constants
     focal = (intrinsic[0, 0], intrinsic[1, 1])
-    for block in range(thread, -(-len(means) // BLOCK), threads):
+    count = means.shape[0]
+    splats = np.zeros((count, 10), means.dtype)
+    boxes = np.zeros((count, 4), np.int32)
+    for block in prange(-(-count // BLOCK)):
         axes, in_camera, footprint = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 2))
-        for n in range(block * BLOCK, min(len(means), (block + 1) * BLOCK)):
+        for n in range(block * BLOCK, min(count, (block + 1) * BLOCK)):
             x, y, z = _to_camera(means[n], view)
             if not (z >= near and opacities[n] >= min_alpha):
                 continue
@@ -109,20 +101,22 @@ def _project(
                 boxes[n, 2 * axis + 1] = min(max(math.floor(high), 0), size[axis])
             if boxes[n, 0] >= boxes[n, 1] or boxes[n, 2] >= boxes[n, 3]:
                 boxes[n] = 0
+    return splats, boxes
 
 
-@parallel_kernel()
+@kernel(parallel=True)
 def project_backward(
-    thread: int, threads: int, means: Array, quats: Array, scales: Array, splats: Array, boxes: Array,
-    camera: tuple[Array, Array, Array], grad_splats: Array, grads: tuple[Array, Array, Array],
+    means: Array, quats: Array, scales: Array, splats: Array, boxes: Array, camera: tuple[Array, Array, Array],
+    grad_splats: Array, grads: tuple[Array, Array, Array],
 ) -> None:  # fmt: skip
     """Add to `grads` (of means, quats, scales) what `grad_splats` "N 10" gives them."""
     view, intrinsic, limits = camera
     focal = (intrinsic[0, 0], intrinsic[1, 1])
-    for block in range(thread, -(-len(means) // BLOCK), threads):
+    count = means.shape[0]
+    for block in prange(-(-count // BLOCK)):
         axes, grad_axes = np.empty((3, 3)), np.empty((3, 3))
         in_camera, footprint = np.empty((3, 3)), np.empty((3, 2))
-        for n in range(block * BLOCK, min(len(means), (block + 1) * BLOCK)):
+        for n in range(block * BLOCK, min(count, (block + 1) * BLOCK)):
             if boxes[n, 0] >= boxes[n, 1]:
                 continue
             x, y, z = _to_camera(means[n], view)

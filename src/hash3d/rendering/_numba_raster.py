@@ -1,7 +1,4 @@
-"""Find the face that each pixel sees on the CPU, compiled by numba: face after face, as `_torch_raster` has it.
-
-Each thread has some of the rows.
-"""
+"""Find the face that each pixel sees on the CPU, compiled by numba: face after face, as `_torch_raster` has it."""
 
 from typing import Any
 
@@ -9,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hash3d._numba_kernel import Array, kernel, parallel_kernel, run
+from hash3d._numba_kernel import Array, kernel, run
 
 from ._torch_raster import Projected
 
@@ -21,15 +18,14 @@ def _span(a: Any, b: Any, c: Any, limit: int) -> Any:
     return (int(first), int(last)) if first < last else (0, 0)
 
 
-@parallel_kernel()
-def _draw(thread: int, threads: int, screen: Array, depths: Array, faces: Array, nearest: Array, seen: Array) -> None:
-    first, last = thread * len(seen) // threads, (thread + 1) * len(seen) // threads
+@kernel()
+def _draw(screen: Array, depths: Array, faces: Array, nearest: Array, seen: Array) -> None:
     one, half = depths.dtype.type(1), depths.dtype.type(0.5)
     for face in range(len(faces)):
         i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
         left, right = _span(screen[i, 0], screen[j, 0], screen[k, 0], seen.shape[1])
         top, bottom = _span(screen[i, 1], screen[j, 1], screen[k, 1], seen.shape[0])
-        for row in range(max(top, first), min(bottom, last)):
+        for row in range(top, bottom):
             for column in range(left, right):
                 x, y = nearest.dtype.type(column) + half, nearest.dtype.type(row) + half
                 ax, bx, cx = screen[i, 0] - x, screen[j, 0] - x, screen[k, 0] - x

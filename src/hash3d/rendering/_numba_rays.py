@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hash3d._numba_kernel import FAST, Array, kernel, parallel_kernel, run
+from hash3d._numba_kernel import FAST, Array, kernel, prange, run
 from hash3d.representations.occupancy import OccupancyGrid
 
 from .rays import Rays, Steps
@@ -35,14 +35,14 @@ def _sample(near: Any, far: Any, length: Any, number: Any, shift: Any) -> Any:
     return start + shift * step, step
 
 
-@parallel_kernel()
+@kernel(parallel=True)
 def _choose(
-    thread: int, threads: int, origins: Array, directions: Array, shifts: Array, radius: Any, length: Any,
-    occupied: Array, side: int, numbers: Array, counts: Array,
+    origins: Array, directions: Array, shifts: Array, radius: Any, length: Any, occupied: Array, side: int,
+    numbers: Array, counts: Array,
 ) -> None:  # fmt: skip
     """Write the numbers of each ray's steps in occupied cells, and how many they are."""
     one, scale = numbers.dtype.type(1), numbers.dtype.type(0.5 * side)
-    for ray in range(thread, len(origins), threads):
+    for ray in prange(len(origins)):
         near, far = _clip(origins[ray], directions[ray], radius)
         number = one - one
         distance, step = _sample(near, far, length, number, shifts[ray])
@@ -59,13 +59,13 @@ def _choose(
             distance, step = _sample(near, far, length, number, shifts[ray])
 
 
-@parallel_kernel()
+@kernel(parallel=True)
 def _write(
-    thread: int, threads: int, origins: Array, directions: Array, shifts: Array, radius: Any, length: Any,
-    numbers: Array, bounds: Array, rays: Array, distances: Array, lengths: Array, points: Array,
+    origins: Array, directions: Array, shifts: Array, radius: Any, length: Any, numbers: Array, bounds: Array,
+    rays: Array, distances: Array, lengths: Array, points: Array,
 ) -> None:  # fmt: skip
     """Write the chosen steps."""
-    for ray in range(thread, len(origins), threads):
+    for ray in prange(len(origins)):
         near, far = _clip(origins[ray], directions[ray], radius)
         for n in range(bounds[ray], bounds[ray + 1]):
             distance, lengths[n] = _sample(near, far, length, numbers[ray, n - bounds[ray]], shifts[ray])
@@ -89,12 +89,11 @@ def march(rays: Rays, radius: float, length: float, occupancy: OccupancyGrid | N
     return found
 
 
-@parallel_kernel(fastmath=FAST)
+@kernel(parallel=True, fastmath=FAST)
 def _composite(
-    thread: int, threads: int, density: Array, lengths: Array, bounds: Array, values: Array, transmittances: Array,
-    weights: Array, sums: Array,
-) -> None:  # fmt: skip
-    for ray in range(thread, len(bounds) - 1, threads):
+    density: Array, lengths: Array, bounds: Array, values: Array, transmittances: Array, weights: Array, sums: Array
+) -> None:
+    for ray in prange(len(bounds) - 1):
         passed = 0.0
         for n in range(bounds[ray], bounds[ray + 1]):
             thickness = density[n] * lengths[n]
@@ -105,13 +104,13 @@ def _composite(
                 sums[ray, column] += weights[n] * values[n, column]
 
 
-@parallel_kernel(fastmath=FAST)
+@kernel(parallel=True, fastmath=FAST)
 def _composite_backward(
-    thread: int, threads: int, density: Array, lengths: Array, bounds: Array, values: Array, transmittances: Array,
-    weights: Array, grad_weights: Array, grad_sums: Array, grad_density: Array, grad_values: Array,
+    density: Array, lengths: Array, bounds: Array, values: Array, transmittances: Array, weights: Array,
+    grad_weights: Array, grad_sums: Array, grad_density: Array, grad_values: Array,
 ) -> None:  # fmt: skip
     """From the last step to the first; a = dL/dw, t the thickness: dL/dt_i = a_i T_i exp(-t_i) - sum_{j>i} a_j w_j."""
-    for ray in range(thread, len(bounds) - 1, threads):
+    for ray in prange(len(bounds) - 1):
         behind = 0.0
         for n in range(bounds[ray + 1] - 1, bounds[ray] - 1, -1):
             gradient = grad_weights[n]

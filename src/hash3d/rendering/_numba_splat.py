@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hash3d._numba_kernel import Array
+from hash3d._numba_kernel import Array, use_torch_threads
 
 from ._numba_blend import bin_gaussians, blend, blend_backward
 from ._numba_project import project_backward, project_gaussians
@@ -17,6 +17,7 @@ from .splat import SplatJob
 
 def render_numba(job: SplatJob) -> Render:
     """Render as `render_torch` up to rounding, on as many threads as torch."""
+    use_torch_threads()
     splats = job.splats
     scene = (splats.means, splats.quats, splats.scales, splats.opacities, splats.colors)
     cameras = [

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hash3d._numba_kernel import FAST, Array, kernel, parallel_kernel, run
+from hash3d._numba_kernel import FAST, Array, kernel, prange, run
 
 BLOCK = 64
 """Points of a block: what is known of their cells stays in the nearest cache. Loops go to its end where what lies past
@@ -81,12 +81,10 @@ def _weigh(memory: Any, level: Array, vectors: Array | None) -> None:
                 weights[corner, p] = x * y * z
 
 
-@parallel_kernel(fastmath=FAST)
-def _gather(
-    thread: int, threads: int, points: Array, vectors: Array | None, levels: Array, table: Array, features: Array
-) -> None:
+@kernel(parallel=True, fastmath=FAST)
+def _gather(points: Array, vectors: Array | None, levels: Array, table: Array, features: Array) -> None:
     """Write features "F N" of points: sums over the corners of weights times entries."""
-    for block in range(thread, (len(points) + BLOCK - 1) // BLOCK, threads):
+    for block in prange((len(points) + BLOCK - 1) // BLOCK):
         memory, first = _reserve(points.dtype), block * BLOCK
         _, _, _, _, e, w = memory
         count = _load(memory, points, vectors, first)
@@ -103,12 +101,10 @@ def _gather(
                 )  # fmt: skip
 
 
-@parallel_kernel(fastmath=FAST)
-def _scatter(
-    thread: int, threads: int, points: Array, vectors: Array | None, levels: Array, table: Array, features: Array
-) -> None:
+@kernel(parallel=True, fastmath=FAST)
+def _scatter(points: Array, vectors: Array | None, levels: Array, table: Array, features: Array) -> None:
     """Add to the entries of a table: the transpose of `_gather`."""
-    for plane in range(thread, len(levels) * len(table), threads):
+    for plane in prange(len(levels) * len(table)):
         number, row = plane // len(table), plane % len(table)
         memory = _reserve(points.dtype)
         _, _, _, _, entries, weights = memory
@@ -121,13 +117,12 @@ def _scatter(
                     table[row, entries[corner, p]] += weights[corner, p] * features[plane, first + p]
 
 
-@parallel_kernel(fastmath=FAST)
+@kernel(parallel=True, fastmath=FAST)
 def _differentiate(
-    thread: int, threads: int, points: Array, vectors: Array | None, levels: Array, table: Array, cotangents: Array,
-    gradients: Array,
-) -> None:  # fmt: skip
+    points: Array, vectors: Array | None, levels: Array, table: Array, cotangents: Array, gradients: Array
+) -> None:
     """Write the gradients "N 3" in the points, or their derivatives along vectors."""
-    for block in range(thread, (len(points) + BLOCK - 1) // BLOCK, threads):
+    for block in prange((len(points) + BLOCK - 1) // BLOCK):
         memory, first, sums = _reserve(points.dtype), block * BLOCK, np.zeros((3, BLOCK), points.dtype)
         places, along, _, ends, entries, values = memory
         count = _load(memory, points, vectors, first)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from hash3d._numba_kernel import FAST, FAST_SUMS, Array, kernel, parallel_kernel, run
+from hash3d._numba_kernel import FAST, FAST_SUMS, Array, kernel, prange, run
 
 BLOCK = 128
 PARTS = 16
@@ -62,10 +62,10 @@ def _run_layers(inputs: Array, weights: Array, sizes: Array, first: int, layers:
     return count
 
 
-@parallel_kernel(fastmath=FAST)
-def _forward(thread: int, threads: int, inputs: Array, weights: Array, sizes: Array, outputs: Array) -> None:
+@kernel(parallel=True, fastmath=FAST)
+def _forward(inputs: Array, weights: Array, sizes: Array, outputs: Array) -> None:
     blocks = (inputs.shape[1] + BLOCK - 1) // BLOCK
-    for part in range(thread, PARTS, threads):
+    for part in prange(PARTS):
         layers = np.empty((len(weights) + 1, weights.shape[1], BLOCK), inputs.dtype)
         for block in range(part * blocks // PARTS, (part + 1) * blocks // PARTS):
             count = _run_layers(inputs, weights, sizes, block * BLOCK, layers)
@@ -74,13 +74,12 @@ def _forward(thread: int, threads: int, inputs: Array, weights: Array, sizes: Ar
                     outputs[row, block * BLOCK + p] = layers[-1, row, p]
 
 
-@parallel_kernel(fastmath=FAST)
+@kernel(parallel=True, fastmath=FAST)
 def _backward(
-    thread: int, threads: int, inputs: Array, weights: Array, sizes: Array, grad_outputs: Array, grad_inputs: Array,
-    sums: Array,
-) -> None:  # fmt: skip
+    inputs: Array, weights: Array, sizes: Array, grad_outputs: Array, grad_inputs: Array, sums: Array
+) -> None:
     blocks, (depth, width, _) = (inputs.shape[1] + BLOCK - 1) // BLOCK, weights.shape
-    for part in range(thread, PARTS, threads):
+    for part in prange(PARTS):
         layers = np.empty((depth + 1, width, BLOCK), inputs.dtype)
         above, below = np.empty((width, BLOCK), inputs.dtype), np.empty((width, BLOCK), inputs.dtype)
         for block in range(part * blocks // PARTS, (part + 1) * blocks // PARTS):
