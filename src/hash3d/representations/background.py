@@ -86,9 +86,9 @@ class SolidBackground(nn.Module):
         other = share > 0.0 and bool(torch.rand((), generator=generator) < share)
         return self.colors[int(other)].repeat(count, 1)
 
-    def forward(self, cameras: Cameras, generator: torch.Generator | None = None) -> Float[Tensor, "B C"]:
-        """Return one colour a view, the same for all; a training step (with `generator`) may have the other one."""
-        return self.colors[:1].repeat(len(cameras), 1) if generator is None else self.draw(len(cameras), generator)
+    def forward(self, cameras: Cameras) -> Float[Tensor, "B C"]:
+        """Return the colour of each view, the same for all."""
+        return self.colors[:1].repeat(len(cameras), 1)
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return no group: nothing is trained."""
@@ -107,23 +107,18 @@ class Environment(nn.Module):
         self.network = build_network([9, *[config.hidden_width] * config.hidden_layers, colors.shape[1]], generator)
 
     def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "B C"] | None:
-        """Sample the solid colour of a training step's `count` views, or None: they show the environment."""
+        """Sample the solid colour of a training step's `count` views, or None: they show the environment.
+
+        Two numbers come from `generator` (on the CPU) if `solid_share` is above 0.
+        """
         if self.config.solid_share == 0.0:
             return None
         chance, coin = torch.rand(2, generator=generator).tolist()
         return self.colors[int(coin >= 0.5)].repeat(count, 1) if chance < self.config.solid_share else None
 
-    def forward(
-        self, cameras: Cameras, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "B C"] | Float[Tensor, "B H W C"]:
-        """Return one colour a pixel, or one a view on the steps that have a solid one.
-
-        `generator` (on the CPU) is for a training step: two numbers from it if `solid_share` is above 0. None
-        evaluates.
-        """
+    def forward(self, cameras: Cameras) -> Float[Tensor, "B H W C"]:
+        """Return one colour a pixel."""
         weight = next(self.network.parameters())
-        if generator is not None and (solid := self.draw(len(cameras), generator)) is not None:
-            return solid
         _, directions = cameras.rays(weight.device)
         raw: Tensor = self.network(spherical_harmonics(directions.to(weight)))
         return raw.sigmoid() if self.config.color_activation == "sigmoid" else raw
