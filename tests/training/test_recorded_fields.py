@@ -5,7 +5,6 @@ Without a GPU the parts run as they are.
 
 import copy
 import dataclasses
-from contextlib import nullcontext
 
 import pytest
 import torch
@@ -14,10 +13,10 @@ from hash3d.rendering.shading import ShadingConfig
 from hash3d.representations.background import EnvironmentConfig
 from hash3d.schedules import constant, ramp
 from hash3d.systems.stages import replay
-from hash3d.training import packet, recorded_step
+from hash3d.training import packet
 
 from .test_recorded_kinds import CPU, GPU, compare, make_trainer
-from .test_recorded_step import Graph
+from .test_recorded_step import make_no_graphs
 
 SYSTEMS = ("zero123_nerf", "dreamfusion", "latent_nerf")
 STEPS = 20
@@ -102,11 +101,8 @@ def test_making_graphs_changes_nothing(replayed, monkeypatch, name):
     for _ in range(3):
         trainer.step()
     before = copy.deepcopy(trainer.scene.state_dict())
-    step, made = getattr(trainer, name), []
-    for each in ("beside", "recorded_into"):
-        monkeypatch.setattr(recorded_step, each, lambda *given, **_: made.append(given) or nullcontext())
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    step.recorded, step._key, step.replay = True, None, lambda part: None
+    step = getattr(trainer, name)
+    made = make_no_graphs(monkeypatch, step)
     choose, more, kept = trainer.scene.choose_samples, [0, 0, 20_000, 0], []
     monkeypatch.setattr(trainer.scene, "choose_samples", lambda *view: [repeated(*choose(*view), more.pop(0))])
     monkeypatch.setattr(packet, "ROOM", 2.0)

@@ -59,6 +59,16 @@ class Graph:
     pool = replay = staticmethod(lambda: None)
 
 
+def make_no_graphs(monkeypatch, step):
+    """Let a recorded step make graphs that hold nothing. Returns a list, longer by one with each thing recorded."""
+    made = []
+    for each in ("beside", "recorded_into"):
+        monkeypatch.setattr(recorded_step, each, lambda *given, **_: made.append(given) or nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    step.recorded, step._key, step.replay = True, None, lambda part: None
+    return made
+
+
 @pytest.mark.parametrize("name", ["recorded", "recorded_fit"])
 def test_making_graphs_changes_nothing(tiny_recipe, monkeypatch, name):
     """Neither a step that is taken to choose kernels nor one that is written down counts."""
@@ -66,11 +76,8 @@ def test_making_graphs_changes_nothing(tiny_recipe, monkeypatch, name):
     for _ in range(3):
         trainer.step()
     before = copy.deepcopy(trainer.scene.state_dict())
-    step, made = getattr(trainer, name), []
-    for each in ("beside", "recorded_into"):
-        monkeypatch.setattr(recorded_step, each, lambda *given, **_: made.append(given) or nullcontext())
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    step.recorded, step._key, step.replay = True, None, lambda part: None
+    step = getattr(trainer, name)
+    made = make_no_graphs(monkeypatch, step)
     step(3)
     assert len(step.parts) == len(made) - 1
     after = trainer.scene.state_dict()

@@ -236,7 +236,7 @@ def value_and_gradient(inputs: Tensor, weights: Sequence[Tensor]) -> tuple[Tenso
     sizes = _sizes(weights)
     _slope_kernel[(triton.cdiv(len(inputs), sizes["BLOCK"]),)](
         inputs, *(weight.contiguous() for weight in weights), values, gradients, len(inputs), *inputs.stride(),
-        **{name: sizes[name] for name in sizes if "OUT" not in name and name != "DTYPE"},
+        **_slope_sizes(sizes),
     )  # fmt: skip
     return values, gradients.T
 
@@ -250,7 +250,7 @@ def value_and_gradient_backward(
     sums = inputs.new_empty(programs, *first.shape)
     _slope_backward_kernel[(programs,)](
         inputs, first.contiguous(), by_value.contiguous(), by_gradient, sums, len(inputs), *inputs.stride(),
-        *by_gradient.stride(), **{name: sizes[name] for name in sizes if "OUT" not in name and name != "DTYPE"},
+        *by_gradient.stride(), **_slope_sizes(sizes),
     )  # fmt: skip
     total = sums.sum(dim=0)
     return [last.T * total, (total * first).sum(dim=1)[None]]
@@ -259,6 +259,11 @@ def value_and_gradient_backward(
 def _four(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Put something in place of layers that are not there; it is not read."""
     return [tensors[min(number, len(tensors) - 1)].contiguous() for number in range(4)]
+
+
+def _slope_sizes(sizes: dict[str, Any]) -> dict[str, Any]:
+    """Choose those of kernels of one output, in float32."""
+    return {name: size for name, size in sizes.items() if "OUT" not in name and name != "DTYPE"}
 
 
 def _sizes(weights: Sequence[Tensor]) -> dict[str, Any]:
