@@ -26,6 +26,7 @@ from typing import Any, get_args
 
 import torch
 
+from hash3d.bench.measure import StepTimes
 from hash3d.cache import FeatureCache
 from hash3d.cli.host import limit_threads, require_device
 from hash3d.fast.engine import Engine
@@ -33,11 +34,12 @@ from hash3d.files import write_text
 from hash3d.pictures import load_picture
 from hash3d.recipes.recipe import Recipe
 from hash3d.representations.nerf import NerfConfig
+from hash3d.schedules import size_at
 from hash3d.systems import SYSTEMS
 from hash3d.table.objects import describe_machine
 from hash3d.table.report import markdown_table
 from hash3d.training.run import frame_reference, peak_memory, versions
-from hash3d.training.trainer import Trainer, size_at
+from hash3d.training.trainer import Trainer
 from research.measured import write_measured
 
 from .command import command_line
@@ -55,7 +57,8 @@ HEADS = (
     "pixels",
     "views",
     "steps",
-    "ms a step",
+    "median ms",
+    "mean ms",
     *PARTS,
     "other",
     "reused",
@@ -95,14 +98,13 @@ def run_stages(case: Case) -> Iterator[Row]:
     trainer: Trainer | None = None
     for number in range(len(recipe.stages)):
         forget_peak(case.device)
-        started = time.perf_counter()
+        started, times = time.perf_counter(), StepTimes(torch.device(case.device))
         previous = trainer.scene.model if trainer else None
-        trainer, note = start(
-            recipe, number, previous, dict(zip(recipe.priors, priors, strict=True)), picture, case.engine
-        )
+        tools = {"number": number, "engine": case.engine, "stopwatch": times}
+        trainer, note = start(recipe, previous, dict(zip(recipe.priors, priors, strict=True)), picture, tools)
         seconds = time.perf_counter() - started
         try:
-            metrics = timed_steps(trainer, case.warm_up)
+            metrics = timed_steps(trainer, times, case.warm_up)
         finally:
             trainer.close()
         stage = trainer.stage
@@ -123,18 +125,17 @@ def run_stages(case: Case) -> Iterator[Row]:
 
 
 def start(
-    recipe: Recipe, number: int, previous: Any, priors: dict[str, Any], picture: Any, engine: Engine
+    recipe: Recipe, previous: Any, priors: dict[str, Any], picture: Any, tools: dict[str, Any]
 ) -> tuple[Trainer, str]:
     """The trainer of a stage, and what was special about its start.
 
     A field that random weights have trained may have no surface; then the second stage starts from a new one.
     """
-    tools: Any = {"number": number, "engine": engine}
     try:
         return Trainer(recipe, priors, picture, previous=previous, **tools), ""
     except ValueError as error:
         config = recipe.stage.representation
-        if number == 0 or not isinstance(config, NerfConfig):
+        if previous is None or not isinstance(config, NerfConfig):
             raise
         blob = config.build(torch.Generator().manual_seed(recipe.seed)).to(next(iter(priors.values())).device)
         return Trainer(recipe, priors, picture, previous=blob, **tools), f"from a new field ({error})"
@@ -148,32 +149,29 @@ def forget_peak(device: str) -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def timed_steps(trainer: Trainer, warm_up: int) -> Row:
-    """All steps of a stage: median milliseconds a step, their mean by parts, and the share of reused passes.
+def timed_steps(trainer: Trainer, times: StepTimes, warm_up: int) -> Row:
+    """All steps of a stage: median milliseconds from one to the next, their means by parts, and the share of reuse.
 
-    Steps before `warm_up` count for none of them.
+    Steps before `warm_up` count for none of them. The host does not wait for the device between steps, as in a run.
     """
-    milliseconds: list[float] = []
-    before, passes_before = {}, (0, 0)
+    passes_before = 0, 0
     while not trainer.completed:
         if trainer.step_count == warm_up:
-            before, passes_before = trainer.stopwatch.seconds(), passes(trainer)
-        started = time.perf_counter()
+            passes_before = passes(trainer)
+        times.mark_step()
         trainer.step()
-        if trainer.device.type == "cuda":
-            torch.cuda.synchronize()
-        milliseconds.append(1000.0 * (time.perf_counter() - started))
-    measured = milliseconds[warm_up:]
-    after = trainer.stopwatch.seconds()
+    times.mark_step()
+    measured = times.take()[warm_up:]
     parts = {
-        name: sum(1000.0 * (after.get(part, 0.0) - before.get(part, 0.0)) for part in of) / len(measured)
+        name: statistics.mean(sum(parts.get(part, 0.0) for part in of) for _, parts in measured)
         for name, of in PARTS.items()
     }
     full, shallow = (now - then for now, then in zip(passes(trainer), passes_before, strict=True))
+    mean = statistics.mean(ms for ms, _ in measured)
     return {
         "measured_steps": len(measured),
-        "median_ms": statistics.median(measured),
-        "mean_ms": {**parts, "other": statistics.mean(measured) - sum(parts.values())},
+        "median_ms": statistics.median(ms for ms, _ in measured),
+        "mean_ms": {"step": mean, **parts, "other": mean - sum(parts.values())},
         "reuse_share": shallow / max(full + shallow, 1),
     }
 

@@ -53,6 +53,22 @@ def test_a_scene_whose_methods_were_exchanged_takes_plain_steps(tiny_recipe):
     assert seen[0] is not None
 
 
+def test_gradients_lie_in_memory_as_their_parameters_do(tiny_recipe, monkeypatch):
+    """A GPU's Adam takes no others, and a backward pass may give some, as that of a hash grid's kernels."""
+    trainer, seen = make_trainer(tiny_recipe, recorded=True), []
+    trainer.scene.model.means.register_hook(lambda gradient: gradient.T.contiguous().T)
+    step = recorded_step.step_if_finite
+
+    def take(optimizer, loss):
+        seen.append(trainer.scene.model.means.grad.clone())
+        return step(optimizer, loss)
+
+    monkeypatch.setattr(recorded_step, "step_if_finite", take)
+    trainer.step()
+    assert seen[0].stride() == trainer.scene.model.means.stride()
+    assert seen[0].norm() > 0
+
+
 class Graph:
     """In place of a CUDA graph: what it would hold runs while it is made."""
 

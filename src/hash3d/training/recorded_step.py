@@ -260,7 +260,8 @@ class RecordedStep(ABC):
         weighted = torch.stack(list(losses.values())) * torch.stack([weights[name] for name in losses])
         total, leaves = weighted.sum(), self._parameters() + ([] if scene.probe is None else [scene.probe])
         for leaf, each in zip(leaves, torch.autograd.grad(total, leaves, allow_unused=True), strict=True):
-            leaf.grad = each
+            alike = each is None or each.stride() == leaf.stride()
+            leaf.grad = each if alike else torch.empty_like(leaf).copy_(each)  # A fused optimizer takes no other.
         scene.after_backward()
         with rates_on_device(scene.optimizer, numbers["rates"]):
             flags = step_if_finite(scene.optimizer, total)
