@@ -3,6 +3,7 @@
 Triton's on a GPU, or with TRITON_INTERPRET=1 on a CPU: `TRITON_INTERPRET=1 python -m pytest -m gpu` and this file.
 """
 
+import copy
 import os
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 
 import hash3d.kernels
 from hash3d.representations.nerf import build_network
-from hash3d.representations.relu_network import evaluate, value_and_gradient
+from hash3d.representations.relu_network import evaluate, find_network, value_and_gradient, weights_of
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -98,6 +99,28 @@ def test_the_kernels_equal_the_layers(kernels, widths, error, count, interpreted
     for expected, found in zip(*results, strict=True):
         assert found.shape == expected.shape
         assert (found.double() - expected).norm() <= error * expected.norm()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("count", [0, 1, 300])
+@pytest.mark.parametrize("widths", [(32, 64, 1), (5, 7, 1), (32, 64, 64, 1), (5, 7, 7, 1)])
+def test_kernels_of_a_value_and_its_gradient_equal_the_reference(widths, count, interpreted):
+    """No sign of a hidden unit turns: the value is exact, what is of rounded products nearly."""
+    layers = build_network(list(widths), seeded()).to(DEVICE)
+    weights = weights_of(layers)
+    slopes = find_network("triton", weights, torch.ones(1, device=DEVICE)).slopes
+    assert slopes.supports(weights)
+    inputs = torch.randn(count, widths[0], generator=seeded(1)).to(DEVICE)
+    above = [torch.randn(shape, generator=seeded(2)).to(DEVICE) for shape in [(count,), (count, widths[0])]]
+    exact = copy.deepcopy(layers).double()
+    expected = value_and_gradient(exact, inputs.double())
+    found = slopes.value_and_gradient(inputs, weights)
+    derivatives = torch.autograd.grad(expected, list(exact.parameters()), [each.double() for each in above])
+    found_derivatives = slopes.value_and_gradient_backward(inputs, weights, *above)
+    wanted, results = (*expected, *derivatives), (*found, *found_derivatives)
+    for each, result, error in zip(wanted, results, [1e-5] + [3e-3] * len(results), strict=False):
+        assert result.shape == each.shape
+        assert (result.double() - each).norm() <= error * each.norm()
 
 
 @pytest.mark.gpu

@@ -16,7 +16,7 @@ def value_and_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return features "N num_planes", values "N" and their gradients "N 3", differentiable in table and weights.
 
-    `sums` and `network` are modules of kernels, `_triton_hash_grid` and `_triton_network`.
+    `sums` and `network` are modules of kernels, `_triton_hash_grid` and `_triton_slopes`.
     """
     result: tuple[Tensor, Tensor, Tensor]
     result = _ValueAndGradient.apply(sums, network, points, table, levels, num_planes, *weights)  # type: ignore[no-untyped-call]

@@ -153,11 +153,11 @@ class HashGrid(Encoding):
         All are differentiable in the parameters; by Triton as one function, if no gradient of the points is wanted.
         """
         sums, weights = self._find_kernels(), weights_of(network)
-        kernels = find_network(self.backend, weights, points)
-        if sums is None or len(weights) != 2 or not hasattr(kernels, "value_and_gradient") or points.requires_grad:
+        slopes = getattr(find_network(self.backend, weights, points), "slopes", None)
+        if sums is None or slopes is None or not slopes.supports(weights) or points.requires_grad:
             return super().value_and_gradient(points, network)
         active = self.levels[: self.active_levels]
-        return query(sums, kernels, points, self.table, active, self.num_features, weights)
+        return query(sums, slopes, points, self.table, active, self.num_features, weights)
 
     def _find_kernels(self) -> ModuleType | None:
         """The module that computes the sums: Triton's, on a CPU numba's, or None for PyTorch."""
