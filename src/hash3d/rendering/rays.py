@@ -1,9 +1,10 @@
 """Rays through a field's cube: the samples at which the field is queried, and their composition to pixels."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -48,9 +49,23 @@ class Steps:
     def __getitem__(self, rows: Int[Tensor, " K"]) -> "Steps":
         return Steps(self.rays[rows], self.distances[rows], self.lengths[rows], self.points[rows])
 
+    def split(self, ends: Sequence[int]) -> "list[Steps]":
+        """Split before each of these steps."""
+        columns = (self.rays, self.distances, self.lengths, self.points)
+        return [Steps(*block) for block in zip(*(column.tensor_split(ends) for column in columns), strict=True)]
+
     def bounds(self, num_rays: int) -> Int[Tensor, " bounds"]:
         """The steps of ray r are those from bounds[r] to before bounds[r + 1]."""
         return torch.searchsorted(self.rays, torch.arange(num_rays + 1, device=self.rays.device))
+
+
+Part = TypeVar("Part", Rays, Steps)
+
+
+def concatenate(parts: Sequence[Part]) -> Part:
+    """Join rays, or steps."""
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return type(parts[0])(*map(torch.cat, columns))
 
 
 def camera_rays(cameras: Cameras, like: Tensor, generator: torch.Generator | None) -> Rays:

@@ -89,10 +89,9 @@ class FieldScene(Scene[Nerf], represents=NerfConfig):
     @torch.no_grad()
     def choose_samples(self, cameras: list[Cameras], step: int) -> list[dict[str, Tensor]]:
         """The steps of rays, and points close to them for a loss; drawn in the order of a step that is not recorded."""
-        chosen = [
-            self.renderer.choose(self.model, each, self.white, occupancy=self.occupancy, generator=self.generator)
-            for each in cameras
-        ]
+        chosen = self.renderer.choose(
+            self.model, cameras, self.white, occupancy=self.occupancy, generator=self.generator
+        )
         columns = [dict(vars(steps)) for steps in chosen]
         if "normal_smoothness_3d" in self.stage.losses.active(step):
             for steps, each in zip(chosen, columns, strict=True):
