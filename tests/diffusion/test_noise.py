@@ -63,6 +63,20 @@ def test_coefficients_follow_the_latents_dtype():
     assert signal.shape == (5, 1, 1, 1)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_one_view_has_the_numbers_of_several(dtype):
+    """They are no tensors of the latents' device, but the same to the last bit."""
+    schedule, latents, noise = NoiseSchedule(), normal(1).to(dtype), normal(1).flip(-1).to(dtype)
+    for timestep in (0, 500, 999):
+        alone, several = torch.tensor([timestep]), torch.tensor([timestep, 3])
+        assert [each.shape for each in schedule.coefficients(alone, latents)] == [(), ()]
+        found, expected = (
+            schedule.add_noise(latents.expand(len(at), -1, -1, -1), noise, at) for at in (alone, several)
+        )
+        assert found.dtype == dtype
+        assert torch.equal(found[0], expected[0])
+
+
 @pytest.mark.parametrize(("weighting", "value"), [("sds", 0.75), ("sqrt", 0.5), ("uniform", 1.0)])
 def test_weights_where_abar_is_a_quarter(weighting, value):
     schedule = NoiseSchedule()

@@ -78,10 +78,16 @@ class NoiseSchedule:
         return self._tables[timesteps.device][timesteps]
 
     def coefficients(self, timesteps: Timesteps, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return sqrt(abar_t) and sqrt(1 - abar_t), each [B, 1, ..., 1] on the device and in the dtype of `like`."""
-        alphas = self.alphas(timesteps).view(-1, *[1] * (like.ndim - 1))
+        """Return sqrt(abar_t) and sqrt(1 - abar_t), each [B, 1, ..., 1] on the device and in the dtype of `like`.
+
+        Of one timestep on the CPU each is a number, in a tensor of shape []: nothing is sent to the device.
+        """
+        alphas = self.alphas(timesteps)
         signal, sigma = alphas.sqrt(), (1.0 - alphas).sqrt()
-        return to_device(signal, like), to_device(sigma, like)
+        if signal.is_cpu and len(signal) == 1:
+            return signal[0].to(like.dtype), sigma[0].to(like.dtype)
+        shape = (-1, *[1] * (like.ndim - 1))
+        return to_device(signal.view(shape), like), to_device(sigma.view(shape), like)
 
     def add_noise(self, latents: Latents, noise: Latents, timesteps: Timesteps) -> Latents:
         """Return z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) noise (Ho et al. 2020, eq. 4)."""

@@ -141,13 +141,21 @@ def denoise(
     noisy = schedule.add_noise(latents, noise, timesteps)
     if guidance.cache is not None and isinstance(guidance.cache.store, LastFeature):
         guidance.cache.reset()
+    inputs = None
     for now, after in pairwise((*path, 0)):
-        timesteps = torch.full((len(image),), now)
+        timesteps, rows = torch.full((len(image),), now), noisy.to(guidance.prior.dtype)
         with guidance.stopwatch.part("unet"):
-            noise_pred = guidance.predict_noise(noisy.to(guidance.prior.dtype), timesteps, cameras, guidance_scale)
+            inputs = renew(inputs, rows, timesteps) if inputs else guidance.inputs(rows, timesteps, cameras)
+            noise_pred = guidance.predict_noise(rows, timesteps, cameras, guidance_scale, inputs)
         noisy = ddim_step(schedule, noise_pred.float(), noisy, timesteps, now - after)
     with guidance.stopwatch.part("decode"):
         return guidance.decode(noisy)
+
+
+def renew(inputs: dict[str, Any], noisy: Latents, timesteps: Timesteps) -> dict[str, Any]:
+    """A guidance's `inputs` for other noisy latents of the same views: the condition is not made anew."""
+    sample = torch.cat([torch.cat([noisy] * 2), inputs["sample"][:, noisy.shape[1] :]], dim=1)
+    return inputs | {"sample": sample, "timestep": to_device(torch.cat([timesteps] * 2), noisy.device)}
 
 
 def shared_timestep(timesteps: Timesteps) -> int:

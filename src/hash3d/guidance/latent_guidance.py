@@ -165,14 +165,20 @@ class LatentGuidance(ABC, Generic[PriorT]):
         return torch.where(pixels.isfinite(), pixels.clamp(0.0, 1.0), torch.nan)  # An infinity is no white.
 
     def predict_noise(
-        self, noisy: Latents, timesteps: Timesteps, cameras: Cameras, guidance_scale: float | None = None
+        self,
+        noisy: Latents,
+        timesteps: Timesteps,
+        cameras: Cameras,
+        guidance_scale: float | None = None,
+        inputs: dict[str, Any] | None = None,
     ) -> Latents:
         """The guided noise prediction, through the cache if there is one; a scale of None is the guidance's own.
 
-        At a scale of 1 the prediction is the conditional one: without a cache the U-Net gets only its B rows.
+        At a scale of 1 the prediction is the conditional one: without a cache the U-Net gets only its B rows. `inputs`
+        are the U-Net's arguments, where they are known already.
         """
         scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        inputs = self.inputs(noisy, timesteps, cameras)
+        inputs = inputs or self.inputs(noisy, timesteps, cameras)
         if scale == 1.0 and self.cache is None:
             inputs = map_tensors(lambda rows: rows[: len(noisy)], inputs)
             return self.prior.schedule.to_noise(self.prior.unet(**inputs, return_dict=False)[0], noisy, timesteps)
