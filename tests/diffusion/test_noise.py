@@ -70,9 +70,8 @@ def test_one_view_has_the_numbers_of_several(dtype):
     for timestep in (0, 500, 999):
         alone, several = torch.tensor([timestep]), torch.tensor([timestep, 3])
         assert [each.shape for each in schedule.coefficients(alone, latents)] == [(), ()]
-        found, expected = (
-            schedule.add_noise(latents.expand(len(at), -1, -1, -1), noise, at) for at in (alone, several)
-        )
+        found = schedule.add_noise(latents, noise, alone)
+        expected = schedule.add_noise(latents.repeat(2, 1, 1, 1), noise.repeat(2, 1, 1, 1), several)
         assert found.dtype == dtype
         assert torch.equal(found[0], expected[0])
 
