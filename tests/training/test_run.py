@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import multiprocessing
-import os
 import signal
 import threading
 from pathlib import Path
@@ -89,7 +88,7 @@ def test_interrupt_exports_and_resumes(number, finished, tiny_recipe, tmp_path):
     def interrupt(trainer, _):
         if trainer.step_count == 6:
             previews.append((path / "preview.png").exists())
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
 
     path, before, previews, told = tmp_path / "run", signal.getsignal(number), [], []
     summary = Run(tiny_recipe, path, progress=interrupt, on_stop=lambda: told.append("once")).execute()
@@ -109,7 +108,7 @@ def test_interrupt_exports_and_resumes(number, finished, tiny_recipe, tmp_path):
 def test_an_ignored_signal_stays_ignored(tiny_recipe, tmp_path):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        run = Run(tiny_recipe, tmp_path, progress=lambda *_: os.kill(os.getpid(), signal.SIGHUP))
+        run = Run(tiny_recipe, tmp_path, progress=lambda *_: signal.raise_signal(signal.SIGHUP))
         assert run.execute()["completed"]
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -150,7 +149,7 @@ def run_until_killed(recipe, path, threads, renaming, renamed):
         if renamed or count != renaming:
             replace(self, target)
         if count == renaming:
-            os.kill(os.getpid(), signal.SIGKILL)
+            signal.raise_signal(signal.SIGKILL)
 
     Path.replace = replace_or_die
     Run(recipe, path, resume=True).train()

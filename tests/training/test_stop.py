@@ -1,6 +1,5 @@
 """Signals that ask a run to stop."""
 
-import os
 import signal
 
 import pytest
@@ -12,11 +11,11 @@ def test_the_first_signal_asks_and_the_second_stops_at_once():
     told = []
     with stop_requests(lambda: told.append(1)) as stopped:
         assert not stopped()
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stopped()
         assert told == [1]
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_afterwards_signals_are_as_before():

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import signal
 
 import pytest
@@ -123,7 +122,7 @@ def test_a_second_stage_ends_with_its_diffusion_model_as_it_was(recipe, tmp_path
 def test_an_interruption_in_the_first_stage_exports_and_resumes(recipe, tmp_path):
     def interrupt(trainer, _):
         if (trainer.number, trainer.step_count) == (0, 2):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     summary = Run(recipe, tmp_path / "run", progress=interrupt).execute()
     assert not summary["completed"]
