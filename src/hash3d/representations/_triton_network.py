@@ -17,7 +17,17 @@ import triton.language as tl
 from torch import Tensor
 
 from . import _triton_slopes as slopes  # noqa: F401  (found here, as `supports` is)
-from ._triton_tiles import PROGRAMS, choose_sizes, fill, load_points, load_weight, pad, store_points, store_sum
+from ._triton_tiles import (
+    PROGRAMS,
+    before_relu,
+    choose_sizes,
+    fill,
+    load_points,
+    load_weight,
+    pad,
+    store_points,
+    store_sum,
+)
 
 MOST = {"inputs": 64, "hidden": 128, "outputs": 16}
 """Widths that fit into shared memory."""
@@ -29,9 +39,8 @@ SHARES = {1: [(0, 1)], 2: [(0, 0), (1, 2)], 3: [(0, 0), (1, 1), (2, 3)]}
 
 @triton.jit
 def _hidden(inputs, weight, OUT: tl.constexpr, IN: tl.constexpr, PADDED: tl.constexpr, IN_PADDED: tl.constexpr):
-    """Compute a hidden layer. Its signs decide what learns, so that float32 keeps its precision."""
-    tile = tl.trans(load_weight(weight, OUT, IN, PADDED, IN_PADDED)).to(inputs.dtype)
-    return tl.maximum(tl.dot(inputs, tile, input_precision="tf32x3"), 0.0).to(inputs.dtype)
+    """Compute a hidden layer."""
+    return tl.maximum(before_relu(inputs, weight, OUT, IN, PADDED, IN_PADDED), 0.0).to(inputs.dtype)
 
 
 @triton.jit(do_not_specialize=["num_points"])

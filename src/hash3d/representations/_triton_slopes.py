@@ -11,16 +11,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._triton_tiles import PROGRAMS, choose_sizes, fill, load_points, load_weight, store_points, store_sum
+from ._triton_tiles import PROGRAMS, before_relu, choose_sizes, fill, load_points, load_weight, store_points, store_sum
 
 MOST = {"inputs": 32, "hidden": 64}
 """Widths that fit into shared memory."""
-
-
-@triton.jit
-def _before_relu(inputs, weight, OUT: tl.constexpr, IN: tl.constexpr, PADDED: tl.constexpr, IN_PADDED: tl.constexpr):
-    """Compute a hidden layer before its ReLU, in float32."""
-    return tl.dot(inputs, tl.trans(load_weight(weight, OUT, IN, PADDED, IN_PADDED)), input_precision="tf32x3")
 
 
 @triton.jit
@@ -44,10 +38,10 @@ def _slope_kernel(
     """Write the values and their gradients in the inputs, of a network with one output and one or two hidden layers."""
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     x = load_points(inputs, row_stride, column_stride, rows, num_points, IN, IN_PADDED)
-    first = _before_relu(x, w0, WIDTH, IN, PADDED, IN_PADDED)
+    first = before_relu(x, w0, WIDTH, IN, PADDED, IN_PADDED)
     last = first
     if HIDDEN > 1:
-        last = _before_relu(tl.maximum(first, 0.0), w1, WIDTH, WIDTH, PADDED, PADDED)
+        last = before_relu(tl.maximum(first, 0.0), w1, WIDTH, WIDTH, PADDED, PADDED)
     below, above = _slopes(first, last, (w0, w1, w2), PADDED, WIDTH, HIDDEN)
     tl.store(values + rows, tl.sum(last * above, axis=1), mask=rows < num_points)
     gradient = tl.dot(below, load_weight(w0, WIDTH, IN, PADDED, IN_PADDED), input_precision="tf32")
@@ -70,13 +64,13 @@ def _slope_backward_kernel(
     for block in range(tl.program_id(0), tl.cdiv(num_points, BLOCK), tl.num_programs(0)):
         rows = block * BLOCK + tl.arange(0, BLOCK)
         x = load_points(inputs, row_stride, column_stride, rows, num_points, IN, IN_PADDED)
-        first = _before_relu(x, w0, WIDTH, IN, PADDED, IN_PADDED)
+        first = before_relu(x, w0, WIDTH, IN, PADDED, IN_PADDED)
         signal = load_points(by_gradient, other_row_stride, other_column_stride, rows, num_points, IN, IN_PADDED)
         signal += tl.load(by_value + rows, mask=rows < num_points, other=0.0)[:, None] * x
         if HIDDEN == 1:
             sum0 = tl.dot(tl.trans(tl.where(first > 0.0, 1.0, 0.0)), signal, sum0, input_precision="tf32")
         else:
-            last = _before_relu(tl.maximum(first, 0.0), w1, WIDTH, WIDTH, PADDED, PADDED)
+            last = before_relu(tl.maximum(first, 0.0), w1, WIDTH, WIDTH, PADDED, PADDED)
             below, _ = _slopes(first, last, (w0, w1, w2), PADDED, WIDTH, HIDDEN)
             sum0 = tl.dot(tl.trans(below), signal, sum0, input_precision="tf32")
             weight = tl.trans(load_weight(w0, WIDTH, IN, PADDED, IN_PADDED))

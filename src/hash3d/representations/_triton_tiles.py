@@ -38,6 +38,13 @@ def load_weight(weight, OUT: tl.constexpr, IN: tl.constexpr, OUT_PADDED: tl.cons
 
 
 @triton.jit
+def before_relu(inputs, weight, OUT: tl.constexpr, IN: tl.constexpr, PADDED: tl.constexpr, IN_PADDED: tl.constexpr):
+    """Compute a hidden layer before its ReLU. Its signs decide what learns, so that float32 keeps its precision."""
+    tile = tl.trans(load_weight(weight, OUT, IN, PADDED, IN_PADDED)).to(inputs.dtype)
+    return tl.dot(inputs, tile, input_precision="tf32x3")
+
+
+@triton.jit
 def store_sum(sums, total, ROWS: tl.constexpr, COLUMNS: tl.constexpr, USED_ROWS: tl.constexpr, USED: tl.constexpr):
     """Store a program's sum "USED_ROWS USED"."""
     rows, columns = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
