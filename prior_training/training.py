@@ -8,7 +8,9 @@ import logging
 import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -19,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hash3d.diffusion.latent_prior import LatentPrior
+from hash3d.fast.cuda_graph import Inputs, RecordedCall, recorded_or_none
 
 from . import parallel
 from .architecture import Architecture
@@ -71,7 +74,7 @@ class TrainConfig:
     seed: int = 0
     """Seeds weights, noise and samples."""
     compile: bool = False
-    """Compile the U-Net and the encoder of its condition (CUDA)."""
+    """Compile the U-Net and the encoder of its condition, and replay a step's gradients as a CUDA graph."""
     max_steps: int = 10_000_000
     """Ends earlier, for tests."""
     architecture: Architecture = field(default_factory=Architecture)
@@ -114,6 +117,8 @@ class Training(ABC, Generic[PriorT, BatchT]):
         self.generator = torch.Generator(self.device).manual_seed(config.seed * 1000 + self.rank)
         torch.manual_seed(config.seed * 1000 + self.rank + 1)
         self.progress = 0.0
+        self._parameters: list[nn.Parameter] = []
+        self._call: Callable[[Inputs], tuple[Tensor, ...]] | None = None
         self._stopped: tuple[float, float] | None = None
 
     @abstractmethod
@@ -215,17 +220,17 @@ class Training(ABC, Generic[PriorT, BatchT]):
         buffer = self._filled_buffer(config.num_objects, config.first_object + self.rank, seed, config.reserve)
         test = self._filled_buffer(min(128, config.num_objects), HELD_OUT, 0).sample(config.batch_size)
         trained = nn.ModuleList([self.prior.unet, *self.encoders()])
-        parameters = [each for each in trained.parameters() if each.requires_grad]
+        self._parameters = [each for each in trained.parameters() if each.requires_grad]
         average = Average(trained)
         optimizer = torch.optim.AdamW(
-            parameters, lr=0.0, betas=(0.9, 0.99), weight_decay=0.01, fused=self.device.type == "cuda"
+            self._parameters, lr=0.0, betas=(0.9, 0.99), weight_decay=0.01, fused=self.device.type == "cuda"
         )
         if config.compile:
             for part in trained:
                 part.compile()
         step, reported, saved, losses = 0, 0, self.elapsed(), torch.zeros((), device=self.device)
         while self.progress < 1.0:
-            losses += self._step(buffer, parameters, optimizer, self._rate(step))
+            losses += self._step(buffer, optimizer, self._rate(step))
             average.update(trained)
             step += 1
             if step % config.refresh_every == 0:
@@ -259,24 +264,35 @@ class Training(ABC, Generic[PriorT, BatchT]):
         fall = max(0.0, (self.progress - start) / (1 - start))
         return self.config.learning_rate * min(1.0, (step + 1) / 300) * (0.505 + 0.495 * math.cos(math.pi * fall))
 
-    def _step(
-        self, buffer: ViewStream[BatchT], parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer, rate: float
-    ) -> Tensor:
-        """One step; returns its loss without waiting for it."""
-        count = self.config.batch_size
-        batch = buffer.sample(count)
-        timesteps = sample_timesteps(count, self.generator)
+    def _step(self, buffer: ViewStream[BatchT], optimizer: torch.optim.Optimizer, rate: float) -> Tensor:
+        """One step; returns its loss without waiting for it. A compiled one replays its gradients as a CUDA graph."""
+        config, batch = self.config, buffer.sample(self.config.batch_size)
+        timesteps = sample_timesteps(config.batch_size, self.generator)
         noise = torch.randn(batch.latents.shape, device=self.device, generator=self.generator)
-        keep = torch.rand(count, device=self.device, generator=self.generator) >= self.config.drop
-        loss = self.loss(batch, timesteps, noise, keep).mean()
-        loss.backward()
-        parallel.average_gradients(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        keep = torch.rand(config.batch_size, device=self.device, generator=self.generator) >= config.drop
+        inputs = {"batch": vars(batch), "timesteps": timesteps, "noise": noise, "keep": keep}
+        if self._call is None:
+            function = partial(self._gradients, type(batch))
+            record = partial(RecordedCall, function, inputs)
+            recorded = recorded_or_none("A training step", record) if config.compile else None
+            self._call = recorded or (lambda inputs: function(**inputs))
+        loss, *gradients = self._call(inputs)
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        parallel.average_gradients(self._parameters)
+        torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
-        optimizer.zero_grad()
-        return loss.detach()
+        return loss
+
+    def _gradients(
+        self, kind: type[BatchT], batch: dict[str, Tensor], timesteps: Tensor, noise: Tensor, keep: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The mean loss, and its gradients in the parameters: None where it does not depend on one."""
+        with torch.enable_grad():
+            loss = self.loss(kind(**batch), timesteps, noise, keep).mean()
+            return loss.detach(), *torch.autograd.grad(loss, self._parameters, allow_unused=True)
 
     def _validate(self, batch: BatchT, step: int) -> None:
         """Held-out losses at t = 800.

@@ -116,7 +116,10 @@ class Zero123Prior(LatentPrior):
         if images.shape[-1] != size:
             pixels = F.interpolate(pixels, (size, size), mode="bicubic", antialias=True).clamp(-1, 1)
         pixels = pixels * 0.5 + 0.5
-        mean, std = (torch.tensor(values).view(1, 3, 1, 1).to(pixels) for values in (self.pixel_mean, self.pixel_std))
+        mean, std = (
+            torch.cat([pixels.new_full((1, 1, 1, 1), value) for value in values], dim=1)  # No transfer to the device.
+            for values in (self.pixel_mean, self.pixel_std)
+        )
         encoded = self.image_encoder(pixel_values=((pixels - mean) / std).to(self.dtype))
         return encoded.last_hidden_state[:, 1:] if self.uses_patches else encoded.image_embeds[:, None]
 
