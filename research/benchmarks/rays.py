@@ -17,9 +17,9 @@ import gc
 import json
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from hash3d.recipes.stage import Stage
 from hash3d.rendering.volume import VolumeRender, VolumeRendererConfig
 from hash3d.representations.encodings import HashGridConfig
 from hash3d.representations.nerf import Nerf, NerfConfig
+from hash3d.representations.occupancy import OccupancyGrid
 from hash3d.scenes.field import FieldScene
 from hash3d.scenes.losses import (
     normal_image,
@@ -63,9 +64,9 @@ STAGES = {
 class Watch:
     """Milliseconds of the parts of steps."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, parts: Sequence[str] = PARTS) -> None:
         self.cuda = device == "cuda"
-        self._marks: dict[str, list[tuple[Any, Any]]] = {part: [] for part in PARTS}
+        self._marks: dict[str, list[tuple[Any, Any]]] = {part: [] for part in parts}
 
     def _now(self) -> Any:
         if not self.cuda:
@@ -122,27 +123,54 @@ def field_losses(field: Nerf, image: VolumeRender, weights: dict[str, float], ge
     return total
 
 
-def measure(system: str, backend: FieldBackend, options: argparse.Namespace) -> tuple[dict[str, Any], list[Tensor]]:
-    """A row of numbers, and the parameters' gradients of the last step on the CPU."""
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A view of a field at its start: all that a renderer takes, and the stage that it is from."""
+
+    stage: Stage
+    field: Nerf
+    renderer: VolumeRendererConfig
+    occupancy: OccupancyGrid
+    cameras: Cameras
+    background: Tensor
+
+    def update_occupancy(self) -> None:
+        """Evaluate a point of every cell, the same each time."""
+        length = self.renderer.step_length(self.field.radius)
+        self.occupancy.update(self.field, length, torch.Generator().manual_seed(1))
+
+
+def prepare(system: str, backend: FieldBackend, options: argparse.Namespace) -> Case:
+    """The field with every level on and its occupancy grid updated, and the view."""
     stage, device = STAGES[system](), options.device
-    config, renderer_config = with_backend(stage, backend, options.tiny)
-    field, renderer = config.build(torch.Generator().manual_seed(0)).to(device), renderer_config.build()
+    config, renderer = with_backend(stage, backend, options.tiny)
+    field = config.build(torch.Generator().manual_seed(0)).to(device)
     field.set_step(stage.steps)
     assert stage.occupancy is not None
-    occupancy, length = stage.occupancy.build(field.radius).to(device), renderer_config.step_length(field.radius)
+    occupancy = stage.occupancy.build(field.radius).to(device)
     size = 16 if options.tiny else int(stage.size(0 if system == "latent_nerf" else stage.steps))
     middle = (stage.cameras.radius, stage.cameras.fov_y)
     cameras = Cameras.orbit(elevation=15.0, azimuth=40.0, radius=middle[0], fov_y=middle[1], size=size)
-    background, weights = torch.ones(1, field.channels, device=device), stage.losses.active(0)
-    normals = bool(FieldScene.own_losses & weights.keys())
-    occupancy.update(field, length, torch.Generator().manual_seed(1))
+    background = torch.ones(1, field.channels, device=device)
+    case = Case(
+        stage=stage, field=field, renderer=renderer, occupancy=occupancy, cameras=cameras, background=background
+    )
+    case.update_occupancy()
+    return case
+
+
+def measure(system: str, backend: FieldBackend, options: argparse.Namespace) -> tuple[dict[str, Any], list[Tensor]]:
+    """A row of numbers, and the parameters' gradients of the last step on the CPU."""
+    case, device = prepare(system, backend, options), options.device
+    field, renderer, occupancy, weights = case.field, case.renderer.build(), case.occupancy, case.stage.losses.active(0)
+    view, normals = (case.cameras, case.background), bool(FieldScene.own_losses & weights.keys())
     watch = Watch(device)
     forget_peak(device)
     for _ in range(options.warm_up + options.repeats):
         generator = torch.Generator().manual_seed(2)
         field.zero_grad(set_to_none=True)
         with watch("render"):
-            image = renderer(field, cameras, background, occupancy=occupancy, generator=generator, normals=normals)
+            image = renderer(field, *view, occupancy=occupancy, generator=generator, normals=normals)
         with watch("losses"):
             loss = field_losses(field, image, weights, torch.Generator(device).manual_seed(3))
         with watch("backward"):
@@ -152,8 +180,8 @@ def measure(system: str, backend: FieldBackend, options: argparse.Namespace) -> 
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else 0
     for _ in range(options.warm_up + options.repeats):
         with watch("occupancy"):
-            occupancy.update(field, length, torch.Generator().manual_seed(1))
-    row = {"system": system, "backend": backend, "size": size, "samples": samples, "peak": peak}
+            case.update_occupancy()
+    row = {"system": system, "backend": backend, "size": case.cameras.width, "samples": samples, "peak": peak}
     gradients = [each.grad.cpu() for each in field.parameters() if each.grad is not None]
     return row | watch.medians(options.warm_up), gradients
 
@@ -180,9 +208,9 @@ def cells(row: dict[str, Any]) -> list[str]:
     return [row["system"], row["backend"], size, f"{row['samples']:,}", *times, memory, f"{row['error']:.1e}"]
 
 
-def parse() -> argparse.Namespace:
+def parse(about: str | None = __doc__) -> argparse.Namespace:
     """The options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--warm-up", type=int, default=5)
     parser.add_argument("--tiny", action="store_true", help="a small grid and a small view, for a CPU")
@@ -190,6 +218,19 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--commit", default="unknown")
     parser.add_argument("--write", type=Path, metavar="PAGE.md")
     return parser.parse_args()
+
+
+def account_of(options: argparse.Namespace, table: list[str]) -> list[str]:
+    """Print and return the lines of a page: what was run where, and the table."""
+    account = describe_machine(Path("."), options.device, commit=options.commit).account()
+    lines = [
+        f"`{command_line()}`, commit {account['commit']}, {account['hardware']}, {account['date']}, "
+        f"{json.dumps(versions())}. Medians of {options.repeats} after {options.warm_up} that do not count.",
+        "",
+        *table,
+    ]
+    print("\n".join(lines))
+    return lines
 
 
 def main() -> None:
@@ -205,14 +246,7 @@ def main() -> None:
             expected = expected or gradients
             rows.append(row | {"error": relative_error(gradients, expected)})
             print(" | ".join(cells(rows[-1])), flush=True)
-    account = describe_machine(Path("."), options.device, commit=options.commit).account()
-    lines = [
-        f"`{command_line()}`, commit {account['commit']}, {account['hardware']}, {account['date']}, "
-        f"{json.dumps(versions())}. Medians of {options.repeats} after {options.warm_up} that do not count.",
-        "",
-        *markdown_table(HEADS, [cells(row) for row in rows], words=2),
-    ]
-    print("\n".join(lines))
+    lines = account_of(options, markdown_table(HEADS, [cells(row) for row in rows], words=2))
     if options.write:
         write_measured(options.write.with_suffix(""), TITLE, QUESTION, lines)
 

@@ -71,7 +71,7 @@ NETWORKS = [
     # In float16, where rounding turns the sign of a unit in some thousand, which adds or removes all of its gradient.
     *(
         pytest.param("triton", widths, 5e-2, marks=pytest.mark.gpu)
-        for widths in [(9, 7, 7, 3), (39, 96, 96, 96, 4), (39, 96, 96, 96, 1)]
+        for widths in [(9, 7, 7, 3), (8, 64, 64, 3), (32, 64, 64, 3), (39, 96, 96, 96, 4), (39, 96, 96, 96, 1)]
     ),
 ]
 
@@ -103,7 +103,7 @@ def test_the_kernels_equal_the_layers(kernels, widths, error, count, interpreted
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("count", [0, 1, 300])
-@pytest.mark.parametrize("widths", [(32, 64, 1), (5, 7, 1), (32, 64, 64, 1), (5, 7, 7, 1)])
+@pytest.mark.parametrize("widths", [(32, 64, 1), (5, 7, 1), (32, 64, 64, 1), (8, 64, 64, 1), (5, 7, 7, 1)])
 def test_kernels_of_a_value_and_its_gradient_equal_the_reference(widths, count, interpreted):
     """No sign of a hidden unit turns: the value is exact, what is of rounded products nearly."""
     layers = build_network(list(widths), seeded()).to(DEVICE)
