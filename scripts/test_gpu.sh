@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run the tests that need a CUDA device, and write docs/benchmarks/test_gpu.md: commit it. CI has no such device.
-# Arguments are passed to pytest.
+# Arguments are passed to pytest: with `-n 8` it takes 100 seconds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 files=$(grep -rl --include='test_*.py' 'mark.gpu' tests)
