@@ -22,7 +22,8 @@ from hash3d.files import write_text
 from .architecture import build_mini_sd
 from .text_buffer import TextBuffer, TextViews, view_word_swap
 from .tokenizer import build_tokenizer
-from .training import TrainConfig, Training
+from .train_config import TrainConfig
+from .training import Training
 from .world.captions import vocabulary
 
 

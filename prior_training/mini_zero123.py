@@ -20,7 +20,8 @@ from hash3d.diffusion.zero123 import ImageCondition, Zero123Prior
 
 from .architecture import build_mini_zero123
 from .autoencoder import to_images
-from .training import TrainConfig, Training
+from .train_config import TrainConfig
+from .training import Training
 from .view_buffer import Pairs, ViewBuffer
 
 

@@ -110,3 +110,18 @@ def test_pairs_are_two_views_of_one_object():
     assert (first[:, 1] - 90 - pairs.reference_elevation).abs().max() <= 0.5 + 1e-3
     assert pairs.reference_elevation.min() >= -20
     assert pairs.reference_elevation.max() <= 80
+
+
+def test_a_step_takes_the_gradients_of_the_mean_loss(tmp_path):
+    """As a function of tensors alone, which a GPU replays; parameters without a part in the loss have none."""
+    toy = architecture.TOY
+    config = mini_zero123.TrainConfig(out=tmp_path, batch_size=3, num_objects=1, reserve=0, architecture=toy)
+    training = mini_zero123.Zero123Training(config)
+    batch = training._filled_buffer(1, 0, 0).sample(3)
+    timesteps, noise, keep = torch.tensor([10, 500, 900]), torch.randn(batch.latents.shape), torch.ones(3) > 0
+    training._parameters = [*training.prior.unet.parameters(), *training.prior.image_encoder.parameters()]
+    loss, *found = training._gradients(type(batch), vars(batch), timesteps, noise, keep)
+    expected = training.loss(batch, timesteps, noise, keep).mean()
+    expected.backward()
+    torch.testing.assert_close(loss, expected.detach())
+    torch.testing.assert_close(found, [each.grad for each in training._parameters])
