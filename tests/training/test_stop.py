@@ -7,6 +7,15 @@ import pytest
 from hash3d.training.stop import stop_requests
 
 
+@pytest.fixture
+def interruptible():
+    """Shells start background jobs with Ctrl+C ignored, which would stay so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_the_first_signal_asks_and_the_second_stops_at_once():
     told = []
     with stop_requests(lambda: told.append(1)) as stopped:
@@ -23,3 +32,13 @@ def test_afterwards_signals_are_as_before():
     with stop_requests():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requests() as stopped:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stopped()
+    finally:
+        signal.signal(signal.SIGHUP, before)
