@@ -14,7 +14,6 @@ those with texture coordinates keep their texture. MuJoCo's z is up and -y the f
 import argparse
 import importlib.util
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,30 +56,17 @@ COLLISION_GROUP = 4
 """Geometries that are not seen."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A part of one colour, in MuJoCo's axes."""
-
-    vertices: Float[ndarray, "V 3"]
-    faces: Int[ndarray, "F 3"]
-    color: Float[ndarray, " 3"]
-    """In sRGB, 0 to 1."""
-
-
 def upright(points: Float[ndarray, "V 3"]) -> Float[ndarray, "V 3"]:
     """Turn z up and -y forward to y up and z forward."""
     return points[:, [0, 2, 1]] * (1.0, 1.0, -1.0) + 0.0  # No -0.
 
 
-def write_parts(path: Path, parts: list[Part]) -> None:
-    """Write an OBJ file with a colour at each vertex."""
-    vertices, faces, count = [], [], 1
-    for part in parts:
-        rows = np.concatenate([upright(part.vertices), np.tile(part.color, (len(part.vertices), 1))], axis=1)
-        vertices += ["v " + " ".join(f"{number:.6f}" for number in row) for row in rows]
-        faces += [f"f {a} {b} {c}" for a, b, c in part.faces + count]
-        count += len(part.vertices)
-    path.write_text("\n".join([*vertices, *faces]) + "\n")
+def make_part(
+    vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"], color: Float[ndarray, " 3"]
+) -> trimesh.Trimesh:
+    """Make an upright mesh of one sRGB colour, 0 to 1, at each vertex."""
+    colors = np.tile(color, (len(vertices), 1))
+    return trimesh.Trimesh(upright(vertices), faces, vertex_colors=colors, process=False)
 
 
 def write_textured(path: Path, mesh: Path, texture: Path, length: float) -> None:
@@ -100,14 +86,14 @@ def write_textured(path: Path, mesh: Path, texture: Path, length: float) -> None
     shutil.copy(texture, path.parent / texture.name)
 
 
-def read_parts(description: Path) -> list[Part]:
-    """Read the geometries that are seen of an object in MuJoCo's format, each once, at the joints' rest."""
+def read_described(description: Path) -> trimesh.Trimesh:
+    """Read the geometries that are seen of an object in MuJoCo's format, each once, at the joints' rest, upright."""
     import mujoco  # type: ignore[import-not-found]
 
     model = mujoco.MjModel.from_xml_path(str(description))
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
-    parts: dict[tuple[bytes, bytes], Part] = {}
+    parts: dict[tuple[bytes, bytes], trimesh.Trimesh] = {}
     for number in range(model.ngeom):
         color = _color(model, number)
         body = model.body(model.geom_bodyid[number]).name
@@ -115,10 +101,10 @@ def read_parts(description: Path) -> list[Part]:
             continue
         vertices, faces = _shape(model, number, mujoco.mjtGeom)
         pose = data.geom_xmat[number].reshape(3, 3), data.geom_xpos[number]
-        part = Part(vertices=vertices @ pose[0].T + pose[1], faces=faces, color=color[:3].clip(0, 1))
+        part = make_part(vertices @ pose[0].T + pose[1], faces, color[:3].clip(0, 1))
         # A mesh may be there once more, for collisions: the first is shown.
         parts.setdefault((part.vertices.round(6).tobytes(), faces.tobytes()), part)
-    return list(parts.values())
+    return trimesh.util.concatenate(list(parts.values()))
 
 
 def _color(model: Any, number: int) -> Float[ndarray, " 4"]:
@@ -176,7 +162,7 @@ def main() -> None:
     robosuite = folder_of("robosuite") / "models/assets"
     described = {name: folder_of("metaworld") / f"assets/objects/{name}.xml" for name in METAWORLD}
     for name, path in (described | {"bottle": robosuite / "objects/bottle.xml"}).items():
-        write_parts(out / f"{name}.obj", read_parts(path))
+        read_described(path).export(out / f"{name}.obj")
     for name, (texture, length) in TEXTURED.items():
         mesh = robosuite / f"objects/meshes/{name}.obj"
         write_textured(out / f"{name}.obj", mesh, robosuite / "textures" / texture, length)

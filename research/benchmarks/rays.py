@@ -48,7 +48,7 @@ from hash3d.table.report import markdown_table
 from hash3d.training.run import versions
 from research.measured import write_measured
 
-from .command import command_line
+from .command import describe_run
 
 TITLE = "Rays through a field"
 QUESTION = "How long does a view of a field take at full size, and how much memory, by PyTorch and by Triton's kernels?"
@@ -220,12 +220,12 @@ def parse(about: str | None = __doc__) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def account_of(options: argparse.Namespace, table: list[str]) -> list[str]:
+def print_page(options: argparse.Namespace, table: list[str]) -> list[str]:
     """Print and return the lines of a page: what was run where, and the table."""
     account = describe_machine(Path("."), options.device, commit=options.commit).account()
     lines = [
-        f"`{command_line()}`, commit {account['commit']}, {account['hardware']}, {account['date']}, "
-        f"{json.dumps(versions())}. Medians of {options.repeats} after {options.warm_up} that do not count.",
+        f"{describe_run(account)}, {json.dumps(versions())}. "
+        f"Medians of {options.repeats} after {options.warm_up} that do not count.",
         "",
         *table,
     ]
@@ -246,7 +246,7 @@ def main() -> None:
             expected = expected or gradients
             rows.append(row | {"error": relative_error(gradients, expected)})
             print(" | ".join(cells(rows[-1])), flush=True)
-    lines = account_of(options, markdown_table(HEADS, [cells(row) for row in rows], words=2))
+    lines = print_page(options, markdown_table(HEADS, [cells(row) for row in rows], words=2))
     if options.write:
         write_measured(options.write.with_suffix(""), TITLE, QUESTION, lines)
 

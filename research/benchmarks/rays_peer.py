@@ -34,7 +34,7 @@ from hash3d.representations.occupancy import OccupancyGrid
 from hash3d.table.report import markdown_table
 from research.measured import write_measured
 
-from .rays import Case, Watch, account_of, forget_peak, parse, prepare, relative_error
+from .rays import Case, Watch, forget_peak, parse, prepare, print_page, relative_error
 
 TITLE = "Rays through a field, and nerfacc"
 QUESTION = "How long does a view of a field take by our volume renderer and by nerfacc's, and how much memory?"
@@ -164,7 +164,7 @@ def main() -> None:
     if nerfacc is None:
         print("nerfacc needs a GPU, so only our renderer runs. Pass --device cuda to compare them.", flush=True)
     rows = [cells(row) for system in SYSTEMS for row in measure(system, nerfacc, options)]
-    lines = account_of(options, markdown_table(HEADS, rows, words=3))
+    lines = print_page(options, markdown_table(HEADS, rows, words=3))
     if options.write:
         write_measured(options.write.with_suffix(""), TITLE, QUESTION, lines)
 

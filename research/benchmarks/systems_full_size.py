@@ -42,7 +42,7 @@ from hash3d.training.run import frame_reference, peak_memory, versions
 from hash3d.training.trainer import Trainer
 from research.measured import write_measured
 
-from .command import command_line
+from .command import describe_run
 from .full_size_cases import CACHES, LOADED, Case, build_recipe, prepare
 
 Row = dict[str, Any]
@@ -230,8 +230,7 @@ def page_lines(rows: list[Row], account: Row) -> list[str]:
     """What is put into the page."""
     notes = sorted({f"{row['system']}: {row['note']}" for row in rows if row.get("note")})
     return [
-        f"`{command_line()}`, commit {account['commit']}, {account['hardware']}, {account['date']}, "
-        f"{json.dumps(versions())}.",
+        f"{describe_run(account)}, {json.dumps(versions())}.",
         "",
         *markdown_table(HEADS, [cells(row) for row in rows], words=3),
         *(f"\n\\* {note}" for note in notes),

@@ -20,7 +20,7 @@ from hash3d.table.objects import describe_machine
 from hash3d.table.report import markdown_table
 from research.measured import commit, write_measured
 
-from .command import command_line
+from .command import describe_run
 
 PICTURE = Path("examples/pictures/mushroom.png")
 HEADS = ("users, quality", "runs at once", "first asset, s", "last asset, s", "page, MiB", "with its runs, MiB")
@@ -91,7 +91,7 @@ def main() -> None:
     print("\n".join(lines))
     if options.write:
         account = describe_machine(Path(), "cpu", commit=commit()).account()
-        made = f"`{command_line()}`, commit {account['commit']}, {account['hardware']}, {account['date']}."
+        made = f"{describe_run(account)}."
         write_measured(options.write.with_suffix(""), "The page", QUESTION, [made, "", *lines])
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import trimesh
 
-from research.unseen_meshes import Part, write_parts, write_textured
+from research.unseen_meshes import make_part, write_textured
 
 
 def test_parts_are_upright_and_keep_their_colours(tmp_path):
@@ -11,11 +11,8 @@ def test_parts_are_upright_and_keep_their_colours(tmp_path):
     tall = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 5.0]])
     deep = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, -3.0, 0.0]])
     face = np.array([[0, 1, 2]])
-    parts = [
-        Part(vertices=tall, faces=face, color=np.array([1.0, 0.0, 0.0])),
-        Part(vertices=deep, faces=face, color=np.array([0.0, 0.0, 1.0])),
-    ]
-    write_parts(tmp_path / "two.obj", parts)
+    parts = [make_part(tall, face, np.array([1.0, 0.0, 0.0])), make_part(deep, face, np.array([0.0, 0.0, 1.0]))]
+    trimesh.util.concatenate(parts).export(tmp_path / "two.obj")
     mesh = trimesh.load(tmp_path / "two.obj", process=False)
     np.testing.assert_allclose(mesh.bounds, [[0, 0, 0], [1, 5, 3]])
     assert mesh.faces.tolist() == [[0, 1, 2], [3, 4, 5]]

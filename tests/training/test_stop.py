@@ -7,15 +7,7 @@ import pytest
 from hash3d.training.stop import stop_requests
 
 
-@pytest.fixture
-def interruptible():
-    """Shells start background jobs with Ctrl+C ignored, which would stay so."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
+@pytest.mark.usefixtures("heeded_signals")
 def test_the_first_signal_asks_and_the_second_stops_at_once():
     told = []
     with stop_requests(lambda: told.append(1)) as stopped:
