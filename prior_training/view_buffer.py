@@ -19,6 +19,11 @@ ELEVATION = (-20.0, 80.0)
 """Of all cameras, in degrees."""
 USUAL_ELEVATION = (-10.0, 50.0)
 """Of half of them: from here pictures are mostly taken."""
+FRONT_AZIMUTH = (-60.0, 60.0)
+"""Of the FRONT_VIEWS first of each object: people picture the front."""
+FRONT_VIEWS = 3
+FRONT_CONDITIONS = 0.75
+"""Share of the conditions that are such a view; the others are any."""
 
 
 def orbit(elevation: Tensor, azimuth: Tensor, size: int) -> Cameras:
@@ -183,7 +188,11 @@ class Pairs(Batch):
 
 
 class ViewBuffer(ViewStream[Pairs]):
-    """Bytes, latents and angles; half of an object's views lie in USUAL_ELEVATION."""
+    """Bytes, latents and angles; half of an object's views lie in USUAL_ELEVATION, FRONT_VIEWS in FRONT_AZIMUTH.
+
+    So most conditions show a label, logo or face. From all round, half of these would be hidden, and a plain side would
+    as often be the back of something.
+    """
 
     posed = True
 
@@ -194,6 +203,8 @@ class ViewBuffer(ViewStream[Pairs]):
         low[:, : self.views // 2], high[:, : self.views // 2] = USUAL_ELEVATION
         elevation = low + (high - low) * torch.rand(shape, generator=self._generator)
         azimuth = 360 * torch.rand(shape, generator=self._generator)
+        left, right = FRONT_AZIMUTH
+        azimuth[:, :FRONT_VIEWS] = (left + (right - left) / 360 * azimuth[:, :FRONT_VIEWS]) % 360
         pixels = self.see(indices, elevation, azimuth)
         latents = self.encode(pixels)
         pixels = pixels.unflatten(0, (-1, self.views))
@@ -202,7 +213,8 @@ class ViewBuffer(ViewStream[Pairs]):
     def sample(self, count: int) -> Pairs:
         """Random pairs of two different views of one object."""
         which = self.random_integers(self.num_objects, count)
-        first = self.random_integers(self.views, count)
+        front = torch.rand(count, generator=self._device_generator, device=self.device) < FRONT_CONDITIONS
+        first = torch.where(front, self.random_integers(FRONT_VIEWS, count), self.random_integers(self.views, count))
         second = (first + 1 + self.random_integers(self.views - 1, count)) % self.views
         pixels, latents, elevation, azimuth = (
             self._tensors[name] for name in ("pixels", "latents", "elevation", "azimuth")

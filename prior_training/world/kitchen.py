@@ -43,8 +43,8 @@ def mug(rng: RandomStreams, shape: Assembly) -> None:
         COLUMN, "inside", inside, (wall, tall, wall), at,
         corner=1.0, taper=taper, rounding=0.05, smooth=0.03, operation=SUBTRACT,
     )  # fmt: skip
-    fill, drink = wall * (1 + 0.6 * taper), paint(rng, "brown black white green")
-    shape.add(COLUMN, "drink", drink, (fill, 0.05, fill), (0.0, 0.6 * tall, 0.0), corner=1.0, present=rng.flag(0.4))
+    fill, drink = wall * (1 + 0.6 * taper), paint(rng, "brown brown black white")
+    shape.add(COLUMN, "drink", drink, (fill, 0.05, fill), (0.0, 0.6 * tall, 0.0), corner=1.0, present=rng.flag(0.2))
 
 
 def cup(rng: RandomStreams, shape: Assembly) -> None:
@@ -61,8 +61,8 @@ def cup(rng: RandomStreams, shape: Assembly) -> None:
     shape.add(LATHE, "body", body, (0.95, tall, 0.95), profile=bowl, rounding=0.03, smooth=0.03)
     inside = paint(rng, base=torch.where(rng.flag(0.6)[:, None], same, color(rng, "white")))
     shape.add(LATHE, "inside", inside, (0.85, tall, 0.85), (0.0, 0.12, 0.0), profile=bowl, operation=SUBTRACT)
-    drink, at = paint(rng, "brown black orange green"), (0.0, 0.55 * tall, 0.0)
-    shape.add(COLUMN, "drink", drink, (0.83, 0.04, 0.83), at, corner=1.0, present=rng.flag(0.6))
+    drink, at = paint(rng, "brown brown black orange"), (0.0, 0.55 * tall, 0.0)
+    shape.add(COLUMN, "drink", drink, (0.83, 0.04, 0.83), at, corner=1.0, present=rng.flag(0.4))
 
 
 def vase(rng: RandomStreams, shape: Assembly) -> None:

@@ -112,6 +112,23 @@ def test_pairs_are_two_views_of_one_object():
     assert pairs.reference_elevation.max() <= 80
 
 
+def test_three_in_four_conditions_show_the_front():
+    """With the azimuth of what is seen as latents: red times 1.5."""
+
+    def red(views):
+        return views[:, 4, 4, :1].float()[..., None, None]
+
+    views = view_buffer.ViewBuffer(num_objects=64, views=8, size=8, encode=red, device=torch.device("cpu"), seed=0)
+    views.fill()
+    pairs = views.sample(2000)
+    condition, target = (1.5 * each.flatten() for each in (pairs.condition_latents, pairs.latents))
+    # Of the condition: 3/4, and of the rest 3 in 8 and a third of the other 5 in 8. Of the target: 2 in 7 if the
+    # condition is one of the three, else 3 in 7; and a third of the others.
+    front = [(((azimuth + 180) % 360 - 180).abs() < 61).float().mean() for azimuth in (condition, target)]
+    assert abs(float(front[0]) - 0.896) < 0.03
+    assert abs(float(front[1]) - 0.54) < 0.05
+
+
 def test_a_step_takes_the_gradients_of_the_mean_loss(tmp_path):
     """As a function of tensors alone, which a GPU replays; parameters without a part in the loss have none."""
     toy = architecture.TOY

@@ -144,6 +144,12 @@ def test_objects_not_posed_differ_by_the_standing_rotation_alone(upright):
     assert torch.allclose((turn @ upright.rotation) * used, posed.rotation * used, atol=1e-5)
 
 
+def test_five_in_six_posed_objects_stand_with_the_front_to_positive_z(upright):
+    posed = sample_objects(torch.arange(len(upright)))
+    stands = (posed.rotation == upright.rotation).flatten(1).all(1)
+    assert abs(float(stands.float().mean()) - 0.84) < 0.03
+
+
 def test_the_front_looks_to_positive_z(upright):
     objects = upright
     objects = objects[((objects.count == 1) & (objects.relation == 0)).nonzero()[:, 0]]
