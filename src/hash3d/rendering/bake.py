@@ -42,7 +42,7 @@ def texel_points(surface: TexturedMesh) -> tuple[SurfacePoints, Int[Tensor, " N"
     seen = find_visible_faces(projected, (size, size), "auto").flatten()
     texels = (seen >= 0).nonzero()[:, 0]
     weights = locate(projected, seen[texels], texels, (size, size))[0]
-    areas = surface.texel_areas(surface.uv_faces[seen[texels]])
+    areas = surface.texel_areas()[seen[texels]]
     points = SurfacePoints(
         mesh=mesh, faces=seen[texels], weights=weights, views=torch.zeros_like(texels), face_pixels=areas
     )

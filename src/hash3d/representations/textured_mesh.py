@@ -4,6 +4,7 @@ A texture is an image "T T 3"; texel (column, row) has its centre at u = (column
 """
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -56,6 +57,14 @@ class TexturedMeshConfig:
         return TexturedMesh(self, mesh, uv, uv_faces)
 
 
+class _Fixed(NamedTuple):
+    """What the faces alone decide: edges, the corners' places as `sample_texture` takes them, areas in texels."""
+
+    edges: Edges
+    corners: Float[Tensor, "F 3 2"]
+    areas: Float[Tensor, " F"]
+
+
 class TexturedMesh(Resizable, Trainable):
     """A trainable texture on a mesh; a checkpoint brings its own mesh and texture size.
 
@@ -76,7 +85,7 @@ class TexturedMesh(Resizable, Trainable):
         buffers = {"vertices": mesh.vertices, "faces": mesh.faces, "uv": uv, "uv_faces": uv_faces}
         for name, values in buffers.items():
             self.register_buffer(name, values.detach().clone())
-        self._edges: dict[tuple[int, int], Edges] = {}
+        self._known: dict[Any, _Fixed] = {}
         self.texture_logits = nn.Parameter(mesh.vertices.new_zeros(config.texture_size, config.texture_size, 3))
         self.offsets = None if config.offsets_lr is None else nn.Parameter(torch.zeros_like(self.vertices))
 
@@ -93,25 +102,28 @@ class TexturedMesh(Resizable, Trainable):
     def mesh(self) -> Mesh:
         """Return the geometry."""
         vertices = self.vertices if self.offsets is None else self.vertices + self.offsets
-        mesh = Mesh(vertices=vertices, faces=self.faces, known_edges=self._edges.get(self._faces_key))
-        self._edges = {self._faces_key: mesh.edges}
-        return mesh
+        return Mesh(vertices=vertices, faces=self.faces, known_edges=self._fixed.edges)
 
     @property
-    def _faces_key(self) -> tuple[int, int]:
-        """Changes with the faces: a checkpoint may bring others."""
-        return id(self.faces), self.faces._version
+    def _fixed(self) -> _Fixed:
+        """Computed anew after a checkpoint has brought other faces."""
+        key = id(self.faces), self.faces._version
+        if key not in self._known:
+            edges = Mesh(vertices=self.vertices, faces=self.faces).edges
+            u, v = self.uv[self.uv_faces].unbind(-1)
+            self._known = {key: _Fixed(edges, torch.stack([2.0 * u - 1.0, 1.0 - 2.0 * v], dim=-1), self.texel_areas())}
+        return self._known[key]
 
     def colors_at(self, points: SurfacePoints) -> Float[Tensor, "N 3"]:
         """Sample the texture, filtered to the size of a pixel."""
-        corners = self.uv_faces[points.faces]
-        uv = (self.uv[corners] * points.weights[..., None]).sum(dim=1)
-        levels = 0.5 * torch.log2(self.texel_areas(corners) / points.face_pixels)
-        return sample_texture(self.texture, uv, levels)
+        _, corners, areas = self._fixed
+        places = (corners[points.faces] * points.weights[..., None]).sum(dim=1)
+        levels = 0.5 * torch.log2(areas[points.faces] / points.face_pixels)
+        return sample_texture(self.texture, places, levels)
 
-    def texel_areas(self, corners: Int[Tensor, "N 3"] | None = None) -> Float[Tensor, " N"]:
-        """Return the areas on the texture of triangles with `corners` in `uv`, in texels; None: of all faces."""
-        a, b, c = (self.uv[self.uv_faces if corners is None else corners] * len(self.texture_logits)).unbind(1)
+    def texel_areas(self) -> Float[Tensor, " F"]:
+        """Return the areas of the faces on the texture, in texels."""
+        a, b, c = (self.uv[self.uv_faces] * len(self.texture_logits)).unbind(1)
         (x1, y1), (x2, y2) = (b - a).unbind(-1), (c - a).unbind(-1)
         return 0.5 * (x1 * y2 - x2 * y1).abs()
 
@@ -126,29 +138,21 @@ class TexturedMesh(Resizable, Trainable):
 
 
 def sample_texture(
-    texture: Float[Tensor, "T T C"], uv: Float[Tensor, "N 2"], levels: Float[Tensor, " N"]
+    texture: Float[Tensor, "T T C"], places: Float[Tensor, "N 2"], levels: Float[Tensor, " N"]
 ) -> Float[Tensor, "N C"]:
-    """Sample `texture` at `uv`, linear between the centres of texels and between mip levels (Williams 1983).
+    """Sample `texture`, linear between the centres of texels and between mip levels (Williams 1983).
 
-    Level l is the texture halved l times by means; levels are cut to [0, 4].
+    A place is (2 u - 1, 1 - 2 v). Level l is the texture halved l times by means; levels are cut to [0, 4]. Each place
+    is sampled at all levels, as asking how many use one would make the host wait for a GPU.
     """
-    values = texture.new_zeros(len(uv), texture.shape[-1])
-    image = texture.permute(2, 0, 1)[None]
     last = COARSEST_TEXELS.bit_length() - 1
-    levels = levels.clamp(0, last)
-    grid = torch.stack([2.0 * uv[:, 0] - 1.0, 1.0 - 2.0 * uv[:, 1]], dim=-1)[None, None]
-    for level in range(last + 1):
-        weights = 1.0 - (levels - level).abs()
-        if values.is_cuda:  # All points at all levels, as asking how many use one would make the host wait.
-            values = values + weights.clamp(min=0.0)[:, None] * _sample(image, grid)
-        elif len(used := (weights > 0).nonzero()[:, 0]):
-            values = values.index_add(0, used, weights[used, None] * _sample(image, grid[:, :, used]))
-        image = functional.avg_pool2d(image, 2) if level < last else image
-    return values
-
-
-def _sample(image: Float[Tensor, "1 C T T"], grid: Float[Tensor, "1 1 N 2"]) -> Float[Tensor, "N C"]:
-    return functional.grid_sample(image, grid, padding_mode="border", align_corners=False)[0, :, 0].T
+    away = levels.clamp(0, last) - torch.arange(last + 1, device=levels.device)[:, None]
+    images = [texture.permute(2, 0, 1)[None]]
+    for _ in range(last):
+        images.append(functional.avg_pool2d(images[-1], 2))
+    grid = places[None, None]
+    samples = [functional.grid_sample(each, grid, padding_mode="border", align_corners=False) for each in images]
+    return ((1.0 - away.abs()).clamp(min=0.0) * torch.cat(samples, dim=2)).sum(dim=2)[0].T
 
 
 def unwrap(mesh: Mesh, texture_size: int, padding: int) -> tuple[Float[Tensor, "K 2"], Int[Tensor, "F 3"]]:
