@@ -100,7 +100,7 @@ def test_a_ddim_step_is_the_paper_s(start, stride):
     noisy, noise = torch.randn(2, 1, 4, 2, 2, generator=generator, dtype=torch.float64)
     clean = (noisy - math.sqrt(1.0 - now) * noise) / math.sqrt(now)
     expected = math.sqrt(then) * clean + math.sqrt(1.0 - then) * noise
-    step = ddim_step(NoiseSchedule(), noise.float(), noisy.float(), torch.tensor([start]), stride)
+    step = ddim_step(NoiseSchedule(), noise.float(), noisy.float(), start, stride)
     torch.testing.assert_close(step.double(), expected, rtol=0, atol=1e-5)
 
 

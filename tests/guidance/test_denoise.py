@@ -71,7 +71,7 @@ def test_a_step_is_that_of_diffusers(prediction_type):
         prediction, noisy = torch.randn(2, 3, 4, 8, 8, generator=generator)
         expected = reference.step(prediction, timestep, noisy).prev_sample
         timesteps = torch.full((3,), timestep)
-        found = ddim_step(schedule, schedule.to_noise(prediction, noisy, timesteps), noisy, timesteps, 20)
+        found = ddim_step(schedule, schedule.to_noise(prediction, noisy, timesteps), noisy, timestep, 20)
         # At 981 the signal is 0.07 of the noise: rounding errors of float32 grow fifteenfold.
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 

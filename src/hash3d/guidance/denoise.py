@@ -3,13 +3,14 @@
 The render is encoded, noised, denoised by a few deterministic steps and decoded; then it is to look like that image.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from hash3d.cache.stores.last_feature import LastFeature
@@ -141,21 +142,22 @@ def denoise(
     noisy = schedule.add_noise(latents, noise, timesteps)
     if guidance.cache is not None and isinstance(guidance.cache.store, LastFeature):
         guidance.cache.reset()
-    inputs = None
-    for now, after in pairwise((*path, 0)):
-        timesteps, rows = torch.full((len(image),), now), noisy.to(guidance.prior.dtype)
+    inputs = guidance.inputs(noisy.to(guidance.prior.dtype), timesteps, cameras)
+    times = to_device(torch.tensor(path), inputs["timestep"])
+    for time, (now, after) in zip(times, pairwise((*path, 0)), strict=True):
         with guidance.stopwatch.part("unet"):
-            inputs = renew(inputs, rows, timesteps) if inputs else guidance.inputs(rows, timesteps, cameras)
-            noise_pred = guidance.predict_noise(rows, timesteps, cameras, guidance_scale, inputs)
-        noisy = ddim_step(schedule, noise_pred.float(), noisy, timesteps, now - after)
+            inputs, timesteps = renew(inputs, noisy, time), torch.full((len(image),), now)
+            noise_pred = guidance.predict_noise(noisy, timesteps, cameras, guidance_scale, inputs)
+        noisy = ddim_step(schedule, noise_pred.float(), noisy, now, now - after)
     with guidance.stopwatch.part("decode"):
         return guidance.decode(noisy)
 
 
-def renew(inputs: dict[str, Any], noisy: Latents, timesteps: Timesteps) -> dict[str, Any]:
-    """A guidance's `inputs` for other noisy latents of the same views: the condition is not made anew."""
-    sample = torch.cat([torch.cat([noisy] * 2), inputs["sample"][:, noisy.shape[1] :]], dim=1)
-    return inputs | {"sample": sample, "timestep": to_device(torch.cat([timesteps] * 2), noisy.device)}
+def renew(inputs: dict[str, Any], noisy: Latents, timestep: Int[Tensor, ""]) -> dict[str, Any]:
+    """A guidance's `inputs` for other noisy latents of the same views, which are written over those that it had."""
+    sample = inputs["sample"]
+    sample.unflatten(0, (2, -1))[:, :, : noisy.shape[1]] = noisy
+    return inputs | {"timestep": timestep.expand(len(sample))}
 
 
 def shared_timestep(timesteps: Timesteps) -> int:
@@ -166,12 +168,11 @@ def shared_timestep(timesteps: Timesteps) -> int:
     return int(values.pop())
 
 
-def ddim_step(
-    schedule: NoiseSchedule, noise_pred: Latents, noisy: Latents, timesteps: Timesteps, stride: int
-) -> Latents:
-    """Latents of the timesteps t - stride from those of t, without new noise (Song et al. 2021, eq. 12, sigma = 0).
+def ddim_step(schedule: NoiseSchedule, noise_pred: Latents, noisy: Latents, timestep: int, stride: int) -> Latents:
+    """Latents of the timestep t - stride from those of t, without new noise (Song et al. 2021, eq. 12, sigma = 0).
 
     Below 0 the noise is that of timestep 0, as in Stable Diffusion's scheduler ("set_alpha_to_one": false).
     """
-    latents = schedule.to_latents(noise_pred, noisy, timesteps)
-    return schedule.add_noise(latents, noise_pred, (timesteps - stride).clamp(min=0))
+    now, after = (float(schedule.alphas_cumprod[max(each, 0)]) for each in (timestep, timestep - stride))
+    scale = math.sqrt(after / now)
+    return torch.add(scale * noisy, noise_pred, alpha=math.sqrt(1.0 - after) - scale * math.sqrt(1.0 - now))
