@@ -15,7 +15,7 @@ Bound = float | Float[Tensor, ""] | None
 
 def classifier_free_guidance(conditional: Latents, unconditional: Latents, scale: float) -> Latents:
     """unconditional + scale (conditional - unconditional) (Ho and Salimans 2022, with 1 + w = scale)."""
-    return unconditional + scale * (conditional - unconditional)
+    return torch.lerp(unconditional, conditional, scale)
 
 
 def sds_gradient(noise_pred: Latents, noise: Latents, weights: Float[Tensor, " B"]) -> Latents:
@@ -30,9 +30,9 @@ def sds_loss(latents: Latents, gradient: Latents, max_gradient: Bound = None) ->
     each of its numbers is clamped to [-max_gradient, max_gradient], before the division by B.
     In float32, since half-precision latents lie farther apart than a small gradient is long.
     """
-    finite = torch.nan_to_num(gradient.float(), nan=0.0, posinf=0.0, neginf=0.0)
+    latents, finite = latents.float(), torch.nan_to_num(gradient.float(), nan=0.0, posinf=0.0, neginf=0.0)
     bound: Any = max_gradient
     if bound is not None:
         finite = finite.clamp(-bound, bound)
-    target = (latents.float() - finite).detach()
-    return 0.5 * (latents.float() - target).square().sum() / latents.shape[0]
+    target = (latents - finite).detach()
+    return 0.5 * (latents - target).square().sum() / latents.shape[0]

@@ -84,5 +84,7 @@ def scale_timesteps(timesteps: Int[Tensor, " B"], first: tuple[int, int], second
 
     So a view that returns to a cell of one model's cache returns to one of the other's.
     """
+    if second == first:
+        return timesteps
     share = (timesteps - first[0]).double() / max(first[1] - first[0], 1)
     return second[0] + (share * (second[1] - second[0])).round().long()

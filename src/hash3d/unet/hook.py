@@ -42,6 +42,8 @@ class Hash3DForward(Forward):
             predicted = self._run_shallow(call, hits, cache.read(hits, latents), view)
             predictions |= {query.row: predicted[:, place] for place, query in enumerate(hits)}
         cache.statistics.record(queries, cache.step)
+        if not (full and hits):
+            return join(predicted, view)
         return join(torch.stack([predictions[row] for row in range(len(queries))], dim=1), view)
 
     def _run_full(self, call: Any, queries: list[Query], view: View) -> tuple[Tensor, Tensor]:
