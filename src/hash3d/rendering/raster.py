@@ -77,7 +77,7 @@ def render_surface(
     if shading is not None:
         colors = shading(colors, points.positions, points.normals if shading.needs_normals else None, points.views)
     values = torch.cat([colors, depths[:, None], torch.ones_like(depths)[:, None]], dim=-1)
-    image = values.new_zeros(len(seen), 5).index_copy(0, pixels, values).reshape(*shape[:3], 5)
+    image = values.new_zeros(len(seen), 5).index_copy_(0, pixels, values).reshape(*shape[:3], 5)
     if config.antialias:
         nearest = image[..., 3].detach().masked_fill(image[..., 4] <= 0, torch.inf)
         image = antialias(image, nearest, projected, mesh.edges, config.backend)

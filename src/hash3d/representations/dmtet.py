@@ -191,7 +191,7 @@ class DmtetMesh(Trainable):
 
     box: Tensor
     vertices: Tensor
-    border: Tensor
+    least: Tensor
 
     def __init__(
         self, config: DmtetMeshConfig, box: Float[Tensor, "2 3"], values: Float[Tensor, " V"], field: nn.Module
@@ -207,7 +207,7 @@ class DmtetMesh(Trainable):
         self.config, self.adam_eps = config, config.adam_eps
         self.register_buffer("box", box.clone())
         self.register_buffer("vertices", vertices, persistent=False)
-        self.register_buffer("border", border, persistent=False)
+        self.register_buffer("least", torch.where(border, BORDER_VALUE, -torch.inf), persistent=False)
         self.values = nn.Parameter(values.clone())
         self.offsets = nn.Parameter(torch.zeros_like(vertices))
         self.color_field = field
@@ -216,8 +216,7 @@ class DmtetMesh(Trainable):
         """Extract the surface as a closed mesh; empty if nothing is inside."""
         moved = self.vertices + self.config.max_offset / self.config.resolution * self.offsets.tanh()
         vertices = torch.lerp(self.box[0], self.box[1], moved)
-        values = torch.where(self.border, self.values.clamp(min=BORDER_VALUE), self.values)
-        return marching_tetrahedra(vertices, values)
+        return marching_tetrahedra(vertices, self.values.clamp(min=self.least))
 
     def colors_at(self, points: SurfacePoints) -> Float[Tensor, "N 3"]:
         """Return the field's RGB at the points' positions."""

@@ -52,7 +52,7 @@ class Mesh:
     def vertex_normals(self) -> Float[Tensor, "V 3"]:
         """Unit normals at the vertices: the mean of the faces' normals, weighted by area; 0 for a vertex of no face."""
         corners, normals = self.faces.T.reshape(-1, 1).expand(-1, 3), self.face_normals.repeat(3, 1)
-        summed = torch.zeros_like(self.vertices).scatter_add(0, corners, normals)
+        summed = torch.zeros_like(self.vertices).scatter_add_(0, corners, normals)
         return functional.normalize(summed, dim=-1, eps=1e-20)
 
     @cached_property
@@ -96,9 +96,14 @@ class SurfacePoints:
 
     def interpolate(self, values: Float[Tensor, "V C"]) -> Float[Tensor, "N C"]:
         """Interpolate values at vertices linearly on each face."""
-        return (take(values, self.mesh.faces[self.faces]) * self.weights[..., None]).sum(dim=1)
+        return (take(values, self.corners) * self.weights[..., None]).sum(dim=1)
 
-    @property
+    @cached_property
+    def corners(self) -> Int[Tensor, "N 3"]:
+        """The vertices of the points' faces."""
+        return self.mesh.faces[self.faces]
+
+    @cached_property
     def positions(self) -> Float[Tensor, "N 3"]:
         """World positions in scene units."""
         return self.interpolate(self.mesh.vertices)
