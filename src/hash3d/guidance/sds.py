@@ -15,7 +15,7 @@ Bound = float | Float[Tensor, ""] | None
 
 def classifier_free_guidance(conditional: Latents, unconditional: Latents, scale: float) -> Latents:
     """unconditional + scale (conditional - unconditional) (Ho and Salimans 2022, with 1 + w = scale)."""
-    return torch.lerp(unconditional, conditional, scale)
+    return unconditional + scale * (conditional - unconditional)
 
 
 def sds_gradient(noise_pred: Latents, noise: Latents, weights: Float[Tensor, " B"]) -> Latents:
