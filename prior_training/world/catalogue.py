@@ -93,7 +93,7 @@ def sample_objects(identities: Int[Tensor, " N"], seed: int = 0, *, posed: bool 
     """Object `identities[i]` of world `seed`, for each i; the same on every device and in every batch.
 
     Bounding spheres about the origin have radii of 0.35 to 0.49, most near the upper end. 84 % stand upright, the front
-    towards +z; the rest lie or lean, turned about y by any angle. `posed=False` leaves all upright.
+    towards +z; the rest lie or lean, with the top at most 120 degrees from +z. `posed=False` leaves all upright.
     """
     kinds, rng = kinds_of(identities, seed), RandomStreams(identities, seed + 1)
     several, alike, simple, seated = (rng.flag(share) for share in (SCENES, 0.4, 0.33, 0.6))
@@ -110,7 +110,8 @@ def sample_objects(identities: Int[Tensor, " N"], seed: int = 0, *, posed: bool 
         objects = Objects.concatenate([objects[: len(kinds)], made])[order]
     lean = torch.where(rng.flag(0.6), math.pi / 2, rng.uniform(-0.6, 0.6))
     leans = rng.flag(0.16)
-    lying = turn(1, rng.uniform(0, 2 * math.pi)) @ turn(0, lean) @ turn(1, rng.uniform(0, 2 * math.pi))
+    # The bottom of what lies does not come to the front: behind it would be an inside that no picture tells of.
+    lying = turn(1, rng.uniform(-2.1, 2.1)) @ turn(0, lean) @ turn(1, rng.uniform(0, 2 * math.pi))
     radius = torch.where(rng.flag(0.75), rng.uniform(0.46, 0.49), rng.uniform(0.35, 0.49))
     upright = ~leans if posed else torch.ones_like(leans)
     return objects.transformed(torch.where(upright[:, None, None], turn(1, 0 * lean), lying)).normalised(radius)

@@ -148,6 +148,11 @@ def test_five_in_six_posed_objects_stand_with_the_front_to_positive_z(upright):
     posed = sample_objects(torch.arange(len(upright)))
     stands = (posed.rotation == upright.rotation).flatten(1).all(1)
     assert abs(float(stands.float().mean()) - 0.84) < 0.03
+    # The first part's rotation tells where the object's y axis points.
+    top = (posed.rotation @ upright.rotation.transpose(-1, -2))[~stands][:, 0, :, 1]
+    lies = top[:, 1].abs() < 0.1
+    assert float(top[lies][:, 2].min()) > -0.52, "cos 121 degrees"
+    assert abs(float(lies.float().mean()) - 0.6) < 0.1
 
 
 def test_the_front_looks_to_positive_z(upright):
