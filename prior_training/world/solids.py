@@ -42,7 +42,7 @@ def composition(rng: RandomStreams, shape: Assembly) -> None:
     kinds = torch.tensor([COLUMN, ELLIPSOID, RING, LATHE, STAR], device=rng.device)
     for part in range(5):
         kind = kinds[rng.choice([0.45, 0.27, 0.1, 0.1, 0.08])]
-        coat = material(rng, base=torch.where(rng.flag(0.3)[:, None], shared, color(rng)))
+        coat = material(rng, base=torch.where(rng.flag(0.8)[:, None], shared, color(rng)))  # Behind, most go on alike.
         size = u(0.25, 1.0, 3) * (1.0 if part == 0 else 0.75)
         thin = 1 - 0.85 * (rng.flag(0.25) & (kind == COLUMN)).float()  # A rod, a leg, a neck.
         size = torch.stack([size[:, 0] * thin, size[:, 1], size[:, 2] * thin], dim=-1)
