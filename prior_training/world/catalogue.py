@@ -111,7 +111,7 @@ def sample_objects(identities: Int[Tensor, " N"], seed: int = 0, *, posed: bool 
     lean = torch.where(rng.flag(0.6), math.pi / 2, rng.uniform(-0.6, 0.6))
     leans = rng.flag(0.16)
     # The bottom of what lies does not come to the front: behind it would be an inside that no picture tells of.
-    lying = turn(1, rng.uniform(-2.1, 2.1)) @ turn(0, lean) @ turn(1, rng.uniform(0, 2 * math.pi))
+    angles = rng.uniform(-2.1, 2.1), lean, rng.uniform(0, 2 * math.pi)
+    first, second, third = (turn(axis, leans * angle) for axis, angle in zip((1, 0, 1), angles, strict=True))
     radius = torch.where(rng.flag(0.75), rng.uniform(0.46, 0.49), rng.uniform(0.35, 0.49))
-    upright = ~leans if posed else torch.ones_like(leans)
-    return objects.transformed(torch.where(upright[:, None, None], turn(1, 0 * lean), lying)).normalised(radius)
+    return (objects.transformed(first @ second @ third) if posed else objects).normalised(radius)

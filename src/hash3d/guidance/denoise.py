@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.cache.stores.last_feature import LastFeature
@@ -142,22 +142,24 @@ def denoise(
     noisy = schedule.add_noise(latents, noise, timesteps)
     if guidance.cache is not None and isinstance(guidance.cache.store, LastFeature):
         guidance.cache.reset()
-    inputs = guidance.inputs(noisy.to(guidance.prior.dtype), timesteps, cameras)
-    times = to_device(torch.tensor(path), inputs["timestep"])
-    for time, (now, after) in zip(times, pairwise((*path, 0)), strict=True):
+    inputs = None
+    for now, after in pairwise((*path, 0)):
+        timesteps = torch.full((len(image),), now)
         with guidance.stopwatch.part("unet"):
-            inputs, timesteps = renew(inputs, noisy, time), torch.full((len(image),), now)
+            if inputs is None:
+                inputs = guidance.inputs(noisy.to(guidance.prior.dtype), timesteps, cameras)
+            else:
+                renew(inputs, noisy, now)
             noise_pred = guidance.predict_noise(noisy, timesteps, cameras, guidance_scale, inputs)
         noisy = ddim_step(schedule, noise_pred.float(), noisy, now, now - after)
     with guidance.stopwatch.part("decode"):
         return guidance.decode(noisy)
 
 
-def renew(inputs: dict[str, Any], noisy: Latents, timestep: Int[Tensor, ""]) -> dict[str, Any]:
-    """A guidance's `inputs` for other noisy latents of the same views, which are written over those that it had."""
-    sample = inputs["sample"]
-    sample.unflatten(0, (2, -1))[:, :, : noisy.shape[1]] = noisy
-    return inputs | {"timestep": timestep.expand(len(sample))}
+def renew(inputs: dict[str, Any], noisy: Latents, timestep: int) -> None:
+    """Write other noisy latents of the same views, and their timestep, over those in a guidance's `inputs`."""
+    inputs["sample"].unflatten(0, (2, -1))[:, :, : noisy.shape[1]] = noisy
+    inputs["timestep"].fill_(timestep)
 
 
 def shared_timestep(timesteps: Timesteps) -> int:

@@ -4,7 +4,7 @@ A texture is an image "T T 3"; texel (column, row) has its centre at u = (column
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -85,7 +85,7 @@ class TexturedMesh(Resizable, Trainable):
         buffers = {"vertices": mesh.vertices, "faces": mesh.faces, "uv": uv, "uv_faces": uv_faces}
         for name, values in buffers.items():
             self.register_buffer(name, values.detach().clone())
-        self._known: dict[Any, _Fixed] = {}
+        self._known: dict[tuple[int, int], _Fixed] = {}
         self.texture_logits = nn.Parameter(mesh.vertices.new_zeros(config.texture_size, config.texture_size, 3))
         self.offsets = None if config.offsets_lr is None else nn.Parameter(torch.zeros_like(self.vertices))
 
