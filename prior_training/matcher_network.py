@@ -7,13 +7,12 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from hash3d.files import replacing, write_json
 from hash3d.guidance.stable_diffusion import VIEWS
 from hash3d.model_files import read_configuration
-from hash3d.table.matcher import MatcherNetwork
+from hash3d.pictures.classifier import ImageClassifier
 
 from .world.words import COLORS, NOUNS
 
@@ -59,7 +58,7 @@ class LogProbabilities:
         )
 
 
-class Matcher(MatcherNetwork):
+class Matcher(ImageClassifier):
     """Pictures [B, 3, S, S] in [-1, 1] to log probabilities of noun, colour and view.
 
     `widths`: channels of the stages; each has two blocks and halves the side. The first stage sees half the side.
@@ -88,16 +87,7 @@ class Matcher(MatcherNetwork):
 
     def save(self, folder: Path) -> None:
         """Writes `config.json` and `model.safetensors`, the latter in half precision."""
-        write_json(
-            folder / "config.json",
-            {"widths": list(self.widths), "size": self.size, **VOCABULARY, "nouns": list(NOUNS[: self.counts[0]])},
-        )
-        state = {
-            name: value.half().contiguous() if value.is_floating_point() else value
-            for name, value in self.state_dict().items()
-        }
-        with replacing(folder / "model.safetensors") as temporary:
-            save_file(state, temporary)
+        self.write(folder, VOCABULARY | {"nouns": list(NOUNS[: self.counts[0]])})
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> "Matcher":

@@ -28,6 +28,9 @@ from .view_buffer import Pairs, ViewBuffer
 class Zero123Training(Training[Zero123Prior, Pairs]):
     """Pairs of views; the first is the condition. The autoencoder is trained on white backgrounds."""
 
+    noisiest = 0.5
+    """Replay's targets are one step from there: the image and the pose alone say what is seen."""
+
     def load(self, folder: Path) -> Zero123Prior:
         """A folder of `mini-zero123`."""
         return Zero123Prior.load(folder)

@@ -36,12 +36,14 @@ VIEWS = 8
 """Of each object in a buffer."""
 
 
-def sample_timesteps(count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
-    """Seven in ten uniform in [400, 980), where score distillation works; the rest uniform in [0, 1000)."""
+def sample_timesteps(count: int, generator: torch.Generator, noisiest: float = 0.0) -> Int[Tensor, " count"]:
+    """The share `noisiest` uniform in [850, 1000); of the rest seven in ten in [400, 980), the others in [0, 1000)."""
     device = generator.device
+    chosen, kind = torch.rand(2, count, generator=generator, device=device)
     middle = torch.randint(400, 980, (count,), generator=generator, device=device)
     anywhere = torch.randint(0, 1000, (count,), generator=generator, device=device)
-    return torch.where(torch.rand(count, generator=generator, device=device) < 0.7, middle, anywhere)
+    noisy = torch.randint(850, 1000, (count,), generator=generator, device=device)
+    return torch.where(chosen < noisiest, noisy, torch.where(kind < 0.7, middle, anywhere))
 
 
 PriorT = TypeVar("PriorT", bound=LatentPrior)
@@ -54,6 +56,8 @@ class Training(ABC, Generic[PriorT, BatchT]):
     """Whether a given autoencoder is trained further."""
     colored_backgrounds = 0.0
     """Share of the autoencoder's views on other backgrounds than white."""
+    noisiest = 0.0
+    """Share of the examples that have nearly no signal, beyond those of `sample_timesteps`."""
 
     def __init__(self, config: TrainConfig) -> None:
         self.config, self.started = config, time.monotonic()
@@ -223,7 +227,7 @@ class Training(ABC, Generic[PriorT, BatchT]):
     def _step(self, buffer: ViewStream[BatchT], optimizer: torch.optim.Optimizer, rate: float) -> Tensor:
         """One step; returns its loss without waiting for it. A compiled one replays its gradients as a CUDA graph."""
         config, batch = self.config, buffer.sample(self.config.batch_size)
-        timesteps = sample_timesteps(config.batch_size, self.generator)
+        timesteps = sample_timesteps(config.batch_size, self.generator, self.noisiest)
         noise = torch.randn(batch.latents.shape, device=self.device, generator=self.generator)
         keep = torch.rand(config.batch_size, device=self.device, generator=self.generator) >= config.drop
         inputs = {"batch": vars(batch), "timesteps": timesteps, "noise": noise, "keep": keep}

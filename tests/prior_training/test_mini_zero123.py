@@ -63,6 +63,13 @@ def test_timesteps_favour_the_middle():
     assert ((timesteps >= 400) & (timesteps < 980)).float().mean() > 0.85
 
 
+def test_a_share_of_the_timesteps_has_nearly_no_signal():
+    few, many = (sample_timesteps(20_000, torch.Generator().manual_seed(0), share) for share in (0.0, 0.5))
+    usual = 0.7 * 130 / 580 + 0.3 * 150 / 1000
+    assert (few >= 850).float().mean() == pytest.approx(usual, abs=0.01)
+    assert (many >= 850).float().mean() == pytest.approx(0.5 + 0.5 * usual, abs=0.01)
+
+
 def test_the_average_swaps_there_and_back():
     module = torch.nn.Linear(2, 2)
     average = Average(module)
