@@ -5,10 +5,7 @@
 Each step's views are rendered for it. The images of `--objects` (folders with a `views.json` each) measure it.
 """
 
-import json
 import logging
-import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +15,10 @@ from torch import Tensor
 
 from hash3d.files import write_json
 from hash3d.pictures.classifier import ImageClassifier
+from hash3d.pictures.elevation import mean_elevations
 
 from .autoencoder import to_images
+from .classifier_training import ClassifierConfig, ClassifierTraining
 from .matcher_views import augment
 from .novel_views import framed_input, scanned_views
 from .view_buffer import ELEVATION, FRONT_AZIMUTH, FRONT_CONDITIONS, USUAL_ELEVATION, Table, orbit
@@ -37,31 +36,15 @@ CONSTANTS = (5.0, 15.0, 20.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(ClassifierConfig):
     """How it is trained."""
 
-    out: Path
-    """Folder for `config.json`, `model.safetensors`, `accuracy.json` and `training.jsonl`."""
     objects: tuple[Path, ...] = ()
     """Folders of objects with true views, which measure it."""
-    seconds: float = 90.0
-    """Time for everything but the last measurement."""
-    batch_size: int = 512
-    """Views a step."""
-    learning_rate: float = 2e-3
-    """Peak rate of AdamW; it rises over 100 steps and falls along a cosine."""
-    num_objects: int = 131_072
-    """Objects to render."""
     num_held_out: int = 2048
     """Views of as many other objects, which measure it."""
     widths: tuple[int, ...] = (24, 48, 72, 96)
     """Channels of the network's stages."""
-    size: int = 128
-    """Pixels of a side."""
-    seed: int = 0
-    """Seeds weights and samples."""
-    max_steps: int = 10_000_000
-    """Ends earlier, for tests."""
 
 
 def draw_views(
@@ -83,62 +66,29 @@ def elevation_loss(scores: Float[Tensor, "B N"], elevation: Float[Tensor, " B"])
     return -(weights * scores).sum(1).mean()
 
 
-def expected(scores: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
-    """Mean elevations in degrees."""
-    return scores.exp() @ torch.tensor(ELEVATIONS, device=scores.device)
-
-
-class Training:
-    """One training run; `run` does it all."""
+class Training(ClassifierTraining[TrainConfig, ImageClassifier]):
+    """One training run of the elevation's classifier."""
 
     def __init__(self, config: TrainConfig) -> None:
-        self.config, self.started = config, time.monotonic()
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        torch.manual_seed(config.seed)
-        torch.backends.cudnn.benchmark = True
-        config.out.mkdir(parents=True, exist_ok=True)
-        self.noise = torch.Generator(self.device).manual_seed(config.seed)
+        super().__init__(config)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.table = Table(self.device, config.num_objects)
-        self.classifier = ImageClassifier(config.widths, config.size, (len(ELEVATIONS),)).to(self.device)
 
-    def report(self, row: dict[str, float]) -> None:
-        """One line of `training.jsonl`."""
-        logger.info("%s", {name: round(value, 5) for name, value in row.items()})
-        with (self.config.out / "training.jsonl").open("a") as lines:
-            lines.write(json.dumps(row) + "\n")
+    def build(self) -> ImageClassifier:
+        """The untrained classifier."""
+        return ImageClassifier(self.config.widths, self.config.size, (len(ELEVATIONS),))
 
-    def run(self) -> Path:
-        """Trains, measures and writes the classifier; returns its folder."""
-        config = self.config
-        optimizer = torch.optim.AdamW(self.classifier.parameters(), lr=config.learning_rate, weight_decay=0.02)
-        step, progress = 0, 0.0
-        while progress < 1.0:
-            rate = config.learning_rate * min(1.0, (step + 1) / 100) * (0.505 + 0.495 * math.cos(math.pi * progress))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss = self._step(optimizer)
-            step += 1
-            if step % 10 == 0 or step >= config.max_steps:
-                seconds = time.monotonic() - self.started
-                progress = max(seconds / config.seconds, step / config.max_steps)
-                if step % 100 == 0 or progress >= 1.0:
-                    self.report({"step": step, "seconds": seconds, "loss": float(loss), "rate": rate})
-        self.classifier.eval().write(config.out, {"elevations": ELEVATIONS})
-        write_json(config.out / "accuracy.json", self.measure())
-        return config.out
-
-    def _step(self, optimizer: torch.optim.Optimizer) -> Tensor:
-        """One step; returns its loss without waiting for it."""
+    def loss(self) -> Tensor:
+        """Of views of the next objects."""
         pixels, elevation = draw_views(self.table, self.config.batch_size, self.config.size, self.generator)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with self.autocast():
             (scores,) = self.classifier.score(augment(pixels.to(self.device), self.noise))
-        loss = elevation_loss(scores, elevation.to(self.device))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.classifier.parameters(), 5.0)
-        optimizer.step()
-        return loss.detach()
+        return elevation_loss(scores, elevation.to(self.device))
+
+    def finish(self) -> None:
+        """Writes the classifier, and its errors."""
+        self.classifier.eval().write(self.config.out, {"elevations": ELEVATIONS})
+        write_json(self.config.out / "accuracy.json", self.measure())
 
     @torch.no_grad()
     def measure(self) -> dict[str, dict[str, float]]:
@@ -161,7 +111,7 @@ class Training:
             )
         found: dict[str, dict[str, float]] = {}
         for name, (images, truth) in cases.items():
-            parts = [expected(self.classifier.score(part)[0]).cpu() for part in images.to(device).split(512)]
+            parts = [mean_elevations(self.classifier, ELEVATIONS, part).cpu() for part in images.to(device).split(512)]
             errors = {"error": (torch.cat(parts) - truth).abs(), "bias": torch.cat(parts) - truth}
             errors |= {f"constant_{each:g}": (each - truth).abs() for each in CONSTANTS}
             found[name] = {"images": len(truth)} | {key: round(float(value.mean()), 2) for key, value in errors.items()}

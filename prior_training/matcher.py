@@ -5,10 +5,7 @@
 It learns from the renderer's own labels alone, on views that are rendered while it runs, never on a prior's samples.
 """
 
-import json
 import logging
-import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from torch import Tensor
 from hash3d.files import write_json
 
 from .autoencoder import to_images
+from .classifier_training import ClassifierConfig, ClassifierTraining
 from .evaluate_views import asymmetric
 from .matcher_network import Labels, LogProbabilities, Matcher
 from .matcher_views import LabelledViews, augment, sample_upright
@@ -28,40 +26,20 @@ from .world.catalogue import HELD_OUT
 
 __all__ = ["Labels", "LogProbabilities", "Matcher", "TrainConfig", "matching_loss", "train"]
 
-logger = logging.getLogger(__name__)
-
 FIRST_HELD_OUT = HELD_OUT + 2_000_000
 """Objects from here on measure the matcher."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(ClassifierConfig):
     """How the matcher is trained."""
 
-    out: Path
-    """Folder for the matcher (`config.json`, `model.safetensors`), `accuracy.json` and `training.jsonl`."""
-    seconds: float = 90.0
-    """Time for everything but the last measurement."""
-    batch_size: int = 512
-    """Views a step."""
-    learning_rate: float = 2e-3
-    """Peak rate of AdamW; it rises over 100 steps and falls along a cosine."""
-    num_objects: int = 131_072
-    """Objects to render."""
     num_views: int = 65_536
     """Views held at a time."""
     refresh_views: int = 128
     """Views replaced at each step."""
     num_held_out: int = 8192
     """Views of as many other objects, which measure the accuracy."""
-    widths: tuple[int, ...] = (32, 64, 96, 128)
-    """Channels of the network's stages."""
-    size: int = 128
-    """Pixels of a side."""
-    seed: int = 0
-    """Seeds weights and samples."""
-    max_steps: int = 10_000_000
-    """Ends earlier, for tests."""
 
 
 def matching_loss(found: LogProbabilities, truth: Labels) -> Float[Tensor, ""]:
@@ -70,68 +48,30 @@ def matching_loss(found: LogProbabilities, truth: Labels) -> Float[Tensor, ""]:
     return noun + color + F.nll_loss(found.view, truth.view)
 
 
-class Training:
-    """One training run; `run` does it all."""
+class Training(ClassifierTraining[TrainConfig, Matcher]):
+    """One training run of the matcher."""
 
     def __init__(self, config: TrainConfig) -> None:
-        self.config, self.started = config, time.monotonic()
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        torch.manual_seed(config.seed)
-        torch.backends.cudnn.benchmark = True
-        config.out.mkdir(parents=True, exist_ok=True)
-        self.noise = torch.Generator(self.device).manual_seed(config.seed)
-        self.matcher = Matcher(config.widths, config.size).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def report(self, row: dict[str, float]) -> None:
-        """One line of `training.jsonl`."""
-        logger.info("%s", {name: round(value, 5) for name, value in row.items()})
-        with (self.config.out / "training.jsonl").open("a") as lines:
-            lines.write(json.dumps(row) + "\n")
-
-    def run(self) -> Path:
-        """Trains, measures and writes the matcher; returns its folder."""
-        config = self.config
+        super().__init__(config)
         objects = sample_upright(0, config.num_objects, self.device)
-        views = LabelledViews(objects, config.num_views, config.size, seed=config.seed)
-        optimizer = torch.optim.AdamW(self.matcher.parameters(), lr=config.learning_rate, weight_decay=0.02)
-        begun, step, progress = self.elapsed(), 0, 0.0
-        while progress < 1.0:
-            rate = config.learning_rate * min(1.0, (step + 1) / 100) * (0.505 + 0.495 * math.cos(math.pi * progress))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss = self._step(views, optimizer)
-            step += 1
-            if step % 10 == 0 or step >= config.max_steps:
-                value = loss.item()
-                share = (self.elapsed() - begun) / max(config.seconds - begun, 1e-3)
-                progress = max(share, step / config.max_steps)
-                if step % 100 == 0 or progress >= 1.0:
-                    self.report({"step": step, "seconds": self.elapsed(), "loss": value, "rate": rate})
-        self.matcher.save(config.out)
-        self._measure()
-        return config.out
+        self.views = LabelledViews(objects, config.num_views, config.size, seed=config.seed)
 
-    def elapsed(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self.started
+    def build(self) -> Matcher:
+        """The untrained matcher."""
+        return Matcher(self.config.widths, self.config.size)
 
-    def _step(self, views: LabelledViews, optimizer: torch.optim.Optimizer) -> Tensor:
-        """One step; returns its loss without waiting for it."""
+    def loss(self) -> Tensor:
+        """Of a random batch, after some views were replaced."""
         if self.config.refresh_views > 0:
-            views.refresh(self.config.refresh_views)
-        pixels, truth = views.sample(self.config.batch_size)
-        pictures = augment(pixels, self.noise)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            found = self.matcher(pictures)
-        loss = matching_loss(found, truth)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.matcher.parameters(), 5.0)
-        optimizer.step()
-        return loss.detach()
+            self.views.refresh(self.config.refresh_views)
+        pixels, truth = self.views.sample(self.config.batch_size)
+        with self.autocast():
+            found = self.classifier(augment(pixels, self.noise))
+        return matching_loss(found, truth)
 
-    def _measure(self) -> None:
-        """Accuracies of what was written, on clean and on spoilt views of objects that it has not seen."""
+    def finish(self) -> None:
+        """Writes the matcher, and its accuracies on clean and on spoilt views of objects that it has not seen."""
+        self.classifier.save(self.config.out)
         config = self.config
         matcher = Matcher.load(config.out, self.device)
         objects = sample_upright(FIRST_HELD_OUT, config.num_held_out, self.device)

@@ -23,7 +23,7 @@ def files(name):
     return [file for file in embedded_folder(name).rglob("*") if file.is_file()]
 
 
-@pytest.mark.parametrize("name", [*EMBEDDED, "mini-matcher"])
+@pytest.mark.parametrize("name", [*EMBEDDED, "mini-matcher", "mini-elevation"])
 def test_the_folders_are_small_and_hold_nothing_that_is_unpickled(name):
     assert sum(file.stat().st_size for file in files(name)) <= 32_000_000
     assert {file.suffix for file in files(name)} <= {".json", ".safetensors", ".txt"}
