@@ -31,6 +31,8 @@ ELEVATIONS = [float(each) for each in range(int(ELEVATION[0]), int(ELEVATION[1])
 """What the classifier tells apart, in degrees."""
 FIRST_HELD_OUT = HELD_OUT + 4_000_000
 """Objects from here on measure it."""
+USUAL = (18.0, 15.0)
+"""Mean and standard deviation in degrees of the elevations that people take pictures from, as far as we know."""
 CONSTANTS = (5.0, 15.0, 20.0)
 """Elevations in degrees that everybody could say without a look at the image."""
 
@@ -66,6 +68,19 @@ def elevation_loss(scores: Float[Tensor, "B N"], elevation: Float[Tensor, " B"])
     return -(weights * scores).sum(1).mean()
 
 
+@torch.no_grad()
+def expect_usual(classifier: ImageClassifier) -> None:
+    """Have a trained classifier expect elevations of a normal distribution (USUAL) in place of those of its training.
+
+    Bayes' rule: the logarithm of the ratio of their shares is added to the scores.
+    """
+    values = torch.tensor(ELEVATIONS)
+    inside = (values >= USUAL_ELEVATION[0]) & (values <= USUAL_ELEVATION[1])
+    trained = FRONT_CONDITIONS * inside / inside.sum() + (1 - FRONT_CONDITIONS) / len(values)
+    usual = -0.5 * ((values - USUAL[0]) / USUAL[1]).square()
+    classifier.head.bias.add_((usual - trained.log()).to(classifier.head.bias))
+
+
 class Training(ClassifierTraining[TrainConfig, ImageClassifier]):
     """One training run of the elevation's classifier."""
 
@@ -87,7 +102,8 @@ class Training(ClassifierTraining[TrainConfig, ImageClassifier]):
 
     def finish(self) -> None:
         """Writes the classifier, and its errors."""
-        self.classifier.eval().write(self.config.out, {"elevations": ELEVATIONS})
+        expect_usual(self.classifier.eval())
+        self.classifier.write(self.config.out, {"elevations": ELEVATIONS})
         write_json(self.config.out / "accuracy.json", self.measure())
 
     @torch.no_grad()

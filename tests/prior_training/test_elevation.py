@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from hash3d.pictures.classifier import load_classifier
+from hash3d.pictures.classifier import ImageClassifier, load_classifier
 from hash3d.pictures.elevation import mean_elevations
 from prior_training import elevation
 from prior_training.view_buffer import Table
@@ -36,6 +36,19 @@ def test_the_loss_is_least_where_the_neighbours_share_the_weight():
     least = -(0.4 * math.log(0.4) + 0.6 * math.log(0.6))
     assert float(elevation.elevation_loss(right.log(), heights)) == pytest.approx(least, abs=1e-5)
     assert elevation.elevation_loss(wrong.log(), heights) > least + 0.05
+
+
+def test_what_tells_nothing_is_expected_where_pictures_are_taken():
+    """Scores of the training's own shares become the normal distribution."""
+    classifier = ImageClassifier((8,), 16, (len(elevation.ELEVATIONS),)).eval()
+    torch.nn.init.zeros_(classifier.head.weight)
+    shares = torch.tensor([0.25 / 21 + (0.75 / 13 if -10 <= each <= 50 else 0.0) for each in elevation.ELEVATIONS])
+    classifier.head.bias.data = shares.log()
+    elevation.expect_usual(classifier)
+    found = classifier.score(torch.zeros(1, 3, 16, 16))[0].exp()[0].detach()
+    values = torch.tensor(elevation.ELEVATIONS)
+    normal = torch.distributions.Normal(*elevation.USUAL).log_prob(values).softmax(0)
+    assert found == pytest.approx(normal, abs=1e-5)
 
 
 @pytest.mark.nightly

@@ -105,9 +105,8 @@ def run_recipe(
         for prior in run.priors.values():
             if variant := getattr(prior, "pose_variant", None):
                 progress.console.print(f"pose convention: {variant} ({prior.pose_reason})", markup=False)
-        if recipe.image is not None and getattr(options, "elevation", None) is None:
-            told = f"elevation of the image: {recipe.reference_elevation:g} degrees, unless --elevation tells another"
-            progress.console.print(told, markup=False)
+        if getattr(options, "elevation", None) == "auto":
+            progress.console.print(f"elevation of the image: {recipe.reference_elevation:g} degrees", markup=False)
         if not options.resume:
             cached = recipe.cache is not None and recipe.stage.distills
             mini = runs_mini(options.prior, options.scale)
@@ -125,12 +124,12 @@ def build_recipe(options: Any) -> "Recipe":
     system = find_system(options.system)
     if options.dwell is not None and options.dwell < 1:
         raise ValueError(f"Expected --dwell to be at least 1 visit, but got {options.dwell}.")
-    inputs, mini = collect_inputs(options, system), runs_mini(options.prior, options.scale)
-    if "image" in inputs and "elevation" not in inputs and mini:
+    inputs = collect_inputs(options, system)
+    if inputs.get("elevation") == "auto":
         from hash3d.pictures.elevation import estimate_elevation
 
         inputs["elevation"] = estimate_elevation(inputs["image"], inputs.get("framing", "auto"))
-    if not mini:
+    if not runs_mini(options.prior, options.scale):
         text_prior, start = getattr(options, "text_prior", None), getattr(options, "start", None)
         expect_full_size(system, options.prior, text_prior, start)
     asked = getattr(options, "text_prior", None) if "image" in inputs else options.prior
