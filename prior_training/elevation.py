@@ -135,17 +135,12 @@ class Training(ClassifierTraining[TrainConfig, ImageClassifier]):
         return found
 
 
-def train(config: TrainConfig) -> Path:
-    """Trains a classifier and returns its folder."""
-    return Training(config).run()
-
-
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     import tyro
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    train(tyro.cli(TrainConfig, args=arguments, description=__doc__))
+    Training(tyro.cli(TrainConfig, args=arguments, description=__doc__)).run()
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def test_toy_training_learns_heights(tmp_path, squares):
         out=tmp_path, seconds=600, batch_size=64, learning_rate=1e-2, num_objects=64, num_held_out=64, widths=(16, 32),
         size=16, max_steps=80,
     )  # fmt: skip
-    elevation.train(config)
+    elevation.Training(config).run()
     found = json.loads((tmp_path / "accuracy.json").read_text())["held_out"]
     assert found["error"] < 0.7 * found["constant_20"]
     classifier, values = load_classifier(tmp_path, "elevations")
