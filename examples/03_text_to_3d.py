@@ -17,11 +17,11 @@ import tyro
 
 from hash3d import Hash3DConfig, apply_hash3d
 from hash3d.cameras import CameraSamplerConfig
-from hash3d.diffusion.loading import embedded_folder
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.export.points import write_ply
 from hash3d.export.turntable import orbit, save_image, tile
 from hash3d.guidance.stable_diffusion import StableDiffusionGuidance, StableDiffusionGuidanceConfig
+from hash3d.model_files import embedded_folder
 from hash3d.recipes.view_order import ViewOrderConfig
 from hash3d.rendering.splat import render_gaussians
 from hash3d.representations.gaussians import GaussiansConfig

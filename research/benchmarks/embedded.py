@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 
 from hash3d.cache import Hash3DConfig
-from hash3d.diffusion.loading import EMBEDDED, embedded_folder
+from hash3d.diffusion.loading import EMBEDDED
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.diffusion.zero123 import Zero123Prior
+from hash3d.model_files import embedded_folder
 from hash3d.unet.partial_unet import PartialUNet
 from research.timing import seconds_of
 

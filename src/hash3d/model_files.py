@@ -1,7 +1,8 @@
-"""Checks of the configurations that come with somebody else's model, before anything is built from them."""
+"""Where our models are, and checks of the configurations of others' before anything is built from them."""
 
 import math
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ LARGEST_FILE, LARGEST_NUMBER = 2**20, 2**20
 """Bytes of a configuration, and the largest number in it: the widest model has some 50,000 of anything."""
 RUNS_CODE = ("auto_map", "custom_pipelines", "quantization_config")
 """Entries by which transformers or diffusers may import what a file names."""
+
+
+def embedded_folder(name: str) -> Path:
+    """Return the folder of a model that ships with the package."""
+    return Path(str(resources.files("hash3d"))) / "assets" / name
 
 
 def read_configuration(path: Path) -> dict[str, Any]:

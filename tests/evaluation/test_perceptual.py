@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
-from hash3d.diffusion.loading import embedded_folder
 from hash3d.diffusion.stable_diffusion import load_tokenizer
 from hash3d.evaluation.perceptual import BACKBONES, CLIPS, Clip, Lpips, load_lpips, load_measures
+from hash3d.model_files import embedded_folder
 
 WIDTHS = {
     "vgg": [(3, 64, 3), (64, 64, 3), (64, 128, 3), (128, 128, 3), (128, 256, 3), (256, 256, 3), (256, 256, 3),

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from hash3d.diffusion.loading import EMBEDDED, embedded_folder
+from hash3d.diffusion.loading import EMBEDDED
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
 from hash3d.diffusion.zero123 import Zero123Prior
+from hash3d.model_files import embedded_folder
 from prior_training.matcher import Matcher
 from prior_training.novel_views import RelativePose, held_out_views
 from prior_training.sampling import sample_pictures, sample_views

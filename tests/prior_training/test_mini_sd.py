@@ -8,8 +8,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from hash3d.diffusion.loading import embedded_folder
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
+from hash3d.model_files import embedded_folder
 from prior_training import architecture, mini_sd
 from prior_training.autoencoder import build_autoencoder
 from prior_training.sampling import sample_pictures

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hash3d.diffusion.loading import embedded_folder
+from hash3d.model_files import embedded_folder
 from hash3d.table.matcher import find_word, judge_views
 from prior_training.matcher_network import Matcher
 from prior_training.text_scores import score_views

@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor, nn
 
-from hash3d.model_files import expect_depth, expect_plain_files, read_configuration
+from hash3d.model_files import embedded_folder, expect_depth, expect_plain_files, read_configuration
 from hash3d.tensors import all_finite
 
 EMBEDDED = ("mini-zero123", "mini-sd")
@@ -26,11 +25,6 @@ _WEIGHTS = re.compile(
 """A weight file of diffusers or transformers: its variant stands before or after the number of a shard."""
 _OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 """The attention layers of autoencoders saved before diffusers 0.12, and their names since."""
-
-
-def embedded_folder(name: str) -> Path:
-    """Return the folder of an embedded prior."""
-    return Path(str(resources.files("hash3d"))) / "assets" / name
 
 
 def cache_folder() -> Path:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from .loading import embedded_folder
+from hash3d.model_files import embedded_folder
+
 from .noise import NoiseSchedule
 from .stable_diffusion import StableDiffusionPrior, load_tokenizer
 from .zero123 import CLIPCameraProjection, Zero123Prior

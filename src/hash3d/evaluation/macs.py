@@ -9,9 +9,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from hash3d.diffusion.loading import EMBEDDED, embedded_folder
+from hash3d.diffusion.loading import EMBEDDED
 from hash3d.diffusion.random_weights import UNETS
 from hash3d.files import read_json
+from hash3d.model_files import embedded_folder
 from hash3d.unet.partial_unet import PartialUNet
 
 BRANCHES = 2

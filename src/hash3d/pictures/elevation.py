@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hash3d.diffusion.loading import embedded_folder
+from hash3d.model_files import embedded_folder
 
 from .classifier import ImageClassifier, load_classifier
 from .framing import Framing, frame_picture

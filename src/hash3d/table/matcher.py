@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hash3d.diffusion.loading import embedded_folder
+from hash3d.model_files import embedded_folder
 from hash3d.pictures.classifier import load_classifier
 
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
-from hash3d.diffusion.loading import EMBEDDED, embedded_folder
+from hash3d.diffusion.loading import EMBEDDED
 from hash3d.evaluation.truth import load_truth
 from hash3d.files import read_lines
+from hash3d.model_files import embedded_folder
 from hash3d.pictures.loading import PICTURES
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.serialize import to_plain

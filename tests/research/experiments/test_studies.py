@@ -7,8 +7,8 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from hash3d.diffusion.loading import embedded_folder
 from hash3d.files import read_json, write_json
+from hash3d.model_files import embedded_folder
 from hash3d.recipes.serialize import from_plain, to_plain
 from hash3d.recipes.view_order import ViewOrderConfig
 from hash3d.systems.stages import VIEW_ORDER
