@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hash3d.pictures.classifier import ImageClassifier
+
+from .train_config import rate_at
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class ClassifierTraining(ABC, Generic[ConfigT, ClassifierT]):
         optimizer = torch.optim.AdamW(self.classifier.parameters(), lr=config.learning_rate, weight_decay=0.02)
         begun, step, progress = self.elapsed(), 0, 0.0
         while progress < 1.0:
-            rate = config.learning_rate * min(1.0, (step + 1) / 100) * (0.505 + 0.495 * math.cos(math.pi * progress))
+            rate = rate_at(config.learning_rate, step, 100, progress)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             loss = self.loss()

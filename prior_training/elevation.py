@@ -20,7 +20,7 @@ from hash3d.pictures.elevation import mean_elevations
 from .autoencoder import to_images
 from .classifier_training import ClassifierConfig, ClassifierTraining
 from .matcher_views import augment
-from .novel_views import framed_input, scanned_views
+from .novel_views import INPUT, framed_input, scanned_views
 from .view_buffer import ELEVATION, FRONT_AZIMUTH, FRONT_CONDITIONS, USUAL_ELEVATION, Table, orbit
 from .world import render
 from .world.catalogue import HELD_OUT
@@ -52,7 +52,7 @@ class TrainConfig(ClassifierConfig):
 def draw_views(
     table: Table, count: int, size: int, generator: torch.Generator
 ) -> tuple[UInt8[Tensor, "B H W 4"], Float[Tensor, " B"]]:
-    """Views of the next `count` objects as conditions of `mini-zero123` see them, and their elevations in degrees."""
+    """Views of the next `count` objects, most of them as people take pictures, and their elevations in degrees."""
     usual, high, around = torch.rand(3, count, generator=generator)
     front = torch.rand(count, generator=generator) < FRONT_CONDITIONS
     (low, top), (lowest, topmost) = USUAL_ELEVATION, ELEVATION
@@ -120,7 +120,7 @@ class Training(ClassifierTraining[TrainConfig, ImageClassifier]):
                 torch.cat([t for _, t in views]),
                 torch.cat([v.elevation for v, _ in views]),
             )
-            inputs = [framed_input(path / "input.png", config.size, "auto") for path in paths]
+            inputs = [framed_input(path / INPUT, config.size, "auto") for path in paths]
             cases[f"{folder.name}_inputs"] = (
                 torch.stack(inputs),
                 torch.stack([v.reference_elevation[0] for v, _ in views]),

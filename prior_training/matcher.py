@@ -71,8 +71,8 @@ class Training(ClassifierTraining[TrainConfig, Matcher]):
 
     def finish(self) -> None:
         """Writes the matcher, and its accuracies on clean and on spoilt views of objects that it has not seen."""
-        self.classifier.save(self.config.out)
         config = self.config
+        self.classifier.save(config.out)
         matcher = Matcher.load(config.out, self.device)
         objects = sample_upright(FIRST_HELD_OUT, config.num_held_out, self.device)
         views = LabelledViews(objects, config.num_held_out, config.size, seed=config.seed + 1)

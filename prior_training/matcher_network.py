@@ -79,7 +79,7 @@ class Matcher(ImageClassifier):
     def judge(self, pictures: Float[Tensor, "B 3 H W"], chunk: int = 250) -> LogProbabilities:
         """Log probabilities of many pictures, in parts, on the matcher's device; puts the matcher in eval mode."""
         self.eval()
-        return LogProbabilities.concatenate([self(part.to(self.stem.weight)) for part in pictures.split(chunk)])
+        return LogProbabilities.concatenate([self(part) for part in pictures.split(chunk)])
 
     def labels(self, pictures: Float[Tensor, "B 3 H W"]) -> Labels:
         """The likeliest noun, colour and view of each picture."""

@@ -1,5 +1,6 @@
 """How a prior is trained."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,3 +48,8 @@ class TrainConfig:
     max_steps: int = 10_000_000
     """Ends earlier, for tests."""
     architecture: Architecture = field(default_factory=Architecture)
+
+
+def rate_at(peak: float, step: int, warm_up: int, fall: float) -> float:
+    """The learning rate: it rises over `warm_up` steps, and falls along a cosine to a hundredth as `fall` goes to 1."""
+    return peak * min(1.0, (step + 1) / warm_up) * (0.505 + 0.495 * math.cos(math.pi * fall))

@@ -5,7 +5,6 @@ Several processes (`torchrun`) average their gradients. A step never waits for t
 
 import json
 import logging
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from hash3d.fast.cuda_graph import Inputs, RecordedCall, recorded_or_none
 from . import parallel
 from .autoencoder import reconstruction_psnr, to_images, train_autoencoder
 from .average import Average
-from .train_config import TrainConfig
+from .train_config import TrainConfig, rate_at
 from .view_buffer import BatchT, ViewStream, random_views
 from .world.catalogue import HELD_OUT
 
@@ -222,7 +221,7 @@ class Training(ABC, Generic[PriorT, BatchT]):
     def _rate(self, step: int) -> float:
         start = self.config.decay_from
         fall = max(0.0, (self.progress - start) / (1 - start))
-        return self.config.learning_rate * min(1.0, (step + 1) / 300) * (0.505 + 0.495 * math.cos(math.pi * fall))
+        return rate_at(self.config.learning_rate, step, 300, fall)
 
     def _step(self, buffer: ViewStream[BatchT], optimizer: torch.optim.Optimizer, rate: float) -> Tensor:
         """One step; returns its loss without waiting for it. A compiled one replays its gradients as a CUDA graph."""

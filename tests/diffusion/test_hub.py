@@ -5,8 +5,9 @@ from fnmatch import fnmatch
 import pytest
 import torch
 
-from hash3d.diffusion.loading import embedded_folder, resolve_folder
+from hash3d.diffusion.loading import resolve_folder
 from hash3d.diffusion.stable_diffusion import StableDiffusionPrior
+from hash3d.model_files import embedded_folder
 
 
 def test_an_existing_folder_wins(prior_folder, tmp_path, monkeypatch):

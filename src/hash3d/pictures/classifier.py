@@ -51,7 +51,8 @@ class ImageClassifier(nn.Module):
         self.head = nn.Linear(widths[-1], sum(counts))
 
     def score(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B N"]]:
-        """Log probabilities of each attribute of images of any size."""
+        """Log probabilities of each attribute of images of any size, on any device."""
+        images = images.to(self.stem.weight)
         if images.shape[-2:] != (self.size, self.size):
             images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
         features = self.blocks(F.relu(self.stem(images))).mean((2, 3))

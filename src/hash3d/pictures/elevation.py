@@ -19,7 +19,7 @@ def mean_elevations(
     classifier: ImageClassifier, elevations: list[float], images: Float[Tensor, "B 3 H W"]
 ) -> Float[Tensor, " B"]:
     """The mean over what a classifier of elevations thinks: an object that does not tell (a ball) gets a usual one."""
-    (scores,) = classifier.score(images.to(classifier.stem.weight))
+    (scores,) = classifier.score(images)
     return scores.exp() @ scores.new_tensor(elevations)
 
 

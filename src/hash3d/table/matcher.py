@@ -24,7 +24,7 @@ def judge_views(images: Float[Tensor, "B 3 H W"], prompt: str) -> dict[str, Any]
     """
     network, words = load_classifier(embedded_folder("mini-matcher"), "nouns", "colors", "views")
     found: dict[str, Any] = {}
-    for name, scores in zip(("nouns", "colors"), network.score(images.to(network.stem.weight)), strict=False):
+    for name, scores in zip(("nouns", "colors"), network.score(images), strict=False):
         if asked := find_word(prompt, words[name]):
             likeliest = words[name][int(scores.mean(0).argmax())]
             found |= {name[:-1]: likeliest, f"{name[:-1]}_found": likeliest == asked}
