@@ -20,6 +20,7 @@ from hash3d.pictures.elevation import mean_elevations
 from .autoencoder import to_images
 from .classifier_training import ClassifierConfig, ClassifierTraining
 from .matcher_views import augment
+from .mesh_views import read_views
 from .novel_views import INPUT, framed_input, scanned_views
 from .view_buffer import ELEVATION, FRONT_AZIMUTH, FRONT_CONDITIONS, USUAL_ELEVATION, Table, orbit
 from .world import render
@@ -43,6 +44,8 @@ class TrainConfig(ClassifierConfig):
 
     objects: tuple[Path, ...] = ()
     """Folders of objects with true views, which measure it."""
+    meshes: Path | None = None
+    """Views of `prior_training.mesh_views`: a quarter of what is learned from."""
     num_held_out: int = 2048
     """Views of as many other objects, which measure it."""
     widths: tuple[int, ...] = (24, 48, 72, 96)
@@ -59,6 +62,17 @@ def draw_views(
     elevation = torch.where(front, low + (top - low) * usual, lowest + (topmost - lowest) * high)
     azimuth = torch.where(front, FRONT_AZIMUTH[0] + (FRONT_AZIMUTH[1] - FRONT_AZIMUTH[0]) * around, 360 * around)
     return render(table.take(count), orbit(elevation, azimuth, size)), elevation
+
+
+def choose_views(
+    pixels: UInt8[Tensor, "N V H W 4"], elevation: Float[Tensor, "N V"], count: int, generator: torch.Generator
+) -> tuple[UInt8[Tensor, "B H W 4"], Float[Tensor, " B"]]:
+    """Rendered views and their elevations; as many as in `draw_views` are of the half that people might take."""
+    half = elevation.shape[1] // 2
+    usual = torch.rand(count, generator=generator) < FRONT_CONDITIONS
+    rows = torch.randint(len(elevation), (count,), generator=generator)
+    views = torch.randint(half, (count,), generator=generator) + half * ~usual
+    return pixels[rows, views], elevation[rows, views]
 
 
 def elevation_loss(scores: Float[Tensor, "B N"], elevation: Float[Tensor, " B"]) -> Float[Tensor, ""]:
@@ -88,6 +102,7 @@ class Training(ClassifierTraining[TrainConfig, ImageClassifier]):
         super().__init__(config)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.table = Table(self.device, config.num_objects)
+        self.meshes = read_views(config.meshes)[:2] if config.meshes else None
 
     def build(self) -> ImageClassifier:
         """The untrained classifier."""
@@ -95,7 +110,12 @@ class Training(ClassifierTraining[TrainConfig, ImageClassifier]):
 
     def loss(self) -> Tensor:
         """Of views of the next objects."""
-        pixels, elevation = draw_views(self.table, self.config.batch_size, self.config.size, self.generator)
+        count = self.config.batch_size
+        others = count // 4 if self.meshes else 0
+        pixels, elevation = draw_views(self.table, count - others, self.config.size, self.generator)
+        if self.meshes:
+            more = choose_views(*self.meshes, others, self.generator)
+            pixels, elevation = torch.cat([pixels, more[0].to(pixels)]), torch.cat([elevation, more[1]])
         with self.autocast():
             (scores,) = self.classifier.score(augment(pixels.to(self.device), self.noise))
         return elevation_loss(scores, elevation.to(self.device))

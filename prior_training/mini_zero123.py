@@ -20,9 +20,20 @@ from hash3d.diffusion.zero123 import ImageCondition, Zero123Prior
 
 from .architecture import build_mini_zero123
 from .autoencoder import to_images
+from .mesh_views import read_views
 from .train_config import TrainConfig
 from .training import Training
 from .view_buffer import Pairs, ViewBuffer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Zero123TrainConfig(TrainConfig):
+    """How the prior is trained."""
+
+    meshes: Path | None = None
+    """Views of `prior_training.mesh_views`, learned from beside the world."""
+    mesh_share: float = 0.25
+    """Share of the pairs that are theirs."""
 
 
 class Zero123Training(Training[Zero123Prior, Pairs]):
@@ -46,6 +57,11 @@ class Zero123Training(Training[Zero123Prior, Pairs]):
     def buffer(self, **settings: Any) -> ViewBuffer:
         """Views of objects as they lie."""
         return ViewBuffer(**settings)
+
+    def extend(self, buffer: ViewBuffer) -> None:
+        """Adds the meshes' views, if there are any."""
+        if isinstance(self.config, Zero123TrainConfig) and self.config.meshes:
+            buffer.keep(*read_views(self.config.meshes), share=self.config.mesh_share)
 
     def pose_of(self, pairs: Pairs) -> Float[Tensor, "B 4"]:
         """The pose numbers of pairs."""
@@ -82,7 +98,7 @@ def main(arguments: list[str] | None = None) -> Any:
     import tyro
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    return train(tyro.cli(TrainConfig, args=arguments, description=__doc__))
+    return train(tyro.cli(Zero123TrainConfig, args=arguments, description=__doc__))
 
 
 if __name__ == "__main__":

@@ -25,14 +25,12 @@ from . import parallel
 from .autoencoder import reconstruction_psnr, to_images, train_autoencoder
 from .average import Average
 from .train_config import TrainConfig, rate_at
-from .view_buffer import BatchT, ViewStream, random_views
+from .view_buffer import VIEWS, BatchT, ViewStream, random_views
 from .world.catalogue import HELD_OUT
 
 logger = logging.getLogger(__name__)
 
 VALIDATION_TIMESTEP = 800
-VIEWS = 8
-"""Of each object in a buffer."""
 
 
 def sample_timesteps(count: int, generator: torch.Generator, noisiest: float = 0.0) -> Int[Tensor, " count"]:
@@ -95,6 +93,9 @@ class Training(ABC, Generic[PriorT, BatchT]):
     @abstractmethod
     def buffer(self, **settings: Any) -> ViewStream[BatchT]:
         """An empty buffer of examples."""
+
+    def extend(self, buffer: Any) -> None:
+        """Adds to the buffer that is learned from; nothing, if a subclass does not say otherwise."""
 
     @abstractmethod
     def inputs(
@@ -177,6 +178,7 @@ class Training(ABC, Generic[PriorT, BatchT]):
         config, begun = self.config, self.elapsed()
         seed = config.seed * 1000 + self.rank
         buffer = self._filled_buffer(config.num_objects, config.first_object + self.rank, seed, config.reserve)
+        self.extend(buffer)
         test = self._filled_buffer(min(128, config.num_objects), HELD_OUT, 0).sample(config.batch_size)
         trained = nn.ModuleList([self.prior.unet, *self.encoders()])
         self._parameters = [each for each in trained.parameters() if each.requires_grad]

@@ -15,6 +15,8 @@ from .backgrounds import over_background
 from .world import Objects, render, sample_objects
 
 RADIUS, FOV_Y = 1.5, 49.1
+VIEWS = 8
+"""Of each object in a buffer."""
 ELEVATION = (-20.0, 80.0)
 """Of all cameras, in degrees."""
 USUAL_ELEVATION = (-10.0, 50.0)
@@ -24,6 +26,20 @@ FRONT_AZIMUTH = (-60.0, 60.0)
 FRONT_VIEWS = 3
 FRONT_CONDITIONS = 0.75
 """Share of the conditions that are such a view; the others are any."""
+
+
+def draw_angles(
+    count: int, views: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "N V"], Float[Tensor, "N V"]]:
+    """Elevations and azimuths of objects' views: half in USUAL_ELEVATION, FRONT_VIEWS in FRONT_AZIMUTH."""
+    shape = (count, views)
+    low, high = (torch.full(shape, end) for end in ELEVATION)
+    low[:, : views // 2], high[:, : views // 2] = USUAL_ELEVATION
+    elevation = low + (high - low) * torch.rand(shape, generator=generator)
+    azimuth = 360 * torch.rand(shape, generator=generator)
+    left, right = FRONT_AZIMUTH
+    azimuth[:, :FRONT_VIEWS] = (left + (right - left) / 360 * azimuth[:, :FRONT_VIEWS]) % 360
+    return elevation, azimuth
 
 
 def orbit(elevation: Tensor, azimuth: Tensor, size: int) -> Cameras:
@@ -168,6 +184,10 @@ class ViewStream(ABC, Generic[BatchT]):
         """Their latents."""
         return torch.cat([self._encode(part) for part in pixels.split(1024)]).unflatten(0, (-1, self.views))
 
+    def random_shares(self, count: int) -> Float[Tensor, " count"]:
+        """Uniform in [0, 1), on the device."""
+        return torch.rand(count, generator=self._device_generator, device=self.device)
+
     def random_integers(self, below: int, count: int) -> Int[Tensor, " count"]:
         """Random integers on the device."""
         return torch.randint(below, (count,), generator=self._device_generator, device=self.device)
@@ -195,16 +215,24 @@ class ViewBuffer(ViewStream[Pairs]):
     """
 
     posed = True
+    num_kept, share = 0, 0.0
+
+    def keep(
+        self,
+        pixels: UInt8[Tensor, "N V S S 4"],
+        elevation: Float[Tensor, "N V"],
+        azimuth: Float[Tensor, "N V"],
+        share: float,
+    ) -> None:
+        """Add given views of N other objects for good: the share of the pairs is theirs. Call it after `fill`."""
+        parts = [self.encode(part.flatten(0, 1).to(self.device)) for part in pixels.split(64)]
+        made = {"pixels": pixels, "latents": torch.cat(parts), "elevation": elevation, "azimuth": azimuth}
+        self._tensors = {name: torch.cat([self._tensors[name], each.to(self.device)]) for name, each in made.items()}
+        self.num_kept, self.share = len(pixels), share
 
     def make(self, indices: Int[Tensor, " N"]) -> dict[str, Tensor]:
         """Pixels, latents and angles."""
-        shape = (len(indices), self.views)
-        low, high = (torch.full(shape, end) for end in ELEVATION)
-        low[:, : self.views // 2], high[:, : self.views // 2] = USUAL_ELEVATION
-        elevation = low + (high - low) * torch.rand(shape, generator=self._generator)
-        azimuth = 360 * torch.rand(shape, generator=self._generator)
-        left, right = FRONT_AZIMUTH
-        azimuth[:, :FRONT_VIEWS] = (left + (right - left) / 360 * azimuth[:, :FRONT_VIEWS]) % 360
+        elevation, azimuth = draw_angles(len(indices), self.views, self._generator)
         pixels = self.see(indices, elevation, azimuth)
         latents = self.encode(pixels)
         pixels = pixels.unflatten(0, (-1, self.views))
@@ -213,7 +241,10 @@ class ViewBuffer(ViewStream[Pairs]):
     def sample(self, count: int) -> Pairs:
         """Random pairs of two different views of one object."""
         which = self.random_integers(self.num_objects, count)
-        front = torch.rand(count, generator=self._device_generator, device=self.device) < FRONT_CONDITIONS
+        if self.num_kept:
+            kept = self.num_objects + self.random_integers(self.num_kept, count)
+            which = torch.where(self.random_shares(count) < self.share, kept, which)
+        front = self.random_shares(count) < FRONT_CONDITIONS
         first = torch.where(front, self.random_integers(FRONT_VIEWS, count), self.random_integers(self.views, count))
         second = (first + 1 + self.random_integers(self.views - 1, count)) % self.views
         pixels, latents, elevation, azimuth = (

@@ -75,6 +75,44 @@ def _trace(
 
 
 @triton.jit
+def _color(
+    rows,
+    head,
+    count,
+    ex,
+    ey,
+    ez,
+    dx,
+    dy,
+    dz,
+    depth,
+    hit,
+    ROW: tl.constexpr,
+    SHADOW_STEPS: tl.constexpr,
+):
+    """The colour of what rays hit at their depth, white where they hit nothing."""
+    r = depth * 0.0
+    g = depth * 0.0
+    b = depth * 0.0
+    h = depth * 0.0
+    if tl.sum(hit) > 0:
+        x = ex + depth * dx
+        y = ey + depth * dy
+        z = ez + depth * dz
+        r, g, b = _albedo(rows, head, count, x, y, z, ROW)
+        lr, lg, lb, h = _lights(rows, head, count, x, y, z, -dx, -dy, -dz, ROW, SHADOW_STEPS)
+        r = r * lr
+        g = g * lg
+        b = b * lb
+    solid = hit > 0
+    return (
+        tl.where(solid, _clamp(r + h), 1.0),
+        tl.where(solid, _clamp(g + h), 1.0),
+        tl.where(solid, _clamp(b + h), 1.0),
+    )
+
+
+@triton.jit
 def _kernel(
     parts_pointer,
     heads_pointer,
@@ -114,24 +152,11 @@ def _kernel(
         v = (line + (sample // SAMPLES + 0.5) / SAMPLES - 0.5 * size) / focal
         dx, dy, dz = _ray(camera, u, v)
         depth, hit = _trace(rows, count, ex, ey, ez, dx, dy, dz, ROW, STEPS, FACTOR, NEAR, REACH)
-        r = u * 0.0
-        g = u * 0.0
-        b = u * 0.0
-        h = u * 0.0
-        if tl.sum(hit) > 0:
-            x = ex + depth * dx
-            y = ey + depth * dy
-            z = ez + depth * dz
-            r, g, b = _albedo(rows, head, count, x, y, z, ROW)
-            lr, lg, lb, h = _lights(rows, head, count, x, y, z, -dx, -dy, -dz, ROW, SHADOW_STEPS)
-            r = r * lr
-            g = g * lg
-            b = b * lb
-        solid = hit > 0
-        red += tl.where(solid, _clamp(r + h), 1.0)
-        green += tl.where(solid, _clamp(g + h), 1.0)
-        blue += tl.where(solid, _clamp(b + h), 1.0)
-        cover += tl.where(solid, 1.0, 0.0)
+        r, g, b = _color(rows, head, count, ex, ey, ez, dx, dy, dz, depth, hit, ROW, SHADOW_STEPS)
+        red += r
+        green += g
+        blue += b
+        cover += tl.where(hit > 0, 1.0, 0.0)
     scale = 255.0 / (SAMPLES * SAMPLES)
     out = out_pointer + ((view * size + line) * size + column) * 4
     tl.store(out, (red * scale + 0.5).to(tl.uint8))

@@ -57,6 +57,89 @@ def _logo(x, y, z, n0, n1, n2, n3):
 
 
 @triton.jit
+def _text(x, y, n0, n1, n3):
+    """Lines of text of width n0 from height n1 down."""
+    rows = n3 * (n1 - y) / 6.2832
+    line = tl.floor(rows)
+    return (rows - line > 0.45) & (_words(x, line, n0) > 0)
+
+
+@triton.jit
+def _label(x, y, z, n0, n1, n2, n3):
+    inside = (tl.abs(x) < n0) & (tl.abs(y - n1) < n2) & (z > 0.0)
+    return tl.where(inside, 1.0, 0.0), tl.where(inside & _text(x, y, n0, n1, n3), 1.0, 0.0)
+
+
+@triton.jit
+def _wrap(x, y, z, n0, n1, n2, n3):
+    band = tl.where(tl.abs(y - n1) < n2, 1.0, 0.0)
+    return band, tl.where(_text(tl.where(tl.abs(x) > tl.abs(z), z, x), y, n0, n1, n3), band, 0.0)
+
+
+@triton.jit
+def _face(x, y, z, n0, n1, n2, n3):
+    bx = x / 0.6
+    by = (y - n3) / 0.5
+    belly = tl.where((bx * bx + by * by < 1.0) & (z > 0.0), 1.0, 0.0)
+    ex = tl.abs(x) - n0
+    ey = y - n1
+    return belly, tl.where((ex * ex + ey * ey < n2 * n2) & (z > 0.0), 1.0, 0.0)
+
+
+@triton.jit
+def _blotches(x, y, z, along, n0, n1, n2, n3):
+    warped = tl.sin(n0 * along + n1 + 2.0 * tl.sin(0.7 * n0 * y + n3))
+    return warped * tl.sin(1.3 * n0 * z + 2.0 * n1 + 1.5 * tl.sin(0.9 * n0 * x + n3)) * n2 + 0.5
+
+
+@triton.jit
+def _dots(x, y, z, n0, n1, n2):
+    cx = n0 * x + n1
+    cy = n0 * y + n1
+    cz = n0 * z + n1
+    cx = cx - tl.floor(cx) - 0.5
+    cy = cy - tl.floor(cy) - 0.5
+    cz = cz - tl.floor(cz) - 0.5
+    return tl.where(cx * cx + cy * cy + cz * cz < n2 * n2, 1.0, 0.0)
+
+
+@triton.jit
+def _wood(x, y, z, n0, n1, n2, n3):
+    hx = x - 0.45
+    hz = z * n2 + y * (1.0 - n2) - 0.35
+    heart = tl.sqrt(hx * hx + hz * hz + 1e-12)
+    return 0.4 + 0.6 * tl.sin(n0 * heart + n3 * (tl.sin(2.1 * y + n1) + tl.sin(1.7 * z + 2.3 * x + n1)))
+
+
+@triton.jit
+def _patches(x, y, z, n0, n1, n2, n3):
+    patch = tl.sin(n0 * x + n1 + 1.3 * tl.sin(1.3 * n0 * y + n3))
+    patch = patch * tl.sin(n0 * y + n3 + 1.3 * tl.sin(1.1 * n0 * z + n1))
+    return tl.where(patch + 0.5 * tl.sin(1.7 * n0 * z + n1 + n3) > n2, 1.0, 0.0)
+
+
+@triton.jit
+def _zigzag(x, y, z, n0, n1, n2, n3):
+    tooth = n1 * (x + z)
+    wave = tl.abs(tooth - tl.floor(tooth) - 0.5)
+    return tl.where(tl.sin(n0 * (y + n2 * wave)) > n3, 1.0, 0.0)
+
+
+@triton.jit
+def _mottled(x, y, z, n0, n1, n2):
+    rough = _noise(n0 * x + n1, n0 * y + n1, n0 * z + n1)
+    fine = _noise(2.0 * (n0 * x + n1), 2.0 * (n0 * y + n1), 2.0 * (n0 * z + n1))
+    return ((rough + 0.5 * fine) / 1.5 - 0.5) * n2 + 0.5
+
+
+@triton.jit
+def _mortar(x, y, z, n0):
+    course = n0 * y
+    brick = 0.5 * n0 * (x + z) + 0.5 * tl.floor(course)
+    return tl.where((course - tl.floor(course) < 0.14) | (brick - tl.floor(brick) < 0.08), 1.0, 0.0)
+
+
+@triton.jit
 def _shares(row, x, y, z):
     """Shares of the second and third colour (textures.py)."""
     pattern = tl.load(row + 23)
@@ -74,66 +157,32 @@ def _shares(row, x, y, z):
     elif pattern == 3.0:
         second = 0.5 + 0.5 * n0 * along + n1
     elif pattern == 4.0:
-        warped = tl.sin(n0 * along + n1 + 2.0 * tl.sin(0.7 * n0 * y + n3))
-        second = warped * tl.sin(1.3 * n0 * z + 2.0 * n1 + 1.5 * tl.sin(0.9 * n0 * x + n3)) * n2 + 0.5
+        second = _blotches(x, y, z, along, n0, n1, n2, n3)
     elif pattern == 5.0:
-        inside = (tl.abs(x) < n0) & (tl.abs(y - n1) < n2) & (z > 0.0)
-        second = tl.where(inside, 1.0, 0.0)
-        rows = n3 * (n1 - y) / 6.2832
-        line = tl.floor(rows)
-        text = (rows - line > 0.45) & (_words(x, line, n0) > 0)
-        third = tl.where(inside & text, 1.0, 0.0)
+        second, third = _label(x, y, z, n0, n1, n2, n3)
     elif pattern == 6.0:
-        cx = n0 * x + n1
-        cy = n0 * y + n1
-        cz = n0 * z + n1
-        cx = cx - tl.floor(cx) - 0.5
-        cy = cy - tl.floor(cy) - 0.5
-        cz = cz - tl.floor(cz) - 0.5
-        second = tl.where(cx * cx + cy * cy + cz * cz < n2 * n2, 1.0, 0.0)
+        second = _dots(x, y, z, n0, n1, n2)
     elif pattern == 7.0:
         second = tl.where(tl.abs(along - n0) < n1, 1.0, 0.0)
         third = tl.where(tl.abs(along - n0) < n2, 1.0, 0.0)
     elif pattern == 8.0:
         second = tl.where(along > n0, 1.0, 0.0)
     elif pattern == 9.0:
-        bx = x / 0.6
-        by = (y - n3) / 0.5
-        second = tl.where((bx * bx + by * by < 1.0) & (z > 0.0), 1.0, 0.0)
-        ex = tl.abs(x) - n0
-        ey = y - n1
-        third = tl.where((ex * ex + ey * ey < n2 * n2) & (z > 0.0), 1.0, 0.0)
+        second, third = _face(x, y, z, n0, n1, n2, n3)
     elif pattern == 10.0:
-        hx = x - 0.45
-        hz = z * n2 + y * (1.0 - n2) - 0.35
-        heart = tl.sqrt(hx * hx + hz * hz + 1e-12)
-        wobble = tl.sin(2.1 * y + n1) + tl.sin(1.7 * z + 2.3 * x + n1)
-        second = 0.4 + 0.6 * tl.sin(n0 * heart + n3 * wobble)
+        second = _wood(x, y, z, n0, n1, n2, n3)
     elif pattern == 11.0:
-        patch = tl.sin(n0 * x + n1 + 1.3 * tl.sin(1.3 * n0 * y + n3))
-        patch = patch * tl.sin(n0 * y + n3 + 1.3 * tl.sin(1.1 * n0 * z + n1))
-        second = tl.where(patch + 0.5 * tl.sin(1.7 * n0 * z + n1 + n3) > n2, 1.0, 0.0)
+        second = _patches(x, y, z, n0, n1, n2, n3)
     elif pattern == 12.0:
-        tooth = n1 * (x + z)
-        wave = tl.abs(tooth - tl.floor(tooth) - 0.5)
-        second = tl.where(tl.sin(n0 * (y + n2 * wave)) > n3, 1.0, 0.0)
+        second = _zigzag(x, y, z, n0, n1, n2, n3)
     elif pattern == 13.0:
         second, third = _logo(x, y, z, n0, n1, n2, n3)
     elif pattern == 14.0:
-        rough = _noise(n0 * x + n1, n0 * y + n1, n0 * z + n1)
-        fine = _noise(2.0 * (n0 * x + n1), 2.0 * (n0 * y + n1), 2.0 * (n0 * z + n1))
-        second = ((rough + 0.5 * fine) / 1.5 - 0.5) * n2 + 0.5
+        second = _mottled(x, y, z, n0, n1, n2)
     elif pattern == 15.0:
         second = tl.where(_noise(n0 * x + n1, n0 * y + n1, n0 * z + n1) > n2, 1.0, 0.0)
     elif pattern == 16.0:
-        course = n0 * y
-        brick = 0.5 * n0 * (x + z) + 0.5 * tl.floor(course)
-        mortar = (course - tl.floor(course) < 0.14) | (brick - tl.floor(brick) < 0.08)
-        second = tl.where(mortar, 1.0, 0.0)
+        second = _mortar(x, y, z, n0)
     elif pattern == 17.0:
-        second = tl.where(tl.abs(y - n1) < n2, 1.0, 0.0)
-        rows = n3 * (n1 - y) / 6.2832
-        line = tl.floor(rows)
-        text = (rows - line > 0.45) & (_words(tl.where(tl.abs(x) > tl.abs(z), z, x), line, n0) > 0)
-        third = tl.where(text, second, 0.0)
+        second, third = _wrap(x, y, z, n0, n1, n2, n3)
     return tl.minimum(tl.maximum(second, 0.0), 1.0), third

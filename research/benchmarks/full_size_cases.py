@@ -10,6 +10,7 @@ from hash3d.bench.measure import make_ball, make_disc
 from hash3d.cache import Hash3DConfig
 from hash3d.diffusion.random_weights import LAYOUTS, ZERO123, write_random_prior
 from hash3d.fast.engine import Engine
+from hash3d.guidance.targets import ReplayConfig
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.stage import Stage
 from hash3d.rendering.volume import VolumeRendererConfig
@@ -21,10 +22,12 @@ from hash3d.representations.point_start import PointStartConfig
 from hash3d.representations.textured_mesh import TexturedMeshConfig
 from hash3d.schedules import Schedule, constant
 from hash3d.systems import SYSTEMS
+from hash3d.systems.stages import replay
 from hash3d.training.guide import load_stable_diffusion, load_zero123
 from hash3d.unet import remove_hash3d
 
-CACHES = {"off": None, "on": Hash3DConfig()}
+CACHES = {"off": None, "on": Hash3DConfig(), "replay": None}
+"""The cache of each kind of run. replay: denoised views are kept and fitted in all steps, in place of it."""
 GROWTH_CANDIDATES = 100_000
 """Points around GaussianDreamer's start, of which those close to it stay."""
 TINY_SIZE = 32
@@ -100,6 +103,9 @@ def shortened(stage: Stage, case: Case) -> Stage:
         reference_size=one_size(stage.reference_size, case.early),
         surface=None if stage.surface is None else replace(stage.surface, level="auto"),
     )
+    if case.cache == "replay":
+        stage = replay(stage, ReplayConfig.every)
+        stage = replace(stage, replay=stage.replay and replace(stage.replay, until=1.0))
     return shrunk(stage) if case.tiny else stage
 
 

@@ -48,6 +48,8 @@ from .full_size_cases import CACHES, LOADED, Case, build_recipe, prepare
 Row = dict[str, Any]
 TITLE = "The nine systems at full size"
 QUESTION = "Does each system run at full size on a GPU, how long does a step take, and how much memory?"
+REPLAYS = [info.name for info in SYSTEMS if info.replay_every]
+"""Systems that can keep denoised views."""
 PARTS = {"render": ("render",), "encode": ("encode", "decode"), "U-Net": ("unet",), "backward": ("backward",)}
 """Columns of the table, and which parts of the stopwatch each sums up."""
 HEADS = (
@@ -242,6 +244,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [info.name for info in SYSTEMS]
     parser.add_argument("--systems", nargs="+", choices=names, default=names, metavar="NAME")
+    parser.add_argument("--caches", nargs="+", choices=CACHES, default=list(CACHES), metavar="KIND")
     parser.add_argument("--steps", type=int, default=50, help="of each stage, the warm-up among them")
     parser.add_argument("--warm-up", type=int, default=8, help="steps of each stage that are not measured")
     parser.add_argument("--early", action="store_true", help="pictures as large as at the start of each schedule")
@@ -266,7 +269,12 @@ def main() -> None:
     folder = options.folder or Path(tempfile.gettempdir()) / f"hash3d-{size}-size"
     settings = {name: getattr(options, name) for name in ("device", "steps", "warm_up", "early", "tiny", "engine")}
     first = Case(system=options.systems[0], cache="off", folder=folder, **settings)
-    cases = [replace(first, system=name, cache=cache) for name in options.systems for cache in CACHES]
+    cases = [
+        replace(first, system=name, cache=cache)
+        for name in options.systems
+        for cache in options.caches
+        if cache != "replay" or name in REPLAYS
+    ]
     account = describe_machine(folder, options.device, commit=options.commit).account()
     workers, rows = Workers(options.device), list[Row]()
     try:

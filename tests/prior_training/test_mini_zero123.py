@@ -136,6 +136,26 @@ def test_three_in_four_conditions_show_the_front():
     assert abs(float(front[1]) - 0.54) < 0.05
 
 
+def test_kept_views_make_their_share_of_the_pairs():
+    """With the bytes' mean colour as latents: the toy world has no 255 in blue."""
+
+    def blue(views):
+        return views[:, 4, 4, 2:3].float()[..., None, None]
+
+    views = view_buffer.ViewBuffer(num_objects=2, views=8, size=8, encode=blue, device=torch.device("cpu"), seed=0)
+    views.fill()
+    angles = torch.arange(24.0).reshape(3, 8)
+    views.keep(torch.full((3, 8, 8, 8, 4), 255, dtype=torch.uint8), angles, 10 * angles, share=0.3)
+    views.refresh(2)
+    pairs = views.sample(2000)
+    kept = pairs.latents.flatten() == 255
+    assert float(kept.float().mean()) == pytest.approx(0.3, abs=0.04)
+    assert (pairs.condition_latents.flatten()[kept] == 255).all(), "one object"
+    turned = 10 * (pairs.elevation - pairs.reference_elevation)
+    torch.testing.assert_close(pairs.relative_azimuth[kept], turned[kept])
+    assert len(pairs.elevation[kept].unique()) == 24
+
+
 def test_a_step_takes_the_gradients_of_the_mean_loss(tmp_path):
     """As a function of tensors alone, which a GPU replays; parameters without a part in the loss have none."""
     toy = architecture.TOY

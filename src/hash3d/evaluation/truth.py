@@ -22,7 +22,7 @@ from hash3d.pictures import read_rgba
 from hash3d.pictures.background import PLAIN_SHARE, PLAIN_TOLERANCE
 from hash3d.pictures.loading import straighten
 from hash3d.rendering.raster import RasterRendererConfig, render_surface
-from hash3d.representations.mesh import Mesh, SurfacePoints
+from hash3d.representations.mesh import Mesh, Surface, SurfacePoints
 from hash3d.representations.mesh_file import MeshFile
 
 SHARED = ("distance", "fov_y_deg", "size")
@@ -214,12 +214,16 @@ def fit_mesh(file: MeshFile, fit: Literal["sphere", "cube"]) -> Mesh:
 
 
 def render_view(file: MeshFile, geometry: Mesh, camera: Cameras, ambient: float) -> Float[Tensor, "H W 4"]:
+    """Render a lit mesh from one camera as RGBA with straight alpha."""
+    return render_smooth(LitMesh(file=file, geometry=geometry, eye=camera.eyes[0], ambient=ambient), camera)
+
+
+def render_smooth(surface: Surface, camera: Cameras) -> Float[Tensor, "H W 4"]:
     """Render one camera as RGBA with straight alpha, the mean of `SAMPLES` squared samples a pixel."""
     fine = Cameras.orbit(
         elevation=camera.elevation, azimuth=camera.azimuth, radius=camera.radius, fov_y=camera.fov_y,
         size=SAMPLES * camera.width,
     )  # fmt: skip
-    surface = LitMesh(file=file, geometry=geometry, eye=camera.eyes[0], ambient=ambient)
     render = render_surface(surface, fine, torch.zeros(1, 3), config=RasterRendererConfig(antialias=False))
     samples = torch.cat([render.color, render.alpha], dim=-1).permute(0, 3, 1, 2)
     color, alpha = functional.avg_pool2d(samples, SAMPLES)[0].permute(1, 2, 0).split((3, 1), dim=-1)
