@@ -1,9 +1,11 @@
 """Recorded calls: what they depend on, and on a GPU that a replay is the call."""
 
+import gc
+
 import pytest
 import torch
 
-from hash3d.fast.cuda_graph import RecordedCall, RecordedGradient, copied, each_tensor, form
+from hash3d.fast.cuda_graph import RecordedCall, RecordedGradient, _recording, copied, each_tensor, form
 
 
 def arguments(batch=2, device="cpu"):
@@ -37,6 +39,16 @@ def test_the_form_changes_with_shapes_types_names_and_plain_values_but_not_with_
         {**inputs, "images": [inputs["sample"].half()]},
     ]
     assert len({form(inputs), *map(form, others)}) == 7
+
+
+def test_nothing_is_collected_during_a_recording():
+    """Garbage may hold a CUDA graph, whose end would be the recording's."""
+    with pytest.raises(RuntimeError), _recording():
+        with _recording():
+            pass
+        assert not gc.isenabled()
+        raise RuntimeError
+    assert gc.isenabled()
 
 
 def function(sample, added, scale):

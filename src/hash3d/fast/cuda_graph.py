@@ -1,5 +1,6 @@
 """Calls of a model that a GPU repeats without Python: CUDA graphs over buffers that stay where they are."""
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -45,11 +46,16 @@ def inside_recording() -> bool:
 
 @contextmanager
 def _recording() -> Iterator[None]:
+    """Without garbage collection: where that frees another CUDA graph, CUDA ends the recording."""
     _RECORDINGS.append(None)
+    collects = gc.isenabled()
+    gc.disable()
     try:
         yield
     finally:
         _RECORDINGS.pop()
+        if collects:
+            gc.enable()
 
 
 @contextmanager
