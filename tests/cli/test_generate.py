@@ -74,21 +74,20 @@ def test_the_default_preset_revisits_cells_as_its_recipe_and_the_others_do_not(o
 @pytest.mark.parametrize(
     ("options", "elevation"),
     [
-        ([], 5.0),
+        ([], 33.0),
+        (["--prior", "some/model"], 33.0),
         (["--elevation", "12"], 12.0),
         (["--elevation", "0"], 0.0),
-        (["--elevation", "auto"], 33.0),
-        (["--elevation", "auto", "--prior", "some/model"], 33.0),
     ],
 )
-def test_the_elevation_is_estimated_where_that_is_asked_for(options, elevation, picture_file, monkeypatch):
+def test_the_elevation_is_estimated_where_it_is_not_given(options, elevation, picture_file, monkeypatch):
     monkeypatch.setattr("hash3d.pictures.elevation.estimate_elevation", lambda path, framing: 33.0)
     recipe = build_recipe(parse(["zero123_gs", "--image", str(picture_file), *options]))
     assert recipe.reference_elevation == elevation
 
 
 def test_an_estimated_elevation_is_told(generate, tmp_path):
-    code, _, err = generate("--elevation", "auto")
+    code, _, err = generate()
     told = json.loads((tmp_path / "run" / "recipe.json").read_text())["reference_elevation"]
     assert code == 0
     assert f"elevation of the image: {told:g} degrees" in err

@@ -105,7 +105,7 @@ def run_recipe(
         for prior in run.priors.values():
             if variant := getattr(prior, "pose_variant", None):
                 progress.console.print(f"pose convention: {variant} ({prior.pose_reason})", markup=False)
-        if getattr(options, "elevation", None) == "auto":
+        if getattr(options, "image", None) and options.elevation is None:
             progress.console.print(f"elevation of the image: {recipe.reference_elevation:g} degrees", markup=False)
         if not options.resume:
             cached = recipe.cache is not None and recipe.stage.distills
@@ -125,7 +125,7 @@ def build_recipe(options: Any) -> "Recipe":
     if options.dwell is not None and options.dwell < 1:
         raise ValueError(f"Expected --dwell to be at least 1 visit, but got {options.dwell}.")
     inputs = collect_inputs(options, system)
-    if inputs.get("elevation") == "auto":
+    if "image" in inputs and "elevation" not in inputs:
         from hash3d.pictures.elevation import estimate_elevation
 
         inputs["elevation"] = estimate_elevation(inputs["image"], inputs.get("framing", "auto"))

@@ -118,8 +118,8 @@ class Generate:
         steps: Optimisation steps; by default the recipe's. More of them with --resume: schedules end where they did.
         view: Show the run in a browser while it trains, by the package viser: turn it, pause, stop early, film a path.
         resume: Go on with the run in --out from its last checkpoint.
-        elevation: Degrees above the horizon from which the image was taken; by default 5. auto: estimated from
-            the image, to some 8 degrees where the object stands upright.
+        elevation: Degrees above the horizon from which the image was taken; by default estimated from the image, to
+            some 5 degrees where the object stands upright.
         framing: Whether the image is brought to the prior's framing; by default auto.
         guidance_scale: Scale of classifier-free guidance of the main diffusion model; by default the recipe's.
         size: Pixels a side of the random views throughout; by default as the recipe's schedule has them.
@@ -164,7 +164,7 @@ class Generate:
     steps: Maybe[int] = None
     view: bool = False
     resume: bool = False
-    elevation: Maybe[float | Literal["auto"]] = None
+    elevation: Maybe[float] = None
     framing: Maybe[Literal["auto", "keep", "recentre"]] = None
     guidance_scale: Maybe[float] = None
     size: Maybe[int] = None
