@@ -1,4 +1,5 @@
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_normals_stay_normal_to_a_stretched_mesh(box):
     corners = box.vertices[box.faces]
     sides = corners[:, 1:] - corners[:, :1]
     normals = torch.linalg.cross(sides[:, 0], sides[:, 1])
-    flat = mesh_views.replace(box, normals=normals)
+    flat = replace(box, normals=normals)
     shaped = variant.shape(flat)
     corners = shaped.vertices[box.faces]
     across = (corners[:, 1:] - corners[:, :1]) @ shaped.normals[:, :, None]
@@ -102,7 +103,7 @@ def test_a_lamp_lights_what_faces_it(box):
     colors = []
     for height in (1.0, -1.0):
         variant = Variant(ambient=0.25, lamp=(0.0, height, 0.0), lamp_share=1.0)
-        flat = mesh_views.replace(box, normals=torch.tensor([[0.0, 1.0, 0.0]]).double().expand(4, 3))
+        flat = replace(box, normals=torch.tensor([[0.0, 1.0, 0.0]]).double().expand(4, 3))
         row = mesh_views.render_row(flat, variant, elevation, azimuth, 16)
         colors.append(row.flatten(0, 1).float().amin(0) / 255)
     torch.testing.assert_close(colors[0], torch.tensor([0.8, 0.2, 0.1]), atol=0.01, rtol=0)
