@@ -1,8 +1,9 @@
 """Trains `mini-elevation`, which tells from how high above the horizon an image was taken.
 
-    python -m prior_training.elevation --out FOLDER --seconds 90 --objects FOLDER...
+    python -m prior_training.elevation --out FOLDER --seconds 90 --meshes FOLDER --objects FOLDER...
 
-Each step's views are rendered for it. The images of `--objects` (folders with a `views.json` each) measure it.
+Each step's views of the world are rendered for it. The images of `--objects` (folders with a `views.json` each)
+measure it.
 """
 
 import logging
@@ -22,7 +23,7 @@ from .classifier_training import ClassifierConfig, ClassifierTraining
 from .matcher_views import augment
 from .mesh_views import read_views
 from .novel_views import INPUT, framed_input, scanned_views
-from .view_buffer import ELEVATION, FRONT_AZIMUTH, FRONT_CONDITIONS, USUAL_ELEVATION, Table, orbit
+from .view_buffer import ELEVATION, FRONT_AZIMUTH, FRONT_CONDITIONS, FRONT_VIEWS, USUAL_ELEVATION, Table, orbit
 from .world import render
 from .world.catalogue import HELD_OUT
 
@@ -45,7 +46,9 @@ class TrainConfig(ClassifierConfig):
     objects: tuple[Path, ...] = ()
     """Folders of objects with true views, which measure it."""
     meshes: Path | None = None
-    """Views of `prior_training.mesh_views`: a quarter of what is learned from."""
+    """Views of `prior_training.mesh_views`, learned from beside the world; those held out measure it."""
+    mesh_share: float = 0.25
+    """Share of the views that are theirs."""
     num_held_out: int = 2048
     """Views of as many other objects, which measure it."""
     widths: tuple[int, ...] = (24, 48, 72, 96)
@@ -67,11 +70,12 @@ def draw_views(
 def choose_views(
     pixels: UInt8[Tensor, "N V H W 4"], elevation: Float[Tensor, "N V"], count: int, generator: torch.Generator
 ) -> tuple[UInt8[Tensor, "B H W 4"], Float[Tensor, " B"]]:
-    """Rendered views and their elevations; as many as in `draw_views` are of the half that people might take."""
+    """Rendered views of `draw_angles` and their elevations; as many as in `draw_views` are of the front."""
     half = elevation.shape[1] // 2
-    usual = torch.rand(count, generator=generator) < FRONT_CONDITIONS
+    front = torch.rand(count, generator=generator) < FRONT_CONDITIONS
     rows = torch.randint(len(elevation), (count,), generator=generator)
-    views = torch.randint(half, (count,), generator=generator) + half * ~usual
+    fronts = torch.randint(FRONT_VIEWS, (count,), generator=generator)
+    views = torch.where(front, fronts, torch.randint(half, 2 * half, (count,), generator=generator))
     return pixels[rows, views], elevation[rows, views]
 
 
@@ -111,7 +115,7 @@ class Training(ClassifierTraining[TrainConfig, ImageClassifier]):
     def loss(self) -> Tensor:
         """Of views of the next objects."""
         count = self.config.batch_size
-        others = count // 4 if self.meshes else 0
+        others = int(count * self.config.mesh_share) if self.meshes else 0
         pixels, elevation = draw_views(self.table, count - others, self.config.size, self.generator)
         if self.meshes:
             more = choose_views(*self.meshes, others, self.generator)
@@ -133,6 +137,9 @@ class Training(ClassifierTraining[TrainConfig, ImageClassifier]):
         held_out = Table(device, config.num_held_out, FIRST_HELD_OUT)
         pixels, elevation = draw_views(held_out, config.num_held_out, config.size, self.generator)
         cases = {"held_out": (to_images(pixels.to(device)), elevation)}
+        if config.meshes:
+            pixels, elevation, _ = read_views(config.meshes, held_out=True)
+            cases["held_out_meshes"] = to_images(pixels.flatten(0, 1)), elevation.flatten()
         for folder in config.objects:
             paths = sorted(path.parent for path in folder.glob("*/views.json"))
             views = [scanned_views(path, config.size) for path in paths]

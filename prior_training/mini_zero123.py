@@ -3,7 +3,7 @@
     python -m prior_training.mini_zero123 --out FOLDER
     torchrun --nproc-per-node 4 -m prior_training.mini_zero123 --out FOLDER
 
-Everything it learns from is sampled and rendered while it runs. Several processes average their gradients.
+All but `--meshes` that it learns from is sampled and rendered while it runs. Several processes average their gradients.
 """
 
 import dataclasses
@@ -39,6 +39,8 @@ class Zero123TrainConfig(TrainConfig):
 class Zero123Training(Training[Zero123Prior, Pairs]):
     """Pairs of views; the first is the condition. The autoencoder is trained on white backgrounds."""
 
+    config: Zero123TrainConfig
+
     noisiest = 0.5
     """Replay's targets are one step from there: the image and the pose alone say what is seen."""
 
@@ -60,7 +62,7 @@ class Zero123Training(Training[Zero123Prior, Pairs]):
 
     def extend(self, buffer: ViewBuffer) -> None:
         """Adds the meshes' views, if there are any."""
-        if isinstance(self.config, Zero123TrainConfig) and self.config.meshes:
+        if self.config.meshes:
             buffer.keep(*read_views(self.config.meshes), share=self.config.mesh_share)
 
     def pose_of(self, pairs: Pairs) -> Float[Tensor, "B 4"]:
@@ -88,7 +90,7 @@ class Zero123Training(Training[Zero123Prior, Pairs]):
         return {"held_out_loss": batch, "held_out_loss_15_degrees_off": wrong}
 
 
-def train(config: TrainConfig) -> Path:
+def train(config: Zero123TrainConfig) -> Path:
     """Trains a prior and returns its folder."""
     return Zero123Training(config).run()
 

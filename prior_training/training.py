@@ -1,4 +1,4 @@
-"""The training that the embedded priors share: everything they learn from is sampled and rendered while it runs.
+"""The training that the embedded priors share: what they learn from is sampled and rendered while it runs.
 
 Several processes (`torchrun`) average their gradients. A step never waits for the device.
 """

@@ -31,7 +31,7 @@ FRONT_CONDITIONS = 0.75
 def draw_angles(
     count: int, views: int, generator: torch.Generator
 ) -> tuple[Float[Tensor, "N V"], Float[Tensor, "N V"]]:
-    """Elevations and azimuths of objects' views: half in USUAL_ELEVATION, FRONT_VIEWS in FRONT_AZIMUTH."""
+    """Elevations and azimuths in degrees of objects' views: half in USUAL_ELEVATION, FRONT_VIEWS in FRONT_AZIMUTH."""
     shape = (count, views)
     low, high = (torch.full(shape, end) for end in ELEVATION)
     low[:, : views // 2], high[:, : views // 2] = USUAL_ELEVATION
@@ -215,7 +215,10 @@ class ViewBuffer(ViewStream[Pairs]):
     """
 
     posed = True
-    num_kept, share = 0, 0.0
+    num_kept = 0
+    """Objects whose views were given."""
+    share = 0.0
+    """Of the pairs that are theirs."""
 
     def keep(
         self,
@@ -224,7 +227,12 @@ class ViewBuffer(ViewStream[Pairs]):
         azimuth: Float[Tensor, "N V"],
         share: float,
     ) -> None:
-        """Add given views of N other objects for good: the share of the pairs is theirs. Call it after `fill`."""
+        """Add given views of N other objects for good, once, after `fill`: `share` (0 to 1) of the pairs is theirs.
+
+        Angles are in degrees. `ValueError` for views of another number or size than the buffer's.
+        """
+        if self.num_kept or pixels.shape[1:4] != (self.views, self.size, self.size):
+            raise ValueError(f"Expected, once, {self.views} views of {self.size} pixels, but got {[*pixels.shape]}.")
         parts = [self.encode(part.flatten(0, 1).to(self.device)) for part in pixels.split(64)]
         made = {"pixels": pixels, "latents": torch.cat(parts), "elevation": elevation, "azimuth": azimuth}
         self._tensors = {name: torch.cat([self._tensors[name], each.to(self.device)]) for name, each in made.items()}

@@ -33,6 +33,10 @@ GROWTH_CANDIDATES = 100_000
 TINY_SIZE = 32
 
 
+REPLAYS = [info.name for info in SYSTEMS if info.replay_every]
+"""Systems that can keep denoised views."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """One run of a system."""
@@ -58,6 +62,12 @@ class Case:
         """Names of the folders that it loads."""
         known = {info.name: info.inputs for info in SYSTEMS}[self.system]
         return LAYOUTS[known]
+
+
+def list_cases(first: Case, systems: list[str], caches: list[str]) -> list[Case]:
+    """The runs of these systems, each with these caches, replay only where there is one; the rest as `first`."""
+    pairs = [(name, cache) for name in systems for cache in caches if cache != "replay" or name in REPLAYS]
+    return [replace(first, system=name, cache=cache) for name, cache in pairs]
 
 
 def prepare(cases: list[Case]) -> None:
@@ -105,7 +115,8 @@ def shortened(stage: Stage, case: Case) -> Stage:
     )
     if case.cache == "replay":
         stage = replay(stage, ReplayConfig.every)
-        stage = replace(stage, replay=stage.replay and replace(stage.replay, until=1.0))
+        if stage.replay:
+            stage = replace(stage, replay=replace(stage.replay, until=1.0))
     return shrunk(stage) if case.tiny else stage
 
 

@@ -1,4 +1,4 @@
-"""All nine systems at full size on a GPU, with random weights in the published priors' layout, cache off and on.
+"""All nine systems at full size on a GPU, with random weights in the published layouts: cache off, on, and replay.
 
 Usage:
     python -m research.benchmarks.systems_full_size --write docs/benchmarks/systems_full_size.md
@@ -19,7 +19,6 @@ import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, get_args
@@ -43,13 +42,11 @@ from hash3d.training.trainer import Trainer
 from research.measured import write_measured
 
 from .command import describe_run
-from .full_size_cases import CACHES, LOADED, Case, build_recipe, prepare
+from .full_size_cases import CACHES, LOADED, Case, build_recipe, list_cases, prepare
 
 Row = dict[str, Any]
 TITLE = "The nine systems at full size"
 QUESTION = "Does each system run at full size on a GPU, how long does a step take, and how much memory?"
-REPLAYS = [info.name for info in SYSTEMS if info.replay_every]
-"""Systems that can keep denoised views."""
 PARTS = {"render": ("render",), "encode": ("encode", "decode"), "U-Net": ("unet",), "backward": ("backward",)}
 """Columns of the table, and which parts of the stopwatch each sums up."""
 HEADS = (
@@ -262,19 +259,14 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run every system with the cache off and on; print, and write after each run, so that none is lost."""
+    """Run every system with each cache; print, and write after each run, so that none is lost."""
     options = parse()
     require_device(options.device)
     size = "tiny" if options.tiny else "full"
     folder = options.folder or Path(tempfile.gettempdir()) / f"hash3d-{size}-size"
     settings = {name: getattr(options, name) for name in ("device", "steps", "warm_up", "early", "tiny", "engine")}
     first = Case(system=options.systems[0], cache="off", folder=folder, **settings)
-    cases = [
-        replace(first, system=name, cache=cache)
-        for name in options.systems
-        for cache in options.caches
-        if cache != "replay" or name in REPLAYS
-    ]
+    cases = list_cases(first, options.systems, options.caches)
     account = describe_machine(folder, options.device, commit=options.commit).account()
     workers, rows = Workers(options.device), list[Row]()
     try:

@@ -117,3 +117,12 @@ def test_a_run_that_lacks_a_file_is_not_finished(crew):
     (folder / "view.html").touch()
     assert crew.summary(crew.jobs[0]) == summary
     assert crew.is_settled(crew.jobs[0])
+
+
+def test_a_broken_picture_fails_alone(tmp_path, picture_file):
+    """Its job is there: the run says what is wrong with it."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    shutil.copy(picture_file, photos / "disc.png")
+    (photos / "text.png").write_text("this is no picture")
+    assert [job.name for job in place_jobs(read_jobs(photos, None, []), tmp_path / "out")] == ["disc", "text"]

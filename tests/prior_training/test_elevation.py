@@ -51,6 +51,18 @@ def test_what_tells_nothing_is_expected_where_pictures_are_taken():
     assert found == pytest.approx(normal, abs=1e-5)
 
 
+def test_three_in_four_chosen_views_are_of_the_front_and_have_their_own_elevation():
+    """A pixel is its row and view: of eight views three are of the front, and four from anywhere."""
+    rows, views = torch.meshgrid(torch.arange(5), torch.arange(8), indexing="ij")
+    pixels = torch.stack([rows, views, rows, views], dim=-1)[:, :, None, None].to(torch.uint8)
+    found, angles = elevation.choose_views(pixels, 10.0 * rows + views, 4000, torch.Generator().manual_seed(0))
+    row, view = found[:, 0, 0, 0].float(), found[:, 0, 0, 1].float()
+    assert torch.equal(angles, 10 * row + view)
+    assert float((view < 3).float().mean()) == pytest.approx(0.75, abs=0.03)
+    assert set(view.tolist()) == {0, 1, 2, 4, 5, 6, 7}
+    assert len(row.unique()) == 5
+
+
 @pytest.mark.nightly
 def test_toy_training_learns_heights(tmp_path, squares):
     config = elevation.TrainConfig(

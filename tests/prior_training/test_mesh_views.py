@@ -8,7 +8,7 @@ from PIL import Image
 
 from hash3d.representations.mesh_file import read_mesh
 from prior_training import mesh_views
-from prior_training.mesh_views import Options, Variant
+from prior_training.mesh_views import Variant
 
 CATALOGUE = """id=Test
 name#1=Box
@@ -93,7 +93,8 @@ def test_drawn_variants_are_inside_their_ranges():
     random = np.random.default_rng(0)
     drawn = [Variant.draw(random) for _ in range(200)]
     assert {np.sign(each.stretch[0]) for each in drawn} == {-1.0, 1.0}
-    assert all(each.lamp[1] >= 0 and 0.7 <= each.size <= 1.0 for each in drawn)
+    assert all(each.lamp[1] >= 0 and 0.7 <= each.size <= 1.0 and 0.35 <= each.ambient <= 1.0 for each in drawn)
+    assert max(abs(np.log(np.abs(each.stretch))).max() for each in drawn) <= 0.3
     assert sum(each.lean != (0.0, 0.0) for each in drawn) == pytest.approx(40, abs=20)
 
 
@@ -111,12 +112,13 @@ def test_a_lamp_lights_what_faces_it(box):
 
 
 def test_rows_are_written_and_read(library, tmp_path):
-    options = Options(libraries=tmp_path, out=tmp_path / "views", variants=2, size=16, workers=1)
-    mesh_views.main(["--libraries", str(tmp_path), "--out", str(options.out), "--variants", "2", "--size", "16"])
-    pixels, elevation, azimuth = mesh_views.read_views(options.out)
+    out = tmp_path / "views"
+    mesh_views.main(f"--libraries {tmp_path} --out {out} --variants 2 --size 16 --workers 1".split())
+    pixels, elevation, azimuth = mesh_views.read_views(out)
     assert pixels.shape == (2, 8, 16, 16, 4)
     assert elevation.shape == azimuth.shape == (2, 8)
     assert (pixels[:, :, 8, 8, 0] > pixels[:, :, 8, 8, 2]).float().mean() > 0.4, "the first variant is red"
-    held_out, *_ = mesh_views.read_views(options.out, held_out=True)
+    held_out, *_ = mesh_views.read_views(out, held_out=True)
     assert len(held_out) == 2
-    assert (pixels[:, :, 0, 0] == 255).all(), "on white"
+    assert (pixels[:, :, 0, 0] == torch.tensor([255, 255, 255, 0])).all(), "on white"
+    assert (pixels[:, :, 8, 8, 3] == 255).float().mean() > 0.4, "covered"

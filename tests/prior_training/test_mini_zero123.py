@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
 from hash3d.diffusion.pose import pose_numbers
 from hash3d.diffusion.zero123 import Zero123Prior
@@ -23,7 +24,7 @@ def toy_world(monkeypatch):
 def test_toy_training_writes_a_prior_that_loads_and_samples(tmp_path):
     toy = architecture.TOY
     autoencoder.build_autoencoder(toy.autoencoder_channels, toy.size).save_pretrained(tmp_path / "vae")
-    config = mini_zero123.TrainConfig(
+    config = mini_zero123.Zero123TrainConfig(
         out=tmp_path, autoencoder=tmp_path / "vae", seconds=600, batch_size=4, num_objects=1, reserve=0,
         refresh_every=1000, max_steps=30, learning_rate=5e-2, architecture=toy,
     )  # fmt: skip
@@ -137,7 +138,7 @@ def test_three_in_four_conditions_show_the_front():
 
 
 def test_kept_views_make_their_share_of_the_pairs():
-    """With the bytes' mean colour as latents: the toy world has no 255 in blue."""
+    """With the blue of a pixel as latents: the toy world has no 255 in blue."""
 
     def blue(views):
         return views[:, 4, 4, 2:3].float()[..., None, None]
@@ -147,6 +148,8 @@ def test_kept_views_make_their_share_of_the_pairs():
     angles = torch.arange(24.0).reshape(3, 8)
     views.keep(torch.full((3, 8, 8, 8, 4), 255, dtype=torch.uint8), angles, 10 * angles, share=0.3)
     views.refresh(2)
+    with pytest.raises(ValueError, match="once"):
+        views.keep(torch.zeros(3, 8, 8, 8, 4, dtype=torch.uint8), angles, angles, share=0.3)
     pairs = views.sample(2000)
     kept = pairs.latents.flatten() == 255
     assert float(kept.float().mean()) == pytest.approx(0.3, abs=0.04)
@@ -156,10 +159,27 @@ def test_kept_views_make_their_share_of_the_pairs():
     assert len(pairs.elevation[kept].unique()) == 24
 
 
+def test_meshes_are_added_to_what_is_learned_from(tmp_path):
+    """Objects 1 to 10 have a row of views each; the tenth is held out."""
+    names = [f"lib-{number:03}-0.webp" for number in range(1, 11)]
+    for name in names:
+        Image.new("RGB", (8 * 32, 32), "white").save(tmp_path / name)
+    angles = {"elevation": [0.0] * 8, "azimuth": [0.0] * 8}
+    (tmp_path / "angles.json").write_text(json.dumps(dict.fromkeys(names, angles)))
+    config = mini_zero123.Zero123TrainConfig(
+        out=tmp_path, meshes=tmp_path, mesh_share=0.4, num_objects=1, reserve=0, architecture=architecture.TOY
+    )
+    training = mini_zero123.Zero123Training(config)
+    buffer = training._filled_buffer(1, 0, 0)
+    training.extend(buffer)
+    assert (buffer.num_kept, buffer.share) == (9, 0.4)
+    assert (buffer.sample(200).condition[..., 3] == 0).all((1, 2)).float().mean() == pytest.approx(0.4, abs=0.12)
+
+
 def test_a_step_takes_the_gradients_of_the_mean_loss(tmp_path):
     """As a function of tensors alone, which a GPU replays; parameters without a part in the loss have none."""
     toy = architecture.TOY
-    config = mini_zero123.TrainConfig(out=tmp_path, batch_size=3, num_objects=1, reserve=0, architecture=toy)
+    config = mini_zero123.Zero123TrainConfig(out=tmp_path, batch_size=3, num_objects=1, reserve=0, architecture=toy)
     training = mini_zero123.Zero123Training(config)
     batch = training._filled_buffer(1, 0, 0).sample(3)
     timesteps, noise, keep = torch.tensor([10, 500, 900]), torch.randn(batch.latents.shape), torch.ones(3) > 0

@@ -125,10 +125,6 @@ def build_recipe(options: Any) -> "Recipe":
     if options.dwell is not None and options.dwell < 1:
         raise ValueError(f"Expected --dwell to be at least 1 visit, but got {options.dwell}.")
     inputs = collect_inputs(options, system)
-    if "image" in inputs and "elevation" not in inputs:
-        from hash3d.pictures.elevation import estimate_elevation
-
-        inputs["elevation"] = estimate_elevation(inputs["image"], inputs.get("framing", "auto"))
     if not runs_mini(options.prior, options.scale):
         text_prior, start = getattr(options, "text_prior", None), getattr(options, "start", None)
         expect_full_size(system, options.prior, text_prior, start)
@@ -137,6 +133,12 @@ def build_recipe(options: Any) -> "Recipe":
         warn_of_strange(inputs["prompt"])
     cache = None if options.no_cache or options.quality == "best" else options.cache
     inputs["replay_every"] = choose_replay(options, system, cache)
+    if "image" in inputs and "elevation" not in inputs:
+        from hash3d.pictures import PictureError
+        from hash3d.pictures.elevation import estimate_elevation
+
+        with suppress(PictureError):  # The run tells.
+            inputs["elevation"] = estimate_elevation(inputs["image"], inputs.get("framing", "auto"))
 
     def make(steps: int | None) -> "Recipe":
         prior = options.prior or system.embedded

@@ -1,5 +1,6 @@
 """Estimate from how high above the horizon an image was taken."""
 
+import functools
 import warnings
 from pathlib import Path
 
@@ -31,6 +32,12 @@ def estimate_elevations(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]
 
 def estimate_elevation(path: Path, framing: Framing = "auto") -> float:
     """Elevation of the camera of an image file, in whole degrees. Raises `PictureError` for what is no picture."""
+    return _estimate(path, path.stat().st_mtime_ns if path.is_file() else 0, framing)
+
+
+@functools.lru_cache(maxsize=4096)
+def _estimate(path: Path, changed: int, framing: Framing) -> float:
+    """The elevation of a file that was last changed then."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # The run reads the file again, and tells.
         picture = frame_picture(load_picture(path), 128, framing)
