@@ -15,7 +15,7 @@ from .conftest import assert_refused
 
 
 def test_generate_evaluate_export(generate, hash3d, tmp_path, monkeypatch):
-    code, out, err = generate("--cache.reuse-probability", "0.5", "--pose", "xl")
+    code, out, err = generate("--cache.reuse-probability", "0.5", "--pose", "xl", "--elevation", "5")
     assert code == 0
     assert err.count("pose convention: xl (stated by the option)") == 1
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
