@@ -25,10 +25,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
+from trimesh.transformations import rotation_matrix
 
-from hash3d.evaluation.truth import fit_mesh, render_smooth
+from hash3d.evaluation.truth import LitMesh, fit_mesh, render_smooth
+from hash3d.export.turntable import to_bytes
 from hash3d.files import read_json, write_json
-from hash3d.representations.mesh import Mesh, SurfacePoints
+from hash3d.representations.mesh import SurfacePoints
 from hash3d.representations.mesh_file import MeshFile, read_mesh
 
 from .view_buffer import VIEWS, draw_angles, orbit
@@ -110,20 +112,9 @@ def has_holes(image: Image.Image) -> bool:
     return bool((alpha > 127).mean() < LEAST_OPAQUE)
 
 
-def rotation(axis: int, degrees: float) -> Float[Tensor, "3 3"]:
-    """About an axis of space."""
-    turn = torch.eye(3, dtype=torch.float64)
-    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    first, second = (axis + 1) % 3, (axis + 2) % 3
-    turn[[first, first, second, second], [first, second, first, second]] = torch.tensor([cosine, -sine, sine, cosine])
-    return turn
-
-
-def hue_rotation(degrees: float) -> Float[Tensor, "3 3"]:
-    """About the grey axis of RGB (Rodrigues' formula)."""
-    angle, axis = np.radians(degrees), torch.full((3,), 3**-0.5)
-    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) * 3**-0.5
-    return np.cos(angle) * torch.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * torch.outer(axis, axis)
+def rotation(axis: tuple[int, int, int], degrees: float) -> Float[Tensor, "3 3"]:
+    """About an axis through the origin, counter-clockwise seen from its tip."""
+    return torch.from_numpy(rotation_matrix(np.radians(degrees), axis)[:3, :3])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,54 +153,43 @@ class Variant:
 
     def shape(self, file: MeshFile) -> MeshFile:
         """The mesh in this shape."""
-        turn = rotation(0, self.lean[1]) @ rotation(2, self.lean[0])
+        turn = rotation((1, 0, 0), self.lean[1]) @ rotation((0, 0, 1), self.lean[0])
         scale = torch.tensor(self.stretch, dtype=torch.float64)
         normals = F.normalize(torch.as_tensor(file.normals, dtype=torch.float64) / scale, dim=-1)
         return replace(file, vertices=file.vertices * scale @ turn.T, normals=normals @ turn.T)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
-    """A mesh in a variant, seen from an eye: a surface of `hash3d.rendering.raster`."""
+class Shown(LitMesh):
+    """A mesh in a variant, seen from an eye."""
 
-    file: MeshFile
-    geometry: Mesh
     variant: Variant
-    eye: Float[Tensor, " 3"]
-
-    def mesh(self) -> Mesh:
-        """The geometry."""
-        return self.geometry
 
     def colors_at(self, points: SurfacePoints) -> Float[Tensor, "N 3"]:
-        """Lambert's light: albedo (ambient + (1 - ambient) ((1 - share) |n . v| + share max(n . l, 0))).
+        """RGB of both sides of the surface, in the variant's hue."""
+        return (super().colors_at(points) @ rotation((1, 1, 1), self.variant.hue).float().T).clamp(0, 1)
 
-        The normal n is on the eye's side, v points to the eye and l to the lamp.
-        """
-        variant = self.variant
-        towards = F.normalize(self.eye - points.positions, dim=-1)
-        normals = F.normalize(points.interpolate(self.file.normals.float()), dim=-1)
-        facing = (normals * towards).sum(dim=-1, keepdim=True)
-        lamp = F.normalize(torch.tensor(variant.lamp, dtype=torch.float32), dim=0)
-        lit = ((normals * facing.sign()) @ lamp).clamp(min=0)[:, None]
-        light = (1 - variant.lamp_share) * facing.abs() + variant.lamp_share * lit
-        albedo = self.file.colors(points.faces, points.weights) @ hue_rotation(variant.hue).float().T
-        return (albedo * (variant.ambient + (1 - variant.ambient) * light)).clamp(0, 1)
+    def light(self, normals: Float[Tensor, "N 3"], towards: Float[Tensor, "N 3"]) -> Float[Tensor, "N 1"]:
+        """(1 - lamp_share) |n . v| + lamp_share max(n . l, 0) (Lambert), n on the eye's side, l towards the lamp."""
+        lamp, share = F.normalize(torch.tensor(self.variant.lamp).float(), dim=0), self.variant.lamp_share
+        outward = normals * (normals * towards).sum(dim=-1, keepdim=True).sign()
+        return (1 - share) * super().light(normals, towards) + share * (outward @ lamp).clamp(min=0)[:, None]
 
 
 def render_row(
     file: MeshFile, variant: Variant, elevation: Float[Tensor, " V"], azimuth: Float[Tensor, " V"], size: int
-) -> UInt8[Tensor, "S VS 3"]:
-    """Views on white, side by side."""
+) -> Float[Tensor, "S VS 3"]:
+    """Views on white in [0, 1], side by side; angles in degrees."""
     shaped = variant.shape(file)
     fitted = fit_mesh(shaped, "sphere")
     geometry = replace(fitted, vertices=variant.size * fitted.vertices)
     cameras, views = orbit(elevation, azimuth, size), []
     for index in range(len(cameras)):
-        surface = Shown(file=shaped, geometry=geometry, variant=variant, eye=cameras.eyes[index])
+        eye, ambient = cameras.eyes[index], variant.ambient
+        surface = Shown(file=shaped, geometry=geometry, eye=eye, ambient=ambient, variant=variant)
         color, alpha = render_smooth(surface, cameras[index]).split((3, 1), dim=-1)
         views.append(color * alpha + 1 - alpha)
-    return (torch.cat(views, dim=1) * 255).round().to(torch.uint8)
+    return torch.cat(views, dim=1)
 
 
 @torch.no_grad()
@@ -229,7 +209,7 @@ def render_piece(options: Options, piece: Piece) -> dict[str, Any]:
         variant = Variant.draw(random) if number else Variant(ambient=random.uniform(0.5, 1.0))
         row = render_row(file, variant, elevation, azimuth, options.size)
         name = f"{piece.name}-{number}.webp"
-        Image.fromarray(row.numpy()).save(options.out / name, quality=options.quality, method=6)
+        Image.fromarray(to_bytes(row)).save(options.out / name, quality=options.quality, method=6)
         angles[name] = {"elevation": elevation.tolist(), "azimuth": azimuth.tolist()}
     return angles
 

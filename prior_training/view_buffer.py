@@ -233,8 +233,9 @@ class ViewBuffer(ViewStream[Pairs]):
         """
         if self.num_kept or pixels.shape[1:4] != (self.views, self.size, self.size):
             raise ValueError(f"Expected, once, {self.views} views of {self.size} pixels, but got {[*pixels.shape]}.")
-        parts = [self.encode(part.flatten(0, 1).to(self.device)) for part in pixels.split(64)]
-        made = {"pixels": pixels, "latents": torch.cat(parts), "elevation": elevation, "azimuth": azimuth}
+        pixels = pixels.to(self.device)
+        latents = self.encode(pixels.flatten(0, 1))
+        made = {"pixels": pixels, "latents": latents, "elevation": elevation, "azimuth": azimuth}
         self._tensors = {name: torch.cat([self._tensors[name], each.to(self.device)]) for name, each in made.items()}
         self.num_kept, self.share = len(pixels), share
 

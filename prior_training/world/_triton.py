@@ -75,21 +75,7 @@ def _trace(
 
 
 @triton.jit
-def _color(
-    rows,
-    head,
-    count,
-    ex,
-    ey,
-    ez,
-    dx,
-    dy,
-    dz,
-    depth,
-    hit,
-    ROW: tl.constexpr,
-    SHADOW_STEPS: tl.constexpr,
-):
+def _color(rows, head, count, ex, ey, ez, dx, dy, dz, depth, hit, ROW: tl.constexpr, SHADOW_STEPS: tl.constexpr):
     """The colour of what rays hit at their depth, white where they hit nothing."""
     r = depth * 0.0
     g = depth * 0.0

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from hash3d.bench.measure import make_ball, make_disc
+from hash3d.bench.measure import make_ball, make_disc, replay_throughout
 from hash3d.cache import Hash3DConfig
+from hash3d.cli.options import find_system
 from hash3d.diffusion.random_weights import LAYOUTS, ZERO123, write_random_prior
 from hash3d.fast.engine import Engine
 from hash3d.guidance.targets import ReplayConfig
@@ -21,8 +22,6 @@ from hash3d.representations.nerf import NerfConfig
 from hash3d.representations.point_start import PointStartConfig
 from hash3d.representations.textured_mesh import TexturedMeshConfig
 from hash3d.schedules import Schedule, constant
-from hash3d.systems import SYSTEMS
-from hash3d.systems.stages import replay
 from hash3d.training.guide import load_stable_diffusion, load_zero123
 from hash3d.unet import remove_hash3d
 
@@ -31,10 +30,6 @@ CACHES = {"off": None, "on": Hash3DConfig(), "replay": None}
 GROWTH_CANDIDATES = 100_000
 """Points around GaussianDreamer's start, of which those close to it stay."""
 TINY_SIZE = 32
-
-
-REPLAYS = [info.name for info in SYSTEMS if info.replay_every]
-"""Systems that can keep denoised views."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +55,17 @@ class Case:
     @property
     def priors(self) -> tuple[str, ...]:
         """Names of the folders that it loads."""
-        known = {info.name: info.inputs for info in SYSTEMS}[self.system]
-        return LAYOUTS[known]
+        return LAYOUTS[find_system(self.system).inputs]
 
 
 def list_cases(first: Case, systems: list[str], caches: list[str]) -> list[Case]:
     """The runs of these systems, each with these caches, replay only where there is one; the rest as `first`."""
-    pairs = [(name, cache) for name in systems for cache in caches if cache != "replay" or name in REPLAYS]
-    return [replace(first, system=name, cache=cache) for name, cache in pairs]
+    return [
+        replace(first, system=name, cache=cache)
+        for name in systems
+        for cache in caches
+        if cache != "replay" or find_system(name).replay_every
+    ]
 
 
 def prepare(cases: list[Case]) -> None:
@@ -83,7 +81,7 @@ def prepare(cases: list[Case]) -> None:
 
 def build_recipe(case: Case) -> Recipe:
     """The `supplement` preset of a system on the random priors, for a few steps of each stage."""
-    info = next(info for info in SYSTEMS if info.name == case.system)
+    info = find_system(case.system)
     first, *second = (str(case.folder / name) for name in case.priors)
     given: dict[str, Any] = {"image": case.folder / "disc.png", "prompt": "a red mug"}
     options = {name: given[name] for name in info.inputs}
@@ -114,9 +112,7 @@ def shortened(stage: Stage, case: Case) -> Stage:
         surface=None if stage.surface is None else replace(stage.surface, level="auto"),
     )
     if case.cache == "replay":
-        stage = replay(stage, ReplayConfig.every)
-        if stage.replay:
-            stage = replace(stage, replay=replace(stage.replay, until=1.0))
+        stage = replay_throughout(stage, ReplayConfig.every)
     return shrunk(stage) if case.tiny else stage
 
 

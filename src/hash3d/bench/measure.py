@@ -57,9 +57,15 @@ def plan(recipe: Recipe) -> tuple[Case, ...]:
 def recipe_of(case: Case, recipe: Recipe) -> Recipe:
     """Return the recipe with a case's cache, or with replay in all of its steps."""
     stage = replace(recipe.stage, cache=None)
-    if case.replay_every and (replayed := replay(stage, case.replay_every)).replay:
-        stage = replace(stage, replay=replace(replayed.replay, until=1.0))
+    if case.replay_every:
+        stage = replay_throughout(stage, case.replay_every)
     return replace(recipe, stage=stage, cache=case.cache)
+
+
+def replay_throughout(stage: Stage, every: int) -> Stage:
+    """Return the stage with replay in all of its steps; one that cannot replay stays as it is."""
+    stage = replay(stage, every)
+    return replace(stage, replay=stage.replay and replace(stage.replay, until=1.0))
 
 
 def steady(stage: Stage) -> Stage:

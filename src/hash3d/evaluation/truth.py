@@ -198,8 +198,12 @@ class LitMesh:
         """RGB of both sides of the surface."""
         normals = functional.normalize(points.interpolate(self.file.normals.float()), dim=-1)
         towards = functional.normalize(self.eye - points.positions, dim=-1)
-        facing = (normals * towards).sum(dim=-1, keepdim=True).abs()
-        return self.file.colors(points.faces, points.weights) * (self.ambient + (1.0 - self.ambient) * facing)
+        light = self.ambient + (1.0 - self.ambient) * self.light(normals, towards)
+        return self.file.colors(points.faces, points.weights) * light
+
+    def light(self, normals: Float[Tensor, "N 3"], towards: Float[Tensor, "N 3"]) -> Float[Tensor, "N 1"]:
+        """What is not ambient, in [0, 1], by unit normals and directions to the eye: from the eye, |n . v|."""
+        return (normals * towards).sum(dim=-1, keepdim=True).abs()
 
 
 def fit_mesh(file: MeshFile, fit: Literal["sphere", "cube"]) -> Mesh:
