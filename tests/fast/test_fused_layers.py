@@ -12,7 +12,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
 from hash3d.fast import fused_layers as layers
-from hash3d.fast.fused_layers import add_bias, conv2d, geglu, run_residual_block
+from hash3d.fast.fused_layers import add_bias, conv2d, geglu, layer_norm, run_residual_block
 from hash3d.unet.partial_unet import PartialUNet
 from tests.distances import apart
 from tests.tiny_models import UNETS, tiny_unet, unet_inputs
@@ -52,6 +52,7 @@ def test_every_residual_block_and_transformer_of_a_unet_is_patched():
     chosen = [type(module).__name__ for module, _, _ in layers.choose_patches(unet)]
     assert chosen.count("ResnetBlock2D") == 22  # Two for each of 11 levels' pairs, as Stable Diffusion has them.
     assert chosen.count("Transformer2DModel") == chosen.count("GEGLU") == 16
+    assert chosen.count("LayerNorm") == 3 * 16
 
 
 @pytest.mark.parametrize("wide", [False, True])
@@ -268,5 +269,21 @@ def test_rows_on_a_gpu_equal_the_reference(dtype):
     # Half precision rounds the gate and the result, each by at most 2^-11.
     tolerance = 1e-6 if dtype == torch.float32 else 1e-3
     got, wanted = geglu(x), values * F.gelu(gate)
+    assert got.dtype == dtype
+    assert (got.double() - wanted).norm() <= tolerance * wanted.norm()
+
+
+@pytest.mark.gpu
+# Half precision rounds the result by at most 2^-11.
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float16, 1e-3)])
+@pytest.mark.parametrize("width", [320, 1280, 24])
+def test_normalised_rows_on_a_gpu_equal_the_reference(width, dtype, tolerance):
+    torch.manual_seed(0)
+    x, norm = (3.0 + torch.randn(3, 50, width)).cuda().to(dtype), nn.LayerNorm(width, device="cuda", dtype=dtype)
+    for each in norm.parameters():
+        nn.init.normal_(each)
+    with torch.no_grad():
+        got = layer_norm(norm, x)
+    wanted = F.layer_norm(x.double(), (width,), norm.weight.double(), norm.bias.double(), norm.eps)
     assert got.dtype == dtype
     assert (got.double() - wanted).norm() <= tolerance * wanted.norm()

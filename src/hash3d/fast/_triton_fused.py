@@ -152,6 +152,30 @@ def _geglu(x, y, count, width, SIZE: tl.constexpr):
     tl.store(y + index, (value * gate).to(y.dtype.element_ty), mask=inside)
 
 
+@triton.jit
+def _layer_norm(x, weight, bias, y, rows, width, eps, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    """y = (x - mean) / sqrt(variance + eps) weight + bias of each row."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
+    column = tl.arange(0, WIDTH)[None, :]
+    inside = (row < rows) & (column < width)
+    index = row.to(tl.int64) * width + column
+    values = tl.load(x + index, mask=inside, other=0.0).to(tl.float32)
+    centred = tl.where(inside, values - tl.sum(values, axis=1)[:, None] / width, 0.0)
+    inverse = tl.rsqrt(tl.sum(centred * centred, axis=1)[:, None] / width + eps)
+    gain = tl.load(weight + column, mask=column < width, other=0.0).to(tl.float32)
+    shift = tl.load(bias + column, mask=column < width, other=0.0).to(tl.float32)
+    tl.store(y + index, (centred * inverse * gain + shift).to(y.dtype.element_ty), mask=inside)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Normalise contiguous rows."""
+    y, width = torch.empty_like(x), x.shape[-1]
+    padded = triton.next_power_of_2(width)
+    rows, each = x.numel() // width, max(1, 4 * BLOCK // padded)
+    _layer_norm[(triton.cdiv(rows, each),)](x, weight, bias, y, rows, width, eps, ROWS=each, WIDTH=padded)
+    return y
+
+
 def add_bias(x: Tensor, residual: Tensor | None, bias: Tensor | None) -> Tensor:
     """Return x + residual + bias of channels-last images of one shape."""
     y = torch.empty_like(x)

@@ -99,6 +99,15 @@ def geglu(x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows E"]:
     return values * F.gelu(gate)
 
 
+def layer_norm(norm: nn.LayerNorm, x: Float[Tensor, "*rows C"]) -> Float[Tensor, "*rows C"]:
+    """Normalise rows (Ba et al. 2016, "Layer Normalization", eq. 4)."""
+    if has_kernels(x) and not x.requires_grad:
+        from . import _triton_fused as kernels
+
+        return kernels.layer_norm(x.contiguous(), norm.weight, norm.bias, norm.eps)
+    return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
 class _AddBias(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor | None, residual: Tensor | None) -> Tensor:
@@ -149,6 +158,8 @@ def _choose_patch(module: nn.Module) -> Patch | None:
             return module, "forward", lambda x: geglu(module.proj(x))
         case nn.Conv2d() if type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros":
             return module, "forward", partial(conv2d, module)
+        case nn.LayerNorm(normalized_shape=(_,), weight=nn.Parameter(), bias=nn.Parameter()):
+            return module, "forward", partial(layer_norm, module)
         case nn.GroupNorm(affine=True):
             return module, "forward", partial(group_norm, module)
     return None
