@@ -17,8 +17,8 @@ from ._triton_group_norm import (
 )
 from .fused_layers import Shifts
 
-WHOLE_GROUP = 32_768
-"""Largest group that one program holds."""
+WHOLE_GROUP = 8192
+"""Largest group that one program holds; larger ones are read faster in parts (docs/benchmarks/systems_full_size.md)."""
 BLOCK_CHANNELS = 64
 BLOCK_ROWS = 32
 PROGRAMS = 2112

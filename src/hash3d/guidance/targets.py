@@ -34,7 +34,7 @@ class ReplayConfig:
     every: int = 3
     denoising_steps: int = 1
     guidance_scale: float = 1.0
-    kept: int = 24
+    kept: int = 100
     fitted: int = 4
     until: float = 1.0
     weight: float = 1000.0

@@ -43,6 +43,8 @@ visits half of the passes are full, and 2 of 28 objects were lost; with 4 visits
 TWO_PRIOR_VIEW_ORDER = replace(VIEW_ORDER, visits_per_cell=2)
 """For Magic-123 at mini scale, where two models reuse at once: in the field's stage reuse with 4 visits costs 0.24 dB,
 with 2 visits 0.16 (docs/benchmarks/quality.md)."""
+NOISIEST = 0.92
+"""Targets by an image start from this share of the guidance's most noise up: less would keep the render's faults."""
 TEXT_REPLAY = ReplayConfig(denoising_steps=2, guidance_scale=5.0, kept=8, until=0.5)
 """Replay by a text, at the settings that measured best: young and sharp targets first, then score distillation
 (docs/experiments/replay.md)."""
@@ -192,7 +194,9 @@ def replay(stage: Stage, every: int) -> Stage:
     if not isinstance(guidance, Zero123GuidanceConfig):
         return stage
     fitted = 1 if stage.occupancy else ReplayConfig.fitted
-    return replace(stage, replay=ReplayConfig(every=every, fitted=fitted))
+    (name,), most = stage.guidances, guidance.max_timestep
+    noisy = replace(guidance, min_timestep=ramp(*((step, NOISIEST * share) for step, share in most.knots)))
+    return replace(stage, guidances={name: noisy}, replay=ReplayConfig(every=every, fitted=fitted))
 
 
 def _visit_less(stage: Stage) -> Stage:
