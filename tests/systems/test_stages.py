@@ -1,6 +1,8 @@
 """What recipe files share: scales, steps, and the released code's cache."""
 
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +13,10 @@ from hash3d.representations.nerf import HashGridNerfConfig, LatentNerfConfig
 from hash3d.representations.point_start import PointStartConfig
 from hash3d.representations.shap_e import ShapEConfig
 from hash3d.schedules import constant
-from hash3d.systems import FULL_SCALE_VISITS, dreamfusion, released_cache
+from hash3d.systems import FULL_SCALE_VISITS, dreamfusion, released_cache, zero123_nerf
 from hash3d.systems.stages import (
     MINI_GRID,
+    NOISIEST,
     is_mini,
     mini_by_text,
     mini_cameras,
@@ -100,3 +103,12 @@ def test_settings_of_one_s_own_replace_the_shared_ones():
     assert mini_by_text(10, guidance_scale=7.5).guidance_scale == 7.5
     assert mini_field_stage(40, **OWN, size=constant(32)).size(0) == 32
     assert mini_cameras(highest=75.0).elevation == (-10.0, 75.0)
+
+
+@pytest.mark.parametrize("scale", ["mini", "supplement"])
+def test_targets_by_an_image_start_from_the_noisiest_timesteps_all_along(scale):
+    recipe = partial(zero123_nerf.recipe, image=Path("cup.png"), prior="mini-zero123", cache=None, scale=scale)
+    plain, replayed = recipe().stage.guidance, recipe(replay_every=3).stage.guidance
+    for step in (0, 100, 150, 900):
+        assert replayed.max_timestep(step) == plain.max_timestep(step)
+        assert replayed.min_timestep(step) == pytest.approx(NOISIEST * plain.max_timestep(step))
