@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hash3d.tensors import all_finite, to_device
+from hash3d.tensors import all_finite, generator_on, to_device
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -46,3 +46,17 @@ def test_waits_for_nothing():
         torch.cuda.set_sync_debug_mode("default")
     assert moved.cpu().tolist() == list(map(float, range(1000)))
     assert spread.cpu().tolist() == [3] * 4
+
+
+def test_the_host_draws_from_the_generator_itself():
+    generator = torch.Generator()
+    assert generator_on(torch.device("cpu"), generator) is generator
+
+
+@pytest.mark.gpu
+def test_a_gpu_draws_what_the_host_s_generator_says():
+    device = torch.device("cuda")
+    first, again = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    draws = [torch.rand(5, generator=generator_on(device, each), device=device) for each in (first, again, first)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])

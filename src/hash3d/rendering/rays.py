@@ -13,7 +13,7 @@ from torch import Tensor
 from hash3d.cameras import Cameras
 from hash3d.kernels import FieldBackend, find_kernels, require_last_derivative
 from hash3d.representations.occupancy import OccupancyGrid
-from hash3d.tensors import to_device
+from hash3d.tensors import generator_on
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def camera_rays(cameras: Cameras, like: Tensor, generator: torch.Generator | Non
     views = torch.arange(len(cameras), device=like.device).repeat_interleave(cameras.height * cameras.width)
     if generator is None:
         return Rays(views, origins, directions, torch.full_like(origins[:, 0], 0.5))
-    return Rays(views, origins, directions, to_device(torch.rand(len(views), generator=generator), like))
+    shifts = torch.rand(len(views), generator=generator_on(like.device, generator), device=like.device)
+    return Rays(views, origins, directions, shifts.to(like))
 
 
 def march(

@@ -17,6 +17,7 @@ from hash3d.rendering.shading import Shading
 from hash3d.rendering.volume import RaySamples, VolumeRender, VolumeRenderer, VolumeRendererConfig
 from hash3d.representations.nerf import Nerf, NerfConfig
 from hash3d.representations.occupancy import OccupancyGrid
+from hash3d.tensors import generator_on
 
 from .base import Behind, Losses, Scene, SceneTools, expect_config, total
 from .losses import normal_image, normal_smoothness_3d_loss, normal_smoothness_loss, orientation_loss
@@ -128,11 +129,8 @@ class FieldScene(Scene[Nerf], represents=NerfConfig):
         return normal_smoothness_3d_loss(samples.normals, self.model.normals(near), samples.counted)
 
     def _move(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        """Random points close to others. A GPU draws them itself, from a seed: for a million the host takes 20 ms."""
-        generator = self.generator
-        if points.is_cuda:
-            seed = int(torch.randint(2**62, (), generator=generator))
-            generator = torch.Generator(points.device).manual_seed(seed)
+        """Random points close to others."""
+        generator = generator_on(points.device, self.generator)
         normal = torch.randn(points.shape, generator=generator, device=points.device)
         return points + NEAR_POINTS * normal
 
