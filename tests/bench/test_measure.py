@@ -132,6 +132,7 @@ def test_the_cases_differ_in_cache_and_engine_alone(tiny_recipe):
     stage = recipe_of(replay, tiny_recipe).stage
     assert (replay.cache, stage.replay.every) == (None, 3)
     unreplayed = recipe_of(off, tiny_recipe).stage
+    assert replace(stage.guidance, min_timestep=unreplayed.guidance.min_timestep) == unreplayed.guidance
     assert replace(stage, replay=None, guidances=unreplayed.guidances) == unreplayed
 
 

@@ -55,6 +55,16 @@ def test_every_residual_block_and_transformer_of_a_unet_is_patched():
     assert chosen.count("LayerNorm") == 3 * 16
 
 
+def test_a_class_of_its_own_keeps_its_forward():
+    class Scaled(nn.LayerNorm):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    plain = nn.LayerNorm(4)
+    chosen = layers.choose_patches(nn.Sequential(Scaled(4), plain, nn.LayerNorm(4, bias=False), nn.LayerNorm((2, 4))))
+    assert [module for module, _, _ in chosen] == [plain]
+
+
 @pytest.mark.parametrize("wide", [False, True])
 def test_an_encoder_and_its_gradient_are_the_same(wide, monkeypatch):
     monkeypatch.setattr(layers, "WIDEST_HEAD", 16 if wide else 1024)

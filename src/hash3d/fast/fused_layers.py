@@ -158,7 +158,7 @@ def _choose_patch(module: nn.Module) -> Patch | None:
             return module, "forward", lambda x: geglu(module.proj(x))
         case nn.Conv2d() if type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros":
             return module, "forward", partial(conv2d, module)
-        case nn.LayerNorm(normalized_shape=(_,), weight=nn.Parameter(), bias=nn.Parameter()):
+        case nn.LayerNorm(normalized_shape=(_,), bias=nn.Parameter()) if type(module) is nn.LayerNorm:
             return module, "forward", partial(layer_norm, module)
         case nn.GroupNorm(affine=True):
             return module, "forward", partial(group_norm, module)

@@ -16,6 +16,7 @@ from hash3d.guidance.targets import ReplayConfig
 from hash3d.guidance.zero123 import Zero123GuidanceConfig
 from hash3d.meshing.isosurface import IsosurfaceConfig
 from hash3d.pictures import Framing
+from hash3d.recipes.adjust import map_values
 from hash3d.recipes.loss_weights import LossWeights
 from hash3d.recipes.recipe import Pose, Recipe
 from hash3d.recipes.stage import Stage, expect_steps, scale_steps
@@ -182,8 +183,8 @@ def is_mini(choices: Choices) -> bool:
 def replay(stage: Stage, every: int) -> Stage:
     """The stage with replay, at the scales that measured best; one that denoises at each step stays as it is.
 
-    A text's targets need guidance, at most at the recipe's own scale. A field fits one target a step: its rays cost
-    more than the U-Net. `ValueError` for several guidances.
+    A text's targets need guidance, at most at the recipe's own scale, those by an image much noise. A field fits one
+    target a step: its rays cost more than the U-Net. `ValueError` for several guidances.
     """
     guidance = stage.guidance
     if len(stage.guidances) > 1:
@@ -194,9 +195,9 @@ def replay(stage: Stage, every: int) -> Stage:
     if not isinstance(guidance, Zero123GuidanceConfig):
         return stage
     fitted = 1 if stage.occupancy else ReplayConfig.fitted
-    (name,), most = stage.guidances, guidance.max_timestep
-    noisy = replace(guidance, min_timestep=ramp(*((step, NOISIEST * share) for step, share in most.knots)))
-    return replace(stage, guidances={name: noisy}, replay=ReplayConfig(every=every, fitted=fitted))
+    least = map_values(guidance.max_timestep, lambda _, share: NOISIEST * share)
+    guidances = dict.fromkeys(stage.guidances, replace(guidance, min_timestep=least))
+    return replace(stage, guidances=guidances, replay=ReplayConfig(every=every, fitted=fitted))
 
 
 def _visit_less(stage: Stage) -> Stage:
