@@ -32,7 +32,7 @@ def backend(request, monkeypatch):
     global DEVICE
     DEVICE = "cuda" if request.param == "triton" and not INTERPRETED else "cpu"
     if request.param == "triton" and INTERPRETED:
-        for module in (kernels, volume):
+        for module in (kernels, light, volume):
             monkeypatch.setattr(
                 module, "uses_triton", lambda backend, like: backend != "torch" and like.dtype == torch.float32
             )
@@ -78,6 +78,20 @@ def test_the_steps_equal_the_reference(radius, share, backend):
 def test_no_rays_have_no_steps(backend):
     none = Rays(*(column[:0] for column in vars(rays(1.3)).values()))
     assert len(march(none, 0.5, 0.07, grid(0.5), backend=backend)) == 0
+
+
+@pytest.mark.parametrize("room", [-7, 0, 50])
+def test_steps_fill_a_fixed_number_of_rows(room, backend):
+    """Those for which there are no rows are missing; rows for which there are no steps count for nothing."""
+    expected = march(rays(1.3), 0.5, 0.07, grid(0.4), backend=backend)
+    capacity = len(expected) + room
+    steps, bounds = light.march_within(rays(1.3), 0.5, 0.07, capacity, grid(0.4), backend=backend)
+    assert torch.equal(bounds, expected.bounds(len(rays(1.3))))
+    assert {len(each) for each in vars(steps).values()} == {capacity}
+    for name, column in vars(expected).items():
+        assert torch.equal(getattr(steps, name)[: len(expected)], column[:capacity])
+    assert (steps.rays.diff() >= 0).all()
+    assert not steps.lengths[len(expected) :].any()
 
 
 COUNTS = [0, 5, 1, 70, 0, 32, 33, 64, 0]

@@ -1,6 +1,5 @@
 """Sample culling: it changes the time of an image, not the image."""
 
-import dataclasses
 import math
 
 import pytest
@@ -64,46 +63,6 @@ def test_blocks_of_rays_change_nothing(monkeypatch):
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name))
     for name, column in vars(whole.samples).items():
         assert column is None or torch.equal(getattr(parts.samples, name), column)
-
-
-@pytest.mark.parametrize("normals", [False, True])
-def test_steps_that_were_chosen_before_make_the_same_image_and_gradients(monkeypatch, normals):
-    """Of blocks of rays; steps of length 0 change nothing, and do not count."""
-    monkeypatch.setattr(volume, "BLOCK_STEPS", 64 * 7)
-    cameras, back = view([0.0, 50.0], [0.0, 30.0], size=9), torch.rand(2, 3)
-    field, renderer = hash_grid_scene(), VolumeRendererConfig(samples_per_ray=64).build()
-    tools = {"normals": normals, "generator": torch.Generator().manual_seed(4)}
-    results = []
-    for ahead in (False, True):
-        tools["generator"].manual_seed(4)
-        if ahead:
-            (steps,) = renderer.choose(field, [cameras], back, generator=tools["generator"])
-            twice = steps[torch.arange(len(steps)).repeat_interleave(2)]
-            lengths = twice.lengths * (torch.arange(2 * len(steps)) % 2 == 0)
-            tools |= {"steps": dataclasses.replace(twice, lengths=lengths), "generator": None}
-        image = renderer(field, cameras, back, **tools)
-        shown = [image.color, image.alpha, image.depth, *([image.normal] if normals else [])]
-        gradients = torch.autograd.grad(sum((each**2).sum() for each in shown), list(field.parameters()))
-        results.append((*shown, *gradients))
-    assert torch.equal(image.samples.counted, lengths > 0)
-    assert image.samples.weights[1::2].abs().max() == 0
-    for expected, found in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-
-
-def test_steps_of_several_renders_are_chosen_at_once(monkeypatch):
-    """Of images of any size, among them one that sees nothing; the random shifts are drawn in their order."""
-    monkeypatch.setattr(volume, "BLOCK_STEPS", 64 * 50)
-    field, renderer, back = hash_grid_scene(), VolumeRendererConfig(samples_per_ray=64).build(), torch.rand(1, 3)
-    away = dataclasses.replace(view(size=4), shift=(1e4, 0.0))
-    cameras = [view([0.0, 50.0], [0.0, 30.0], size=9), away, view(size=7)]
-    generators = [torch.Generator().manual_seed(4) for _ in range(2)]
-    together = renderer.choose(field, cameras, back, generator=generators[0])
-    alone = [renderer.choose(field, [each], back, generator=generators[1])[0] for each in cameras]
-    assert [len(each) > 0 for each in alone] == [True, False, True]
-    for found, expected in zip(together, alone, strict=True):
-        torch.testing.assert_close(vars(found), vars(expected))
-    assert torch.equal(*(each.get_state() for each in generators))
 
 
 def test_an_empty_scene_shows_the_background_and_can_be_trained():

@@ -273,3 +273,14 @@ def test_a_checkpoint_of_a_growing_field_shows_the_same_scene():
 def test_impossible_configurations_are_refused(wrong, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         HashGridNerfConfig(**wrong)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("limit", [-3, 0, 130, 300, 900])
+def test_densities_of_points_up_to_a_limit_are_the_same(name, limit):
+    """Those after it may be anything, and cost nothing."""
+    field, points = CONFIGS[name].build(seeded()).cuda(), places(300).cuda()
+    with torch.no_grad():
+        found = field.density(points, torch.tensor(limit, device="cuda"))
+        assert torch.equal(found[: max(limit, 0)], field.density(points)[: max(limit, 0)])

@@ -1,9 +1,8 @@
-"""Numbers that travel together, and memory for rows of which each step has others."""
+"""Numbers that travel together, and how many rows a step's graphs take."""
 
-import pytest
 import torch
 
-from hash3d.training.packet import Capacities, Packet, Rows
+from hash3d.training.packet import Capacities, Packet
 
 
 def test_a_packet_brings_each_number_to_its_place():
@@ -14,22 +13,6 @@ def test_a_packet_brings_each_number_to_its_place():
         packet.send(sent)
         assert all(torch.equal(packet.numbers[name], each.float()) for name, each in sent.items())
     assert {name: each.data_ptr() for name, each in packet.numbers.items()} == places
-
-
-@pytest.mark.parametrize("count", [0, 1, 5, 7, 8])
-def test_rows_come_in_order_and_count_once(count):
-    rows = Rows({"number": torch.zeros(0, dtype=torch.int64), "vector": torch.zeros(0, 3)}, 8)
-    rows.write({"number": torch.full((8,), 99), "vector": torch.full((8, 3), 99.0)})
-    columns = {"number": torch.arange(count), "vector": torch.rand(count, 3)}
-    rows.write(columns)
-    found = rows.read()
-    counted = found.pop("counted")
-    assert {name: len(each) for name, each in found.items()} == {"number": 8, "vector": 8}
-    assert all(torch.equal(found[name][counted], each) for name, each in columns.items())
-    if count:
-        repeats = found["number"].bincount()
-        assert repeats.max() - repeats.min() <= 1, "spread over all"
-        assert torch.equal(found["vector"], columns["vector"][found["number"]])
 
 
 def test_memory_serves_fewer_rows_too_until_waste_costs_more_than_new_memory():

@@ -7,6 +7,8 @@ blocks with running sums; those before or behind a step leave it out by reading 
 steps lose nothing.
 """
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -46,12 +48,13 @@ def _vector(vectors, ray, mask, other):
     return x, y, z
 
 
-@triton.jit(do_not_specialize=["num_rays"])
+@triton.jit(do_not_specialize=["num_rays", "capacity"])
 def _march_kernel(
     origins, directions, shifts, occupied, counts, starts, step_rays, step_distances, step_lengths, step_points,
-    num_rays, radius, inverse_radius, length, RESOLUTION: tl.constexpr, WRITE: tl.constexpr, BLOCK: tl.constexpr,
+    num_rays, capacity, radius, inverse_radius, length,
+    RESOLUTION: tl.constexpr, WRITE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Follow one ray a lane. WRITE: write its steps from `starts` on; else their number to `counts`."""
+    """Follow one ray a lane. WRITE: write its steps from `starts` on, else their number to `counts`."""
     ray = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = ray < num_rays
     ox, oy, oz = _vector(origins, ray, mask, 0.0)
@@ -83,12 +86,13 @@ def _march_kernel(
             kept = kept & (tl.load(occupied + cell, mask=kept, other=0) > 0)
         if WRITE:
             index = start + found
-            tl.store(step_rays + index, ray.to(tl.int64), mask=kept)
-            tl.store(step_distances + index, distance, mask=kept)
-            tl.store(step_lengths + index, step, mask=kept)
-            tl.store(step_points + index * 3, x, mask=kept)
-            tl.store(step_points + index * 3 + 1, y, mask=kept)
-            tl.store(step_points + index * 3 + 2, z, mask=kept)
+            fits = kept & (index < capacity)
+            tl.store(step_rays + index, ray.to(tl.int64), mask=fits)
+            tl.store(step_distances + index, distance, mask=fits)
+            tl.store(step_lengths + index, step, mask=fits)
+            tl.store(step_points + index * 3, x, mask=fits)
+            tl.store(step_points + index * 3 + 1, y, mask=fits)
+            tl.store(step_points + index * 3 + 2, z, mask=fits)
         found += kept.to(tl.int32)
     if not WRITE:
         tl.store(counts + ray, found, mask=ray < num_rays)
@@ -96,30 +100,56 @@ def _march_kernel(
 
 def march(rays: Rays, radius: float, length: float, occupancy: OccupancyGrid | None) -> Steps:
     """Compute `march`. The host waits once, for the number of steps."""
-    like, count = rays.origins, len(rays)
-    counts = torch.empty(count, dtype=torch.int32, device=like.device)
-    read = (rays.origins.contiguous(), rays.directions.contiguous(), rays.shifts.contiguous())
-    cells = counts if occupancy is None else occupancy.occupied.view(torch.uint8)
-    resolution = 0 if occupancy is None else occupancy.config.resolution
+    run = _prepare(rays, radius, length, occupancy)
+    bounds = run.count()
+    like, count = rays.origins, int(bounds[-1])
+    columns = like.new_empty(count), like.new_empty(count), like.new_empty(count, 3)
+    return run.write(bounds, Steps(torch.empty(count, dtype=torch.int64, device=like.device), *columns))
 
-    def launch(starts: Tensor, steps: Steps, *, write: bool) -> None:
+
+def march_within(
+    rays: Rays, radius: float, length: float, capacity: int, occupancy: OccupancyGrid | None
+) -> tuple[Steps, Tensor]:
+    """Compute `march_within`."""
+    run = _prepare(rays, radius, length, occupancy)
+    bounds, like = run.count(), rays.origins
+    columns = like.new_zeros(capacity), like.new_zeros(capacity), like.new_zeros(capacity, 3)
+    last = torch.full((capacity,), len(rays) - 1, device=like.device)
+    return run.write(bounds, Steps(last, *columns)), bounds
+
+
+class _March(NamedTuple):
+    """What both runs of a march have in common."""
+
+    rays: Rays
+    numbers: tuple
+    cells: Tensor
+
+    def count(self) -> Tensor:
+        """Return `Steps.bounds`."""
+        counts = torch.empty(len(self.rays), dtype=torch.int32, device=self.cells.device)
+        none = self.rays.origins.new_empty(0)
+        self._launch(counts, counts, Steps(counts[:0].long(), none, none, none[:, None].expand(0, 3)), write=False)
+        return torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+
+    def write(self, bounds: Tensor, steps: Steps) -> Steps:
+        """Fill in the steps."""
+        self._launch(bounds, bounds, steps, write=True)
+        return steps
+
+    def _launch(self, counts: Tensor, starts: Tensor, steps: Steps, *, write: bool) -> None:
         columns = (steps.rays, steps.distances, steps.lengths, steps.points)
-        numbers = (count, radius, 1.0 / radius, length, resolution)
-        _march_kernel[(triton.cdiv(count, BLOCK),)](
-            *read, cells, counts, starts, *columns, *numbers,
-            WRITE=write, BLOCK=BLOCK, num_warps=1, enable_fp_fusion=False,
+        _march_kernel[(triton.cdiv(len(self.rays), BLOCK),)](
+            self.rays.origins, self.rays.directions, self.rays.shifts, self.cells, counts, starts, *columns,
+            len(self.rays), len(steps), *self.numbers, WRITE=write, BLOCK=BLOCK, num_warps=1, enable_fp_fusion=False,
         )  # fmt: skip
 
-    launch(counts, _empty_steps(like, 0), write=False)
-    ends = counts.cumsum(0)
-    steps = _empty_steps(like, int(ends[-1]) if count else 0)
-    launch(ends - counts, steps, write=True)
-    return steps
 
-
-def _empty_steps(like: Tensor, count: int) -> Steps:
-    rays = torch.empty(count, dtype=torch.int64, device=like.device)
-    return Steps(rays, like.new_empty(count), like.new_empty(count), like.new_empty(count, 3))
+def _prepare(rays: Rays, radius: float, length: float, occupancy: OccupancyGrid | None) -> _March:
+    columns = (rays.origins.contiguous(), rays.directions.contiguous(), rays.shifts.contiguous())
+    cells = rays.views if occupancy is None else occupancy.occupied.view(torch.uint8)
+    resolution = 0 if occupancy is None else occupancy.config.resolution
+    return _March(Rays(rays.views, *columns), (radius, 1.0 / radius, length, resolution), cells)
 
 
 @triton.jit

@@ -1,17 +1,16 @@
 """Rays through a field's cube: the samples at which the field is queried, and their composition to pixels."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hash3d.cameras import Cameras
-from hash3d.kernels import FieldBackend, find_kernels, require_last_derivative
+from hash3d.kernels import FieldBackend, find_kernels, require_last_derivative, uses_triton
 from hash3d.representations.occupancy import OccupancyGrid
 from hash3d.tensors import generator_on
 
@@ -49,23 +48,9 @@ class Steps:
     def __getitem__(self, rows: Int[Tensor, " K"]) -> "Steps":
         return Steps(self.rays[rows], self.distances[rows], self.lengths[rows], self.points[rows])
 
-    def split(self, ends: Sequence[int]) -> "list[Steps]":
-        """Split before each of these steps."""
-        columns = (self.rays, self.distances, self.lengths, self.points)
-        return [Steps(*block) for block in zip(*(column.tensor_split(ends) for column in columns), strict=True)]
-
     def bounds(self, num_rays: int) -> Int[Tensor, " bounds"]:
         """The steps of ray r are those from bounds[r] to before bounds[r + 1]."""
         return torch.searchsorted(self.rays, torch.arange(num_rays + 1, device=self.rays.device))
-
-
-Part = TypeVar("Part", Rays, Steps)
-
-
-def concatenate(parts: Sequence[Part]) -> Part:
-    """Join rays, or steps."""
-    columns = zip(*(vars(part).values() for part in parts), strict=True)
-    return type(parts[0])(*map(torch.cat, columns))
 
 
 def camera_rays(cameras: Cameras, like: Tensor, generator: torch.Generator | None) -> Rays:
@@ -104,6 +89,33 @@ def march(
     return steps if occupancy is None else steps[occupancy.contains(points).nonzero()[:, 0]]
 
 
+def march_within(
+    rays: Rays,
+    radius: float,
+    length: float,
+    capacity: int,
+    occupancy: OccupancyGrid | None = None,
+    *,
+    backend: FieldBackend = "auto",
+) -> tuple[Steps, Int[Tensor, " bounds"]]:
+    """Return `march` in a fixed number of rows, and `Steps.bounds`, of which the last is the number of steps.
+
+    The host does not wait for Triton's kernels. Rows after the last step are of the last ray, at the origin and 0 long.
+    If there are more steps than rows, the last ones are missing.
+    """
+    if uses_triton(backend, rays.origins):
+        from . import _triton_rays
+
+        found: tuple[Steps, Tensor] = _triton_rays.march_within(rays, radius, length, capacity, occupancy)
+        return found
+    steps = march(rays, radius, length, occupancy, backend=backend)
+    zeros = (steps.points.new_zeros(capacity, *shape) for shape in ((), (), (3,)))
+    blank = Steps(steps.rays.new_full((capacity,), len(rays) - 1), *zeros)
+    for column, values in zip(vars(blank).values(), vars(steps).values(), strict=True):
+        column[: len(steps)] = values[:capacity]
+    return blank, steps.bounds(len(rays))
+
+
 def transmittance_and_alphas(
     density: Float[Tensor, " N"], steps: Steps, num_rays: int
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
@@ -126,12 +138,17 @@ def is_visible(
     min_alpha: Float[Tensor, ""],
     min_transmittance: float,
     *,
+    bounds: Int[Tensor, " bounds"] | None = None,
     backend: FieldBackend = "auto",
 ) -> Bool[Tensor, " N"]:
-    """Whether a sample has an alpha of at least `min_alpha` behind a transmittance of at least `min_transmittance`."""
+    """Whether a sample has an alpha of at least `min_alpha` behind a transmittance of at least `min_transmittance`.
+
+    `bounds` are those of the steps, if they are known; what lies after the last is not looked at.
+    """
     if kernels := find_kernels(backend, "hash3d.rendering", "rays", density, steps.lengths):
         density = density.contiguous()
-        transmittance = kernels.composite(density, density[:, None], steps.lengths, steps.bounds(num_rays))[2]
+        bounds = steps.bounds(num_rays) if bounds is None else bounds
+        transmittance = kernels.composite(density, density[:, None], steps.lengths, bounds)[2]
         alphas = -torch.expm1(-density * steps.lengths)
     else:
         transmittance, alphas = transmittance_and_alphas(density, steps, num_rays)

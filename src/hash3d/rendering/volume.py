@@ -5,9 +5,7 @@ Volume Rendering"; Mildenhall et al. 2020, eq. 3). Samples are culled three time
 gradients: by the cube, by occupancy, and by alpha and transmittance.
 """
 
-import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -25,7 +23,7 @@ from hash3d.representations.occupancy import OccupancyGrid
 from hash3d.tensors import to_device
 
 from .base import Render
-from .rays import Rays, Steps, camera_rays, composite, concatenate, is_visible, march
+from .rays import Rays, Steps, camera_rays, composite, is_visible, march
 from .shading import Shading
 
 BLOCK_STEPS = 2**22
@@ -85,6 +83,11 @@ class VolumeRendererConfig:
         expect_range(self, "samples_per_ray", at_least=1)
         expect_range(self, "min_alpha min_transmittance", at_least=0, below=1)
 
+    @property
+    def culls(self) -> bool:
+        """Whether steps are left out by what their densities make of them."""
+        return self.min_alpha > 0.0 or self.min_transmittance > 0.0
+
     def step_length(self, radius: float) -> float:
         """Return the distance in scene units between two samples in a cube of half side `radius`."""
         return 2.0 * math.sqrt(3.0) * radius / self.samples_per_ray
@@ -117,8 +120,8 @@ class VolumeRenderer:
         Differentiable in the field's parameters and in `background`. `occupancy` has the cells to skip. With a
         `generator` (on the CPU) the samples of a ray are shifted together by a uniform share of a step, as training
         needs; without, a sample is the middle of its step. `shading` puts light on the colours, which are then albedo.
-        With `steps`, which `choose` has returned, nothing is culled, and no GPU is waited for; steps of length 0 count
-        for nothing.
+        With `steps`, which `SampleChoice` has chosen, nothing is culled, and no GPU is waited for; those of length 0
+        count for nothing.
         """
         size = (len(cameras), cameras.height, cameras.width)
         if background.shape not in ((size[0], field.channels), (*size, field.channels)):
@@ -147,27 +150,22 @@ class VolumeRenderer:
             samples=samples if steps is None else replace(samples, counted=steps.lengths > 0.0),
         )
 
-    def choose(
+    def is_seen(
         self,
-        field: Field,
-        cameras: Sequence[Cameras],
-        like: Tensor,
-        *,
-        occupancy: OccupancyGrid | None = None,
-        generator: torch.Generator | None = None,
-    ) -> list[Steps]:
-        """Return the steps at which renders query the field, on the device and in the dtype of `like`, all at once."""
-        rays = [camera_rays(each, like, generator) for each in cameras]
-        parts = self._split(concatenate(rays))
-        chosen = [self._cull(field, part, occupancy=occupancy, keep=False)[0] for part in parts]
-        firsts = itertools.accumulate(map(len, parts), initial=0)
-        steps = concatenate(
-            [replace(each, rays=each.rays + first) for each, first in zip(chosen, firsts, strict=False)]
+        density: Float[Tensor, " N"],
+        steps: Steps,
+        num_rays: int,
+        occupancy: OccupancyGrid | None,
+        bounds: Int[Tensor, " bounds"] | None = None,
+    ) -> Bool[Tensor, " N"]:
+        """Whether samples have enough alpha and transmittance to be rendered."""
+        config = self.config
+        min_alpha = torch.full((), config.min_alpha, dtype=density.dtype, device=density.device)
+        if occupancy is not None:
+            min_alpha = torch.minimum(min_alpha, occupancy.min_alpha.to(min_alpha))
+        return is_visible(
+            density, steps, num_rays, min_alpha, config.min_transmittance, bounds=bounds, backend=config.backend
         )
-        begins = list(itertools.accumulate(map(len, rays[:-1]), initial=0))
-        ends = torch.searchsorted(steps.rays, to_device(torch.tensor(begins[1:], dtype=torch.long), steps.rays))
-        views = steps.split(ends.tolist())
-        return [replace(each, rays=each.rays - first) for each, first in zip(views, begins, strict=True)]
 
     def _split(self, rays: Rays) -> list[Rays]:
         """Return blocks of rays that are handled at once."""
@@ -208,18 +206,14 @@ class VolumeRenderer:
         """
         config, backend = self.config, self.config.backend
         steps = march(rays, field.radius, config.step_length(field.radius), occupancy, backend=backend)
-        if config.min_alpha == 0.0 and config.min_transmittance == 0.0:
+        if not config.culls:
             return steps, {}
         kept: list[Tensor] = []
         if keep and isinstance(field, Nerf) and len(steps) <= BLOCK_STEPS:
             density, kept = field.look(steps.points)
         else:
             density = torch.cat([field.density(points) for points in steps.points.split(BLOCK_STEPS)])
-        min_alpha = torch.full((), config.min_alpha, dtype=density.dtype, device=density.device)
-        if occupancy is not None:
-            min_alpha = torch.minimum(min_alpha, occupancy.min_alpha.to(min_alpha))
-        seen = is_visible(density, steps, len(rays), min_alpha, config.min_transmittance, backend=backend)
-        rows = seen.nonzero()[:, 0]
+        rows = self.is_seen(density, steps, len(rays), occupancy).nonzero()[:, 0]
         return steps[rows], {"known": [each.T.index_select(1, rows).T for each in kept]} if kept else {}
 
 

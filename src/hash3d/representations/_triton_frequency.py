@@ -10,7 +10,13 @@ BLOCK = 256
 
 
 @triton.jit(do_not_specialize=["num_points"])
-def _encode_kernel(points, frequencies, features, num_points, COUNT: tl.constexpr, BLOCK: tl.constexpr):
+def _encode_kernel(
+    points, frequencies, features, limit, num_points, COUNT: tl.constexpr, BLOCK: tl.constexpr, LIMITED: tl.constexpr
+):  # fmt: skip
+    """Write the features of a block; LIMITED: if it begins before the number in `limit`."""
+    if LIMITED:  # noqa: SIM102  (Triton compiles no `and` of the two.)
+        if tl.program_id(0) * BLOCK >= tl.load(limit):
+            return
     rows = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = rows < num_points
     for axis in tl.static_range(3):
@@ -24,10 +30,14 @@ def _encode_kernel(points, frequencies, features, num_points, COUNT: tl.constexp
             tl.store(place + 3 * COUNT * num_points, tl.cos(angle), mask=mask)
 
 
-def encode(points: Tensor, frequencies: Tensor) -> Tensor:
-    """Compute `Frequency.forward`, without derivatives."""
+def encode(points: Tensor, frequencies: Tensor, limit: Tensor | None = None) -> Tensor:
+    """Compute `Frequency.forward`, without derivatives.
+
+    After `limit` points, a number on the device, features may be anything.
+    """
     features = points.new_empty(3 + 6 * len(frequencies), len(points))
     _encode_kernel[(triton.cdiv(len(points), BLOCK),)](
-        points.contiguous(), frequencies, features, len(points), COUNT=len(frequencies), BLOCK=BLOCK
-    )
+        points.contiguous(), frequencies, features, points if limit is None else limit, len(points),
+        COUNT=len(frequencies), BLOCK=BLOCK, LIMITED=limit is not None,
+    )  # fmt: skip
     return features.T

@@ -88,13 +88,19 @@ def _weigh(points, vectors, rows, mask, corner, level, ALONG: tl.constexpr):
 
 @triton.jit(do_not_specialize=["num_points"])
 def _gather_kernel(
-    points, vectors, levels, table, features, num_points,
-    FEATURES: tl.constexpr, PADDED: tl.constexpr, ALONG: tl.constexpr, COUNT: tl.constexpr,
+    points, vectors, levels, table, features, limit, num_points,
+    FEATURES: tl.constexpr, PADDED: tl.constexpr, ALONG: tl.constexpr, LIMITED: tl.constexpr, COUNT: tl.constexpr,
 ):  # fmt: skip
-    """Write the features of a level; ALONG: with the derivatives of the weights along `vectors`."""
+    """Write the features of a level; ALONG: with the derivatives of the weights along `vectors`.
+
+    LIMITED: of no more points than the number in `limit`.
+    """
     rows, corner = _lanes(COUNT)
     first = tl.program_id(0) * COUNT
     number = tl.program_id(1)
+    if LIMITED:  # noqa: SIM102  (Triton compiles no `and` of the two.)
+        if first >= tl.load(limit):
+            return
     mask = first + rows < num_points
     entry, weight, along = _weigh(points, vectors, first + rows, mask, corner, levels + number * LEVEL, ALONG)
     if ALONG:
@@ -195,14 +201,25 @@ def interleave(table: Tensor) -> Tensor:
     return table.T.contiguous().T
 
 
-def gather(points: Tensor, table: Tensor, levels: Tensor, num_planes: int, vectors: Tensor | None = None) -> Tensor:
-    """Features "N num_planes"; those of levels that are not in `levels` are zero."""
+def gather(
+    points: Tensor,
+    table: Tensor,
+    levels: Tensor,
+    num_planes: int,
+    vectors: Tensor | None = None,
+    limit: Tensor | None = None,
+) -> Tensor:
+    """Features "N num_planes"; those of levels that are not in `levels` are zero.
+
+    After `limit` points, a number on the device, features may be anything.
+    """
     features, count = points.new_empty(num_planes, len(points)), len(table)
     features[len(levels) * count :] = 0.0
     points = points.contiguous()
     _gather_kernel[(triton.cdiv(len(points), GATHERED), len(levels))](
         points, points if vectors is None else vectors.contiguous(), levels, interleave(table).T, features,
-        len(points), FEATURES=count, PADDED=triton.next_power_of_2(count), ALONG=vectors is not None, COUNT=GATHERED,
+        levels if limit is None else limit, len(points), FEATURES=count, PADDED=triton.next_power_of_2(count),
+        ALONG=vectors is not None, LIMITED=limit is not None, COUNT=GATHERED,
     )  # fmt: skip
     return features.T
 

@@ -45,11 +45,14 @@ def _hidden(inputs, weight, OUT: tl.constexpr, IN: tl.constexpr, PADDED: tl.cons
 
 @triton.jit(do_not_specialize=["num_points"])
 def _forward_kernel(
-    inputs, w0, w1, w2, w3, outputs, num_points, row_stride, column_stride,
+    inputs, w0, w1, w2, w3, outputs, limit, num_points, row_stride, column_stride,
     IN: tl.constexpr, WIDTH: tl.constexpr, OUT: tl.constexpr, IN_PADDED: tl.constexpr, PADDED: tl.constexpr,
-    OUT_PADDED: tl.constexpr, HIDDEN: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
+    OUT_PADDED: tl.constexpr, HIDDEN: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr, LIMITED: tl.constexpr,
 ):  # fmt: skip
-    """Write outputs of a block."""
+    """Write outputs of a block; LIMITED: if it begins before the number in `limit`."""
+    if LIMITED:  # noqa: SIM102  (Triton compiles no `and` of the two.)
+        if tl.program_id(0) * BLOCK >= tl.load(limit):
+            return
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     hidden = load_points(inputs, row_stride, column_stride, rows, num_points, IN, IN_PADDED).to(DTYPE)
     hidden = _hidden(hidden, w0, WIDTH, IN, PADDED, IN_PADDED)
@@ -143,13 +146,14 @@ def supports(weights: Sequence[Tensor]) -> bool:
     return inputs <= MOST["inputs"] and hidden[0] <= MOST["hidden"] and outputs <= MOST["outputs"] and (small or large)
 
 
-def forward(inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:
-    """Compute the outputs "N O" of inputs "N F"."""
+def forward(inputs: Tensor, weights: Sequence[Tensor], limit: Tensor | None = None) -> Tensor:
+    """Compute the outputs "N O" of inputs "N F"; after `limit` rows, a number on the device, they may be anything."""
     outputs = inputs.new_empty(len(weights[-1]), len(inputs))
     sizes = _choose_sizes(weights)
     _forward_kernel[(triton.cdiv(len(inputs), sizes["BLOCK"]),)](
-        inputs, *fill(weights), outputs, len(inputs), *inputs.stride(), **sizes
-    )
+        inputs, *fill(weights), outputs, inputs if limit is None else limit, len(inputs), *inputs.stride(),
+        LIMITED=limit is not None, **sizes,
+    )  # fmt: skip
     return outputs.T
 
 

@@ -126,11 +126,21 @@ class HashGrid(Encoding):
         """Switch on the levels of `step`."""
         self.active_levels = self.config.active_levels(step)
 
-    def forward(self, points: Float[Tensor, "N 3"], known: Tensor | None = None) -> Float[Tensor, "N F"]:
+    def forward(
+        self, points: Float[Tensor, "N 3"], known: Tensor | None = None, limit: Int[Tensor, ""] | None = None
+    ) -> Float[Tensor, "N F"]:
         """Features of points in [0, 1]^3 (clamped), coarse levels first; differentiable, by kernels only once.
 
-        `known` are these features, if they are known already: kernels then do without.
+        `known` are these features, if they are known already: kernels then do without. `limit` says on the device how
+        many points count: Triton's kernel, then without derivative, leaves out the others.
         """
+        if limit is not None and uses_triton(self.backend, self.table):
+            sums = find_kernels("triton", "hash3d.representations", "hash_grid", self.table)
+            assert sums is not None
+            found: Tensor = sums.gather(
+                points, self.table, self.levels[: self.active_levels], self.num_features, limit=limit
+            )
+            return found
         if (sums := self._find_kernels()) is not None:
             return encode(sums, points, self.table, self.levels[: self.active_levels], self.num_features, known)
         axes, tables = points.T.clamp(0.0, 1.0), self.table.split(self.sizes, dim=1)[: self.active_levels]
@@ -247,12 +257,14 @@ class Frequency(Encoding):
     def set_step(self, step: int) -> None:
         """All frequencies are on at every step."""
 
-    def forward(self, points: Float[Tensor, "N 3"], known: Tensor | None = None) -> Float[Tensor, "N F"]:
-        """Features of points in [0, 1]^3."""
+    def forward(
+        self, points: Float[Tensor, "N 3"], known: Tensor | None = None, limit: Int[Tensor, ""] | None = None
+    ) -> Float[Tensor, "N F"]:
+        """Features of points in [0, 1]^3; after `limit` of them Triton's kernel may give anything."""
         if self.backend == "triton" and not points.requires_grad:
             kernels = find_kernels(self.backend, "hash3d.representations", "frequency", points)
             assert kernels is not None
-            encoded: Tensor = kernels.encode(points, self.frequencies)
+            encoded: Tensor = kernels.encode(points, self.frequencies, limit)
             return encoded
         centred = 2.0 * points - 1.0
         angles = (centred[:, None, :] * self.frequencies[:, None]).flatten(1)

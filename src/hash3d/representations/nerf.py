@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hash3d.ranges import expect_range
@@ -148,16 +148,23 @@ class Nerf(Trainable):
         """Switch on what the encoding has at `step`. Call it at the start of each step."""
         self.encoding.set_step(step)
 
-    def density(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
-        """Return the density at world positions, in 1 / scene unit."""
-        return self.look(points)[0]
+    def density(self, points: Float[Tensor, "N 3"], limit: Int[Tensor, ""] | None = None) -> Float[Tensor, " N"]:
+        """Return the density at world positions, in 1 / scene unit.
+
+        `limit` says on the device how many of the points count: Triton's kernels, then without derivatives, leave out
+        the others.
+        """
+        return self.look(points, limit=limit)[0]
 
     def look(
-        self, points: Float[Tensor, "N 3"], known: Sequence[Tensor | None] = (None, None)
+        self,
+        points: Float[Tensor, "N 3"],
+        known: Sequence[Tensor | None] = (None, None),
+        limit: Int[Tensor, ""] | None = None,
     ) -> tuple[Float[Tensor, " N"], list[Tensor]]:
         """Return the density, and what it took, a row a point: `known` for the same points and parameters."""
-        features = self.encoding(self._in_unit_cube(points), known[0])
-        raw = evaluate(self.density_network, features, self.encoding.backend, known[1])
+        features = self.encoding(self._in_unit_cube(points), known[0], limit)
+        raw = evaluate(self.density_network, features, self.encoding.backend, known[1], limit)
         return self._activate(raw[:, 0] + self._blob(points)), [features, raw]
 
     def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N C"]:

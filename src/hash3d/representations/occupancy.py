@@ -86,8 +86,9 @@ class OccupancyGrid(nn.Module):
         found.scatter_reduce_(0, cells, alphas, reduce="amax")
         sampled = torch.zeros_like(self.occupied)
         sampled[cells] = True
-        self.alphas = torch.where(sampled, torch.maximum(self.config.decay * self.alphas, found), self.alphas)
-        self.occupied = self.alphas > self.min_alpha
+        # In place: graphs read both.
+        self.alphas.copy_(torch.where(sampled, torch.maximum(self.config.decay * self.alphas, found), self.alphas))
+        self.occupied.copy_(self.alphas > self.min_alpha)
 
     def grow(self) -> None:
         """Occupy the cells beside occupied ones too, where random points have missed what reaches in a little."""

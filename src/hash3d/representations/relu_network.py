@@ -10,21 +10,29 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hash3d.kernels import FieldBackend, find_kernels, require_last_derivative
 
 
 def evaluate(
-    layers: nn.Sequential, inputs: Float[Tensor, "N F"], backend: FieldBackend, known: Tensor | None = None
+    layers: nn.Sequential,
+    inputs: Float[Tensor, "N F"],
+    backend: FieldBackend,
+    known: Tensor | None = None,
+    limit: Int[Tensor, ""] | None = None,
 ) -> Float[Tensor, "N O"]:
     """Compute `layers(inputs)`, linear layers with ReLU between them: by kernels, if there are, once differentiable.
 
-    `known` is the result, where it is known already and only its derivatives are missing.
+    `known` is the result, where it is known already and only its derivatives are missing. `limit` says on the device
+    how many rows count: Triton's kernel, then without derivative, leaves out the others.
     """
     weights = weights_of(layers)
     if kernels := find_network(backend, weights, inputs):
+        if limit is not None and inputs.is_cuda:
+            limited: Tensor = kernels.forward(inputs, weights, limit)
+            return limited
         result: Tensor = _Network.apply(kernels, known, inputs, *weights)  # type: ignore[no-untyped-call]
         return result
     outputs: Tensor = layers(inputs)

@@ -220,8 +220,12 @@ class Scene(ABC, Generic[ModelT]):
         """What these graphs depend on besides the parameters: host values, and tensors that they write to."""
         return (), []
 
-    def choose_samples(self, cameras: list[Cameras], step: int) -> list[dict[str, Tensor]]:
-        """Choose ahead what renders look at: columns of rows, which a graph gives back in `samples` (`Rows.read`)."""
+    def sample_choice(self, *, recorded: bool) -> Any:
+        """What chooses ahead what a step's renders look at (`SampleChoice`), or None; `samples` then has it."""
+        return None
+
+    def choose_samples(self, choice: Any, cameras: list[Cameras], step: int) -> list[int]:
+        """Choose for renders by these cameras, and return how many samples each has."""
         return []
 
     def may_overflow(self, size: int, views: int) -> bool:

@@ -13,6 +13,7 @@ from hash3d.guidance.latent_guidance import resize
 from hash3d.recipes.stage import Stage
 from hash3d.rendering.base import Render
 from hash3d.rendering.rays import Steps
+from hash3d.rendering.sample_choice import SampleChoice
 from hash3d.rendering.shading import Shading
 from hash3d.rendering.volume import RaySamples, VolumeRender, VolumeRenderer, VolumeRendererConfig
 from hash3d.representations.nerf import Nerf, NerfConfig
@@ -84,29 +85,30 @@ class FieldScene(Scene[Nerf], represents=NerfConfig):
         return not mixed and self.renderer.config.backend in ("auto", "triton")
 
     def recorded_form(self) -> tuple[Any, list[Tensor]]:
-        """The levels of the encoding."""
-        return getattr(self.model.encoding, "active_levels", None), []
+        """The levels of the encoding, and the occupied cells."""
+        cells = [] if self.occupancy is None else list(self.occupancy.buffers())
+        return getattr(self.model.encoding, "active_levels", None), cells
 
-    @torch.no_grad()
-    def choose_samples(self, cameras: list[Cameras], step: int) -> list[dict[str, Tensor]]:
-        """The steps of rays, and points close to them for a loss; drawn in the order of a step that is not recorded."""
-        chosen = self.renderer.choose(
-            self.model, cameras, self.white, occupancy=self.occupancy, generator=self.generator
-        )
-        columns = [dict(vars(steps)) for steps in chosen]
+    def sample_choice(self, *, recorded: bool) -> SampleChoice:
+        """That of the steps of rays."""
+        return SampleChoice(self.renderer, self.model, self.occupancy, recorded=recorded)
+
+    def choose_samples(self, choice: SampleChoice, cameras: list[Cameras], step: int) -> list[int]:
+        """Choose steps of rays, and points close to them for a loss, drawn in the order of a plain step."""
+        counts = choice(cameras, self.generator)
         if "normal_smoothness_3d" in self.stage.losses.active(step):
-            for steps, each in zip(chosen, columns, strict=True):
-                each["near"] = self._move(steps.points)
-        return columns
+            choice.draw_noise(self.generator)
+        return counts
 
     def _next_samples(self) -> tuple[Steps | None, Float[Tensor, "N 3"] | None]:
         """What was chosen ahead for the next render, if anything was."""
         if not self.samples:
             return None, None
         columns = dict(self.samples.pop(0))
-        near, counted = columns.pop("near", None), columns.pop("counted")
+        noise, counted = columns.pop("noise", None), columns.pop("counted")
         columns["lengths"] = columns["lengths"] * counted
-        return Steps(**columns), near
+        steps = Steps(**columns)
+        return steps, None if noise is None else steps.points + NEAR_POINTS * noise
 
     def losses_of(self, views: list[Render]) -> Losses:
         """Those of the normals, over all views."""

@@ -1,4 +1,4 @@
-"""Memory that CUDA graphs read, which stays where it is: a step's numbers, and rows of which each step has others."""
+"""A step's numbers in memory that stays where it is, for CUDA graphs, and how many samples these take."""
 
 import math
 import operator
@@ -50,32 +50,6 @@ class Packet:
         self._device.copy_(self._host[self._turn], non_blocking=True)
         if copied is not None:
             copied.record()
-
-
-class Rows:
-    """Columns of rows, for a graph that takes a fixed number of them: some come twice, spread over all, in order.
-
-    Args:
-        columns: of the kind that will be written.
-        capacity: how many rows the graph takes, at least as many as will be written.
-    """
-
-    def __init__(self, columns: Mapping[str, Tensor], capacity: int) -> None:
-        self.capacity = capacity
-        self._columns = {name: each.new_zeros(capacity, *each.shape[1:]) for name, each in columns.items()}
-        self._count = torch.zeros((), dtype=torch.int64, device=next(iter(columns.values())).device)
-
-    def write(self, columns: Mapping[str, Tensor]) -> None:
-        """Keep these rows."""
-        for name, each in columns.items():
-            self._columns[name][: len(each)].copy_(each)
-        self._count.fill_(len(each))
-
-    def read(self) -> dict[str, Tensor]:
-        """The columns of `capacity` rows, and in "counted" whether a row comes for the first time; of none, none is."""
-        places = torch.arange(self.capacity, device=self._count.device) * self._count // self.capacity
-        first = places.diff(prepend=places.new_full((1,), -1)) > 0
-        return {name: each[places] for name, each in self._columns.items()} | {"counted": first & (self._count > 0)}
 
 
 class Capacities:

@@ -23,7 +23,7 @@ from hash3d.representations.background import SolidBackgroundConfig
 from hash3d.scenes.base import Look
 from hash3d.schedules import size_at
 
-from .packet import Capacities, Packet, Rows
+from .packet import Capacities, Packet
 from .watch import Metrics, rates_on_device, step_if_finite
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ class Recording(NamedTuple):
     parts: tuple[Part, ...]
     left: tuple[Any, Any]
     """`taken`, and the U-Net's inputs."""
-    rows: list[Rows]
     pool: Any = None
 
 
@@ -81,7 +80,8 @@ class RecordedStep(ABC):
         self._step, self._size, self._weights = 0, 0, dict[str, float]()
         self.taken: Taken | None = None
         self._inputs: Any = None
-        self._rows, self._capacities = list[Rows](), Capacities()
+        self.choice = self.scene.sample_choice(recorded=recorded)
+        self._rows, self._capacities = tuple[int, ...](), Capacities()
         self._replays: tuple[Part, ...] = ()
         self._key: Any = None
         self._recordings: dict[Any, Recording] = {}
@@ -136,6 +136,8 @@ class RecordedStep(ABC):
         key = (sizes, tuple(self._weights), autocast, self.scene.recorded_form()[0]), self._addresses()
         if key != self._key:
             self._recordings.clear()  # Their memory serves the next ones.
+            if self.choice is not None:
+                self.choice.forget()
             if (shapes := self.shapes()) != self.packet.shapes:
                 self.packet = Packet(shapes, self.trainer.device)
             self._key = key
@@ -164,25 +166,31 @@ class RecordedStep(ABC):
     def send(self, numbers: dict[str, Tensor]) -> None:
         """Send the numbers of a step, and choose what its renders look at and the recording for as much."""
         self.packet.send(numbers)
+        counts = [] if self.choice is None else self._choose_samples()
+        known = [capacities for light, capacities in self._recordings if light == self._light]
+        self._rows = self._capacities.choose(counts, known)
+        key = self._light, self._rows
+        found = self._recordings[key] = self._recordings.pop(key, None) or self._make(numbers)
+        self._replays, (self.taken, self._inputs) = found.parts, found.left
+
+    def _choose_samples(self) -> list[int]:
+        """Choose what a step's renders look at. Recordings that read other memory are dropped."""
         cameras, reference = [self._cameras()], self.trainer.reference
         if reference is not None:
             cameras.append(reference.camera(size_at(self.trainer.stage.reference_size, self._step)))
-        chosen = self.scene.choose_samples(cameras, self._step)
-        known = [capacities for light, capacities in self._recordings if light == self._light]
-        capacities = self._capacities.choose([len(next(iter(each.values()))) for each in chosen], known)
-        found = self._recordings.pop((self._light, capacities), None)
-        self._rows = found.rows if found else [Rows(*each) for each in zip(chosen, capacities, strict=True)]
-        for rows, each in zip(self._rows, chosen, strict=True):
-            rows.write(each)
-        found = self._recordings[self._light, capacities] = found or self._make(numbers)
-        self._replays, (self.taken, self._inputs) = found.parts, found.left
+        version = self.choice.version
+        counts: list[int] = self.scene.choose_samples(self.choice, cameras, self._step)
+        if self.choice.version != version:
+            self._recordings.clear()
+        self.recorded = self.recorded and not self.choice.failed
+        return counts
 
     def _make(self, numbers: dict[str, Tensor]) -> Recording:
         """A recording for the step's rows; the parts themselves where it cannot be made, now and later."""
-        plain = Recording(self.parts, (None, None), self._rows)
+        plain = Recording(self.parts, (None, None))
         if not self.recorded:
             return plain
-        if all(rows_of(self._rows) > rows_of(each.rows) for each in self._recordings.values()):
+        if all(sum(self._rows) > sum(rows) for _, rows in self._recordings):
             self._recordings.clear()  # Their memory is too small, and would stay.
         if len(self._recordings) >= MAX_RECORDINGS:
             del self._recordings[next(iter(self._recordings))]  # Not used for longest.
@@ -228,12 +236,12 @@ class RecordedStep(ABC):
                     for part in self.parts:
                         part()
             self._warm.add(form)
-            pool = next((each.pool for each in self._recordings.values()), None)
+            pool = next((each.pool for each in self._recordings.values()), getattr(self.choice, "pool", None))
             for graph, part in zip(graphs, self.parts, strict=True):
                 with recorded_into(graph, pool, tidy=pool is None):
                     part()
                 pool = pool or graph.pool()
-        return Recording(tuple(graph.replay for graph in graphs), (self.taken, self._inputs), self._rows, pool)
+        return Recording(tuple(graph.replay for graph in graphs), (self.taken, self._inputs), pool)
 
     def _cameras(self) -> Cameras:
         """The cameras of a step, on the device."""
@@ -248,7 +256,7 @@ class RecordedStep(ABC):
         if self._light is not None:
             strengths = {"ambient": numbers["ambient"], "diffuse": numbers["diffuse"]}
             light = Shading(kind=self._light, lights=numbers["lights"], **strengths)
-        self.scene.samples = [each.read() for each in self._rows]
+        self.scene.samples = [self.choice.read(number, rows) for number, rows in enumerate(self._rows)]
         self.scene.repeat_look(Look(self.background, light))
         return cameras, self.scene.draw_random(cameras, self._step), self.trainer.render_reference(self._step)
 
@@ -271,11 +279,6 @@ class RecordedStep(ABC):
         flags[guided] = (~output.finite).to(total)
         parts = dict(zip(losses, weighted.detach().unbind(), strict=True))
         self.taken = Taken(total.detach(), parts, flags, {self.name: {}})
-
-
-def rows_of(rows: list[Rows]) -> int:
-    """How many rows a step's graphs take."""
-    return sum(each.capacity for each in rows)
 
 
 def can_record(trainer: "Trainer") -> bool:
