@@ -101,7 +101,7 @@ def _march_kernel(
 def march(rays: Rays, radius: float, length: float, occupancy: OccupancyGrid | None) -> Steps:
     """Compute `march`. The host waits once, for the number of steps."""
     run = _prepare(rays, radius, length, occupancy)
-    bounds = run.count()
+    bounds = run.find_bounds()
     like, count = rays.origins, int(bounds[-1])
     columns = like.new_empty(count), like.new_empty(count), like.new_empty(count, 3)
     return run.write(bounds, Steps(torch.empty(count, dtype=torch.int64, device=like.device), *columns))
@@ -112,7 +112,7 @@ def march_within(
 ) -> tuple[Steps, Tensor]:
     """Compute `march_within`."""
     run = _prepare(rays, radius, length, occupancy)
-    bounds, like = run.count(), rays.origins
+    bounds, like = run.find_bounds(), rays.origins
     columns = like.new_zeros(capacity), like.new_zeros(capacity), like.new_zeros(capacity, 3)
     last = torch.full((capacity,), len(rays) - 1, device=like.device)
     return run.write(bounds, Steps(last, *columns)), bounds
@@ -122,10 +122,10 @@ class _March(NamedTuple):
     """What both runs of a march have in common."""
 
     rays: Rays
-    numbers: tuple
+    numbers: tuple[float, ...]
     cells: Tensor
 
-    def count(self) -> Tensor:
+    def find_bounds(self) -> Tensor:
         """Return `Steps.bounds`."""
         counts = torch.empty(len(self.rays), dtype=torch.int32, device=self.cells.device)
         none = self.rays.origins.new_empty(0)

@@ -6,7 +6,7 @@ a graph of its own, and the host waits once, for the counts. Renders then take a
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -82,44 +82,60 @@ class SampleChoice:
         field: what they show.
         occupancy: cells to skip.
         recorded: whether to make a CUDA graph; without, the choice runs as it is.
+        before_move: called before the memory moves that graphs with a `read` hold; they are to be dropped.
     """
 
     def __init__(
-        self, renderer: VolumeRenderer, field: Nerf, occupancy: OccupancyGrid | None, *, recorded: bool
+        self,
+        renderer: VolumeRenderer,
+        field: Nerf,
+        occupancy: OccupancyGrid | None,
+        *,
+        recorded: bool,
+        before_move: Callable[[], None] = lambda: None,
     ) -> None:
-        self.renderer, self.field, self.occupancy, self.recorded = renderer, field, occupancy, recorded
+        self.renderer, self.field, self.occupancy = renderer, field, occupancy
+        self.recorded, self.before_move = recorded, before_move
         self.device, self.failed = next(field.parameters()).device, False
-        self.capacity, self.version = LEAST, 0
-        """How many steps there is memory for, and how often it was made anew: what reads it is to be made anew too."""
-        self.pool: Any = None
-        """The graph's, which those that `read` may share."""
         self.forget()
 
     def forget(self) -> None:
-        """Drop the memory, as other images or another field need other."""
-        self._graph: Any = None
-        self._chosen: Chosen | None = None
+        """Start anew, as other images or another field need other memory."""
+        self.capacity = LEAST
+        """How many steps there is memory for."""
+        self._cameras: Sequence[Cameras] = []
         self._shifts: Tensor | None = None
         self._noise: Tensor | None = None
         self._begins, self._firsts = [0], [0]
+        self._drop()
+
+    def _drop(self) -> None:
+        """Drop the graph and its memory."""
+        self.before_move()
+        self._graph: Any = None
+        self._chosen: Chosen | None = None
+        self.pool: Any = None
+        """The graph's, which those that `read` may share."""
 
     def __call__(self, cameras: Sequence[Cameras], generator: torch.Generator) -> list[int]:
         """Choose for renders by these cameras, whose matrices a graph reads where they are now. Return the counts.
 
         Random shifts of the rays come from `generator`, on the CPU, in the order of the renders.
         """
-        self._draw_shifts(cameras, generator)
+        self._cameras = cameras
+        self._draw_shifts(generator)
         while True:
-            chosen = self._run(cameras)
+            chosen = self._run()
             *self._firsts, looked_at = chosen.numbers.tolist()
             if looked_at <= self.capacity:
                 return [after - before for before, after in itertools.pairwise(self._firsts)]
-            self._graph = self._chosen = self._noise = None  # Their memory serves the next.
+            self._drop()
+            self._noise = None
             self.capacity = LEAST * math.ceil(GROWTH * looked_at / LEAST)
 
-    def _draw_shifts(self, cameras: Sequence[Cameras], generator: torch.Generator) -> None:
+    def _draw_shifts(self, generator: torch.Generator) -> None:
         """As `camera_rays` draws them, in place."""
-        sizes = [len(each) * each.height * each.width for each in cameras]
+        sizes = [len(each) * each.height * each.width for each in self._cameras]
         self._begins = [0, *itertools.accumulate(sizes)]
         drawn = [torch.rand(size, generator=generator_on(self.device, generator), device=self.device) for size in sizes]
         if self._shifts is None:
@@ -127,33 +143,40 @@ class SampleChoice:
         else:
             torch.cat(drawn, out=self._shifts)
 
-    def _run(self, cameras: Sequence[Cameras]) -> Chosen:
+    def _run(self) -> Chosen:
         """The choice, by a graph if one can be made and its memory is large enough."""
         if self._graph is None:
             with beside(self.device) if self.recorded else nullcontext():
-                self._chosen = chosen = self._choose(cameras)
-            if not self.recorded or int(chosen.numbers[-1]) > self.capacity:
-                return chosen
-            self._graph = recorded_or_none("The choice of samples", lambda: self._record(cameras))
-            self.failed = self._graph is None
-            self.recorded = not self.failed
-            self.version += 1
-        if self._graph is not None:
+                self._chosen = chosen = self._choose()
+            if self.recorded and int(chosen.numbers[-1]) <= self.capacity:
+                self.renew()
+        else:
             self._graph.replay()
         assert self._chosen is not None
         return self._chosen
 
-    def _choose(self, cameras: Sequence[Cameras]) -> Chosen:
-        assert self._shifts is not None
-        return choose_steps(self.renderer, self.field, cameras, self._shifts, self.capacity, self.occupancy)
+    def renew(self) -> None:
+        """Make a graph of the choice in a new pool, and run it."""
+        if not self.recorded:
+            return
+        self._drop()
+        self._graph = recorded_or_none("The choice of samples", self._record)
+        if self._graph is None:
+            self.recorded, self.failed = False, True
+            self._chosen = self._choose()
+        else:
+            self._graph.replay()
 
-    def _record(self, cameras: Sequence[Cameras]) -> torch.cuda.CUDAGraph:
-        """A graph of the choice."""
+    def _record(self) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
-        with recorded_into(graph, self.pool):
-            chosen = self._choose(cameras)
+        with recorded_into(graph):
+            chosen = self._choose()
         self._chosen, self.pool = chosen, graph.pool()
         return graph
+
+    def _choose(self) -> Chosen:
+        assert self._shifts is not None
+        return choose_steps(self.renderer, self.field, self._cameras, self._shifts, self.capacity, self.occupancy)
 
     def draw_noise(self, generator: torch.Generator) -> None:
         """Draw three normal numbers for each chosen sample, by `generator`, on the CPU, in the order of the renders."""

@@ -220,7 +220,7 @@ class Scene(ABC, Generic[ModelT]):
         """What these graphs depend on besides the parameters: host values, and tensors that they write to."""
         return (), []
 
-    def sample_choice(self, *, recorded: bool) -> Any:
+    def sample_choice(self, *, recorded: bool, before_move: Callable[[], None]) -> Any:
         """What chooses ahead what a step's renders look at (`SampleChoice`), or None; `samples` then has it."""
         return None
 

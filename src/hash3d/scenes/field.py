@@ -1,5 +1,6 @@
 """A field in training."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, Unpack
 
@@ -89,9 +90,9 @@ class FieldScene(Scene[Nerf], represents=NerfConfig):
         cells = [] if self.occupancy is None else list(self.occupancy.buffers())
         return getattr(self.model.encoding, "active_levels", None), cells
 
-    def sample_choice(self, *, recorded: bool) -> SampleChoice:
+    def sample_choice(self, *, recorded: bool, before_move: Callable[[], None]) -> SampleChoice:
         """That of the steps of rays."""
-        return SampleChoice(self.renderer, self.model, self.occupancy, recorded=recorded)
+        return SampleChoice(self.renderer, self.model, self.occupancy, recorded=recorded, before_move=before_move)
 
     def choose_samples(self, choice: SampleChoice, cameras: list[Cameras], step: int) -> list[int]:
         """Choose steps of rays, and points close to them for a loss, drawn in the order of a plain step."""

@@ -80,11 +80,11 @@ class RecordedStep(ABC):
         self._step, self._size, self._weights = 0, 0, dict[str, float]()
         self.taken: Taken | None = None
         self._inputs: Any = None
-        self.choice = self.scene.sample_choice(recorded=recorded)
         self._rows, self._capacities = tuple[int, ...](), Capacities()
         self._replays: tuple[Part, ...] = ()
         self._key: Any = None
         self._recordings: dict[Any, Recording] = {}
+        self.choice = self.scene.sample_choice(recorded=recorded, before_move=self._recordings.clear)
         self._warm: set[Any] = set()
         self._failed = False
         self._skipped: Metrics | None = None
@@ -170,18 +170,17 @@ class RecordedStep(ABC):
         known = [capacities for light, capacities in self._recordings if light == self._light]
         self._rows = self._capacities.choose(counts, known)
         key = self._light, self._rows
-        found = self._recordings[key] = self._recordings.pop(key, None) or self._make(numbers)
+        if key not in self._recordings:
+            self._recordings[key] = self._make(numbers)
+        found = self._recordings[key] = self._recordings.pop(key)
         self._replays, (self.taken, self._inputs) = found.parts, found.left
 
     def _choose_samples(self) -> list[int]:
-        """Choose what a step's renders look at. Recordings that read other memory are dropped."""
+        """Choose what a step's renders look at."""
         cameras, reference = [self._cameras()], self.trainer.reference
         if reference is not None:
             cameras.append(reference.camera(size_at(self.trainer.stage.reference_size, self._step)))
-        version = self.choice.version
         counts: list[int] = self.scene.choose_samples(self.choice, cameras, self._step)
-        if self.choice.version != version:
-            self._recordings.clear()
         self.recorded = self.recorded and not self.choice.failed
         return counts
 
@@ -190,8 +189,10 @@ class RecordedStep(ABC):
         plain = Recording(self.parts, (None, None))
         if not self.recorded:
             return plain
-        if all(sum(self._rows) > sum(rows) for _, rows in self._recordings):
+        if self._recordings and all(sum(self._rows) > sum(rows) for _, rows in self._recordings):
             self._recordings.clear()  # Their memory is too small, and would stay.
+            if self.choice is not None:
+                self.choice.renew()
         if len(self._recordings) >= MAX_RECORDINGS:
             del self._recordings[next(iter(self._recordings))]  # Not used for longest.
         self.packet.send(numbers | {"weights": torch.tensor(math.nan)})
