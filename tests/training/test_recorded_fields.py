@@ -31,7 +31,7 @@ def field(tiny):
         recipe = tiny(name, steps=STEPS)
         stage = dataclasses.replace(recipe.stage, pixel_stride=1)
         losses = {"orientation": SMOOTH, "sparsity": constant(1.0)}
-        if name == "zero123_nerf":
+        if name in ("zero123_nerf", "magic123"):
             losses |= {"normal_smoothness": SMOOTH, "normal_smoothness_3d": SMOOTH}
         else:
             activation = "none" if name == "latent_nerf" else "sigmoid"
@@ -59,9 +59,9 @@ def compare_fields(plain, recorded, steps):
     assert (found - expected).norm() < 1e-3 * expected.norm()
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", [*SYSTEMS, "magic123"])
 def test_steps_are_the_plain_ones(field, name):
-    """Over updates of the occupied cells and new levels, with features reused, in light of every kind."""
+    """Over updates of the occupied cells and new levels, with features reused, in every light; of two models."""
     plain, recorded = pair(field(name))
     compare_fields(plain, recorded, STEPS)
     assert recorded.recorded.is_active
@@ -121,7 +121,7 @@ def test_making_graphs_changes_nothing(replayed, monkeypatch, name):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", [*SYSTEMS, "magic123"])
 def test_graphs_take_the_plain_steps(field, name):
     """Convolutions and sums are others, and atomic."""
     plain, recorded = pair(field(name), GPU)

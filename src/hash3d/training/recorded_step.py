@@ -7,6 +7,7 @@ same cameras and noise. `recorded_kinds` has the two kinds of steps.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -71,8 +72,7 @@ class RecordedStep(ABC):
     def __init__(self, trainer: "Trainer", views: int, *, recorded: bool) -> None:
         self.trainer, self.views, self.recorded = trainer, views, recorded
         self.scene: Any = trainer.scene
-        ((self.name, self.guidance),) = trainer.guidances.items()
-        self.guide = cast(Any, self.guidance.guide)
+        self.guides = {name: cast(Any, each.guide) for name, each in trainer.guidances.items()}
         self.packet = Packet({}, trainer.device)
         solid = isinstance(trainer.stage.background, SolidBackgroundConfig)
         self.background = self.scene.white.repeat(views, 1) if solid else None
@@ -99,8 +99,12 @@ class RecordedStep(ABC):
         """Take a step; None, with nothing drawn and nothing changed, where it must be taken without recording."""
 
     @abstractmethod
-    def weigh(self, step: int) -> float:
-        """The weight of the guidance's loss."""
+    def weigh(self, name: str, step: int) -> float:
+        """The weight of a guidance's loss."""
+
+    def loss_name(self, name: str) -> str:
+        """The name of a guidance's loss."""
+        return f"{self.trainer.stage.prefix(name)}guidance"
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the numbers of a step."""
@@ -127,7 +131,8 @@ class RecordedStep(ABC):
         """Whether a step can be taken by the parts. Recordings that depend on what has changed are dropped."""
         stage = self.trainer.stage
         self._step, self._size = step, size_at(stage.size, step)
-        self._weights = {f"{stage.prefix(self.name)}guidance": self.weigh(step)} | stage.losses.active(step)
+        guided = {self.loss_name(name): self.weigh(name, step) for name in self.guides}
+        self._weights = guided | stage.losses.active(step)
         self._replays = ()
         if self._failed or not self.fits():
             return False
@@ -217,9 +222,13 @@ class RecordedStep(ABC):
     def _addresses(self) -> tuple[int, ...]:
         """Where the graphs read and write."""
         scene = self.scene
-        tensors = [next(self.guide.prior.vae.parameters()), *self._parameters(), *scene.recorded_form()[1]]
+        tensors = [next(vae.parameters()) for vae in self._autoencoders()]
+        tensors += [*self._parameters(), *scene.recorded_form()[1]]
         tensors += [each for moments in scene.optimizer.state.values() for each in moments.values()]
         return id(scene.optimizer), *(each.data_ptr() for each in tensors)
+
+    def _autoencoders(self) -> list[Any]:
+        return [guide.prior.vae for guide in self.guides.values()]
 
     def _parameters(self) -> list[nn.Parameter]:
         return [each for group in self.scene.optimizer.param_groups for each in group["params"]]
@@ -229,9 +238,10 @@ class RecordedStep(ABC):
 
         What is new is called before, with weights that are no numbers: then no step is taken, and nothing is counted.
         """
-        vae = self.guide.prior.vae.to(memory_format=torch.channels_last)
         graphs = [torch.cuda.CUDAGraph() for _ in self.parts]
-        with fused_layers(vae):
+        with ExitStack() as layers:
+            for vae in self._autoencoders():
+                layers.enter_context(fused_layers(vae.to(memory_format=torch.channels_last)))
             with beside(self.trainer.device):
                 for _ in range(1 if form in self._warm else WARM_UPS):
                     for part in self.parts:
@@ -261,10 +271,11 @@ class RecordedStep(ABC):
         self.scene.repeat_look(Look(self.background, light))
         return cameras, self.scene.draw_random(cameras, self._step), self.trainer.render_reference(self._step)
 
-    def finish(self, view: Render, reference_view: Render | None, output: GuidanceOutput) -> None:
+    def finish(self, view: Render, reference_view: Render | None, outputs: dict[str, GuidanceOutput]) -> None:
         """Losses, gradients, the sums of a densification, and Adam. No autograd graph outlives it."""
-        numbers, scene, (guided, *_) = self.packet.numbers, self.scene, self._weights
-        losses = {guided: output.loss} | self.trainer.losses(self._step, view, reference_view)
+        numbers, scene = self.packet.numbers, self.scene
+        losses = {self.loss_name(name): output.loss for name, output in outputs.items()}
+        losses |= self.trainer.losses(self._step, view, reference_view)
         weights = dict(zip(self._weights, numbers["weights"].unbind(), strict=True))
         weighted = torch.stack(list(losses.values())) * torch.stack([weights[name] for name in losses])
         total, leaves = weighted.sum(), self._parameters() + ([] if scene.probe is None else [scene.probe])
@@ -277,9 +288,9 @@ class RecordedStep(ABC):
         for leaf in leaves:
             leaf.grad = None
         scene.forget()
-        flags[guided] = (~output.finite).to(total)
+        flags |= {self.loss_name(name): (~output.finite).to(total) for name, output in outputs.items()}
         parts = dict(zip(losses, weighted.detach().unbind(), strict=True))
-        self.taken = Taken(total.detach(), parts, flags, {self.name: {}})
+        self.taken = Taken(total.detach(), parts, flags, {name: {} for name in outputs})
 
 
 def can_record(trainer: "Trainer") -> bool:
