@@ -104,7 +104,7 @@ def test_noise_is_drawn_render_by_render(choice):
 def test_a_graph_chooses_the_same_steps(monkeypatch):
     """Also when cells, parameters and cameras have changed in place, and when more steps than ever need more memory."""
     monkeypatch.setattr(sample_choice, "LEAST", 100)
-    field, moves = hash_grid_scene().cuda(), []
+    field, moves, step = hash_grid_scene().cuda(), [], -1
     occupancy = OccupancyGridConfig(threshold=1e-3).build(0.6).cuda()
     plain = SampleChoice(RENDERER, field, occupancy, recorded=False)
     recorded = SampleChoice(RENDERER, field, occupancy, recorded=True, before_move=lambda: moves.append(step))
