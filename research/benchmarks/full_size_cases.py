@@ -22,6 +22,7 @@ from hash3d.representations.nerf import NerfConfig
 from hash3d.representations.point_start import PointStartConfig
 from hash3d.representations.textured_mesh import TexturedMeshConfig
 from hash3d.schedules import Schedule, constant
+from hash3d.systems.stages import TOGETHER
 from hash3d.training.guide import load_stable_diffusion, load_zero123
 from hash3d.unet import remove_hash3d
 
@@ -112,7 +113,7 @@ def shortened(stage: Stage, case: Case) -> Stage:
         surface=None if stage.surface is None else replace(stage.surface, level="auto"),
     )
     if case.cache == "replay":
-        stage = replay_throughout(stage, ReplayConfig.every)
+        stage = replay_throughout(stage, ReplayConfig.every, TOGETHER)
     return shrunk(stage) if case.tiny else stage
 
 

@@ -93,9 +93,10 @@ def test_targets_are_made_without_the_cache_that_the_steps_after_reuse_from(repl
     assert not statistics.bypassed
 
 
-def test_a_batch_of_targets_is_made_after_as_many_times_more_steps(replayed):
-    recipe = replayed(every=2)
-    cameras = dataclasses.replace(recipe.stage.cameras, batch_size=2)
+@pytest.mark.parametrize(("views", "together"), [(2, 1), (1, 2)])
+def test_a_batch_of_targets_is_made_after_as_many_times_more_steps(replayed, views, together):
+    recipe = replayed(every=2, together=together)
+    cameras = dataclasses.replace(recipe.stage.cameras, batch_size=views)
     trainer = make_trainer(dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, cameras=cameras)))
     run(trainer, 5)
     assert (trainer.guidances["image"].passes, len(trainer.replay.targets)) == (4, 4), "two at steps 0 and 4"

@@ -16,6 +16,7 @@ from torch import nn
 
 from hash3d.cache import CacheConfig
 from hash3d.diffusion.latent_prior import LatentPrior
+from hash3d.diffusion.loading import EMBEDDED
 from hash3d.fast.engine import Engine
 from hash3d.guidance.targets import ReplayConfig
 from hash3d.pictures import FramedPicture
@@ -23,7 +24,7 @@ from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.stage import Stage
 from hash3d.schedules import Schedule, constant
 from hash3d.stopwatch import Mark, Stopwatch
-from hash3d.systems.stages import replay
+from hash3d.systems.stages import TOGETHER, replay
 from hash3d.training.trainer import Trainer
 
 OFF_EAGER, OFF_FAST, OURS, REPLAY = "off, eager", "off, fast", "ours", "replay"
@@ -58,13 +59,14 @@ def recipe_of(case: Case, recipe: Recipe) -> Recipe:
     """Return the recipe with a case's cache, or with replay in all of its steps."""
     stage = replace(recipe.stage, cache=None)
     if case.replay_every:
-        stage = replay_throughout(stage, case.replay_every)
+        together = 1 if next(iter(recipe.priors.values())) in EMBEDDED else TOGETHER
+        stage = replay_throughout(stage, case.replay_every, together)
     return replace(recipe, stage=stage, cache=case.cache)
 
 
-def replay_throughout(stage: Stage, every: int) -> Stage:
+def replay_throughout(stage: Stage, every: int, together: int) -> Stage:
     """Return the stage with replay in all of its steps; one that cannot replay stays as it is."""
-    stage = replay(stage, every)
+    stage = replay(stage, every, together)
     return replace(stage, replay=stage.replay and replace(stage.replay, until=1.0))
 
 

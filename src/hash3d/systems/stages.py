@@ -46,6 +46,8 @@ TWO_PRIOR_VIEW_ORDER = replace(VIEW_ORDER, visits_per_cell=2)
 with 2 visits 0.16 (docs/benchmarks/quality.md)."""
 NOISIEST = 0.92
 """Targets by an image start from this share of the guidance's most noise up: less would keep the render's faults."""
+TOGETHER = 4
+"""Targets of replay that are made at once at full scale (docs/benchmarks/systems_full_size.md)."""
 TEXT_REPLAY = ReplayConfig(denoising_steps=2, guidance_scale=5.0, kept=8, until=0.5)
 """Replay by a text, at the settings that measured best: young and sharp targets first, then score distillation
 (docs/experiments/replay.md)."""
@@ -107,7 +109,7 @@ def recipe_at(choices: Choices, scales: Scales, *, priors: Mapping[str, str] | N
         name: choice for name, choice in choices.items() if name not in ("prior", "scale", "steps", "replay_every")
     }
     if every := choices.get("replay_every", 0):
-        stages = tuple(replay(stage, every) for stage in stages)
+        stages = tuple(replay(stage, every, 1 if is_mini(choices) else TOGETHER) for stage in stages)
     if "image" not in fields:
         others["reference_elevation"] = TEXT_ELEVATION
     main = next(iter(stages[0].guidances))
@@ -180,24 +182,25 @@ def is_mini(choices: Choices) -> bool:
     return scale == "mini" or (scale is None and choices["prior"] in EMBEDDED)
 
 
-def replay(stage: Stage, every: int) -> Stage:
+def replay(stage: Stage, every: int, together: int = 1) -> Stage:
     """The stage with replay, at the scales that measured best; one that denoises at each step stays as it is.
 
     A text's targets need guidance, at most at the recipe's own scale, those by an image much noise. A field fits one
-    target a step: its rays cost more than the U-Net. `ValueError` for several guidances.
+    target a step: its rays cost more than the U-Net. `together` is as in `ReplayConfig`. `ValueError` for several
+    guidances.
     """
     guidance = stage.guidance
     if len(stage.guidances) > 1:
         raise ValueError("Expected one diffusion model for --replay-every: targets of two lose 1.8 dB. Leave it out.")
     if isinstance(guidance, StableDiffusionGuidanceConfig):
         scale = min(guidance.guidance_scale, TEXT_REPLAY.guidance_scale)
-        return replace(stage, replay=replace(TEXT_REPLAY, every=every, guidance_scale=scale))
+        return replace(stage, replay=replace(TEXT_REPLAY, every=every, together=together, guidance_scale=scale))
     if not isinstance(guidance, Zero123GuidanceConfig):
         return stage
     fitted = 1 if stage.occupancy else ReplayConfig.fitted
     least = map_values(guidance.max_timestep, lambda _, share: NOISIEST * share)
     guidances = dict.fromkeys(stage.guidances, replace(guidance, min_timestep=least))
-    return replace(stage, guidances=guidances, replay=ReplayConfig(every=every, fitted=fitted))
+    return replace(stage, guidances=guidances, replay=ReplayConfig(every=every, together=together, fitted=fitted))
 
 
 def _visit_less(stage: Stage) -> Stage:

@@ -39,7 +39,9 @@ class Replay:
         if not isinstance(guide, (LatentGuidance, DenoiseGuidance)):
             raise ValueError(f"Expected a guidance that denoises, for replay, but got {guide!r}. Leave replay out.")
         self.config, self.scene, self.guide, self.pixel_stride = config, scene, guide, stage.pixel_stride
-        self.view_order = replace(stage.view_order, visits_per_cell=1).build(stage.cameras)
+        self.batch = stage.cameras.batch_size * config.together
+        cameras = replace(stage.cameras, batch_size=self.batch)
+        self.view_order = replace(stage.view_order, visits_per_cell=1).build(cameras)
         self.targets = TargetBuffer[View](config.kept, config.max_bytes)
         self.generator = torch.Generator().manual_seed(seed)
 

@@ -224,7 +224,7 @@ class Trainer:
     def _make_targets(self, step: int) -> None:
         """Now and then a batch of targets for replay."""
         assert self.replay is not None
-        if step % (self.replay.config.every * self.stage.cameras.batch_size) == 0:
+        if step % (self.replay.config.every * self.replay.batch) == 0:
             cameras, timesteps, _ = self.sample_views(step, self.replay.view_order)
             next(iter(self.guidances.values())).passes += self.replay.make(cameras, int(timesteps[0]), step)
 
