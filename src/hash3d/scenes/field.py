@@ -81,9 +81,12 @@ class FieldScene(Scene[Nerf], represents=NerfConfig):
         return view if near is None else replace(view, samples=replace(view.samples, near=near))
 
     def can_record(self) -> bool:
-        """By kernels that wait for nothing, before a background that is always of one kind."""
+        """By kernels that wait for nothing, before a background that is always of one kind, with cells to skip.
+
+        Without, memory for the choice of samples would be for all steps of all rays.
+        """
         mixed = getattr(self.stage.background, "solid_share", 0.0) > 0.0
-        return not mixed and self.renderer.config.backend in ("auto", "triton")
+        return not mixed and self.occupancy is not None and self.renderer.config.backend in ("auto", "triton")
 
     def recorded_form(self) -> tuple[Any, list[Tensor]]:
         """The levels of the encoding, and the occupied cells."""
