@@ -15,7 +15,8 @@ class Mesh:
     """V vertices in scene units and F triangles, counter-clockwise seen from outside, with RGB a vertex if it has any.
 
     Faces that touch share vertices: an edge with a face on one side only is a rim. `closed` promises that each edge has
-    two faces; `known_edges` are `edges`, where they are known already.
+    two faces; `known_edges` are `edges`, where they are known already. `counts` are the numbers of vertices and faces
+    on the device, where there may be more rows: vertices that no face needs, and pairs of faces (n, n, n).
     """
 
     vertices: Float[Tensor, "V 3"]
@@ -23,6 +24,7 @@ class Mesh:
     colors: Float[Tensor, "V 3"] | None = None
     closed: bool = False
     known_edges: "Edges | None" = None
+    counts: Int[Tensor, "2"] | None = None
 
     def __len__(self) -> int:
         return self.faces.shape[0]

@@ -152,6 +152,8 @@ class RecordedStep(ABC):
         """Whether a step of the present scene can be recorded, by the scene's own methods."""
         if not self.scene.can_record() or {"draw_random", "after_backward"} & vars(self.scene).keys():
             return False
+        if not self.scene.has_room():
+            return False
         if self._skipped is not None and self._skipped.arrived:
             skipped, self._skipped = self._skipped, None
             if skipped["loss"]:  # A plain step makes lists as long as they have to be.
@@ -259,7 +261,11 @@ class RecordedStep(ABC):
             light = Shading(kind=self._light, lights=numbers["lights"], **strengths)
         self.scene.samples = [self.choice.read(number, rows) for number, rows in enumerate(self._rows)]
         self.scene.repeat_look(Look(self.background, light))
-        return cameras, self.scene.draw_random(cameras, self._step), self.trainer.render_reference(self._step)
+        self.scene.fixed = True
+        try:
+            return cameras, self.scene.draw_random(cameras, self._step), self.trainer.render_reference(self._step)
+        finally:
+            self.scene.fixed = False
 
     def finish(self, view: Render, reference_view: Render | None, output: GuidanceOutput) -> None:
         """Losses, gradients, the sums of a densification, and Adam. No autograd graph outlives it."""
