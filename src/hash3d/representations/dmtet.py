@@ -17,7 +17,7 @@ from torch.nn import functional
 from hash3d.ranges import expect_range
 from hash3d.tensors import first_rows
 
-from .mesh import Mesh, SurfacePoints, grown_box, take
+from .mesh import Mesh, SurfacePoints, fill_rows, grown_box, take
 from .optimizer import ParameterGroup, Trainable
 
 TETRAHEDRON_EDGES = tuple(itertools.combinations(range(4), 2))
@@ -80,28 +80,13 @@ def marching_tetrahedra(
     cell, triangle = rows // 12, rows % 12
     faces = order[7 * cell[:, None] + grid.triangles[number[cell], triangle]] - 1
     if counts is not None:
-        edges, faces = _fill(edges, faces, counts)
+        edges, faces = fill_rows(edges, faces, counts)
     first = edges // 7
     ends = torch.stack([first, first + grid.reach[edges % 7]])
     (a, b), (start, end) = take(values, ends), take(vertices, ends)
     difference = (a - b).masked_fill(a == b, 1.0)  # No edge is crossed.
     moved = start + (a / difference)[:, None] * (end - start)
     return Mesh(vertices=moved, faces=faces, closed=True, counts=counts)
-
-
-def _fill(
-    edges: Int[Tensor, " E"], faces: Int[Tensor, "F 3"], counts: Int[Tensor, "2"]
-) -> tuple[Int[Tensor, " E"], Int[Tensor, "F 3"]]:
-    """Repeat the first edges after the last, and let pairs of faces after the last lie on one vertex each.
-
-    The sides of a pair are three pairs of sides, so that `Mesh.edges` still finds each edge twice. All are spread over
-    the vertices: sums of many numbers in one place take long.
-    """
-    number, row = counts[0].clamp(min=1), torch.arange(len(faces), device=faces.device)
-    edges = edges[torch.arange(len(edges), device=edges.device) % number]
-    vertex = (row // 2 % number).clamp(max=len(edges) - 1)
-    filled = torch.where((row < counts[1])[:, None], faces.clamp(max=len(edges) - 1), vertex[:, None])
-    return edges, filled
 
 
 class _Cells(NamedTuple):

@@ -142,6 +142,21 @@ def pair_keys(pairs: Int[Tensor, "N 2"], count: int) -> Int[Tensor, " N"]:
     return torch.minimum(first, second) * count + torch.maximum(first, second)
 
 
+def fill_rows(
+    edges: Int[Tensor, " E"], faces: Int[Tensor, "F 3"], counts: Int[Tensor, "2"]
+) -> tuple[Int[Tensor, " E"], Int[Tensor, "F 3"]]:
+    """Repeat the first vertices' edges after the last, and let pairs of faces after the last lie on one vertex each.
+
+    The sides of a pair are three pairs of sides, so that `Mesh.edges` still finds each edge twice. All are spread over
+    the vertices: sums of many numbers in one place take long.
+    """
+    number, row = counts[0].clamp(min=1), torch.arange(len(faces), device=faces.device)
+    edges = edges[torch.arange(len(edges), device=edges.device) % number]
+    vertex = (row // 2 % number).clamp(max=len(edges) - 1)
+    filled = torch.where((row < counts[1])[:, None], faces.clamp(max=len(edges) - 1), vertex[:, None])
+    return edges, filled
+
+
 def grown_box(mesh: Mesh, whole: Float[Tensor, "2 3"]) -> Float[Tensor, "2 3"]:
     """Return a mesh's bounding box, grown by a tenth on each side within `whole` (threestudio, geometry/base.py)."""
     vertices = mesh.vertices.detach()
