@@ -26,7 +26,7 @@ class Lit(Positions):
 
 
 def draw(function, cameras, *, mesh_room=None, room=None, backend="auto", antialias=True, kind="lambertian"):
-    """A render of a function's zero level, and the gradients of random sums of it in values, vertices and background."""
+    """A render of a zero level, and the gradients of a random sum in values, vertices and background."""
     generator = torch.Generator().manual_seed(0)
     vertices = 2 * grid_vertices(10) - 1
     leaves = [function(vertices), vertices, torch.rand(len(cameras), 3, generator=generator)]

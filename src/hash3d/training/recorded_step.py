@@ -1,4 +1,4 @@
-"""What steps of Gaussians and of fields on a GPU share that are CUDA graphs: the device hardly waits for Python.
+"""What steps of Gaussians, fields and meshes on a GPU share that are CUDA graphs: the device hardly waits for Python.
 
 All numbers of a step go to the device in one copy. They are drawn as the plain step draws them, so that both see the
 same cameras and noise. `recorded_kinds` has the two kinds of steps.
