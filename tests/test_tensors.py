@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hash3d.tensors import all_finite, generator_on, to_device
+from hash3d.tensors import all_finite, first_rows, generator_on, to_device
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -60,3 +60,14 @@ def test_a_gpu_draws_what_the_host_s_generator_says():
     draws = [torch.rand(5, generator=generator_on(device, each), device=device) for each in (first, again, first)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+@pytest.mark.parametrize("room", [1, 3, 40])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_first_rows_are_those_of_nonzero(share, room):
+    chosen = torch.rand(20, generator=torch.Generator().manual_seed(0)) < share
+    rows, order = first_rows(chosen, room)
+    expected = chosen.nonzero()[:room, 0]
+    assert torch.equal(rows[: len(expected)], expected)
+    assert not rows[len(expected) :].any()
+    assert int(order[-1]) == int(chosen.sum())

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 
@@ -38,6 +38,17 @@ def to_device(tensor: Tensor, like: Tensor | torch.device) -> Tensor:
     if torch.cuda.is_current_stream_capturing():
         raise RuntimeError("Expected numbers of the device while a CUDA graph is captured, but got some of the host.")
     return tensor.to(dtype).contiguous().pin_memory().to(device, non_blocking=True)
+
+
+def first_rows(chosen: Bool[Tensor, " N"], room: int) -> tuple[Int[Tensor, " room"], Int[Tensor, " N"]]:
+    """Return the rows that are chosen, the first `room` of them and then zeros, and how many are up to each row.
+
+    A GPU is not waited for, as `torch.nonzero` waits for their number.
+    """
+    order = chosen.cumsum(0)
+    places = (order - 1).masked_fill(~chosen, room).clamp(max=room)
+    rows = torch.arange(len(chosen), device=chosen.device)
+    return rows.new_zeros(room + 1).scatter_(0, places, rows)[:room], order
 
 
 def generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:

@@ -110,3 +110,24 @@ def test_points_and_outlines_and_their_gradients_are_the_references(shape):
     assert (results[0][2] != image).any(dim=-1).sum() > 30, "outlines are blended"
     for expected, found in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("triton", [False, pytest.param(True, marks=pytest.mark.gpu)])
+def test_a_pixel_that_sees_no_face_has_no_weights_and_no_gradient(triton):
+    """Whatever the first face is: it lies behind the near plane here."""
+    from hash3d.rendering import _torch_raster
+
+    kernels = import_module("hash3d.rendering._triton_raster") if triton else _torch_raster
+    device = DEVICE if triton else "cpu"
+    screen = torch.tensor([[torch.nan, torch.nan], [1.0, 1.0], [5.0, 1.0], [1.0, 5.0]], device=device)[None]
+    leaves = [screen.requires_grad_(), torch.full((1, 4), 2.0, device=device, requires_grad=True)]
+    projected = Projected(*leaves, torch.tensor([[0, 1, 2], [1, 2, 3]], device=device))
+    faces, pixels = torch.tensor([-1, 1], device=device), torch.tensor([0, 18], device=device)
+    weights, depths, areas = kernels.locate(projected, faces, pixels, (8, 8))
+    assert weights[0].eq(0).all()
+    torch.testing.assert_close(weights[1], torch.tensor([0.25, 0.375, 0.375], device=device))
+    torch.testing.assert_close(depths, torch.tensor([1.0, 2.0], device=device))
+    assert areas[0] == 0
+    by_screen, by_depths = torch.autograd.grad(weights[0].sum() + depths[0], leaves)
+    assert not by_screen.any()
+    assert not by_depths.any()

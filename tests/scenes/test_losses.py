@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hash3d.rendering.volume import RaySamples, VolumeRendererConfig
+from hash3d.representations.dmtet import grid_vertices, marching_tetrahedra
 from hash3d.representations.mesh import Mesh
 from hash3d.scenes.losses import (
     color_loss,
@@ -26,7 +27,7 @@ from hash3d.scenes.losses import (
     total_variation_loss,
 )
 from tests.fields import ball, view
-from tests.shapes import cube
+from tests.shapes import cube, surface, torus
 
 
 def image(*values: float) -> torch.Tensor:
@@ -131,6 +132,13 @@ def test_normal_consistency_of_a_plane_and_of_a_fold():
     corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
     assert normal_consistency_loss(Mesh(vertices=corners, faces=torch.tensor([[0, 1, 2], [0, 2, 3]]))) == 0
     assert normal_consistency_loss(cube()) > 0.1
+
+
+def test_normal_consistency_leaves_out_what_only_fills_rows():
+    plain = surface(torus, 8)
+    vertices = 2 * grid_vertices(8).double() - 1
+    filled = marching_tetrahedra(vertices, torus(vertices), (len(plain.vertices) + 9, 3 * len(plain)))
+    torch.testing.assert_close(normal_consistency_loss(filled), normal_consistency_loss(plain))
 
 
 def test_scale_loss_counts_the_excess_of_the_longest_axis():

@@ -31,14 +31,16 @@ def locate(
 ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"], Float[Tensor, " N"]]:
     """Return for the points of faces that pixels of all views (row-major) see their weights, depths and `face_pixels`.
 
-    Differentiable, but for the last.
+    Differentiable, but for the last. A pixel that sees no face, -1, has weights of 0 and a depth of 1.
     """
     width, height = size
     view, place = pixels // (width * height), pixels % (width * height)
-    rows = projected.faces[faces] + (view * projected.depths.shape[1])[:, None]
-    corners = take(projected.screen.flatten(0, 1), rows)
+    rows = projected.faces[faces.clamp(min=0)] + (view * projected.depths.shape[1])[:, None]
+    corners, nothing = take(projected.screen.flatten(0, 1), rows), (faces < 0)[:, None]
+    corners = corners.masked_fill(nothing[..., None], 0.0)
     centres = torch.stack([place % width, place // width], dim=-1).to(corners) + 0.5
-    weights, depths = barycentric(corners, take(projected.depths.flatten(), rows), centres)
+    depths = take(projected.depths.flatten(), rows).masked_fill(nothing, 1.0)
+    weights, depths = barycentric(corners, depths, centres)
     return weights, depths, 0.5 * edge_functions(corners.detach()).sum(dim=-1).abs()
 
 
@@ -54,6 +56,7 @@ def barycentric(
     area = weights.sum(dim=-1, keepdim=True)
     inverse = weights / torch.where(area == 0, 1.0, area) / depths
     total = inverse.sum(dim=-1, keepdim=True)
+    total = torch.where(total == 0, 1.0, total)
     return inverse / total, 1.0 / total[..., 0]
 
 

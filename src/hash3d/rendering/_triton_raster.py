@@ -85,13 +85,14 @@ def _locate_kernel(
     point = tl.program_id(0) * POINTS + tl.arange(0, POINTS)
     mask = point < num_points
     face = tl.load(rows + point, mask=mask, other=0)
+    seen = mask & (face >= 0)
     pixel = tl.load(pixels + point, mask=mask, other=0)
     first = pixel // (width * height) * num_vertices
     x = (pixel % width).to(tl.float32) + 0.5
     y = (pixel // width % height).to(tl.float32) + 0.5
-    i, ax, ay, az = _corner(screen, depths, faces, face, 0, first, mask)
-    j, bx, by, bz = _corner(screen, depths, faces, face, 1, first, mask)
-    k, cx, cy, cz = _corner(screen, depths, faces, face, 2, first, mask)
+    i, ax, ay, az = _corner(screen, depths, faces, face, 0, first, seen)
+    j, bx, by, bz = _corner(screen, depths, faces, face, 1, first, seen)
+    k, cx, cy, cz = _corner(screen, depths, faces, face, 2, first, seen)
     ax -= x
     bx -= x
     cx -= x
@@ -106,7 +107,7 @@ def _locate_kernel(
     u = tl.math.div_rn(tl.math.div_rn(a, safe), az)
     v = tl.math.div_rn(tl.math.div_rn(b, safe), bz)
     w = tl.math.div_rn(tl.math.div_rn(c, safe), cz)
-    total = u + v + w
+    total = tl.where(seen, u + v + w, 1.0)
     if BACKWARD:
         gu = tl.load(grad_weights + point * 3, mask=mask, other=0.0)
         gv = tl.load(grad_weights + point * 3 + 1, mask=mask, other=0.0)
@@ -117,18 +118,18 @@ def _locate_kernel(
         gv = (gv - shared) / total
         gw = (gw - shared) / total
         shared = tl.where(area == 0.0, 0.0, (gu * u + gv * v + gw * w) / safe)
-        tl.atomic_add(grad_depths + i, -gu * u / az, mask=mask, sem="relaxed")
-        tl.atomic_add(grad_depths + j, -gv * v / bz, mask=mask, sem="relaxed")
-        tl.atomic_add(grad_depths + k, -gw * w / cz, mask=mask, sem="relaxed")
+        tl.atomic_add(grad_depths + i, -gu * u / az, mask=seen, sem="relaxed")
+        tl.atomic_add(grad_depths + j, -gv * v / bz, mask=seen, sem="relaxed")
+        tl.atomic_add(grad_depths + k, -gw * w / cz, mask=seen, sem="relaxed")
         ga = gu / (safe * az) - shared
         gb = gv / (safe * bz) - shared
         gc = gw / (safe * cz) - shared
-        tl.atomic_add(grad_screen + i * 2, gc * by - gb * cy, mask=mask, sem="relaxed")
-        tl.atomic_add(grad_screen + j * 2, ga * cy - gc * ay, mask=mask, sem="relaxed")
-        tl.atomic_add(grad_screen + k * 2, gb * ay - ga * by, mask=mask, sem="relaxed")
-        tl.atomic_add(grad_screen + i * 2 + 1, gb * cx - gc * bx, mask=mask, sem="relaxed")
-        tl.atomic_add(grad_screen + j * 2 + 1, gc * ax - ga * cx, mask=mask, sem="relaxed")
-        tl.atomic_add(grad_screen + k * 2 + 1, ga * bx - gb * ax, mask=mask, sem="relaxed")
+        tl.atomic_add(grad_screen + i * 2, gc * by - gb * cy, mask=seen, sem="relaxed")
+        tl.atomic_add(grad_screen + j * 2, ga * cy - gc * ay, mask=seen, sem="relaxed")
+        tl.atomic_add(grad_screen + k * 2, gb * ay - ga * by, mask=seen, sem="relaxed")
+        tl.atomic_add(grad_screen + i * 2 + 1, gb * cx - gc * bx, mask=seen, sem="relaxed")
+        tl.atomic_add(grad_screen + j * 2 + 1, gc * ax - ga * cx, mask=seen, sem="relaxed")
+        tl.atomic_add(grad_screen + k * 2 + 1, ga * bx - gb * ax, mask=seen, sem="relaxed")
     else:
         tl.store(weights + point * 3, tl.math.div_rn(u, total), mask=mask)
         tl.store(weights + point * 3 + 1, tl.math.div_rn(v, total), mask=mask)

@@ -12,14 +12,22 @@ from hash3d.cameras import Cameras
 from hash3d.kernels import FieldBackend, find_kernels, uses_triton
 from hash3d.ranges import expect_range
 from hash3d.representations.mesh import Edges, Mesh, Surface, SurfacePoints, take
-from hash3d.tensors import to_device
+from hash3d.tensors import first_rows, to_device
 
 from . import _torch_raster
 from ._torch_raster import Projected, expand
 from .base import Render
 from .shading import Shading
 
-RasterRenderer = Callable[..., Render]
+
+@dataclass(frozen=True, kw_only=True)
+class SurfaceRender(Render):
+    """Images of a surface, and how many pixels of all views see it; with `room` on the device."""
+
+    covered: int | Int[Tensor, ""]
+
+
+RasterRenderer = Callable[..., SurfaceRender]
 """`render_surface` with its configuration fixed."""
 
 
@@ -53,12 +61,16 @@ def render_surface(
     *,
     shading: Shading | None = None,
     config: RasterRendererConfig | None = None,
-) -> Render:
+    room: int | None = None,
+) -> SurfaceRender:
     """Render `surface` from `cameras` over one colour or image a view, on the surface's device and in its dtype.
 
     A pixel has the colour of the nearest face at its centre, seen from either side. `shading` puts light on the
     colours, which are then albedo, with smooth normals. Differentiable in the vertices, by interpolation and
     silhouettes (`hash3d.rendering.raster`), in what the colours depend on, and in `background`.
+
+    With `room` for so many covered pixels no GPU is waited for, as in a CUDA graph. Where more are covered, or the
+    mesh has fewer rows than its `counts`, all colours are NaN.
     """
     config = config or RasterRendererConfig()
     shape = (len(cameras), cameras.height, cameras.width, 3)
@@ -71,19 +83,48 @@ def render_surface(
     projected = project(mesh, cameras, config.near)
     with torch.no_grad():
         seen = find_visible_faces(projected, (cameras.width, cameras.height), config.backend).flatten()
-    pixels = (seen >= 0).nonzero()[:, 0]
+    pixels, places, covered = _covered_pixels(seen, room)
     points, depths = _locate(mesh, projected, seen[pixels], pixels, cameras, config.backend)
     colors = surface.colors_at(points)
     if shading is not None:
         colors = shading(colors, points.positions, points.normals if shading.needs_normals else None, points.views)
     values = torch.cat([colors, depths[:, None], torch.ones_like(depths)[:, None]], dim=-1)
-    image = values.new_zeros(len(seen), 5).index_copy_(0, pixels, values).reshape(*shape[:3], 5)
+    image = values.new_zeros(len(seen) + 1, 5).index_copy_(0, places, values)[:-1].reshape(*shape[:3], 5)
     if config.antialias:
         nearest = image[..., 3].detach().masked_fill(image[..., 4] <= 0, torch.inf)
         image = antialias(image, nearest, projected, mesh.edges, config.backend)
     color, depth, alpha = image.split([3, 1, 1], dim=-1)
     behind = (background if background.dim() == 4 else background[:, None, None]).to(image)
-    return Render(color=color + (1.0 - alpha) * behind, alpha=alpha, depth=depth)
+    color = color + (1.0 - alpha) * behind
+    if room is not None:
+        color = color.masked_fill(_is_short(mesh, covered, room), torch.nan)
+    return SurfaceRender(color=color, alpha=alpha, depth=depth, covered=covered)
+
+
+def _covered_pixels(
+    seen: Int[Tensor, " N"], room: int | None
+) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"], int | Int[Tensor, ""]]:
+    """Find the pixels that see a face, where their values go among N + 1 rows, and their number.
+
+    With `room` for P, some of them come again, spread over all, in order, and then go to the last row, as do pixels
+    where none sees a face.
+    """
+    if room is None:
+        pixels = (seen >= 0).nonzero()[:, 0]
+        return pixels, pixels, len(pixels)
+    rows, order = first_rows(seen >= 0, room)
+    spread = torch.arange(room, device=seen.device) * order[-1].clamp(max=room) // room
+    again = spread.diff(prepend=spread.new_full((1,), -1)) == 0
+    pixels = rows[spread]
+    return pixels, pixels.masked_fill(again | (seen[pixels] < 0), len(seen)), order[-1]
+
+
+def _is_short(mesh: Mesh, covered: int | Int[Tensor, ""], room: int) -> Bool[Tensor, ""]:
+    """Whether there are fewer rows than pixels, vertices or faces."""
+    short = torch.as_tensor(covered) > room
+    if mesh.counts is not None:
+        short = short | (mesh.counts[0] > len(mesh.vertices)) | (mesh.counts[1] > len(mesh))
+    return short
 
 
 def project(mesh: Mesh, cameras: Cameras, near: float) -> Projected:
@@ -115,7 +156,7 @@ def _locate(
         weights, depths, areas = _triton_raster.locate(projected, faces, pixels, size)
     else:
         weights, depths, areas = _torch_raster.locate(projected, faces, pixels, size)
-    views = pixels // (cameras.width * cameras.height)
+    views, faces = pixels // (cameras.width * cameras.height), faces.clamp(min=0)
     return SurfacePoints(mesh=mesh, faces=faces, weights=weights, views=views, face_pixels=areas), depths
 
 

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hash3d.ranges import expect_range
+from hash3d.tensors import first_rows
 
-from .mesh import Mesh, SurfacePoints, grown_box, take
+from .mesh import Mesh, SurfacePoints, fill_rows, grown_box, take
 from .optimizer import ParameterGroup, Trainable
 
 TETRAHEDRON_EDGES = tuple(itertools.combinations(range(4), 2))
@@ -47,12 +48,17 @@ def grid_tetrahedra(resolution: int) -> Int[Tensor, "T 4"]:
     return (first[:, None, None] + torch.stack(paths)).reshape(-1, 4)
 
 
-def marching_tetrahedra(vertices: Float[Tensor, "V 3"], values: Float[Tensor, " V"]) -> Mesh:
+def marching_tetrahedra(
+    vertices: Float[Tensor, "V 3"], values: Float[Tensor, " V"], room: tuple[int, int] | None = None
+) -> Mesh:
     """Extract the surface between vertices with values below 0 (inside) and the others.
 
     The vertices are those of `grid_vertices`, moved or not; values at the grid's border must not be below 0. A vertex
     lies where the value, linear along its edge, is 0 (Shen et al. 2021, section 3.1). The surface is closed, and its
     faces are counter-clockwise from outside. The host waits once for a GPU.
+
+    With `room` for vertices and faces, an even number, it does not wait: the mesh has so many rows, and `counts`.
+    Further vertices repeat the others, further faces have no area; where the counts are larger, the rest is missing.
     """
     grid, count = _cells(round(len(values) ** (1 / 3)), values.device), len(values)
     # An edge has the number of its first vertex times 7, plus that of its direction. What wraps around the grid's end
@@ -61,15 +67,26 @@ def marching_tetrahedra(vertices: Float[Tensor, "V 3"], values: Float[Tensor, " 
     corners = torch.stack([inside[step : step + count] for step in grid.steps], dim=-1)
     crossed = (corners[:, 1:] != corners[:, :1]).flatten()
     number = (corners.float() @ grid.powers).long()
-    wanted, order = grid.used.index_select(0, number), crossed.cumsum(0)
-    num_edges, num_faces = torch.stack([order[-1], wanted.sum()]).tolist()
-    edges = torch.nonzero_static(crossed, size=num_edges)[:, 0]
-    cell, triangle = torch.nonzero_static(wanted, size=num_faces).unbind(1)
+    wanted, counts = grid.used.index_select(0, number).flatten(), None
+    if room is None:
+        order = crossed.cumsum(0)
+        num_edges, num_faces = torch.stack([order[-1], wanted.sum()]).tolist()
+        edges = torch.nonzero_static(crossed, size=num_edges)[:, 0]
+        rows = torch.nonzero_static(wanted, size=num_faces)[:, 0]
+    else:
+        edges, order = first_rows(crossed, room[0])
+        rows, found = first_rows(wanted, room[1])
+        counts = torch.stack([order[-1], found[-1]])
+    cell, triangle = rows // 12, rows % 12
     faces = order[7 * cell[:, None] + grid.triangles[number[cell], triangle]] - 1
+    if counts is not None:
+        edges, faces = fill_rows(edges, faces, counts)
     first = edges // 7
     ends = torch.stack([first, first + grid.reach[edges % 7]])
     (a, b), (start, end) = take(values, ends), take(vertices, ends)
-    return Mesh(vertices=start + (a / (a - b))[:, None] * (end - start), faces=faces, closed=True)
+    difference = (a - b).masked_fill(a == b, 1.0)  # No edge is crossed.
+    moved = start + (a / difference)[:, None] * (end - start)
+    return Mesh(vertices=moved, faces=faces, closed=True, counts=counts)
 
 
 class _Cells(NamedTuple):
@@ -212,11 +229,11 @@ class DmtetMesh(Trainable):
         self.offsets = nn.Parameter(torch.zeros_like(vertices))
         self.color_field = field
 
-    def mesh(self) -> Mesh:
-        """Extract the surface as a closed mesh; empty if nothing is inside."""
+    def mesh(self, room: tuple[int, int] | None = None) -> Mesh:
+        """Extract the surface as a closed mesh; empty if nothing is inside. `room` is that of `marching_tetrahedra`."""
         moved = self.vertices + self.config.max_offset / self.config.resolution * self.offsets.tanh()
         vertices = torch.lerp(self.box[0], self.box[1], moved)
-        return marching_tetrahedra(vertices, self.values.clamp(min=self.least))
+        return marching_tetrahedra(vertices, self.values.clamp(min=self.least), room)
 
     def colors_at(self, points: SurfacePoints) -> Float[Tensor, "N 3"]:
         """Return the field's RGB at the points' positions."""

@@ -15,7 +15,8 @@ class Mesh:
     """V vertices in scene units and F triangles, counter-clockwise seen from outside, with RGB a vertex if it has any.
 
     Faces that touch share vertices: an edge with a face on one side only is a rim. `closed` promises that each edge has
-    two faces; `known_edges` are `edges`, where they are known already.
+    two faces; `known_edges` are `edges`, where they are known already. `counts` are the numbers of vertices and faces
+    on the device, where there may be more rows: vertices that no face needs, and pairs of faces (n, n, n).
     """
 
     vertices: Float[Tensor, "V 3"]
@@ -23,6 +24,7 @@ class Mesh:
     colors: Float[Tensor, "V 3"] | None = None
     closed: bool = False
     known_edges: "Edges | None" = None
+    counts: Int[Tensor, "2"] | None = None
 
     def __len__(self) -> int:
         return self.faces.shape[0]
@@ -138,6 +140,21 @@ def pair_keys(pairs: Int[Tensor, "N 2"], count: int) -> Int[Tensor, " N"]:
     """Return a number for each pair of `count` vertices, whose order does not count."""
     first, second = pairs.unbind(-1)  # `amin` along the pairs would be a hundred times slower on a CPU.
     return torch.minimum(first, second) * count + torch.maximum(first, second)
+
+
+def fill_rows(
+    edges: Int[Tensor, " E"], faces: Int[Tensor, "F 3"], counts: Int[Tensor, "2"]
+) -> tuple[Int[Tensor, " E"], Int[Tensor, "F 3"]]:
+    """Repeat the first vertices' edges after the last, and let pairs of faces after the last lie on one vertex each.
+
+    The sides of a pair are three pairs of sides, so that `Mesh.edges` still finds each edge twice. All are spread over
+    the vertices: sums of many numbers in one place take long.
+    """
+    number, row = counts[0].clamp(min=1), torch.arange(len(faces), device=faces.device)
+    edges = edges[torch.arange(len(edges), device=edges.device) % number]
+    vertex = (row // 2 % number).clamp(max=len(edges) - 1)
+    filled = torch.where((row < counts[1])[:, None], faces.clamp(max=len(edges) - 1), vertex[:, None])
+    return edges, filled
 
 
 def grown_box(mesh: Mesh, whole: Float[Tensor, "2 3"]) -> Float[Tensor, "2 3"]:

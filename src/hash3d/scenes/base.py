@@ -79,6 +79,8 @@ class Scene(ABC, Generic[ModelT]):
     """Whether rendering takes long: turntables then have fewer and smaller frames."""
     probe: Tensor | None = None
     """What besides the parameters gets a gradient."""
+    fixed: bool = False
+    """Whether the renders of a step are to have shapes that do not depend on the scene, as CUDA graphs need it."""
 
     def __init_subclass__(cls, represents: type | None = None, **others: Any) -> None:
         """Make the kind known as that of `represents`, the class of a stage's `representation`."""
@@ -215,6 +217,10 @@ class Scene(ABC, Generic[ModelT]):
     def can_record(self) -> bool:
         """Whether CUDA graphs can hold a step's renders and losses."""
         return False
+
+    def has_room(self) -> bool:
+        """Whether it is known how many rows the graphs need; a plain step finds out."""
+        return True
 
     def recorded_form(self) -> tuple[Any, list[Tensor]]:
         """What these graphs depend on besides the parameters: host values, and tensors that they write to."""

@@ -105,8 +105,13 @@ def orientation_loss(samples: RaySamples, alpha: Float[Tensor, "B H W 1"]) -> Fl
 
 def normal_consistency_loss(mesh: Mesh) -> Float[Tensor, ""]:
     """Mean over the edges of 1 - cos of the angle between their vertices' normals (threestudio 28d9d80)."""
-    first, second = take(mesh.vertex_normals, mesh.edges.vertices).unbind(1)
-    return (1.0 - (first * second).sum(dim=-1)).sum() / max(len(first), 1)
+    ends = mesh.edges.vertices
+    first, second = take(mesh.vertex_normals, ends).unbind(1)
+    changes = 1.0 - (first * second).sum(dim=-1)
+    if mesh.counts is None:
+        return changes.sum() / max(len(changes), 1)
+    real = ends[:, 0] != ends[:, 1]
+    return (changes * real).sum() / real.sum().clamp(min=1)
 
 
 def scale_loss(scales: Float[Tensor, "N 3"], limit: float) -> Float[Tensor, ""]:

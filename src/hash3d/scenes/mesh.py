@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Unpack, cast
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,7 @@ from hash3d.meshing.isosurface import IsosurfaceConfig
 from hash3d.recipes.recipe import Recipe
 from hash3d.recipes.stage import Stage
 from hash3d.rendering.base import Render
-from hash3d.rendering.raster import RasterRenderer, RasterRendererConfig
+from hash3d.rendering.raster import RasterRenderer, RasterRendererConfig, SurfaceRender
 from hash3d.rendering.shading import Shading
 from hash3d.representations.dmtet import DmtetMesh, DmtetMeshConfig
 from hash3d.representations.gaussians import Gaussians
@@ -23,9 +23,10 @@ from hash3d.representations.mesh import Mesh, Surface, SurfacePoints
 from hash3d.representations.nerf import Nerf, NerfConfig
 from hash3d.representations.textured_mesh import TexturedMesh, TexturedMeshConfig
 
-from .base import Behind, Losses, ModelT, Scene, SceneTools, expect_config, no_way
+from .base import REFERENCE_LOSSES, Behind, Losses, ModelT, Scene, SceneTools, expect_config, no_way
 from .convert import density_at, textured_mesh
 from .losses import normal_consistency_loss
+from .rooms import RANDOM, REFERENCE, Rooms
 from .show import Show
 
 
@@ -80,9 +81,15 @@ class MeshScene(Scene[ModelT]):
         """The present surface, with gradients."""
         if self._surface is None:
             with torch.enable_grad():
-                surface: Any = self.model
-                self._surface = FixedSurface(surface, surface.mesh())
+                model: Any = self.model
+                self._surface = FixedSurface(model, self.extract())
         return self._surface
+
+    def extract(self) -> Mesh:
+        """The geometry of the model's present values."""
+        model: Any = self.model
+        mesh: Mesh = model.mesh()
+        return mesh
 
     def forget(self) -> None:
         """Drop the surface."""
@@ -104,6 +111,11 @@ class MeshScene(Scene[ModelT]):
 class DmtetScene(MeshScene[DmtetMesh], represents=DmtetMeshConfig):
     """A mesh of moving tetrahedra, in the colours of a field."""
 
+    def __init__(self, stage: Stage, model: DmtetMesh, **tools: Unpack[SceneTools]) -> None:
+        super().__init__(stage, model, **tools)
+        self.rooms = Rooms(self.device)
+        self._random_cameras: Cameras | None = None
+
     @classmethod
     def start_from(cls, previous: nn.Module, recipe: Recipe, generator: torch.Generator) -> DmtetMesh:
         """The surface of a field."""
@@ -120,6 +132,54 @@ class DmtetScene(MeshScene[DmtetMesh], represents=DmtetMeshConfig):
         config = expect_config(last.representation, DmtetMeshConfig, last)
         field = expect_config(recipe.stage.representation, NerfConfig, last).build(torch.Generator().manual_seed(0))
         return config.build(lambda points: (-points.norm(dim=-1)).exp(), field)
+
+    def extract(self) -> Mesh:
+        """The geometry of the model's present values, in the rooms of a graph where shapes are to be fixed."""
+        return self.model.mesh(self.rooms.mesh if self.fixed else None)
+
+    def draw_random(self, cameras: Cameras, step: int) -> Render:
+        """The random views; a graph makes a surface of its own."""
+        self._random_cameras = cameras
+        if self.fixed:
+            self.forget()
+        return super().draw_random(cameras, step)
+
+    def render(
+        self, cameras: Cameras, background: Behind, *, step: int, shading: Shading | None = None
+    ) -> SurfaceRender:
+        """Render the scene, with gradients, and take down what that needs."""
+        kind = RANDOM if cameras is self._random_cameras else REFERENCE
+        room = self.rooms.pixels(kind, len(cameras) * cameras.height * cameras.width) if self.fixed else None
+        view = self.renderer(self.surface, cameras, background, shading=shading, room=room)
+        self.rooms.note(self.surface.geometry, view, kind)
+        return view
+
+    def can_record(self) -> bool:
+        """By kernels that wait for nothing, before a background of one kind; what is too large shows in the colours."""
+        mixed = getattr(self.stage.background, "solid_share", 0.0) > 0.0
+        used, renderer = self.stage.losses.used(), cast(Any, self.stage.renderer)
+        told = "color" in used or not used & REFERENCE_LOSSES
+        return told and not mixed and renderer.backend in ("auto", "triton")
+
+    def has_room(self) -> bool:
+        """After some plain steps."""
+        return self.rooms.ready
+
+    def recorded_form(self) -> tuple[Any, list[Tensor]]:
+        """The rooms, and what graphs say of their needs."""
+        return tuple(self.rooms.most), [self.rooms.needed, self.rooms.faces]
+
+    def may_overflow(self, size: int, views: int) -> bool:
+        """A surface may always outgrow its rooms."""
+        return True
+
+    def sizes(self) -> dict[str, float | Float[Tensor, ""]]:
+        """How many faces the surface has that a step rendered last, before it was changed."""
+        return {"faces": self.rooms.faces}
+
+    def counts(self) -> dict[str, float]:
+        """How many faces the present surface has, which waits for the device."""
+        return {"faces": float(len(self.surface.mesh()))}
 
 
 class TexturedScene(MeshScene[TexturedMesh], represents=TexturedMeshConfig):

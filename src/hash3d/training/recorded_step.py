@@ -1,4 +1,4 @@
-"""What steps of Gaussians and of fields on a GPU share that are CUDA graphs: the device hardly waits for Python.
+"""What steps of Gaussians, fields and meshes on a GPU share that are CUDA graphs: the device hardly waits for Python.
 
 All numbers of a step go to the device in one copy. They are drawn as the plain step draws them, so that both see the
 same cameras and noise. `recorded_kinds` has the two kinds of steps.
@@ -157,6 +157,8 @@ class RecordedStep(ABC):
         """Whether a step of the present scene can be recorded, by the scene's own methods."""
         if not self.scene.can_record() or {"draw_random", "after_backward"} & vars(self.scene).keys():
             return False
+        if not self.scene.has_room():
+            return False
         if self._skipped is not None and self._skipped.arrived:
             skipped, self._skipped = self._skipped, None
             if skipped["loss"]:  # A plain step makes lists as long as they have to be.
@@ -269,7 +271,11 @@ class RecordedStep(ABC):
             light = Shading(kind=self._light, lights=numbers["lights"], **strengths)
         self.scene.samples = [self.choice.read(number, rows) for number, rows in enumerate(self._rows)]
         self.scene.repeat_look(Look(self.background, light))
-        return cameras, self.scene.draw_random(cameras, self._step), self.trainer.render_reference(self._step)
+        self.scene.fixed = True
+        try:
+            return cameras, self.scene.draw_random(cameras, self._step), self.trainer.render_reference(self._step)
+        finally:
+            self.scene.fixed = False
 
     def finish(self, view: Render, reference_view: Render | None, outputs: dict[str, GuidanceOutput]) -> None:
         """Losses, gradients, the sums of a densification, and Adam. No autograd graph outlives it."""
