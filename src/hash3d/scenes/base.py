@@ -25,7 +25,8 @@ from hash3d.rendering.base import Render
 from hash3d.rendering.shading import Shading
 from hash3d.representations.optimizer import load_state
 
-from .losses import opaque_entropy_loss, opaque_loss, sparsity_loss, total_variation_loss
+from .convert import no_way
+from .losses import opaque_entropy_loss, opaque_loss, sparsity_loss, total, total_variation_loss
 from .show import Show
 
 Behind = Float[Tensor, "B C"] | Float[Tensor, "B H W C"]
@@ -296,14 +297,3 @@ def expect_config(config: object, kind: type[ConfigT], stage: Stage) -> ConfigT:
         name = type(stage.representation).__name__
         raise ValueError(f"Expected a {kind.__name__} for a {name}, but got a {type(config).__name__}.")
     return config
-
-
-def no_way(previous: nn.Module, stage: Stage) -> ValueError:
-    """The error of a second stage that cannot start from the first one's model."""
-    kinds = type(previous).__name__, type(stage.representation).__name__
-    return ValueError(f"Expected a way from {kinds[0]} to {kinds[1]}, but there is none.")
-
-
-def total(losses: Any) -> Float[Tensor, ""]:
-    """The sum of some losses."""
-    return torch.stack(list(losses)).sum()

@@ -4,15 +4,23 @@ import dataclasses
 import math
 
 import torch
+from torch import nn
 
 from hash3d.cameras import Cameras, CameraSamplerConfig
 from hash3d.meshing.fuse import paint_as_seen
 from hash3d.meshing.isosurface import Density, GaussianField, IsosurfaceConfig, extract_mesh, remove_cavities
+from hash3d.recipes.stage import Stage
 from hash3d.rendering.bake import bake
 from hash3d.representations.gaussians import GaussianTensors
 from hash3d.representations.mesh import Mesh
 from hash3d.representations.nerf import Nerf
 from hash3d.representations.textured_mesh import TexturedMesh, TexturedMeshConfig
+
+
+def no_way(previous: nn.Module, stage: Stage) -> ValueError:
+    """The error of a second stage that cannot start from the first one's model."""
+    kinds = type(previous).__name__, type(stage.representation).__name__
+    return ValueError(f"Expected a way from {kinds[0]} to {kinds[1]}, but there is none.")
 
 
 @torch.no_grad()

@@ -21,8 +21,8 @@ from hash3d.representations.nerf import Nerf, NerfConfig
 from hash3d.representations.occupancy import OccupancyGrid
 from hash3d.tensors import generator_on
 
-from .base import Behind, Losses, Scene, SceneTools, expect_config, total
-from .losses import normal_image, normal_smoothness_3d_loss, normal_smoothness_loss, orientation_loss
+from .base import Behind, Losses, Scene, SceneTools, expect_config
+from .losses import normal_image, normal_smoothness_3d_loss, normal_smoothness_loss, orientation_loss, total
 from .show import Show, expect_prior, is_latent
 
 NEAR_POINTS = 0.01

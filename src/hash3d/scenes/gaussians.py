@@ -24,8 +24,8 @@ from hash3d.representations.mesh import sample_surface
 from hash3d.representations.nerf import Nerf
 from hash3d.representations.point_start import PointStart, grow_points
 
-from .base import Behind, Losses, Scene, SceneTools, expect_config, no_way
-from .convert import density_at
+from .base import Behind, Losses, Scene, SceneTools, expect_config
+from .convert import density_at, no_way
 from .losses import opacity_loss, position_loss, scale_loss, scale_sum_loss, total_variation_loss
 
 

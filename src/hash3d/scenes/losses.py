@@ -1,5 +1,7 @@
 """Losses of renders and scenes, each a scalar without weight."""
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -138,3 +140,8 @@ def opacity_loss(scales: Float[Tensor, "N 3"], opacities: Float[Tensor, " N"]) -
     As there, the scales get no gradient: nothing shrinks because it is opaque.
     """
     return (scales.detach().norm(dim=-1) * opacities).sum()
+
+
+def total(losses: Iterable[Float[Tensor, ""]]) -> Float[Tensor, ""]:
+    """The sum of some losses."""
+    return torch.stack(list(losses)).sum()

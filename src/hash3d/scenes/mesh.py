@@ -23,8 +23,8 @@ from hash3d.representations.mesh import Mesh, Surface, SurfacePoints
 from hash3d.representations.nerf import Nerf, NerfConfig
 from hash3d.representations.textured_mesh import TexturedMesh, TexturedMeshConfig
 
-from .base import REFERENCE_LOSSES, Behind, Losses, ModelT, Scene, SceneTools, expect_config, no_way
-from .convert import density_at, textured_mesh
+from .base import REFERENCE_LOSSES, Behind, Losses, ModelT, Scene, SceneTools, expect_config
+from .convert import density_at, no_way, textured_mesh
 from .losses import normal_consistency_loss
 from .rooms import RANDOM, REFERENCE, Rooms
 from .show import Show

@@ -12,7 +12,7 @@ from hash3d.representations.mesh import Mesh
 
 VERTICES, FACES, RANDOM, REFERENCE = range(4)
 """What has rooms: the mesh, and the pixels that random views and the reference view cover, as shares of all pixels."""
-GROWTH = (1.3, 1.3, 1.5, 1.5)
+GROWTH = (1.3, 1.3, 2.0, 2.0)
 """A new room is for so many times as much as was needed."""
 STEP = 2048
 """Rows come in multiples of it; it is even, since faces come in pairs."""

@@ -12,11 +12,17 @@ from hash3d.guidance.base import GuidanceOutput
 from hash3d.guidance.latent_guidance import LatentGuidance
 
 from .guide import scale_timesteps
-from .recorded_step import Part, RecordedStep, Taken, can_record
+from .recorded_step import Part, RecordedStep, Taken
 from .replay import Replay, pixel_error
 
 if TYPE_CHECKING:
     from .trainer import Trainer
+
+
+def can_record(trainer: "Trainer") -> bool:
+    """Whether a trainer's renders can be recorded: what the scene says, and of whole images."""
+    stage = trainer.stage
+    return trainer.scene.can_record() and (stage.pixel_stride == 1 or not (trainer.reference or trainer.replay))
 
 
 def can_distil(trainer: "Trainer") -> bool:

@@ -297,9 +297,3 @@ class RecordedStep(ABC):
         flags |= {self.loss_name(name): (~output.finite).to(total) for name, output in outputs.items()}
         parts = dict(zip(losses, weighted.detach().unbind(), strict=True))
         self.taken = Taken(total.detach(), parts, flags, {name: {} for name in outputs})
-
-
-def can_record(trainer: "Trainer") -> bool:
-    """Whether a trainer's renders can be recorded: what the scene says, and of whole images."""
-    stage = trainer.stage
-    return trainer.scene.can_record() and (stage.pixel_stride == 1 or not (trainer.reference or trainer.replay))

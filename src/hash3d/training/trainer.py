@@ -26,8 +26,8 @@ from hash3d.tensors import to_device
 from hash3d.unet import accelerate_unet, apply_hash3d, remove_hash3d
 
 from .guide import ActiveGuidance, scale_timesteps
-from .recorded_kinds import RecordedDistillation, RecordedFit, can_distil
-from .recorded_step import Taken, can_record
+from .recorded_kinds import RecordedDistillation, RecordedFit, can_distil, can_record
+from .recorded_step import Taken
 from .reference import Reference
 from .replay import Replay
 from .watch import PREFIX, Metrics, Watch, step_if_finite
