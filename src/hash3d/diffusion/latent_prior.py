@@ -1,5 +1,7 @@
 """Base class of the latent diffusion models: a U-Net, an autoencoder and a noise schedule."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +34,10 @@ class LatentPrior(nn.Module):
     """What else model_index.json says."""
     optional: ClassVar[tuple[str, ...]] = ()
     """Subfolders that only some folders have."""
+    encoders: ClassVar[tuple[str, ...]] = ()
+    """The parts that read an image or a text, which a run asks once."""
+    resting: bool = False
+    """Whether these lie in the host's memory between two calls."""
 
     def __init__(self, *, unet: UNet2DConditionModel, vae: AutoencoderKL, schedule: NoiseSchedule) -> None:
         super().__init__()
@@ -44,6 +50,28 @@ class LatentPrior(nn.Module):
         """Run the autoencoder by an engine, whose CUDA graphs stay for as long as it does."""
         if engine != self._autoencoder.engine:
             self._autoencoder = AutoencoderEngine(self.vae, engine)
+
+    def rest_encoders(self) -> None:
+        """Leave in the host's memory what reads an image or a text; on a GPU it takes 0.2 to 1.6 GiB."""
+        self.resting = True
+        self._move_encoders(torch.device("cpu"))
+
+    def _move_encoders(self, device: torch.device) -> None:
+        for name in self.encoders:
+            if (encoder := getattr(self, name)) is not None:
+                encoder.to(device)
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Let the encoders be where the U-Net is."""
+        if not self.resting:
+            yield
+            return
+        self._move_encoders(self.device)
+        try:
+            yield
+        finally:
+            self._move_encoders(torch.device("cpu"))
 
     def _expect(self, kind: str, expected: dict[str, tuple[Any, Any]]) -> None:
         """Raise `ValueError` if the parts do not fit each other. `expected`: what came and what must come, by name."""

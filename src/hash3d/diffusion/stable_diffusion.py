@@ -37,6 +37,7 @@ class StableDiffusionPrior(LatentPrior):
         **{name: [None, None] for name in ("feature_extractor", "image_encoder", "safety_checker")},
     }
     optional = ("text_encoder_2", "tokenizer_2")
+    encoders = ("text_encoder", "text_encoder_2")
 
     def __init__(
         self,
@@ -84,7 +85,8 @@ class StableDiffusionPrior(LatentPrior):
 
     def embed_tokens(self, tokens: Int[Tensor, "B T"]) -> Tokens:
         """Return the text encoder's last hidden state after its final layer norm, without a padding mask."""
-        return self.text_encoder(input_ids=tokens).last_hidden_state
+        with self.awake():
+            return self.text_encoder(input_ids=tokens).last_hidden_state
 
     def embed(self, prompts: list[str]) -> Tokens:
         """Embed prompts for the U-Net's cross-attention; "" is the unconditional one."""
@@ -161,10 +163,11 @@ class StableDiffusionXLPrior(StableDiffusionPrior):
         T tokens by the layers before the last of both encoders, side by side; in the last row the second's embedding
         of the whole text, padded with zeros.
         """
-        found = [
-            encoder(input_ids=self.tokenize(prompts, tokenizer).to(self.device), output_hidden_states=True)
-            for encoder, tokenizer in self._encoders
-        ]
+        with self.awake():
+            found = [
+                encoder(input_ids=self.tokenize(prompts, tokenizer).to(self.device), output_hidden_states=True)
+                for encoder, tokenizer in self._encoders
+            ]
         tokens = torch.cat([each.hidden_states[-2] for each in found], dim=-1)
         pooled = found[1].text_embeds
         rows = torch.cat([tokens, F.pad(pooled, (0, tokens.shape[-1] - pooled.shape[-1]))[:, None]], dim=1)

@@ -74,6 +74,7 @@ class Zero123Prior(LatentPrior):
         "feature_extractor": ["transformers", "CLIPImageProcessor"],
     }
     pipeline: ClassVar[dict[str, Any]] = {"_class_name": "Zero123Pipeline"}
+    encoders = ("image_encoder",)
 
     def __init__(
         self,
@@ -120,7 +121,8 @@ class Zero123Prior(LatentPrior):
             torch.cat([pixels.new_full((1, 1, 1, 1), value) for value in values], dim=1)  # No transfer to the device.
             for values in (self.pixel_mean, self.pixel_std)
         )
-        encoded = self.image_encoder(pixel_values=((pixels - mean) / std).to(self.dtype))
+        with self.awake():
+            encoded = self.image_encoder(pixel_values=((pixels - mean) / std).to(self.dtype))
         return encoded.last_hidden_state[:, 1:] if self.uses_patches else encoded.image_embeds[:, None]
 
     def condition(self, images: Float[Tensor, "B 3 S S"]) -> ImageCondition:

@@ -46,7 +46,7 @@ TWO_PRIOR_VIEW_ORDER = replace(VIEW_ORDER, visits_per_cell=2)
 with 2 visits 0.16 (docs/benchmarks/quality.md)."""
 NOISIEST = 0.92
 """Targets by an image start from this share of the guidance's most noise up: less would keep the render's faults."""
-TOGETHER = 4
+TOGETHER = 3
 """Targets of replay that are made at once at full scale (docs/benchmarks/systems_full_size.md)."""
 TEXT_REPLAY = ReplayConfig(denoising_steps=2, guidance_scale=5.0, kept=8, until=0.5)
 """Replay by a text, at the settings that measured best: young and sharp targets first, then score distillation
