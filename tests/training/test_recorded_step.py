@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections import deque
 from contextlib import nullcontext
 
 import pytest
@@ -40,8 +41,21 @@ def test_after_a_skipped_step_whose_lists_may_be_short_one_is_plain(tiny_recipe,
     for loss in (0.0, 1.0, 0.0, 0.0):
         trainer.step()
         active.append(trainer.recorded.is_active)
-        trainer.recorded._skipped = Metrics({"loss": torch.tensor(loss)})
+        trainer.recorded._skipped = deque([Metrics({"loss": torch.tensor(loss)})])
     assert active == [True, True, False, True]
+
+
+def test_no_more_than_two_steps_are_taken_before_a_skipped_one_is_seen(tiny_recipe, monkeypatch):
+    """Also if a GPU's numbers are late: five in ten would stop a run."""
+    trainer = make_trainer(tiny_recipe, recorded=True)
+    monkeypatch.setattr(trainer.recorded, "may_overflow", lambda: True)
+    monkeypatch.setattr(Metrics, "arrived", property(lambda metrics: False))
+    monkeypatch.setattr(recorded_step, "Metrics", lambda numbers: Metrics({"loss": torch.tensor(1.0)}))
+    active = []
+    for _ in range(7):
+        trainer.step()
+        active.append(trainer.recorded.is_active)
+    assert active == [True, True, False, True, True, False, True]
 
 
 def test_a_scene_whose_methods_were_exchanged_takes_plain_steps(tiny_recipe):

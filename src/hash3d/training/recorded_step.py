@@ -6,6 +6,7 @@ same cameras and noise. `recorded_kinds` has the two kinds of steps.
 
 import math
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -87,7 +88,7 @@ class RecordedStep(ABC):
         self.choice = self.scene.sample_choice(recorded=recorded, before_move=self._recordings.clear)
         self._warm: set[Any] = set()
         self._failed = False
-        self._skipped: Metrics | None = None
+        self._skipped = deque[Metrics]()
 
     @property
     @abstractmethod
@@ -154,14 +155,13 @@ class RecordedStep(ABC):
         return bool(self._replays)
 
     def fits(self) -> bool:
-        """Whether a step of the present scene can be recorded, by the scene's own methods."""
-        if not self.scene.can_record() or {"draw_random", "after_backward"} & vars(self.scene).keys():
+        """Whether a step of the present scene can be recorded; of steps that may be skipped all but one are known."""
+        exchanged = {"draw_random", "after_backward"} & vars(self.scene).keys()
+        if exchanged or not self.scene.can_record() or not self.scene.has_room():
             return False
-        if not self.scene.has_room():
-            return False
-        if self._skipped is not None and self._skipped.arrived:
-            skipped, self._skipped = self._skipped, None
-            if skipped["loss"]:  # A plain step makes lists as long as they have to be.
+        while self._skipped and (self._skipped[0].arrived or len(self._skipped) > 1):
+            if self._skipped.popleft()["loss"]:  # A plain step makes lists as long as they have to be.
+                self._skipped.clear()
                 self._key = None
                 return False
         return True
@@ -217,9 +217,9 @@ class RecordedStep(ABC):
     def replay(self, part: int) -> None:
         """Run a part, the last with a look at whether the step will have been taken."""
         self._replays[part]()
-        if part == len(self._replays) - 1 and self._skipped is None and self.may_overflow():
+        if part == len(self._replays) - 1 and self.may_overflow():
             assert self.taken is not None
-            self._skipped = Metrics({"loss": self.taken.flags["loss"]})
+            self._skipped.append(Metrics({"loss": self.taken.flags["loss"]}))
 
     def _addresses(self) -> tuple[int, ...]:
         """Where the graphs read and write."""
