@@ -139,9 +139,9 @@ class Generate:
             released.
         no_cache: Run the whole U-Net at every step.
         replay_every: Steps between two views that the model denoises, to be kept and fitted many times in place of
-            score distillation (replay). 0 is score distillation, with feature reuse unless --no-cache is given. By
-            default 3 in every system but magic123, from a text in the first half of a stage; 0 at full scale and where
-            an option is about the cache.
+            score distillation (replay); at full scale three are denoised at once, after as many times more steps. 0 is
+            score distillation, with feature reuse unless --no-cache is given. By default 3 in every system but
+            magic123, from a text in the first half of a stage; 0 at full scale and where an option is about the cache.
         preset: The cache's settings to start from; --cache.FIELD changes single ones. At full scale, default keeps the
             feature of layer i = 10 (cut -2): the cheaper last layer is proven at mini scale only. released looks for a
             feature as often as the authors' code of the system does, and belongs to --scale released.
