@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hash3d.tensors import all_finite, first_rows, generator_on, to_device
+from hash3d.tensors import all_finite, first_rows, generator_on, spread_rows, to_device
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -60,6 +60,15 @@ def test_a_gpu_draws_what_the_host_s_generator_says():
     draws = [torch.rand(5, generator=generator_on(device, each), device=device) for each in (first, again, first)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 7, 8])
+def test_spread_rows_come_in_order_each_about_as_often_and_once_as_new(count):
+    rows, new = spread_rows(torch.tensor(count), 8)
+    assert torch.equal(rows[new], torch.arange(count))
+    assert (rows.diff() >= 0).all()
+    assert rows.max() == max(count - 1, 0)
+    assert rows.bincount().max() - rows.bincount().min() <= 1
 
 
 @pytest.mark.parametrize("room", [1, 3, 40])

@@ -51,6 +51,15 @@ def first_rows(chosen: Bool[Tensor, " N"], room: int) -> tuple[Int[Tensor, " roo
     return rows.new_zeros(room + 1).scatter_(0, places, rows)[:room], order
 
 
+def spread_rows(count: Int[Tensor, ""], room: int) -> tuple[Int[Tensor, " room"], Bool[Tensor, " room"]]:
+    """Return `count` row numbers in `room` places, in order, some of them again, and whether each is new there.
+
+    Repeated rows are spread over all: many sums in one place take long. Of no row all are 0, and none is new.
+    """
+    rows = torch.arange(room, device=count.device) * count // room
+    return rows, (rows.diff(prepend=rows.new_full((1,), -1)) > 0) & (count > 0)
+
+
 def generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
     """A generator of a device: the given one of the host, or a GPU's own with a seed from it.
 

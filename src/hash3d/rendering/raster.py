@@ -12,7 +12,7 @@ from hash3d.cameras import Cameras
 from hash3d.kernels import FieldBackend, find_kernels, uses_triton
 from hash3d.ranges import expect_range
 from hash3d.representations.mesh import Edges, Mesh, Surface, SurfacePoints, take
-from hash3d.tensors import first_rows, to_device
+from hash3d.tensors import first_rows, spread_rows, to_device
 
 from . import _torch_raster
 from ._torch_raster import Projected, expand
@@ -113,10 +113,9 @@ def _covered_pixels(
         pixels = (seen >= 0).nonzero()[:, 0]
         return pixels, pixels, len(pixels)
     rows, order = first_rows(seen >= 0, room)
-    spread = torch.arange(room, device=seen.device) * order[-1].clamp(max=room) // room
-    again = spread.diff(prepend=spread.new_full((1,), -1)) == 0
+    spread, new = spread_rows(order[-1].clamp(max=room), room)
     pixels = rows[spread]
-    return pixels, pixels.masked_fill(again | (seen[pixels] < 0), len(seen)), order[-1]
+    return pixels, pixels.masked_fill(~new, len(seen)), order[-1]
 
 
 def _is_short(mesh: Mesh, covered: int | Int[Tensor, ""], room: int) -> Bool[Tensor, ""]:

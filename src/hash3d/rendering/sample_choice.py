@@ -20,7 +20,7 @@ from hash3d.cameras import Cameras
 from hash3d.fast.cuda_graph import beside, recorded_into, recorded_or_none
 from hash3d.representations.nerf import Nerf
 from hash3d.representations.occupancy import OccupancyGrid
-from hash3d.tensors import generator_on
+from hash3d.tensors import first_rows, generator_on, spread_rows
 
 from .rays import Rays, Steps, camera_rays, march_within
 from .volume import BLOCK_STEPS, VolumeRenderer
@@ -32,8 +32,8 @@ GROWTH, LEAST = 1.5, 2**16
 class Chosen(NamedTuple):
     """Steps of rays that are numbered through all renders, and which of them the renders take.
 
-    `order` has their rows, first those of the first render; one more takes what is in none. `numbers` says how many lie
-    before each render and in all, and how many steps were looked at: more than there are rows, if some are missing.
+    `order` has their rows, first those of the first render. `numbers` says how many lie before each render and in all,
+    and how many steps were looked at: more than there are rows, if some are missing.
     """
 
     steps: Steps
@@ -68,9 +68,8 @@ def choose_steps(
         blocks = enumerate(steps.points.split(BLOCK_STEPS))
         density = torch.cat([field.density(points, found[0] - BLOCK_STEPS * number) for number, points in blocks])
         kept &= renderer.is_seen(density, steps, len(together), occupancy, bounds)
-    places = F.pad(kept.cumsum(0), (1, 0))
-    order = row.new_zeros(capacity + 1).scatter_(0, torch.where(kept, places[:-1], capacity), row)
-    firsts = places[torch.stack([bounds[begin] for begin in begins])]
+    order, counts = first_rows(kept, capacity)
+    firsts = F.pad(counts, (1, 0))[torch.stack([bounds[begin] for begin in begins])]
     return Chosen(steps, order, torch.cat([firsts, found]))
 
 
@@ -195,9 +194,8 @@ class SampleChoice:
         assert self._chosen is not None
         steps, order, numbers = self._chosen
         first, count = numbers[number], numbers[number + 1] - numbers[number]
-        spread = torch.arange(capacity, device=self.device) * count // capacity
-        counted = (spread.diff(prepend=spread.new_full((1,), -1)) > 0) & (count > 0)
-        places = first + spread
+        spread, counted = spread_rows(count, capacity)
+        places = (first + spread).clamp(max=len(order) - 1)  # Of a last render without samples.
         rows = order[places]
         found = {name: each[rows] for name, each in vars(steps).items()} | {"counted": counted}
         found["rays"] = found["rays"] - self._begins[number]
