@@ -6,6 +6,7 @@ import json
 import pytest
 
 from hash3d.cache import PRESETS
+from hash3d.guidance.targets import ReplayConfig
 from hash3d.meshing.isosurface import IsosurfaceConfig
 from hash3d.recipes.serialize import difference, find_type, from_plain, to_plain
 from hash3d.representations.point_start import GrowthConfig, PointStartConfig
@@ -87,3 +88,13 @@ def test_a_recipe_of_the_first_version_is_refused_by_its_version():
 @pytest.mark.parametrize("name", ["pathlib:Path", "hash3d.recipes.serialize:re", "hash3d.cameras:Cameras.orbit", "os"])
 def test_what_is_no_frozen_dataclass_is_not_taken(name):
     assert find_type(name) is None
+
+
+def test_a_later_field_is_left_out_at_its_default_so_that_older_digests_stay():
+    plain = to_plain(ReplayConfig(every=4))
+    assert "together" not in plain
+    assert plain["every"] == 4
+    assert from_plain(plain) == ReplayConfig(every=4)
+    other = ReplayConfig(together=3)
+    assert to_plain(other)["together"] == 3
+    assert from_plain(to_plain(other)) == other

@@ -88,6 +88,24 @@ def test_rows_come_in_order_and_count_once(choice, count):
     assert all(torch.equal(found[name][counted], each) for name, each in expected.items())
 
 
+@pytest.mark.parametrize("empty", [0, 1, 2])
+def test_a_render_without_samples_beside_others_shows_the_background(choice, empty):
+    """Rows of a graph are then another render's, and count for nothing; two: of no render are there samples."""
+    cameras = [view(size=6), view(size=9)]
+    for number in range(2):
+        if number == empty or empty == 2:
+            cameras[number] = dataclasses.replace(cameras[number], shift=(1e4, 0.0))
+    counts = choice(cameras, seeded())
+    for number, each in enumerate(cameras):
+        columns = choice.read(number, 50)
+        assert columns["counted"].sum() == min(counts[number], 50)
+        columns["lengths"] = columns["lengths"] * columns.pop("counted")
+        if counts[number] == 0:
+            image = RENDERER(choice.field, each, torch.full((1, 3), 0.7), steps=Steps(**columns))
+            assert torch.equal(image.color, torch.full_like(image.color, 0.7))
+            assert image.alpha.abs().max() == 0
+
+
 def test_noise_is_drawn_render_by_render(choice):
     cameras, generators = [view(size=9), view(size=7)], [seeded(), seeded()]
     counts = choice(cameras, generators[0])

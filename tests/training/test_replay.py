@@ -102,6 +102,13 @@ def test_a_batch_of_targets_is_made_after_as_many_times_more_steps(replayed, vie
     assert (trainer.guidances["image"].passes, len(trainer.replay.targets)) == (4, 4), "two at steps 0 and 4"
 
 
+@pytest.mark.parametrize(("views", "together"), [(1, 3), (2, 1), (4, 1)])
+def test_a_stage_s_batches_are_enough_where_they_have_as_many_views(tiny, views, together):
+    stage = tiny("zero123_gs").stage
+    stage = dataclasses.replace(stage, cameras=dataclasses.replace(stage.cameras, batch_size=views))
+    assert replay(stage, 3, 3).replay.together == together
+
+
 def test_replay_is_of_one_guidance(tiny):
     recipe = tiny("magic123", steps=STEPS)
     with pytest.raises(ValueError, match="one diffusion model for --replay-every"):

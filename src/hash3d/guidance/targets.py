@@ -3,7 +3,7 @@
 A step that fits kept views needs no U-Net and no encoder, forward or backward: only renders.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -33,7 +33,7 @@ class ReplayConfig:
     """
 
     every: int = 3
-    together: int = 1
+    together: int = field(default=1, metadata={"later": True})
     denoising_steps: int = 1
     guidance_scale: float = 1.0
     kept: int = 100

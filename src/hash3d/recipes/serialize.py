@@ -22,9 +22,17 @@ LARGEST = 1e30
 
 
 def to_plain(value: Any) -> Any:
-    """A recipe, or a part of one, as plain JSON values."""
+    """A recipe, or a part of one, as plain JSON values.
+
+    A field with `metadata={"later": True}` is left out at its default: runs and rows from before there was one keep
+    their digests.
+    """
     if dataclasses.is_dataclass(value):
-        fields = {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = {
+            field.name: to_plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if not (field.metadata.get("later") and getattr(value, field.name) == field.default)
+        }
         return {"type": f"{type(value).__module__}:{type(value).__qualname__}", **fields}
     if isinstance(value, Path):
         return {"type": "Path", "path": str(value)}

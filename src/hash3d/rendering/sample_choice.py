@@ -154,10 +154,10 @@ class SampleChoice:
         assert self._chosen is not None
         return self._chosen
 
-    def renew(self) -> None:
-        """Make a graph of the choice in a new pool, and run it."""
+    def renew(self) -> bool:
+        """Make a graph of the choice in a new pool, and run it. Whether there is one, where there should be."""
         if not self.recorded:
-            return
+            return not self.failed
         self._drop()
         self._graph = recorded_or_none("The choice of samples", self._record)
         if self._graph is None:
@@ -165,6 +165,7 @@ class SampleChoice:
             self._chosen = self._choose()
         else:
             self._graph.replay()
+        return not self.failed
 
     def _record(self) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
@@ -193,10 +194,10 @@ class SampleChoice:
         """
         assert self._chosen is not None
         steps, order, numbers = self._chosen
-        first, count = numbers[number], numbers[number + 1] - numbers[number]
-        spread, counted = spread_rows(count, capacity)
-        places = (first + spread).clamp(max=len(order) - 1)  # Of a last render without samples.
+        spread, counted = spread_rows(numbers[number + 1] - numbers[number], capacity)
+        places = (numbers[number] + spread).clamp(max=len(order) - 1)  # Of a last render without samples.
         rows = order[places]
         found = {name: each[rows] for name, each in vars(steps).items()} | {"counted": counted}
-        found["rays"] = found["rays"] - self._begins[number]
+        first, end = self._begins[number : number + 2]
+        found["rays"] = (found["rays"] - first).clamp(0, end - first - 1)  # Without samples the rows are another's.
         return found if self._noise is None else found | {"noise": self._noise[places]}

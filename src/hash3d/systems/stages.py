@@ -186,10 +186,10 @@ def replay(stage: Stage, every: int, together: int = 1) -> Stage:
     """The stage with replay, at the scales that measured best; one that denoises at each step stays as it is.
 
     A text's targets need guidance, at most at the recipe's own scale, those by an image much noise. A field fits one
-    target a step: its rays cost more than the U-Net. `together` is as in `ReplayConfig`. `ValueError` for several
-    guidances.
+    target a step: its rays cost more than the U-Net. `together` is how many targets are made at once, but for a stage's
+    batches of views, which stay whole. `ValueError` for several guidances.
     """
-    guidance = stage.guidance
+    guidance, together = stage.guidance, max(1, together // stage.cameras.batch_size)
     if len(stage.guidances) > 1:
         raise ValueError("Expected one diffusion model for --replay-every: targets of two lose 1.8 dB. Leave it out.")
     if isinstance(guidance, StableDiffusionGuidanceConfig):

@@ -198,8 +198,9 @@ class RecordedStep(ABC):
             return plain
         if self._recordings and all(sum(self._rows) > sum(rows) for _, rows in self._recordings):
             self._recordings.clear()  # Their memory is too small, and would stay.
-            if self.choice is not None:
-                self.choice.renew()
+            if self.choice is not None and not self.choice.renew():
+                self.recorded = False
+                return plain
         if len(self._recordings) >= MAX_RECORDINGS:
             del self._recordings[next(iter(self._recordings))]  # Not used for longest.
         self.packet.send(numbers | {"weights": torch.tensor(math.nan)})
