@@ -22,11 +22,23 @@ def test_the_words_are_those_of_the_training(hash3d):
     assert out.startswith("nouns      mug, cup, bottle, spray bottle,")
 
 
-@pytest.mark.parametrize("prompt", ["a red mug", "Two Boxes, on a table", "a teddy", "an ice-cream cone"])
+@pytest.mark.parametrize(
+    "prompt", ["a red mug", "Two wooden Boxes, on a table", "a striped teddy", "a Pink ice-cream cone"]
+)
 def test_a_prompt_of_its_words_is_taken(prompt):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_strange(prompt)
+
+
+def test_a_prompt_without_a_colour_is_told_where_no_image_has_one():
+    with pytest.warns(
+        UserWarning, match=r"'Two Boxes, on a table' has no colour: mini-sd often .* 'a red mug'; hash3d"
+    ):
+        warn_of_strange("Two Boxes, on a table")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_strange("Two Boxes, on a table", alone=False)
 
 
 @pytest.mark.parametrize(

@@ -231,9 +231,9 @@ def test_a_worker_that_is_killed_ends_the_table(prepare, monkeypatch, tmp_path):
 
 def test_a_batch_whose_worker_cannot_write_ends_with_one_sentence(tmp_path, capfd, monkeypatch):
     """Other workers would find the same: none takes its place."""
-    (tmp_path / "jobs.txt").write_text("a mug")
+    (tmp_path / "jobs.txt").write_text("a red mug")
     (tmp_path / "out/.claims").mkdir(parents=True)
-    (tmp_path / "out/.claims/a_mug.jsonl").symlink_to(tmp_path / "mine")
+    (tmp_path / "out/.claims/a_red_mug.jsonl").symlink_to(tmp_path / "mine")
     monkeypatch.setattr("multiprocessing.get_context", lambda _: multiprocessing)
     with pytest.raises(SystemExit) as exit_:
         main(["batch", str(tmp_path / "jobs.txt"), "--device", "cpu", "--out", str(tmp_path / "out")])

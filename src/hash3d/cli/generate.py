@@ -130,7 +130,7 @@ def build_recipe(options: Any) -> "Recipe":
         expect_full_size(system, options.prior, text_prior, start)
     asked = getattr(options, "text_prior", None) if "image" in inputs else options.prior
     if "prompt" in inputs and asked in (None, "mini-sd"):
-        warn_of_strange(inputs["prompt"])
+        warn_of_strange(inputs["prompt"], alone="image" not in inputs)
     cache = None if options.no_cache or options.quality == "best" else options.cache
     inputs["replay_every"] = choose_replay(options, system, cache)
     if "image" in inputs and "elevation" not in inputs:

@@ -1,4 +1,4 @@
-"""`hash3d words`, and the warning for a prompt that has none of them."""
+"""`hash3d words`, and the warnings for a prompt that has none of them, or no colour."""
 
 import json
 import re
@@ -28,11 +28,20 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def warn_of_strange(prompt: str) -> None:
-    """Warn if mini-sd has seen no noun of a prompt, and name those that are spelled alike."""
+def warn_of_strange(prompt: str, *, alone: bool = True) -> None:
+    """Warn if mini-sd has seen no noun of a prompt, and name those that are spelled alike.
+
+    Warn of a prompt without a colour too, if it is `alone`, without an image.
+    """
     seen = {kind: " ".join(each).split() for kind, each in json.loads(SEEN.read_text()).items()}
     nouns, words = seen["nouns"], re.findall("[a-z]+", prompt.lower())
     if any({word, word.removesuffix("s"), word.removesuffix("es")} & {*nouns} for word in words):
+        if alone and not {*words} & {*seen["colours"], *seen["patterns"], *seen["materials"]}:
+            warnings.warn(
+                f"The prompt {prompt!r} has no colour: mini-sd often makes such things grey and faint. Name one, as in "
+                "'a red mug'; hash3d words lists them.",
+                stacklevel=2,
+            )
         return
     strange = [word for word in words if not any(word in each for each in seen.values())]
     near = dict.fromkeys(each for word in strange for each in get_close_matches(word, nouns, n=2, cutoff=0.7))
