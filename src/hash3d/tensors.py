@@ -1,10 +1,10 @@
 """Tensors on their device: copies from the host that wait for nothing, and whether they are finite."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -68,3 +68,10 @@ def generator_on(device: torch.device, generator: torch.Generator) -> torch.Gene
     if device.type == "cpu":
         return generator
     return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
+
+
+def draw_on(
+    device: torch.device, generator: torch.Generator, draw: Callable[..., Tensor], *shape: int
+) -> Float[Tensor, "..."]:
+    """Numbers of `torch.rand` or `torch.randn` on a device, by `generator_on`."""
+    return draw(shape, generator=generator_on(device, generator), device=device)

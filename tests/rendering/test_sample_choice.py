@@ -77,8 +77,8 @@ def test_rows_come_in_order_and_count_once(choice, count):
     """Of 20 steps the second of three renders has some, in an order that is not theirs; noise is in that order."""
     order, points = torch.randperm(20, generator=seeded()), torch.rand(20, 3)
     steps = Steps(torch.arange(20) + 6, torch.rand(20), torch.rand(20), points)
-    choice._chosen = Chosen(steps, order, torch.tensor([0, 4, 4 + count, 20, 20]))
-    choice._begins, choice._noise = [0, 6, 30, 40], torch.rand(20, 3)
+    choice._chosen = Chosen(steps, order, torch.tensor([0, 4, 4 + count, 20, 20]), [0, 6, 30, 40])
+    choice._noise = torch.rand(20, 3)
     found = choice.read(1, 8)
     counted = found.pop("counted")
     chosen = order[4 : 4 + count]

@@ -26,6 +26,11 @@ def make_trainer(recipe, *, recorded, fused=None, device=CPU):
     if device == CPU:
         for group in trainer.scene.optimizer.param_groups:
             group["fused"] = fused
+    return let_record(trainer, recorded, device)
+
+
+def let_record(trainer, recorded, device):
+    """The trainer, whose steps are recorded or plain; on a CPU the parts run as they are."""
     if not recorded:
         trainer.recorded = trainer.recorded_fit = None
     elif device == CPU:

@@ -14,10 +14,10 @@ from hash3d.representations.background import EnvironmentConfig
 from hash3d.scenes import rooms
 from hash3d.schedules import constant
 from hash3d.systems.stages import replay
-from hash3d.training.recorded_kinds import RecordedDistillation, RecordedFit, can_distil
+from hash3d.training.recorded_kinds import can_distil
 
 from .test_recorded_fields import compare_fields
-from .test_recorded_kinds import CPU, GPU, compare, make_trainer
+from .test_recorded_kinds import CPU, GPU, compare, let_record, make_trainer
 from .test_recorded_step import make_no_graphs
 
 STEPS = 10
@@ -51,12 +51,7 @@ def make_second(recipe, *, recorded, device=CPU):
     """The trainer of the second stage, from a field as it starts."""
     trainer = make_trainer(recipe, recorded=False, device=device).next_stage()
     assert can_distil(trainer)
-    if not recorded:
-        trainer.recorded = trainer.recorded_fit = None
-    elif device == CPU:
-        trainer.recorded = RecordedDistillation(trainer, recorded=False)
-        trainer.recorded_fit = RecordedFit(trainer, trainer.replay, recorded=False) if trainer.replay else None
-    return trainer
+    return let_record(trainer, recorded, device)
 
 
 def pair(recipe, device=CPU):

@@ -107,6 +107,10 @@ class Stage:
         """What the names of a guidance's metrics begin with: nothing for the first, "NAME_" for the others."""
         return "" if name == next(iter(self.guidances)) else f"{name}_"
 
+    def guidance_loss(self, name: str) -> str:
+        """The name of a guidance's loss in the metrics."""
+        return f"{self.prefix(name)}guidance"
+
 
 def revisit_cells(stage: Stage, cache: CacheConfig | None) -> Stage:
     """The stage whose views revisit the cells of a cache's grid, if the cache has one."""

@@ -50,11 +50,11 @@ def _vector(vectors, ray, mask, other):
 
 @triton.jit(do_not_specialize=["num_rays", "capacity"])
 def _march_kernel(
-    origins, directions, shifts, occupied, counts, starts, step_rays, step_distances, step_lengths, step_points,
+    origins, directions, shifts, occupied, numbers, step_rays, step_distances, step_lengths, step_points,
     num_rays, capacity, radius, inverse_radius, length,
     RESOLUTION: tl.constexpr, WRITE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Follow one ray a lane. WRITE: write its steps from `starts` on, else their number to `counts`."""
+    """Follow one ray a lane. WRITE: write its steps, from the one in `numbers` on, else how many to `numbers`."""
     ray = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = ray < num_rays
     ox, oy, oz = _vector(origins, ray, mask, 0.0)
@@ -70,7 +70,7 @@ def _march_kernel(
     last = tl.max(tl.where(mask, tl.ceil(tl.math.div_rn(far - near, length)), 0.0), axis=0).to(tl.int32)
     found = tl.zeros([BLOCK], tl.int32)
     if WRITE:
-        start = tl.load(starts + ray, mask=mask, other=0)
+        start = tl.load(numbers + ray, mask=mask, other=0)
     for number in range(last):
         begin = near + length * number
         step = tl.minimum(far - begin, length)
@@ -95,7 +95,7 @@ def _march_kernel(
             tl.store(step_points + index * 3 + 2, z, mask=fits)
         found += kept.to(tl.int32)
     if not WRITE:
-        tl.store(counts + ray, found, mask=ray < num_rays)
+        tl.store(numbers + ray, found, mask=ray < num_rays)
 
 
 def march(rays: Rays, radius: float, length: float, occupancy: OccupancyGrid | None) -> Steps:
@@ -129,18 +129,18 @@ class _March(NamedTuple):
         """Return `Steps.bounds`."""
         counts = torch.empty(len(self.rays), dtype=torch.int32, device=self.cells.device)
         none = self.rays.origins.new_empty(0)
-        self._launch(counts, counts, Steps(counts[:0].long(), none, none, none[:, None].expand(0, 3)), write=False)
+        self._launch(counts, Steps(counts[:0].long(), none, none, none[:, None].expand(0, 3)), write=False)
         return torch.nn.functional.pad(counts.cumsum(0), (1, 0))
 
     def write(self, bounds: Tensor, steps: Steps) -> Steps:
         """Fill in the steps."""
-        self._launch(bounds, bounds, steps, write=True)
+        self._launch(bounds, steps, write=True)
         return steps
 
-    def _launch(self, counts: Tensor, starts: Tensor, steps: Steps, *, write: bool) -> None:
+    def _launch(self, numbers: Tensor, steps: Steps, *, write: bool) -> None:
         columns = (steps.rays, steps.distances, steps.lengths, steps.points)
         _march_kernel[(triton.cdiv(len(self.rays), BLOCK),)](
-            self.rays.origins, self.rays.directions, self.rays.shifts, self.cells, counts, starts, *columns,
+            self.rays.origins, self.rays.directions, self.rays.shifts, self.cells, numbers, *columns,
             len(self.rays), len(steps), *self.numbers, WRITE=write, BLOCK=BLOCK, num_warps=1, enable_fp_fusion=False,
         )  # fmt: skip
 

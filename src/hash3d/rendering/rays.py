@@ -12,7 +12,7 @@ from torch import Tensor
 from hash3d.cameras import Cameras
 from hash3d.kernels import FieldBackend, find_kernels, require_last_derivative, uses_triton
 from hash3d.representations.occupancy import OccupancyGrid
-from hash3d.tensors import generator_on
+from hash3d.tensors import draw_on
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def camera_rays(cameras: Cameras, like: Tensor, generator: torch.Generator | Non
     views = torch.arange(len(cameras), device=like.device).repeat_interleave(cameras.height * cameras.width)
     if generator is None:
         return Rays(views, origins, directions, torch.full_like(origins[:, 0], 0.5))
-    shifts = torch.rand(len(views), generator=generator_on(like.device, generator), device=like.device)
+    shifts = draw_on(like.device, generator, torch.rand, len(views))
     return Rays(views, origins, directions, shifts.to(like))
 
 

@@ -20,7 +20,7 @@ from hash3d.cameras import Cameras
 from hash3d.fast.cuda_graph import beside, recorded_into, recorded_or_none
 from hash3d.representations.nerf import Nerf
 from hash3d.representations.occupancy import OccupancyGrid
-from hash3d.tensors import first_rows, generator_on, spread_rows
+from hash3d.tensors import draw_on, first_rows, spread_rows
 
 from .rays import Rays, Steps, camera_rays, march_within
 from .volume import BLOCK_STEPS, VolumeRenderer
@@ -33,12 +33,14 @@ class Chosen(NamedTuple):
     """Steps of rays that are numbered through all renders, and which of them the renders take.
 
     `order` has their rows, first those of the first render. `numbers` says how many lie before each render and in all,
-    and how many steps were looked at: more than there are rows, if some are missing.
+    and how many steps were looked at: more than there are rows, if some are missing. `begins` are the first rays of the
+    renders, and the number of all.
     """
 
     steps: Steps
     order: Int[Tensor, " order"]
     numbers: Int[Tensor, " numbers"]
+    begins: list[int]
 
 
 @torch.no_grad()
@@ -70,7 +72,7 @@ def choose_steps(
         kept &= renderer.is_seen(density, steps, len(together), occupancy, bounds)
     order, counts = first_rows(kept, capacity)
     firsts = F.pad(counts, (1, 0))[torch.stack([bounds[begin] for begin in begins])]
-    return Chosen(steps, order, torch.cat([firsts, found]))
+    return Chosen(steps, order, torch.cat([firsts, found]), begins)
 
 
 class SampleChoice:
@@ -105,7 +107,7 @@ class SampleChoice:
         self._cameras: Sequence[Cameras] = []
         self._shifts: Tensor | None = None
         self._noise: Tensor | None = None
-        self._begins, self._firsts = [0], [0]
+        self._firsts = [0]
         self._drop()
 
     def _drop(self) -> None:
@@ -134,9 +136,8 @@ class SampleChoice:
 
     def _draw_shifts(self, generator: torch.Generator) -> None:
         """As `camera_rays` draws them, in place."""
-        sizes = [len(each) * each.height * each.width for each in self._cameras]
-        self._begins = [0, *itertools.accumulate(sizes)]
-        drawn = [torch.rand(size, generator=generator_on(self.device, generator), device=self.device) for size in sizes]
+        sizes = (len(each) * each.height * each.width for each in self._cameras)
+        drawn = [draw_on(self.device, generator, torch.rand, size) for size in sizes]
         if self._shifts is None:
             self._shifts = torch.cat(drawn)
         else:
@@ -154,10 +155,10 @@ class SampleChoice:
         assert self._chosen is not None
         return self._chosen
 
-    def renew(self) -> bool:
-        """Make a graph of the choice in a new pool, and run it. Whether there is one, where there should be."""
+    def renew(self) -> None:
+        """Make a graph of the choice in a new pool, and run it."""
         if not self.recorded:
-            return not self.failed
+            return
         self._drop()
         self._graph = recorded_or_none("The choice of samples", self._record)
         if self._graph is None:
@@ -165,7 +166,6 @@ class SampleChoice:
             self._chosen = self._choose()
         else:
             self._graph.replay()
-        return not self.failed
 
     def _record(self) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
@@ -183,8 +183,7 @@ class SampleChoice:
         if self._noise is None:
             self._noise = torch.zeros(self.capacity, 3, device=self.device)
         for first, end in itertools.pairwise(self._firsts):
-            own = generator_on(self.device, generator)
-            self._noise[first:end] = torch.randn(end - first, 3, generator=own, device=self.device)
+            self._noise[first:end] = draw_on(self.device, generator, torch.randn, end - first, 3)
 
     def read(self, number: int, capacity: int) -> dict[str, Tensor]:
         """The steps of a render by their names, and `noise` if it was drawn, in `capacity` rows.
@@ -193,11 +192,11 @@ class SampleChoice:
         none. A graph may hold this.
         """
         assert self._chosen is not None
-        steps, order, numbers = self._chosen
+        steps, order, numbers, begins = self._chosen
         spread, counted = spread_rows(numbers[number + 1] - numbers[number], capacity)
         places = (numbers[number] + spread).clamp(max=len(order) - 1)  # Of a last render without samples.
         rows = order[places]
         found = {name: each[rows] for name, each in vars(steps).items()} | {"counted": counted}
-        first, end = self._begins[number : number + 2]
+        first, end = begins[number : number + 2]
         found["rays"] = (found["rays"] - first).clamp(0, end - first - 1)  # Without samples the rows are another's.
         return found if self._noise is None else found | {"noise": self._noise[places]}

@@ -139,3 +139,9 @@ def spherical_harmonics(directions: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 
         math.sqrt(15.0 / 16.0) * (x * x - y * y),
     ]
     return torch.stack(bands, dim=-1) / math.sqrt(math.pi)
+
+
+def is_mixed(config: object) -> bool:
+    """Whether a background is one colour at some steps and an image at others."""
+    share: float = getattr(config, "solid_share", 0.0)
+    return share > 0.0

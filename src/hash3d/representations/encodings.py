@@ -134,15 +134,12 @@ class HashGrid(Encoding):
         `known` are these features, if they are known already: kernels then do without. `limit` says on the device how
         many points count: Triton's kernel, then without derivative, leaves out the others.
         """
-        if limit is not None and uses_triton(self.backend, self.table):
-            sums = find_kernels("triton", "hash3d.representations", "hash_grid", self.table)
-            assert sums is not None
-            found: Tensor = sums.gather(
-                points, self.table, self.levels[: self.active_levels], self.num_features, limit=limit
-            )
-            return found
         if (sums := self._find_kernels()) is not None:
-            return encode(sums, points, self.table, self.levels[: self.active_levels], self.num_features, known)
+            active = self.levels[: self.active_levels]
+            if limit is not None and self.table.is_cuda:
+                found: Tensor = sums.gather(points, self.table, active, self.num_features, limit=limit)
+                return found
+            return encode(sums, points, self.table, active, self.num_features, known)
         axes, tables = points.T.clamp(0.0, 1.0), self.table.split(self.sizes, dim=1)[: self.active_levels]
         levels = zip(tables, self.config.resolutions, strict=False)
         planes = [plane for table, resolution in levels for plane in interpolate(table, axes, resolution)]

@@ -17,9 +17,10 @@ from hash3d.rendering.rays import Steps
 from hash3d.rendering.sample_choice import SampleChoice
 from hash3d.rendering.shading import Shading
 from hash3d.rendering.volume import RaySamples, VolumeRender, VolumeRenderer, VolumeRendererConfig
+from hash3d.representations.background import is_mixed
 from hash3d.representations.nerf import Nerf, NerfConfig
 from hash3d.representations.occupancy import OccupancyGrid
-from hash3d.tensors import generator_on
+from hash3d.tensors import draw_on
 
 from .base import Behind, Losses, Scene, SceneTools, expect_config
 from .losses import normal_image, normal_smoothness_3d_loss, normal_smoothness_loss, orientation_loss, total
@@ -85,8 +86,8 @@ class FieldScene(Scene[Nerf], represents=NerfConfig):
 
         Without, memory for the choice of samples would be for all steps of all rays.
         """
-        mixed = getattr(self.stage.background, "solid_share", 0.0) > 0.0
-        return not mixed and self.occupancy is not None and self.renderer.config.backend in ("auto", "triton")
+        skips = self.occupancy is not None and self.renderer.config.backend in ("auto", "triton")
+        return skips and not is_mixed(self.stage.background)
 
     def recorded_form(self) -> tuple[Any, list[Tensor]]:
         """The levels of the encoding, and the occupied cells."""
@@ -136,9 +137,7 @@ class FieldScene(Scene[Nerf], represents=NerfConfig):
 
     def _move(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Random points close to others."""
-        generator = generator_on(points.device, self.generator)
-        normal = torch.randn(points.shape, generator=generator, device=points.device)
-        return points + NEAR_POINTS * normal
+        return points + NEAR_POINTS * draw_on(points.device, self.generator, torch.randn, *points.shape)
 
     def sizes(self) -> dict[str, float | Float[Tensor, ""]]:
         """The share of the cells that hold something."""

@@ -17,6 +17,7 @@ from hash3d.recipes.stage import Stage
 from hash3d.rendering.base import Render
 from hash3d.rendering.raster import RasterRenderer, RasterRendererConfig, SurfaceRender
 from hash3d.rendering.shading import Shading
+from hash3d.representations.background import is_mixed
 from hash3d.representations.dmtet import DmtetMesh, DmtetMeshConfig
 from hash3d.representations.gaussians import Gaussians
 from hash3d.representations.mesh import Mesh, Surface, SurfacePoints
@@ -156,10 +157,9 @@ class DmtetScene(MeshScene[DmtetMesh], represents=DmtetMeshConfig):
 
     def can_record(self) -> bool:
         """By kernels that wait for nothing, before a background of one kind; what is too large shows in the colours."""
-        mixed = getattr(self.stage.background, "solid_share", 0.0) > 0.0
         used, renderer = self.stage.losses.used(), cast(Any, self.stage.renderer)
         told = "color" in used or not used & REFERENCE_LOSSES
-        return told and not mixed and renderer.backend in ("auto", "triton")
+        return told and not is_mixed(self.stage.background) and renderer.backend in ("auto", "triton")
 
     def has_room(self) -> bool:
         """After some plain steps."""

@@ -45,10 +45,9 @@ class RecordedDistillation(RecordedStep):
     def __init__(self, trainer: "Trainer", *, recorded: bool) -> None:
         views = trainer.stage.cameras.batch_size
         super().__init__(trainer, views, recorded=recorded)
-        self.latents, self.predictions = dict[str, tuple[int, ...]](), dict[str, Tensor]()
+        self.predictions = dict[str, Tensor]()
         for name, guide in self.guides.items():
             shape = 4, *[guide.prior.unet.config.sample_size] * 2
-            self.latents[name] = views, *shape
             self.predictions[name] = torch.zeros(2 * views, *shape, device=trainer.device, dtype=guide.prior.dtype)
         self._between: Any = None
 
@@ -87,7 +86,8 @@ class RecordedDistillation(RecordedStep):
         shapes = super().shapes()
         for name, guide in self.guides.items():
             noises = ("posterior", "noise") if guide.draws_posterior else ("noise",)
-            own = {"timesteps": self.latents[name][:1], "bound": (), **dict.fromkeys(noises, self.latents[name])}
+            latents = self.views, *self.predictions[name].shape[1:]
+            own = {"timesteps": (self.views,), "bound": (), **dict.fromkeys(noises, latents)}
             shapes |= {f"{name} {each}": shape for each, shape in own.items()}
         return shapes
 

@@ -103,10 +103,6 @@ class RecordedStep(ABC):
     def weigh(self, name: str, step: int) -> float:
         """The weight of a guidance's loss."""
 
-    def loss_name(self, name: str) -> str:
-        """The name of a guidance's loss."""
-        return f"{self.trainer.stage.prefix(name)}guidance"
-
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the numbers of a step."""
         views = self.views
@@ -132,7 +128,7 @@ class RecordedStep(ABC):
         """Whether a step can be taken by the parts. Recordings that depend on what has changed are dropped."""
         stage = self.trainer.stage
         self._step, self._size = step, size_at(stage.size, step)
-        guided = {self.loss_name(name): self.weigh(name, step) for name in self.guides}
+        guided = {stage.guidance_loss(name): self.weigh(name, step) for name in self.guides}
         self._weights = guided | stage.losses.active(step)
         self._replays = ()
         if self._failed or not self.fits():
@@ -198,9 +194,11 @@ class RecordedStep(ABC):
             return plain
         if self._recordings and all(sum(self._rows) > sum(rows) for _, rows in self._recordings):
             self._recordings.clear()  # Their memory is too small, and would stay.
-            if self.choice is not None and not self.choice.renew():
-                self.recorded = False
-                return plain
+            if self.choice is not None:
+                self.choice.renew()
+                if self.choice.failed:
+                    self.recorded = False
+                    return plain
         if len(self._recordings) >= MAX_RECORDINGS:
             del self._recordings[next(iter(self._recordings))]  # Not used for longest.
         self.packet.send(numbers | {"weights": torch.tensor(math.nan)})
@@ -280,8 +278,8 @@ class RecordedStep(ABC):
 
     def finish(self, view: Render, reference_view: Render | None, outputs: dict[str, GuidanceOutput]) -> None:
         """Losses, gradients, the sums of a densification, and Adam. No autograd graph outlives it."""
-        numbers, scene = self.packet.numbers, self.scene
-        losses = {self.loss_name(name): output.loss for name, output in outputs.items()}
+        numbers, scene, stage = self.packet.numbers, self.scene, self.trainer.stage
+        losses = {stage.guidance_loss(name): output.loss for name, output in outputs.items()}
         losses |= self.trainer.losses(self._step, view, reference_view)
         weights = dict(zip(self._weights, numbers["weights"].unbind(), strict=True))
         weighted = torch.stack(list(losses.values())) * torch.stack([weights[name] for name in losses])
@@ -295,6 +293,6 @@ class RecordedStep(ABC):
         for leaf in leaves:
             leaf.grad = None
         scene.forget()
-        flags |= {self.loss_name(name): (~output.finite).to(total) for name, output in outputs.items()}
+        flags |= {stage.guidance_loss(name): (~output.finite).to(total) for name, output in outputs.items()}
         parts = dict(zip(losses, weighted.detach().unbind(), strict=True))
         self.taken = Taken(total.detach(), parts, flags, {name: {} for name in outputs})

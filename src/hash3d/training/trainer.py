@@ -179,8 +179,8 @@ class Trainer:
         """Losses, gradients and the optimizer's step."""
         stage = self.stage
         random_view, reference_view, outputs, factors = self._replay(step) if replays else self._distill(step)
-        losses = {f"{stage.prefix(name)}guidance": output.loss for name, output in outputs.items()}
-        weights = {f"{stage.prefix(name)}guidance": factor for name, factor in factors.items()}
+        losses = {stage.guidance_loss(name): output.loss for name, output in outputs.items()}
+        weights = {stage.guidance_loss(name): factor for name, factor in factors.items()}
         losses |= self.losses(step, random_view, reference_view)
         weights |= stage.losses.active(step)
         unweighted = torch.stack(list(losses.values()))
@@ -192,7 +192,7 @@ class Trainer:
         flags = step_if_finite(self.scene.optimizer, total)
         self.scene.optimizer.zero_grad(set_to_none=True)
         for name, output in outputs.items():
-            flags[f"{stage.prefix(name)}guidance"] = (~output.finite).to(total)
+            flags[stage.guidance_loss(name)] = (~output.finite).to(total)
         parts = dict(zip(losses, weighted.detach().unbind(), strict=True))
         return Taken(total.detach(), parts, flags, {name: output.metrics for name, output in outputs.items()})
 
